@@ -1,0 +1,67 @@
+"""batchrun: a JSONL file of requests in, a JSONL file of responses out, resumable, with a bill.
+
+The names below are loaded when they are first used, so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from batchrun.version import __version__
+
+if TYPE_CHECKING:
+    from batchrun.api import Outcome, run, run_async
+    from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
+    from batchrun.gateway import Gateway, GatewayOptions
+    from batchrun.limits import Limits
+    from batchrun.records import Overrides
+    from batchrun.report import Report
+    from batchrun.resume import Changed
+    from batchrun.retry import RetryPolicy
+    from batchrun.runner import Job, Observer, Status
+    from batchrun.transport import Endpoint, Timeouts
+
+__all__ = [
+    "BatchrunError",
+    "Changed",
+    "Endpoint",
+    "Gateway",
+    "GatewayOptions",
+    "InputError",
+    "Job",
+    "Limits",
+    "Observer",
+    "Outcome",
+    "Overrides",
+    "Report",
+    "ResultFileError",
+    "RetryPolicy",
+    "Status",
+    "StopError",
+    "Timeouts",
+    "UsageError",
+    "__version__",
+    "run",
+    "run_async",
+]
+
+_HOMES = {
+    "api": ("Outcome", "run", "run_async"),
+    "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
+    "gateway": ("Gateway", "GatewayOptions"),
+    "limits": ("Limits",),
+    "records": ("Overrides",),
+    "report": ("Report",),
+    "resume": ("Changed",),
+    "retry": ("RetryPolicy",),
+    "runner": ("Job", "Observer", "Status"),
+    "transport": ("Endpoint", "Timeouts"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
+    return getattr(import_module(f"batchrun.{_HOME_OF[name]}"), name)

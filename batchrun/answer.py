@@ -1,0 +1,402 @@
+"""What an HTTP answer means: status and bytes in, a `Reply` or a `Failure` out. Pure.
+
+1. A `Reply` is whole and paid for: valid JSON that ends an answer (`completed`, or `incomplete`, which is
+   kept but is no success).
+2. Everything else is a `Failure`, with the gateway's own code where it gave one. What to do about it is
+   `retry.classify`'s business.
+3. JSON that is valid but that strict readers refuse (lone surrogates, depth past 1,000) was paid for:
+   it is kept as text, under a code of its own, and not asked for again.
+
+Sources: responses-protocol §2 (response objects), §3 (streams), §4 (error envelopes), OpenAI's API reference.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Raw
+
+from batchrun.records import ENDPOINTS, RESPONSES, Outcome, as_text, one_line
+from batchrun.usage import Usage, read_usage
+
+MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds since the request was sent; None where the answer was not a stream, or never got there."""
+
+    total_s: float
+    first_event_s: float | None = None
+    first_text_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
+
+    status: int
+    body: bytes
+    request_id: str | None
+    outcome: Outcome
+    model: str | None
+    usage: Usage | None
+    error_code: str | None = None
+    message: str = ""
+    timing: Timing = Timing(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt without a whole answer.
+
+    `code` is the gateway's `error.code` or one of batchrun's own; `status` is None where no HTTP answer came.
+    `from_relay` tells a relay's own errors (its header is there). `may_be_billed`: the request had been sent.
+    """
+
+    code: str
+    message: str
+    status: int | None = None
+    type: str = ""
+    body: bytes | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    from_relay: bool = False
+    may_be_billed: bool = True
+    model: str | None = None
+    usage: Usage | None = None
+    timing: Timing = Timing(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str = RESPONSES
+    retry_after_s: float | None = None
+    ended_as: str | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The gateway's name for this request, for its support."""
+        return self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+
+    @property
+    def from_relay(self) -> bool:
+        """Whether a new-api or one-api relay answered (protocol §4, fingerprint)."""
+        return "x-oneapi-request-id" in self.headers
+
+
+class _Body(msgspec.Struct):
+    """The fields of an answer that decide what it is."""
+
+    object: Any = None
+    status: Any = None
+    error: Any = None
+    output: Raw = Raw()
+    choices: Any = None
+    data: Raw = Raw()
+    model: Any = None
+    incomplete_details: Any = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def read_answer(http: HttpAnswer) -> Reply | Failure:
+    """Judge one whole HTTP answer."""
+    if http.status != 200:
+        return _read_error(http)
+    body = http.body.strip()
+    if not body:
+        return _failed(http, "empty_body", "the gateway answered 200 with nothing in it")
+    if body.startswith(b"<"):
+        return _failed(http, "html_instead_of_json", f"got an HTML page ({_title(body)})")
+    try:
+        if not body.isascii():
+            body.decode()
+        fields = _decode_body(body)
+    except msgspec.ValidationError:
+        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_awkward(http, body)
+    if fields.error:
+        return _failed_by(http, _envelope(_decode_any(body)), fields.model)
+    if http.url != RESPONSES:
+        return _read_other(http, body, fields)
+    return _read_response(http, body, fields)
+
+
+def _read_response(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Failure:
+    status = fields.status
+    if http.ended_as in ("response.incomplete", "response.failed") and status in (None, "completed"):
+        status = http.ended_as.removeprefix("response.")
+    if status == "incomplete":
+        details = fields.incomplete_details if isinstance(fields.incomplete_details, dict) else {}
+        reason = str(details.get("reason") or "unknown")
+        return _reply(http, body, fields, "incomplete", f"incomplete_{reason}", f"the answer stops early: {reason}")
+    if status == "failed":
+        return _failed(http, "response_failed", "the response's status is failed, without a reason", body)
+    if status not in (None, "completed"):
+        return _failed(
+            http,
+            f"response_{_word(status)}",
+            f"the response's status is {_word(status)}, not completed",
+            body,
+        )
+    output = bytes(fields.output)
+    if not output.startswith(b"["):
+        return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
+    if output[1:-1].strip() == b"":
+        return _reply(http, body, fields, "failed", "empty_output", "the response is completed but holds nothing")
+    refused = b'"refusal"' in output and _has_refusal(_decode_any(output))
+    return _reply(http, body, fields, "refused" if refused else "succeeded")
+
+
+def _has_refusal(output: Any) -> bool:
+    """Whether a message of the output is a refusal (protocol §2: a part of a *completed* response)."""
+    return any(
+        isinstance(part, dict) and part.get("type") == "refusal"
+        for item in output
+        if isinstance(item, dict) and isinstance(item.get("content"), list)
+        for part in item["content"]
+    )
+
+
+def _read_other(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Failure:
+    """A chat completion or embeddings: passed through, judged by what every one of them must hold."""
+    if http.url == ENDPOINTS[1]:
+        choices = fields.choices if isinstance(fields.choices, list) else []
+        if not choices or not all(isinstance(choice, dict) for choice in choices):
+            return _failed(http, "not_a_response", "got JSON without choices: " + _shown(body))
+        reasons = {choice.get("finish_reason") for choice in choices}
+        for reason, name in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
+            if reason in reasons:
+                return _reply(http, body, fields, "incomplete", f"incomplete_{name}", f"the answer stops early: {name}")
+        refused = any(
+            isinstance(choice.get("message"), dict) and choice["message"].get("refusal") for choice in choices
+        )
+        return _reply(http, body, fields, "refused" if refused else "succeeded")
+    if not bytes(fields.data).startswith(b"["):
+        return _failed(http, "not_a_response", "got JSON without data: " + _shown(body))
+    return _reply(http, body, fields, "succeeded")
+
+
+def _reply(
+    http: HttpAnswer, body: bytes, fields: _Body, outcome: Outcome, code: str | None = None, message: str = ""
+) -> Reply:
+    model = fields.model if isinstance(fields.model, str) else None
+    return Reply(http.status, one_line(body), http.request_id, outcome, model, read_usage(body), code, message)
+
+
+def _failed(http: HttpAnswer, code: str, message: str, body: bytes | None = None) -> Failure:
+    """A 200 that is no answer; a body that names its own error speaks for itself elsewhere."""
+    return Failure(
+        code=code,
+        message=message[:MESSAGE_LIMIT],
+        status=http.status,
+        body=stored_body(http.body),
+        request_id=http.request_id,
+        retry_after_s=http.retry_after_s,
+        from_relay=http.from_relay,
+        usage=read_usage(body) if body else None,
+    )
+
+
+# ----------------------------------------------------------------------------------------------- errors
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The error that a body names, whatever its dialect; fields it lacks are ""."""
+
+    code: str = ""
+    type: str = ""
+    message: str = ""
+
+
+def _read_error(http: HttpAnswer) -> Failure:
+    try:
+        decoded = _decode_any(http.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = http.body.decode(errors="replace").strip()
+        page = text.startswith("<")
+        message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
+        return _failed_by(http, Envelope("html_page" if page else "", "", message))
+    return _failed_by(http, _envelope(decoded))
+
+
+def _failed_by(http: HttpAnswer, envelope: Envelope, model: Any = None) -> Failure:
+    default = f"http_{http.status}" if http.status != 200 else "error_in_200"
+    message = envelope.message or f"HTTP {http.status} without a message"
+    return Failure(
+        code=envelope.code or envelope.type or default,
+        message=message[:MESSAGE_LIMIT],
+        status=http.status,
+        type=envelope.type,
+        body=stored_body(http.body),
+        request_id=http.request_id,
+        retry_after_s=http.retry_after_s if http.retry_after_s is not None else _asked_wait_s(message),
+        from_relay=http.from_relay,
+        model=model if isinstance(model, str) else None,
+        usage=read_usage(http.body) if http.status == 200 else None,
+    )
+
+
+def _envelope(decoded: Any) -> Envelope:
+    """The error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
+    if not isinstance(decoded, dict):
+        return Envelope(message=_words(decoded))
+    nested = decoded.get("response")
+    if "error" not in decoded and isinstance(nested, dict) and nested.get("error"):
+        return _envelope(nested)
+    error = decoded.get("error") or decoded.get("detail") or decoded
+    if not isinstance(error, dict):
+        return Envelope(message=_clean(_words(error)))
+    message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
+    code = error.get("code")
+    return Envelope(
+        code="" if code in (None, "") or isinstance(code, (dict, list)) else str(code),
+        type=error["type"] if isinstance(error.get("type"), str) else "",
+        message=_clean(_words(message)),
+    )
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode(errors="replace")
+
+
+def _word(value: Any) -> str:
+    return value[:40] if isinstance(value, str) else "of no known kind"
+
+
+def _clean(message: str) -> str:
+    """A message without the relay's request id, so that equal errors are equal."""
+    return re.sub(r"\s*\(request id: [^)]*\)\s*$", "", message).strip()
+
+
+_WAIT = re.compile(r"try again in (?:(\d+)m)?(\d+(?:\.\d+)?)(ms|s)\b")
+_RELAY_WINDOW = re.compile(r"(\d+)\s*分钟内最多请求")
+
+
+def _asked_wait_s(message: str) -> float | None:
+    """A wait that stands only in the message: OpenAI's "try again in 6.57s", new-api's window of minutes."""
+    if match := _WAIT.search(message):
+        minutes, number, unit = match.groups()
+        return 60.0 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
+    if match := _RELAY_WINDOW.search(message):
+        return 60.0 * min(int(match[1]), 60)
+    return None
+
+
+# ------------------------------------------------------------------------------------------ awkward JSON
+
+
+def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
+    """A 200 whose JSON msgspec refuses: cut or broken (an attempt that failed), or whole but awkward (kept)."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return _failed(http, "invalid_json", "got bytes that are no UTF-8: " + _shown(body))
+    try:
+        decoded = json.loads(text, parse_constant=_no_constant)
+        awkward, why = isinstance(decoded, dict) and not decoded.get("error"), "a lone surrogate"
+    except RecursionError:
+        decoded, awkward, why = {}, _is_balanced(body), "nesting past 1,000 levels"
+    except ValueError as error:
+        return _failed(http, "invalid_json", f"got broken JSON ({error}): " + _shown(body))
+    if not awkward or (decoded and decoded.get("status") not in (None, "completed", "incomplete")):
+        return _failed(http, "invalid_json", "got broken JSON: " + _shown(body))
+    usage, model = _salvaged(body, decoded)
+    message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
+    return Reply(200, as_text(body), http.request_id, "failed", model, usage, "awkward_json", message)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)
+
+
+def _is_balanced(body: bytes) -> bool:
+    """Whether every string and bracket of `body` is closed: for JSON too deep for any parser, whole or cut."""
+    closers = {b"]": b"[", b"}": b"{"}
+    stack: list[bytes] = []
+    for match in _TOKEN.finditer(body):
+        token = match[0]
+        if token in (b"[", b"{"):
+            stack.append(token)
+        elif token == b'"' or (token in closers and (not stack or stack.pop() != closers[token])):
+            return False
+    return not stack and body.endswith(b"}")
+
+
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+
+
+def _salvaged(body: bytes, decoded: dict[str, Any]) -> tuple[Usage | None, str | None]:
+    """Usage and model of an answer that no strict parser takes: the last `usage` object in it."""
+    found = _USAGE.findall(body)
+    usage = read_usage(b'{"usage":' + found[-1] + b"}") if found else None
+    model = decoded.get("model")
+    return usage, model if isinstance(model, str) else None
+
+
+def stored_body(body: bytes) -> bytes:
+    """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
+    try:
+        _decode_any(body)
+        body.decode()
+        return one_line(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return as_text(body)
+
+
+def _title(body: bytes) -> str:
+    match = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", body[:65536], re.IGNORECASE | re.DOTALL)
+    return _shown(match[1]) if match else "without a title"
+
+
+def _shown(body: bytes) -> str:
+    text = body[:200].decode(errors="replace").strip()
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+# -------------------------------------------------------------------------------------------- retry-after
+
+
+def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | None:
+    """Seconds that the gateway asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
+
+    `now_unix` is used for dates alone. Negative, NaN and unreadable values count as not given (RFC 9110 §10.2.3).
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now_unix)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else -1.0
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None

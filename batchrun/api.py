@@ -1,0 +1,41 @@
+"""batchrun from Python: one job as a function call, with typed options and a typed report; nothing is printed.
+
+from batchrun import Endpoint, Job, run
+
+outcome = run(Job("requests.jsonl", Path("results.jsonl"), Endpoint("https://gateway.example/v1", key)))
+outcome.report.cost.total_usd
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from batchrun.report import Report
+from batchrun.runner import Job, Observer, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: its report, and the exit code that the command would have had (0 is all succeeded)."""
+
+    report: Report
+    exit_code: int
+
+
+async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
+    """Run a job in the event loop of the caller.
+
+    Cancel it to leave at once: the result file stays valid and the same call goes on with it.
+    Raises `batchrun.errors.BatchrunError` where the job cannot begin: `InputError` for a bad request file,
+    `ResultFileError` for a result file that is locked, foreign or of edited requests, `UsageError` for the rest.
+    """
+    with Run(job, observer) as run:
+        await asyncio.to_thread(run.prepare)
+        await run.send()
+        return Outcome(run.report(), run.exit_code)
+
+
+def run(job: Job, observer: Observer | None = None) -> Outcome:
+    """Run a job and wait for it; as `run_async`, for callers without an event loop."""
+    return asyncio.run(run_async(job, observer))

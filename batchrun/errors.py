@@ -1,0 +1,42 @@
+"""The exception tree. Each class knows the exit code of the command that dies of it.
+
+A message says what is wrong and what to do next, and never holds a key.
+"""
+
+from __future__ import annotations
+
+
+class BatchrunError(Exception):
+    """Something the user can act on; printed as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(BatchrunError):
+    """An option, file or setting that cannot work; nothing has been sent."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """The request file does not pass its check. `problems` are ready to print, one a line."""
+
+    def __init__(self, problems: list[str], count: int) -> None:
+        self.problems = problems
+        self.count = count
+        more = [f"… and {count - len(problems)} more problems"] if count > len(problems) else []
+        super().__init__("\n".join([*problems, *more]))
+
+
+class ResultFileError(UsageError):
+    """The result file cannot serve this job: locked, of other requests, or of edited ones."""
+
+
+class StopError(BatchrunError):
+    """The job stopped early and can be resumed: key, quota, outage, disk."""
+
+    exit_code = 3
+
+
+class DiskError(StopError):
+    """A write, sync or rename of the result file failed; what stands in it is whole."""

@@ -1,0 +1,193 @@
+"""Strings that match a regular expression, as far as JSON Schemas use them.
+
+Knows literals, escapes, classes, groups, alternatives, quantifiers and anchors. Look-arounds and
+back-references are beyond it: `example` then raises ValueError and the caller does without.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from dataclasses import dataclass
+
+_DIGITS = string.digits
+_WORD = string.ascii_lowercase + string.ascii_uppercase + string.digits + "_"
+_PRINTABLE = string.ascii_letters + string.digits + " _-.,:"
+_CLASSES = {"d": _DIGITS, "w": _WORD, "s": " "}
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
+
+
+def example(pattern: str, rng: random.Random, more: int = 3) -> str:
+    """A string that matches `pattern`, or ValueError for what is not understood.
+
+    `more` is how many times beyond the least an open-ended quantifier repeats at most.
+    """
+    reader = _Reader(pattern, rng, more)
+    text = reader.alternatives()
+    if reader.position < len(pattern):
+        raise ValueError(f"unexpected {pattern[reader.position]!r} in {pattern!r}")
+    return text
+
+
+@dataclass
+class _Reader:
+    """Reads the pattern once from left to right and writes an example as it goes."""
+
+    pattern: str
+    rng: random.Random
+    more: int
+    position: int = 0
+
+    def peek(self) -> str:
+        return self.pattern[self.position : self.position + 1]
+
+    def take(self) -> str:
+        if self.position >= len(self.pattern):
+            raise ValueError(f"{self.pattern!r} ends too soon")
+        self.position += 1
+        return self.pattern[self.position - 1]
+
+    def alternatives(self) -> str:
+        branches = [self.sequence()]
+        while self.peek() == "|":
+            self.take()
+            branches.append(self.sequence())
+        return self.rng.choice(branches)
+
+    def sequence(self) -> str:
+        pieces = []
+        while self.peek() not in ("", "|", ")"):
+            pieces.append(self.repeated())
+        return "".join(pieces)
+
+    def repeated(self) -> str:
+        start = self.position
+        piece = self.atom()
+        end = self.position
+        least, most = self.quantifier()
+        if (least, most) == (1, 1):
+            return piece
+        pieces = []
+        after = self.position
+        # The atom is read again for each repetition, so that [ab]{4} need not give four equal letters.
+        for _ in range(self.rng.randint(least, most)):
+            self.position = start
+            pieces.append(self.atom())
+            assert self.position == end, "an atom is read the same way each time"
+        self.position = after
+        return "".join(pieces)
+
+    def quantifier(self) -> tuple[int, int]:
+        mark = self.peek()
+        bounds = {"*": (0, self.more), "+": (1, 1 + self.more), "?": (0, 1)}.get(mark)
+        if bounds is not None:
+            self.take()
+        elif mark == "{":
+            bounds = self.braces()
+        else:
+            return 1, 1
+        if self.peek() in ("?", "+"):
+            self.take()
+        return bounds
+
+    def braces(self) -> tuple[int, int]:
+        end = self.pattern.find("}", self.position)
+        least, comma, most = self.pattern[self.position + 1 : end].partition(",")
+        if end < 0 or not least.isdecimal() or not (most.isdecimal() or not most):
+            raise ValueError(f"braces without numbers in {self.pattern!r}")
+        self.position = end + 1
+        if not comma:
+            return int(least), int(least)
+        return int(least), int(most) if most else int(least) + self.more
+
+    def atom(self) -> str:
+        char = self.take()
+        if char in "^$":
+            return ""
+        if char == "(":
+            return self.group()
+        if char == "[":
+            return self.rng.choice(self.members())
+        if char == ".":
+            return self.rng.choice(_PRINTABLE)
+        if char == "\\":
+            return self.escape()
+        if char in "*+?{":
+            raise ValueError(f"nothing to repeat in {self.pattern!r}")
+        return char
+
+    def group(self) -> str:
+        if self.peek() == "?":
+            self.take()
+            kind = self.take()
+            if kind == "P":
+                kind = self.take()
+            if kind == "<" and self.peek() not in ("=", "!"):
+                while self.take() != ">":
+                    pass
+            elif kind != ":":
+                raise ValueError(f"a look-around or flag in {self.pattern!r}")
+        text = self.alternatives()
+        if self.take() != ")":
+            raise ValueError(f"an open group in {self.pattern!r}")
+        return text
+
+    def escape(self) -> str:
+        char = self.take()
+        if char in _CLASSES:
+            return self.rng.choice(_CLASSES[char])
+        if char in "DWS":
+            return self.rng.choice({"D": "abcxyz", "W": "-+ ", "S": _WORD}[char])
+        if char in "bBAzZ":
+            return ""
+        return self.literal(char)
+
+    def literal(self, char: str) -> str:
+        """The character that an escape stands for."""
+        if char in "xu":
+            digits = 2 if char == "x" else 4
+            return chr(int("".join(self.take() for _ in range(digits)), 16))
+        if char in _CONTROLS:
+            return _CONTROLS[char]
+        if char.isalnum():
+            raise ValueError(f"an unknown escape in {self.pattern!r}")
+        return char
+
+    def members(self) -> str:
+        """The characters of a class; its opening bracket has been read."""
+        excluding = self.peek() == "^"
+        if excluding:
+            self.take()
+        members = ""
+        first = True
+        while first or self.peek() != "]":
+            first = False
+            low = self.member()
+            if self.peek() == "-" and self.pattern[self.position + 1 : self.position + 2] not in ("]", ""):
+                self.take()
+                members += _range(low, self.member())
+            else:
+                members += low
+        self.take()
+        if excluding:
+            members = "".join(char for char in _PRINTABLE if char not in members)
+        if not members:
+            raise ValueError(f"an empty class in {self.pattern!r}")
+        return members
+
+    def member(self) -> str:
+        char = self.take()
+        if char != "\\":
+            return char
+        escaped = self.take()
+        if escaped in _CLASSES:
+            return _CLASSES[escaped]
+        return self.literal(escaped)
+
+
+def _range(low: str, high: str) -> str:
+    """All characters from one to the other; of a wide range the first few hundred stand for the rest."""
+    first, last = ord(low[-1]), ord(high[-1])
+    if first > last:
+        raise ValueError(f"a range from {low!r} to {high!r}")
+    return "".join(map(chr, range(first, min(last, first + 400) + 1)))

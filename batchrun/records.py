@@ -1,0 +1,316 @@
+"""Request lines and result lines: what one line of either file means, parsed and encoded.
+
+1. Pure: bytes in, values out; no I/O, no clock.
+2. A request body is never re-encoded: it is sliced out of its line, and an override replaces only
+   the field it names (`msgspec.Raw` carries every other byte through).
+3. A result line puts `run` before `response`, so that a scan can stop before the payload.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+import orjson
+from msgspec import UNSET, Raw, UnsetType
+
+from batchrun.usage import Usage
+
+ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
+RESPONSES = ENDPOINTS[0]
+MAX_DEPTH = 1000  # orjson and most readers stop at 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+Outcome = Literal["succeeded", "refused", "incomplete", "failed"]
+
+
+class RequestLineError(ValueError):
+    """One request line cannot be sent; the text says what is wrong and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line changes in every body.
+
+    `model` fills in where a body has none, `fields` (name → JSON bytes) and `stream` replace.
+    """
+
+    model: str | None = None
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+    stream: bool | None = None
+
+    def replacements(self) -> dict[str, Raw]:
+        """The fields to put in every body, `model` not counted."""
+        fields = {name: Raw(value) for name, value in self.fields.items()}
+        if self.stream is not None:
+            fields["stream"] = Raw(b"true" if self.stream else b"false")
+        return fields
+
+
+class RequestLine(msgspec.Struct, frozen=True):
+    """One request, ready to send.
+
+    `body` is the wire's bytes, `sha` the first 16 hex digits of its BLAKE2b, `line_number` 1-based.
+    A `derived` id stands for a bare body; equal bodies are told apart by the reader (`-2`, `-3`, …).
+    """
+
+    line_number: int
+    custom_id: str
+    url: str
+    body: bytes
+    sha: str
+    model: str
+    stream: bool
+    derived: bool
+    max_output_tokens: int | None = None
+
+
+class _Line(msgspec.Struct):
+    """The fields of a request line that batchrun looks at, in either of its two shapes."""
+
+    custom_id: Any = UNSET
+    method: Any = UNSET
+    url: Any = UNSET
+    body: Raw | UnsetType = UNSET
+    model: Any = None
+    stream: Any = None
+    background: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    max_output_tokens: Any = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def digest(data: bytes) -> str:
+    """16 hex digits that stand for `data` (BLAKE2b, 64 bits)."""
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides()) -> RequestLine:
+    """One line of a request file, without its newline, as a `RequestLine`.
+
+    Raises `RequestLineError` where the line could not be sent as it stands.
+    """
+    line = _decode_object(raw)
+    if line.body is UNSET:
+        if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
+            raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
+        body, fields, url = raw.strip(b" \t\r"), line, RESPONSES
+        custom_id, derived = "req-" + digest(body), True
+    else:
+        body = bytes(line.body)
+        if not body.startswith(b"{"):
+            raise RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
+        fields, url = _decode_line(body), _checked_url(line)
+        custom_id, derived = _checked_id(line.custom_id), False
+    body, fields = _overridden(body, fields, overrides)
+    _check_fields(fields, url)
+    return RequestLine(
+        line_number=line_number,
+        custom_id=custom_id,
+        url=url,
+        body=body,
+        sha=digest(body),
+        model=fields.model,
+        stream=fields.stream is True,
+        derived=derived,
+        max_output_tokens=fields.max_output_tokens if type(fields.max_output_tokens) is int else None,
+    )
+
+
+def _decode_object(raw: bytes) -> _Line:
+    if len(raw) > MAX_LINE_BYTES:
+        raise RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
+    try:
+        if not raw.isascii():
+            raw.decode()  # msgspec slices raw values without looking at their UTF-8
+        line = _decode_line(raw)
+    except UnicodeDecodeError as error:
+        raise RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
+    except msgspec.ValidationError:
+        raise RequestLineError("not an object; write one JSON object a line, {…}") from None
+    except msgspec.DecodeError as error:
+        raise RequestLineError(_why_not_json(raw, str(error))) from None
+    except RecursionError:
+        raise RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it") from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
+        raise RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it")
+    return line
+
+
+def _why_not_json(raw: bytes, why: str) -> str:
+    if raw.startswith(b"\x1f\x8b"):
+        return "compressed (gzip) data, not JSON; name the file .gz or unpack it first"
+    if b"\0" in raw:
+        return "NUL bytes, not JSON; was the file cut off by a crash, or saved as UTF-16?"
+    for word in (b"NaN", b"Infinity"):
+        if word in raw:
+            return f"not JSON: {word.decode()} is no JSON value; write null or a number"
+    return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
+
+
+def _depth(raw: bytes) -> int:
+    """How deep `raw`, which is valid JSON, nests; past orjson's own limit it counts as too deep."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return MAX_DEPTH + 1 if "recursion" in str(error) else 0
+    return 0
+
+
+def _checked_url(line: _Line) -> str:
+    if line.method is not UNSET and line.method != "POST":
+        raise RequestLineError(f'"method" is {_shown(line.method)}; write "POST"')
+    url = RESPONSES if line.url is UNSET else line.url
+    if url not in ENDPOINTS:
+        raise RequestLineError(f'"url" is {_shown(url)}; write one of {", ".join(ENDPOINTS)}')
+    return str(url)
+
+
+def _checked_id(custom_id: Any) -> str:
+    if custom_id is UNSET:
+        raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a name of its own"')
+    if not isinstance(custom_id, str) or not custom_id:
+        shown = _shown(custom_id)
+        raise RequestLineError(f'"custom_id" is {shown}, not a string with text; write "custom_id": "{shown}"')
+    return custom_id
+
+
+def _check_fields(fields: _Line, url: str) -> None:
+    if not isinstance(fields.model, str) or not fields.model:
+        raise RequestLineError('no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME')
+    if fields.stream is not None and not isinstance(fields.stream, bool):
+        raise RequestLineError(f'"stream" is {_shown(fields.stream)}; write true or false')
+    if fields.stream and url != RESPONSES:
+        raise RequestLineError(f'"stream": true works with {RESPONSES} only; take it out, or pass --no-stream')
+    if fields.previous_response_id is not None and fields.conversation is not None:
+        raise RequestLineError('"previous_response_id" and "conversation" exclude each other; keep one')
+    if fields.background:
+        raise RequestLineError('"background": true answers must be polled, which batchrun does not do; take it out')
+
+
+def _overridden(body: bytes, fields: _Line, overrides: Overrides) -> tuple[bytes, _Line]:
+    """The body with the overrides in it; the same bytes where there is nothing to change."""
+    replacements = overrides.replacements()
+    if overrides.model is not None and fields.model is None:
+        replacements["model"] = Raw(orjson.dumps(overrides.model))
+    if not replacements:
+        return body, fields
+    body = msgspec.json.encode(_decode_fields(body) | replacements)
+    return body, _decode_line(body)
+
+
+def _shown(value: Any) -> str:
+    """A value as it would stand in the file, short enough for a message."""
+    text = orjson.dumps(None if value is UNSET else value).decode()
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+# ---------------------------------------------------------------------------------------------- results
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """Why a line has no clean answer; `code` is the gateway's where it gave one."""
+
+    code: str
+    message: str
+
+
+class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a line was run: everything that a resume and a report need, without the payload.
+
+    `of` counts the lines of the input; `started` (UTC, to the millisecond) names the run and `elapsed_s`
+    is the record's time since then by the monotonic clock; `model` is the one that answered.
+    """
+
+    line: int
+    of: int
+    sha: str
+    started: str
+    elapsed_s: float
+    outcome: Outcome
+    asked: str
+    attempts: int = 1
+    throttles: int = 0
+    may_heal: bool = False
+    latency_s: float | None = None
+    first_event_s: float | None = None
+    first_text_s: float | None = None
+    model: str | None = None
+    usage: Usage | None = None
+
+
+class ResultHead(msgspec.Struct, frozen=True):
+    """A result line without its payload."""
+
+    custom_id: str
+    run: RunInfo
+    error: ErrorInfo | None = None
+
+
+class _ResponsePart(msgspec.Struct, frozen=True):
+    status_code: int
+    request_id: str | None
+    body: Raw
+
+
+class _ResultRecord(msgspec.Struct, frozen=True):
+    id: str
+    custom_id: str
+    run: RunInfo
+    response: _ResponsePart | None
+    error: ErrorInfo | None
+
+
+class _CheckedRecord(msgspec.Struct, frozen=True):
+    """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
+
+    id: str
+    custom_id: str
+    run: RunInfo
+    response: Raw
+    error: ErrorInfo | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_record = msgspec.json.Decoder(_CheckedRecord).decode
+
+
+def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
+    """One result line with its newline; `body` is JSON (`portable_body`), None where nothing came back."""
+    response = None
+    if status is not None:
+        response = _ResponsePart(status, request_id, Raw(body or b"null"))
+    record_id = "batch_req_" + digest(f"{head.run.started}/{head.custom_id}".encode())
+    return _encode(_ResultRecord(record_id, head.custom_id, head.run, response, head.error)) + b"\n"
+
+
+def parse_result(raw: bytes) -> ResultHead:
+    """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
+    try:
+        record = _decode_record(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    return ResultHead(record.custom_id, record.run, record.error)
+
+
+def one_line(body: bytes) -> bytes:
+    """Valid JSON on one line: raw CR and LF can only be white space there, so they become spaces."""
+    if b"\n" in body or b"\r" in body:
+        return body.replace(b"\n", b" ").replace(b"\r", b" ")
+    return body
+
+
+def as_text(body: bytes) -> bytes:
+    """A body that is no JSON, as JSON all the same: a string, or {"base64": …} where it is not UTF-8."""
+    try:
+        return orjson.dumps(body.decode())
+    except UnicodeDecodeError:
+        return orjson.dumps({"base64": base64.b64encode(body).decode()})

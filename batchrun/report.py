@@ -1,0 +1,386 @@
+"""The bill and the summary: records in, a `Report` out, as JSON or as a table that a person reads.
+
+1. A report is made of records alone, so the one printed at the end and the one made later are the same.
+2. Lines are grouped by the model that was asked for; they are priced by the one that answered.
+3. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from batchrun.pricing import Bill, PriceBook, usd
+from batchrun.records import ResultHead
+from batchrun.usage import ZERO
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """`succeeded` includes `refused`; `failed` includes `incomplete`; `pending` is None where nobody can know.
+
+    `foreign` records belong to no line of the input; they are in no other count.
+    """
+
+    total: int
+    succeeded: int
+    failed: int
+    pending: int | None
+    refused: int
+    incomplete: int
+
+
+class UsageSum(msgspec.Struct, frozen=True):
+    """Tokens; cached ones are part of the input, reasoning ones part of the output."""
+
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    lines_without_usage: int
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """US dollars, exact; `unpriced_lines` used tokens at a price nobody knows and are not in `total_usd`."""
+
+    total_usd: Decimal
+    currency: Literal["USD"]
+    unpriced_lines: int
+    price_source: str
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Seconds of the attempts that ended in a record, within 1 %; None where there is none."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Example(msgspec.Struct, frozen=True):
+    """The first line that failed with a code."""
+
+    custom_id: str
+    line: int
+    message: str
+
+
+class ModelReport(msgspec.Struct, frozen=True):
+    """What one model did; the fields mean what they mean in `Report`."""
+
+    lines: Lines
+    usage: UsageSum
+    cost: Cost
+    attempts: int
+    throttles: int
+    errors: dict[str, int]
+    latency_s: Latency
+    answered_by: dict[str, int]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a result file amounts to. `attempts` counts HTTP requests, throttled ones included.
+
+    `duration_s` adds up the runs, each from its start to its last record. `stopped` says why the last run ended
+    early, `next_command` what to run then.
+    """
+
+    lines: Lines
+    usage: UsageSum
+    cost: Cost
+    models: dict[str, ModelReport]
+    attempts: int
+    retries: int
+    throttles: int
+    errors: dict[str, int]
+    error_examples: dict[str, Example]
+    latency_s: Latency
+    first_event_s: Latency
+    first_text_s: Latency
+    duration_s: float
+    lines_per_s: float | None
+    stopped: str | None = None
+    next_command: str | None = None
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a newline; money as exact numbers."""
+        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Histogram:
+    """Seconds, counted in buckets that are each 2 % wider than the one before."""
+
+    _LOG_STEP = math.log(1.02)
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Count one value; what is below a microsecond counts as a microsecond."""
+        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / self._LOG_STEP)] += 1
+
+    def merge(self, other: Histogram) -> None:
+        """Count all that `other` counted."""
+        self._buckets.update(other._buckets)
+
+    def quantile(self, share: float) -> float | None:
+        """The value below which `share` (0 to 1) of all lie, within 1 %."""
+        left = share * self._buckets.total()
+        for bucket in sorted(self._buckets):
+            left -= self._buckets[bucket]
+            if left <= 0:
+                return float(f"{math.exp((bucket + 0.5) * self._LOG_STEP):.3g}")
+        return None
+
+    def summary(self) -> Latency:
+        """Median, 95th and 99th percentile."""
+        return Latency(self.quantile(0.50), self.quantile(0.95), self.quantile(0.99))
+
+
+class _Sums:
+    """Running sums over the records of one model, or of all."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.usage = ZERO
+        self.bill = Bill(book)
+        self.attempts = 0
+        self.throttles = 0
+        self.errors: Counter[str] = Counter()
+        self.answered_by: Counter[str] = Counter()
+        self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
+
+    def add(self, head: ResultHead, when: datetime) -> None:
+        run = head.run
+        self.outcomes[run.outcome] += 1
+        self.attempts += run.attempts
+        self.throttles += run.throttles
+        if head.error is not None:
+            self.errors[head.error.code] += 1
+        if run.model is not None:
+            self.answered_by[run.model] += 1
+        if run.usage is not None:
+            self.usage += run.usage
+        self.bill.add(run.model, run.asked, run.usage, when)
+        for seconds, histogram in (
+            (run.latency_s, self.latency),
+            (run.first_event_s, self.first_event),
+            (run.first_text_s, self.first_text),
+        ):
+            if seconds is not None:
+                histogram.add(seconds)
+
+    def lines(self, total: int | None, pending: int | None) -> Lines:
+        refused, incomplete = self.outcomes["refused"], self.outcomes["incomplete"]
+        recorded = self.outcomes.total()
+        return Lines(
+            total=recorded if total is None else total,
+            succeeded=self.outcomes["succeeded"] + refused,
+            failed=self.outcomes["failed"] + incomplete,
+            pending=pending,
+            refused=refused,
+            incomplete=incomplete,
+        )
+
+    def usage_sum(self) -> UsageSum:
+        usage = self.usage
+        return UsageSum(
+            usage.input_tokens,
+            usage.cached_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            usage.total_tokens,
+            self.bill.lines_without_usage,
+        )
+
+    def cost(self) -> Cost:
+        return Cost(self.bill.cost_usd, "USD", self.bill.unpriced_lines, self.bill.price_source)
+
+
+class Tally:
+    """Adds up records as they are written, or read back. `total` is the number of lines of the input."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all records."""
+        self._models: dict[str, _Sums] = {}
+        self._examples: dict[str, Example] = {}
+        self._run_times: dict[str, tuple[datetime, float]] = {}
+        self.recorded = 0
+        self.failed = 0
+        self.may_heal = 0
+        self.tokens = 0
+        self.output_tokens = 0
+        self._of = 0
+
+    def add(self, head: ResultHead) -> None:
+        """Count one record."""
+        run = head.run
+        when, elapsed_s = self._run_times.get(run.started) or (datetime.fromisoformat(run.started), 0.0)
+        self._run_times[run.started] = when, max(elapsed_s, run.elapsed_s)
+        if run.asked not in self._models:
+            self._models[run.asked] = _Sums(self._book)
+        self._models[run.asked].add(head, when + timedelta(seconds=run.elapsed_s))
+        self.recorded += 1
+        self._of = run.of
+        if head.error is not None:
+            self.failed += 1
+            self.may_heal += run.may_heal
+            example = Example(head.custom_id, run.line, head.error.message)
+            self._examples.setdefault(head.error.code, example)
+        if run.usage is not None:
+            self.tokens += run.usage.total_tokens
+            self.output_tokens += run.usage.output_tokens
+
+    def cost_usd(self) -> Decimal:
+        """What the priced records cost, so far."""
+        return sum((sums.bill.cost_usd for sums in self._models.values()), Decimal(0))
+
+    def report(self, pending: int | None = None) -> Report:
+        """The report now. Without `pending`, it is what the last record says of the input's length."""
+        total = _Sums(self._book)
+        sources: list[str] = []
+        for sums in self._models.values():
+            _merge(total, sums)
+            sources += [source for source in sums.bill.price_source.split(", ") if source not in [*sources, "none"]]
+        pending = max(0, self._of - self.recorded) if pending is None else pending
+        usage = msgspec.structs.replace(
+            total.usage_sum(),
+            lines_without_usage=sum(s.bill.lines_without_usage for s in self._models.values()),
+        )
+        unpriced = sum(sums.bill.unpriced_lines for sums in self._models.values())
+        duration_s = sum(elapsed_s for _, elapsed_s in self._run_times.values())
+        return Report(
+            lines=total.lines(self.recorded + pending, pending),
+            usage=usage,
+            cost=Cost(self.cost_usd(), "USD", unpriced, ", ".join(sources) or "none"),
+            models={name: _model_report(sums) for name, sums in sorted(self._models.items())},
+            attempts=total.attempts,
+            retries=total.attempts - total.throttles - self.recorded,
+            throttles=total.throttles,
+            errors=dict(total.errors.most_common()),
+            error_examples={code: self._examples[code] for code, _ in total.errors.most_common()},
+            latency_s=total.latency.summary(),
+            first_event_s=total.first_event.summary(),
+            first_text_s=total.first_text.summary(),
+            duration_s=round(duration_s, 3),
+            lines_per_s=round(self.recorded / duration_s, 3) if duration_s else None,
+        )
+
+
+def _merge(total: _Sums, part: _Sums) -> None:
+    total.outcomes.update(part.outcomes)
+    total.usage += part.usage
+    total.attempts += part.attempts
+    total.throttles += part.throttles
+    total.errors.update(part.errors)
+    for name in ("latency", "first_event", "first_text"):
+        getattr(total, name).merge(getattr(part, name))
+
+
+def _model_report(sums: _Sums) -> ModelReport:
+    return ModelReport(
+        lines=sums.lines(None, None),
+        usage=sums.usage_sum(),
+        cost=sums.cost(),
+        attempts=sums.attempts,
+        throttles=sums.throttles,
+        errors=dict(sums.errors.most_common()),
+        latency_s=sums.latency.summary(),
+        answered_by=dict(sums.answered_by.most_common()),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ as text
+
+_COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
+
+
+def render(report: Report) -> str:
+    """The report as a person reads it, without colours, ending in a newline."""
+    parts = [_table(report)]
+    parts += [f"failed: {count:>6,} × {code}  {_example(report, code)}" for code, count in report.errors.items()]
+    notes = _notes(report)
+    if notes:
+        parts.append("note: " + "; ".join(notes))
+    rate = f", {report.lines_per_s:,.1f} lines/s" if report.lines_per_s else ""
+    parts.append(
+        f"sent: {report.attempts:,} attempts, {report.retries:,} retries, {report.throttles:,} throttled; "
+        f"{_duration(report.duration_s)}{rate}"
+    )
+    if report.latency_s.p50 is not None:
+        parts.append("latency: " + _quantiles(report.latency_s))
+    if report.first_text_s.p50 is not None:
+        parts.append("first text: " + _quantiles(report.first_text_s))
+    if report.stopped:
+        parts.append("stopped: " + report.stopped)
+    if report.next_command:
+        parts.append("next: " + report.next_command)
+    return "\n".join(parts) + "\n"
+
+
+def _table(report: Report) -> str:
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    rows += [_row(name, model.lines, model.usage, model.cost) for name, model in report.models.items()]
+    if len(report.models) != 1:
+        rows.append(_row("all", report.lines, report.usage, report.cost))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(name: str, lines: Lines, usage: UsageSum, cost: Cost) -> tuple[str, ...]:
+    recorded = lines.succeeded + lines.failed
+    priced = recorded - cost.unpriced_lines - usage.lines_without_usage
+    counts = (recorded, lines.succeeded, lines.failed)
+    tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
+    money = usd(cost.total_usd) if priced else "unpriced" if cost.unpriced_lines else "-"
+    return (name, *(f"{number:,}" for number in counts + tokens), money)
+
+
+def _notes(report: Report) -> list[str]:
+    """What the table alone would not say."""
+    facts = (
+        (report.lines.pending, "{:,} lines are still to do"),
+        (report.lines.incomplete, "{:,} answers stop early (incomplete, counted as failed)"),
+        (report.lines.refused, "{:,} answers are refusals (counted as ok)"),
+        (report.usage.lines_without_usage, "{:,} lines came without usage and are not in the bill"),
+        (
+            report.cost.unpriced_lines,
+            "{:,} lines have no known price and are not in the bill (--prices FILE)",
+        ),
+    )
+    return [text.format(count) for count, text in facts if count]
+
+
+def _example(report: Report, code: str) -> str:
+    example = report.error_examples[code]
+    message = " ".join(example.message.split())
+    return f"e.g. {example.custom_id[:40]!r}: {message[:100]}"
+
+
+def _quantiles(latency: Latency) -> str:
+    return f"p50 {latency.p50:g} s, p95 {latency.p95:g} s, p99 {latency.p99:g} s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"

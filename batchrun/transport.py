@@ -1,0 +1,342 @@
+"""One attempt: a request body out, a `Reply` or a `Failure` back. The only module that opens the network client.
+
+1. An attempt ends: by its answer, by the idle timeout (no bytes; in a stream no *event*), or by its own timeout.
+2. Bytes are counted as they come, decompressed, and the count is capped: nothing can blow up the memory.
+3. Redirects are not followed, the environment's proxies are not used, no cookie is kept.
+4. The key goes into one header and nowhere else; an answer that echoes it is cleaned of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer, read_retry_after
+from batchrun.errors import UsageError
+from batchrun.records import RESPONSES, RequestLine, as_text
+from batchrun.sse import EventDecoder
+from batchrun.stream import ResponseAssembler, StreamResult
+from batchrun.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to send, and as whom. `base_url` as the user gave it: with or without `/v1` and a slash."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    proxy: str | None = field(default=None, repr=False)
+
+    def url(self, path: str) -> str:
+        """The whole address of `path` (one of `records.ENDPOINTS`)."""
+        base = self.base_url.rstrip("/")
+        for ending in ("/responses", "/v1"):
+            base = base.removesuffix(ending).rstrip("/")
+        return base + path
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `idle_s` is between two events of a stream; pings are none."""
+
+    attempt_s: float = 600.0
+    connect_s: float = 10.0
+    idle_s: float = 120.0
+
+
+class _DeadlineError(Exception):
+    """An attempt ran out of time; `args[0]` is the failure's code, `args[1]` its message."""
+
+
+class _TooLargeError(Exception):
+    """An answer passed the cap."""
+
+
+class Transport:
+    """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, max_response_bytes: int, connections: int) -> None:
+        self._endpoint = endpoint
+        self._timeouts = timeouts
+        self._max_bytes = max_response_bytes
+        self._connections = connections
+        self._secret = endpoint.api_key.encode()
+        self._urls: dict[str, str] = {}
+
+    async def __aenter__(self) -> Transport:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"batchrun/{__version__}",
+        }
+        if self._endpoint.api_key:
+            headers["Authorization"] = "Bearer " + self._endpoint.api_key
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
+            trust_env=False,
+            read_bufsize=1 << 18,
+            max_field_size=1 << 16,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, line: RequestLine) -> Reply | Failure:
+        """Make one attempt. Never raises for what the network or the gateway does."""
+        clock = _Clock()
+        try:
+            async with asyncio.timeout(self._timeouts.attempt_s):
+                outcome = await self._exchange(line, clock)
+        except TimeoutError:
+            outcome = Failure(
+                "attempt_timeout",
+                f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)",
+            )
+        except _DeadlineError as late:
+            outcome = Failure(late.args[0], late.args[1])
+        except _TooLargeError:
+            outcome = Failure(
+                "response_too_large",
+                f"the answer passes {self._max_bytes:,} bytes; raise --max-response-bytes to keep such answers",
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            outcome = _network_failure(error)
+        return replace(outcome, timing=Timing(clock.now_s(), clock.first_event_s, clock.first_text_s))
+
+    async def _exchange(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
+        async with self._session.post(
+            self._url(line.url),
+            data=line.body,
+            headers={"Accept": "text/event-stream" if line.stream else "application/json"},
+            allow_redirects=False,
+            proxy=self._endpoint.proxy,
+        ) as response:
+            answer = HttpAnswer(
+                status=response.status,
+                headers=response.headers,
+                body=b"",
+                url=line.url,
+                retry_after_s=_retry_after_s(response),
+            )
+            if 300 <= response.status < 400:
+                place = response.headers.get("Location", "nowhere")[:200]
+                return Failure("redirected", f"HTTP {response.status} to {place}; not followed", response.status)
+            is_stream = response.status == 200 and "event-stream" in response.headers.get("Content-Type", "")
+            if is_stream and line.url == RESPONSES:
+                return await self._read_stream(response, answer, clock)
+            return self._judge(replace(answer, body=await self._read_all(response)))
+
+    def _judge(self, answer: HttpAnswer) -> Reply | Failure:
+        body = answer.body
+        if self._secret and self._secret in body:
+            answer = replace(answer, body=body.replace(self._secret, b"[the api key]"))
+        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
+            decoder, assembler = EventDecoder(), ResponseAssembler()
+            for event in [*decoder.feed(answer.body), *decoder.flush()]:
+                assembler.add(event)
+            return self._judge_stream(answer, assembler.result())
+        return read_answer(answer)
+
+    async def _read_all(self, response: aiohttp.ClientResponse) -> bytes:
+        """The whole body, decompressed, up to the cap."""
+        pieces, size = [], 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > self._max_bytes:
+                raise _TooLargeError
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _read_stream(
+        self, response: aiohttp.ClientResponse, answer: HttpAnswer, clock: _Clock
+    ) -> Reply | Failure:
+        decoder, assembler = EventDecoder(), ResponseAssembler()
+        is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
+        plain: list[bytes] = []
+        async for piece in self._pieces(response, lambda: assembler.events):
+            if is_events is None and (start := piece.removeprefix(b"\xef\xbb\xbf").lstrip()):
+                is_events = start[:1] not in b"{[<"
+            if is_events is False:
+                plain.append(piece)
+                continue
+            for event in decoder.feed(piece):
+                assembler.add(event)
+            clock.note(assembler)
+            if assembler.finished:
+                break
+        if plain:
+            return self._judge(replace(answer, body=b"".join(plain)))
+        for event in decoder.flush():
+            assembler.add(event)
+        clock.note(assembler)
+        return self._judge_stream(answer, assembler.result())
+
+    async def _pieces(self, response: aiohttp.ClientResponse, events: Callable[[], int]) -> AsyncIterator[bytes]:
+        """The stream's bytes up to the cap, with the idle deadline moved on by events and nothing else."""
+        idle_s = self._timeouts.idle_s
+        loop = asyncio.get_running_loop()
+        size, seen, deadline = 0, 0, loop.time() + idle_s
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    piece = await response.content.readany()
+            except TimeoutError:
+                raise _DeadlineError(
+                    "idle_timeout", f"no event of the stream for {idle_s:g} s (--idle-timeout)"
+                ) from None
+            if not piece:
+                return
+            size += len(piece)
+            if size > self._max_bytes:
+                raise _TooLargeError
+            yield piece
+            if events() > seen:
+                seen, deadline = events(), loop.time() + idle_s
+
+    def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
+        if result.error is not None:
+            return self._judge(replace(answer, body=result.error))
+        if result.response is not None:
+            return self._judge(replace(answer, body=result.response, ended_as=result.terminal))
+        message = "the stream ended without its terminal event"
+        partial = as_text(result.partial) if result.partial else None
+        if self._secret and partial and self._secret in partial:
+            partial = partial.replace(self._secret, b"[the api key]")
+        return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
+
+    def _url(self, path: str) -> str:
+        if path not in self._urls:
+            self._urls[path] = self._endpoint.url(path)
+        return self._urls[path]
+
+
+class _Clock:
+    """Times the first event and the first text of one attempt."""
+
+    def __init__(self) -> None:
+        self._loop_time = asyncio.get_running_loop().time
+        self._started = self._loop_time()
+        self.first_event_s: float | None = None
+        self.first_text_s: float | None = None
+
+    def now_s(self) -> float:
+        return self._loop_time() - self._started
+
+    def note(self, assembler: ResponseAssembler) -> None:
+        if self.first_event_s is None and assembler.events:
+            self.first_event_s = self.now_s()
+        if self.first_text_s is None and assembler.text_seen:
+            self.first_text_s = self.now_s()
+
+
+def _looks_like_events(body: bytes) -> bool:
+    """Whether a body starts as server-sent events do: with a field, a comment or a blank line before one."""
+    start = body[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+    headers = response.headers
+    names = ("retry-after", "retry-after-ms")
+    return read_retry_after({name: headers[name] for name in names if name in headers}, time.time())
+
+
+def _network_failure(error: Exception) -> Failure:
+    """A failure by the exception's type. Its text is our own: aiohttp's can hold headers."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Failure(
+            "certificate_refused",
+            f"{error.host}'s certificate is not valid: {_reason(error)}",
+            may_be_billed=False,
+        )
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Failure("dns_failed", f"no address for the host {error.host}", may_be_billed=False)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Failure("connect_timeout", "no connection in time (--connect-timeout)", may_be_billed=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Failure(
+            "connect_failed",
+            f"cannot connect to {error.host}:{error.port}: {_reason(error)}",
+            may_be_billed=False,
+        )
+    if isinstance(error, (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)):
+        return Failure("connect_failed", "the proxy refused the connection", may_be_billed=False)
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+        return Failure("connection_lost", f"the connection broke off ({type(error).__name__})")
+    if isinstance(error, OSError):
+        return Failure("connection_lost", f"the connection broke off ({error.strerror or type(error).__name__})")
+    return Failure("bad_http", f"what came back is not HTTP as it should be ({type(error).__name__})")
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    return cause.strerror or type(cause).__name__
+
+
+def check_key(key: str, source: str) -> str:
+    """A usable key, stripped. Raises `UsageError`, which names `source` and never the key."""
+    key = key.strip()
+    if not key:
+        raise UsageError(f"the key in {source} is empty")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"the key in {source} holds a line break, a space or a non-ASCII character; set it again")
+    return key
+
+
+def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
+    """Refuse (`UsageError`) what is no usable address; returns a warning where plain http goes over a network."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise UsageError("the base URL must look like https://gateway.example/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(f"the base URL of {host} must not hold a user, password, query or fragment")
+    if parts.scheme == "https" or insecure_http or _is_loopback(host):
+        return None
+    if _is_private(host):
+        return f"warning: the key goes to {host} in the clear (http)"
+    raise UsageError(f"http:// would send the key to {host} in the clear; use https://, or --insecure-http if you must")
+
+
+def check_proxy(url: str) -> None:
+    """Refuse (`UsageError`) what is no HTTP proxy's address; the message does not repeat it (it may hold a password)."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError("the proxy must look like http://proxy.example:3128")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
