@@ -12,15 +12,16 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api import Outcome, run, run_async
+    from batchrun.endpoint import Endpoint
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
     from batchrun.gateway import Gateway, GatewayOptions
+    from batchrun.job import Job, Observer, Status
     from batchrun.limits import Limits
     from batchrun.records import Overrides
     from batchrun.report import Report
     from batchrun.resume import Changed
     from batchrun.retry import RetryPolicy
-    from batchrun.runner import Job, Observer, Status
-    from batchrun.transport import Endpoint, Timeouts
+    from batchrun.transport import Timeouts
 
 __all__ = [
     "BatchrunError",
@@ -55,8 +56,9 @@ _HOMES = {
     "report": ("Report",),
     "resume": ("Changed",),
     "retry": ("RetryPolicy",),
-    "runner": ("Job", "Observer", "Status"),
-    "transport": ("Endpoint", "Timeouts"),
+    "job": ("Job", "Observer", "Status"),
+    "endpoint": ("Endpoint",),
+    "transport": ("Timeouts",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,12 +16,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Raw
 
+from batchrun.envelope import Envelope, asked_wait_s, read_envelope
+from batchrun.rawjson import member, member_spans
 from batchrun.records import ENDPOINTS, RESPONSES, Outcome, as_text, one_line
 from batchrun.usage import Usage, read_usage
 
@@ -131,7 +132,7 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_awkward(http, body)
     if fields.error:
-        return _failed_by(http, _envelope(_decode_any(body)), fields.model)
+        return _failed_by(http, read_envelope(_decode_any(body)), fields.model)
     if http.url != RESPONSES:
         return _read_other(http, body, fields)
     return _read_response(http, body, fields)
@@ -216,15 +217,6 @@ def _failed(http: HttpAnswer, code: str, message: str, body: bytes | None = None
 # ----------------------------------------------------------------------------------------------- errors
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The error that a body names, whatever its dialect; fields it lacks are ""."""
-
-    code: str = ""
-    type: str = ""
-    message: str = ""
-
-
 def _read_error(http: HttpAnswer) -> Failure:
     try:
         decoded = _decode_any(http.body)
@@ -233,7 +225,7 @@ def _read_error(http: HttpAnswer) -> Failure:
         page = text.startswith("<")
         message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
         return _failed_by(http, Envelope("html_page" if page else "", "", message))
-    return _failed_by(http, _envelope(decoded))
+    return _failed_by(http, read_envelope(decoded))
 
 
 def _failed_by(http: HttpAnswer, envelope: Envelope, model: Any = None) -> Failure:
@@ -246,57 +238,11 @@ def _failed_by(http: HttpAnswer, envelope: Envelope, model: Any = None) -> Failu
         type=envelope.type,
         body=stored_body(http.body),
         request_id=http.request_id,
-        retry_after_s=http.retry_after_s if http.retry_after_s is not None else _asked_wait_s(message),
+        retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
         from_relay=http.from_relay,
         model=model if isinstance(model, str) else None,
         usage=read_usage(http.body) if http.status == 200 else None,
     )
-
-
-def _envelope(decoded: Any) -> Envelope:
-    """The error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
-    if not isinstance(decoded, dict):
-        return Envelope(message=_words(decoded))
-    nested = decoded.get("response")
-    if "error" not in decoded and isinstance(nested, dict) and nested.get("error"):
-        return _envelope(nested)
-    error = decoded.get("error") or decoded.get("detail") or decoded
-    if not isinstance(error, dict):
-        return Envelope(message=_clean(_words(error)))
-    message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
-    code = error.get("code")
-    return Envelope(
-        code="" if code in (None, "") or isinstance(code, (dict, list)) else str(code),
-        type=error["type"] if isinstance(error.get("type"), str) else "",
-        message=_clean(_words(message)),
-    )
-
-
-def _words(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode(errors="replace")
-
-
-def _word(value: Any) -> str:
-    return value[:40] if isinstance(value, str) else "of no known kind"
-
-
-def _clean(message: str) -> str:
-    """A message without the relay's request id, so that equal errors are equal."""
-    return re.sub(r"\s*\(request id: [^)]*\)\s*$", "", message).strip()
-
-
-_WAIT = re.compile(r"try again in (?:(\d+)m)?(\d+(?:\.\d+)?)(ms|s)\b")
-_RELAY_WINDOW = re.compile(r"(\d+)\s*分钟内最多请求")
-
-
-def _asked_wait_s(message: str) -> float | None:
-    """A wait that stands only in the message: OpenAI's "try again in 6.57s", new-api's window of minutes."""
-    if match := _WAIT.search(message):
-        minutes, number, unit = match.groups()
-        return 60.0 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
-    if match := _RELAY_WINDOW.search(message):
-        return 60.0 * min(int(match[1]), 60)
-    return None
 
 
 # ------------------------------------------------------------------------------------------ awkward JSON
@@ -306,19 +252,24 @@ def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
     """A 200 whose JSON msgspec refuses: cut or broken (an attempt that failed), or whole but awkward (kept)."""
     try:
         text = body.decode()
+        decoded = json.loads(text, parse_constant=_no_constant)
+        why = "a lone surrogate"
     except UnicodeDecodeError:
         return _failed(http, "invalid_json", "got bytes that are no UTF-8: " + _shown(body))
-    try:
-        decoded = json.loads(text, parse_constant=_no_constant)
-        awkward, why = isinstance(decoded, dict) and not decoded.get("error"), "a lone surrogate"
     except RecursionError:
-        decoded, awkward, why = {}, _is_balanced(body), "nesting past 1,000 levels"
+        decoded = {name: _shallow(member(body, name)) for name in ("status", "error", "model")}
+        why = "nesting past 1,000 levels"
+        if member_spans(body) is None:
+            return _failed(http, "invalid_json", "got JSON that is not whole: " + _shown(body))
     except ValueError as error:
         return _failed(http, "invalid_json", f"got broken JSON ({error}): " + _shown(body))
-    if not awkward or (decoded and decoded.get("status") not in (None, "completed", "incomplete")):
-        return _failed(http, "invalid_json", "got broken JSON: " + _shown(body))
-    usage, model = _salvaged(body, decoded)
+    is_answer = isinstance(decoded, dict) and decoded.get("status") in (None, "completed", "incomplete")
+    if not is_answer or decoded.get("error"):
+        return _failed(http, "invalid_json", "got JSON that cannot be read: " + _shown(body))
+    model = decoded.get("model")
+    usage = read_usage(b'{"usage":' + (member(body, "usage") or b"null") + b"}")
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
+    model = model if isinstance(model, str) else None
     return Reply(200, as_text(body), http.request_id, "failed", model, usage, "awkward_json", message)
 
 
@@ -326,31 +277,12 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)
-
-
-def _is_balanced(body: bytes) -> bool:
-    """Whether every string and bracket of `body` is closed: for JSON too deep for any parser, whole or cut."""
-    closers = {b"]": b"[", b"}": b"{"}
-    stack: list[bytes] = []
-    for match in _TOKEN.finditer(body):
-        token = match[0]
-        if token in (b"[", b"{"):
-            stack.append(token)
-        elif token == b'"' or (token in closers and (not stack or stack.pop() != closers[token])):
-            return False
-    return not stack and body.endswith(b"}")
-
-
-_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-
-
-def _salvaged(body: bytes, decoded: dict[str, Any]) -> tuple[Usage | None, str | None]:
-    """Usage and model of an answer that no strict parser takes: the last `usage` object in it."""
-    found = _USAGE.findall(body)
-    usage = read_usage(b'{"usage":' + found[-1] + b"}") if found else None
-    model = decoded.get("model")
-    return usage, model if isinstance(model, str) else None
+def _shallow(raw: bytes) -> Any:
+    """A member of JSON that is too deep as a whole."""
+    try:
+        return json.loads(raw or b"null")
+    except (ValueError, RecursionError):
+        return raw
 
 
 def stored_body(body: bytes) -> bytes:
@@ -373,30 +305,5 @@ def _shown(body: bytes) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-# -------------------------------------------------------------------------------------------- retry-after
-
-
-def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | None:
-    """Seconds that the gateway asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
-
-    `now_unix` is used for dates alone. Negative, NaN and unreadable values count as not given (RFC 9110 §10.2.3).
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_unix)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value is not None else -1.0
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
+def _word(value: Any) -> str:
+    return value[:40] if isinstance(value, str) else "of no known kind"

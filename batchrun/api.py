@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from batchrun.job import Job, Observer, Run
 from batchrun.report import Report
-from batchrun.runner import Job, Observer, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,15 +84,11 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Unlock and close."""
-        self._file.close()
-
-    def forget(self) -> None:
-        """Close, and remove the file where this process made it and wrote nothing: for a job that never began."""
+        """Unlock and close; a file that this process made and wrote nothing to goes with it."""
         if self.is_new and self._size == 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-        self.close()
+        self._file.close()
 
     # ---------------------------------------------------------------------------------------- recovery
 

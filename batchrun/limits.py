@@ -217,27 +217,22 @@ class Limiter:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and (permit := turn.result()) is not None:
-                self.release(permit)
+                self.abandoned(permit)
             raise
 
-    def release(self, permit: Permit, tokens_used: float | None = None) -> None:
-        """The attempt is over; `tokens_used` settles what was reserved."""
-        self.in_flight -= 1
-        if permit.is_probe:
-            self._probe_in_flight = False
-        if self._tokens is not None and tokens_used is not None:
-            self._tokens.take(tokens_used - permit.tokens, self._clock())
-        self._pump()
+    # A permit is given back by exactly one of the next five, which say what came of it.
 
-    def succeeded(self, model: str) -> None:
-        """A whole answer came back."""
+    def answered(self, permit: Permit, model: str, tokens_used: float | None) -> None:
+        """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
         self.concurrency.succeeded(self.in_flight)
         self.cooldown.succeeded()
-        self._answered(model)
+        self.gate.answered(model)
+        self._spoke(permit, tokens_used)
 
-    def spoke(self) -> None:
-        """The gateway answered, if only to refuse a line: it is there."""
-        self._answered(None)
+    def refused(self, permit: Permit, tokens_used: float | None) -> None:
+        """The gateway spoke, if only to refuse this line: it is there."""
+        self.gate.answered()
+        self._spoke(permit, tokens_used)
 
     def throttled(self, permit: Permit, retry_after_s: float | None) -> None:
         """The gateway said "too fast": the whole job pauses, and comes back with fewer in flight."""
@@ -246,22 +241,29 @@ class Limiter:
         self.cooldown.throttled(retry_after_s, is_new, now)
         self.gate.answered()
         self._resolve(Verdict.LINE)
+        self._give_back(permit, 0.0)
         if now - self._last_answer > self.limits.max_outage_s:
             self._on_hold_too_long("throttled without a break")
 
-    async def outage_sign(self, permit: Permit, line_number: int, model: str, why: str, *, connected: bool) -> Verdict:
-        """Count an outage sign and wait for what it meant. Call after `release`, so that no slot is held."""
+    async def failed(self, permit: Permit, line_number: int, model: str, why: str, *, connected: bool) -> Verdict:
+        """An outage sign: count it, then wait, without the permit, for what it meant."""
         now = self._clock()
-        if not self.gate.failed(line_number, model, why, now, connected=connected, probe=permit.is_probe):
-            return Verdict.LINE
+        counts = self.gate.failed(line_number, model, why, now, connected=connected, probe=permit.is_probe)
         if self.gate.is_outage:
             self._resolve(Verdict.OUTAGE)
-            self._pump()
+        self._give_back(permit, 0.0)
+        if not counts:
+            return Verdict.LINE
+        if self.gate.is_outage:
             return Verdict.OUTAGE
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._verdicts.append(verdict)
         self._pump()
         return await verdict
+
+    def abandoned(self, permit: Permit) -> None:
+        """The attempt was given up; what it used is not known and stays reserved."""
+        self._give_back(permit, None)
 
     def close(self) -> None:
         """Nobody may send any more: everybody who waits is told so."""
@@ -277,10 +279,18 @@ class Limiter:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _answered(self, model: str | None) -> None:
+    def _spoke(self, permit: Permit, tokens_used: float | None) -> None:
         self._last_answer = self._clock()
-        self.gate.answered(model)
         self._resolve(Verdict.LINE)
+        self._give_back(permit, tokens_used)
+
+    def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
+        self.in_flight -= 1
+        if permit.is_probe:
+            self._probe_in_flight = False
+        if self._tokens is not None and tokens_used is not None:
+            self._tokens.take(tokens_used - permit.tokens, self._clock())
+        self._pump()
 
     def _resolve(self, verdict: Verdict) -> None:
         for future in self._verdicts:

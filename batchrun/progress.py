@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from batchrun.job import Status
 from batchrun.pricing import usd
-from batchrun.runner import Status
 
 LOG_EVERY_S = 30.0
 
@@ -52,7 +52,7 @@ class Progress:
         """Draw the state of now; off a terminal a line every half minute."""
         if self._quiet:
             return
-        self._rate.note(status.sent_now, status.elapsed_s)
+        self._rate.note(status.recorded_now, status.elapsed_s)
         if self._is_terminal:
             self._draw(status)
         elif self._clock() - self._last_line >= LOG_EVERY_S:

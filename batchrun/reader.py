@@ -47,7 +47,7 @@ class Survey:
 class RequestFile:
     """One request file. Raises `UsageError` where it cannot be opened or read."""
 
-    def __init__(self, path: str, overrides: Overrides = Overrides()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, path: str, overrides: Overrides = Overrides()) -> None:
         self.name = "standard input" if path == "-" else path
         self._overrides = overrides
         try:

@@ -11,12 +11,22 @@ deviations of relays: empty final `output`, no `output_index`, bare `{"error": â
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
+from batchrun.rawjson import (
+    REFUSED,
+    encode_string,
+    is_empty_list,
+    is_object,
+    member,
+    member_spans,
+    parse,
+    string_member,
+    with_member,
+)
 from batchrun.sse import Event
 
 _TERMINALS = {"response.completed", "response.incomplete", "response.failed", "response.done"}
@@ -68,9 +78,6 @@ class _Wire(msgspec.Struct, gc=False):
 
 _RAW_FIELDS = {"response", "item", "part", "error"}
 _decode_wire = msgspec.json.Decoder(_Wire).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-# ValueError is the base of all that msgspec and json raise for bad JSON, bad UTF-8 included.
-_REFUSED = (ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +106,11 @@ class _Part:
         """Return the part (or the string of the item) as JSON."""
         if self.raw and not self.pieces:
             return self.raw
-        text = _encode_string("".join(self.pieces))
+        text = encode_string("".join(self.pieces))
         if not self.channel.list_name:
             return text
         raw = self.raw or b'{"type":"%s"}' % self.channel.part_type.encode()
-        return _with_member(raw, self.channel.text_field, text)
+        return with_member(raw, self.channel.text_field, text)
 
 
 @dataclass(slots=True)
@@ -127,10 +134,10 @@ class _Item:
             if list_name:
                 lists.setdefault(list_name, []).append(part.render())
             else:
-                item = _with_member(item, part.channel.text_field, part.render())
+                item = with_member(item, part.channel.text_field, part.render())
         for list_name, rendered in lists.items():
-            item = _with_member(item, list_name, b"[" + b",".join(rendered) + b"]")
-        return _with_member(item, "status", _encode_string(status))
+            item = with_member(item, list_name, b"[" + b",".join(rendered) + b"]")
+        return with_member(item, "status", encode_string(status))
 
 
 class ResponseAssembler:
@@ -175,26 +182,26 @@ class ResponseAssembler:
             self.finished = True
         elif kind in _TERMINALS:
             self._finish(kind, wire)
-        elif _is_object(wire.response):
+        elif is_object(wire.response):
             self._opening = bytes(wire.response)
 
     def result(self) -> StreamResult:
         """Return what the stream came to; call it when no more events will come."""
         items = [item for _, item in sorted(self._items.items(), key=lambda entry: entry[0])]
         if self._terminal is None:
-            text = "".join(text for item in items for text in _texts(_parse(item.render(""))))
+            text = "".join(text for item in items for text in _texts(parse(item.render(""))))
             partial = text.encode("utf-8", "replace") or self._torn
             return StreamResult(error=self._error, partial=partial or None)
         status = self._terminal.removeprefix("response.").replace("done", "completed")
         response = self._response
         if not response and items and self._opening:  # a terminal event without a response
-            response = _with_member(self._opening, "status", _encode_string(status))
-        rebuilt = bool(items) and _is_empty_list(_member(response, "output"))
+            response = with_member(self._opening, "status", encode_string(status))
+        rebuilt = bool(items) and is_empty_list(member(response, "output"))
         if rebuilt:
             # A completed answer has no open item, whatever event the relay lost; in any other it was cut.
             item_status = "completed" if status == "completed" else "incomplete"
             output = b"[" + b",".join(item.render(item_status) for item in items) + b"]"
-            response = _with_member(response or b"{}", "output", output)
+            response = with_member(response or b"{}", "output", output)
         return StreamResult(self._terminal, response or None, rebuilt)
 
     def _add_text(self, kind: str, wire: _Wire) -> None:
@@ -214,34 +221,34 @@ class ResponseAssembler:
 
     def _add_part(self, kind: str, wire: _Wire) -> None:
         """Take a part of a message or of reasoning, opened or closed."""
-        channel = _CHANNEL_OF_PART.get(_string_member(wire.part, "type"))
+        channel = _CHANNEL_OF_PART.get(string_member(wire.part, "type"))
         if channel is None:
             return
         part = self._find_part(wire, channel)
         part.raw = bytes(wire.part)
         if kind in _PART_DONE:
             part.pieces.clear()
-            if channel.item_type != "reasoning" and _string_member(wire.part, channel.text_field):
+            if channel.item_type != "reasoning" and string_member(wire.part, channel.text_field):
                 self.text_seen = True
 
     def _add_item(self, kind: str, wire: _Wire) -> None:
         """Take an output item, opened or closed."""
-        if not _is_object(wire.item):
+        if not is_object(wire.item):
             return
-        item_id, item_type = _string_member(wire.item, "id"), _string_member(wire.item, "type")
+        item_id, item_type = string_member(wire.item, "id"), string_member(wire.item, "type")
         item = self._find_item(wire.output_index, item_id, item_type, opens=kind == _ITEM_ADDED)
         item.id = item_id or item.id
         item.raw = bytes(wire.item)
         item.closed = kind == _ITEM_DONE
-        self.text_seen = self.text_seen or (item.closed and bool(_texts(_parse(item.raw))))
+        self.text_seen = self.text_seen or (item.closed and bool(_texts(parse(item.raw))))
 
     def _finish(self, kind: str, wire: _Wire) -> None:
         """Take the terminal event."""
         self.finished = True
         self._terminal = kind
-        self._response = bytes(wire.response) if _is_object(wire.response) else b""
+        self._response = bytes(wire.response) if is_object(wire.response) else b""
         if not self.text_seen:
-            output = _parse(_member(self._response, "output"))
+            output = parse(member(self._response, "output"))
             self.text_seen = isinstance(output, list) and any(_texts(item) for item in output)
 
     def _find_part(self, wire: _Wire, channel: _Channel) -> _Part:
@@ -276,111 +283,34 @@ class ResponseAssembler:
 
 def _is_error(kind: str, wire: _Wire) -> bool:
     """Tell whether an event is an error: by type, or by an `error` that no Responses event would hold."""
-    is_foreign = not kind.startswith("response.") or (kind in _TERMINALS and not _is_object(wire.response))
+    is_foreign = not kind.startswith("response.") or (kind in _TERMINALS and not is_object(wire.response))
     return kind == "error" or (is_foreign and bytes(wire.error) not in (b"", b"null"))
 
 
 def _normalise_error(error: msgspec.Raw, data: bytes) -> bytes:
     """Return `{"error": {â€¦}}` for an error event: nested, a string, or flat (then it is the event itself)."""
-    if _is_object(error):
+    if is_object(error):
         return b'{"error":%s}' % bytes(error)
     if bytes(error).startswith(b'"'):
         return b'{"error":{"message":%s}}' % bytes(error)
     return b'{"error":%s}' % data.strip()
 
 
-# Reading JSON, however odd. Everything takes and gives raw bytes; nothing raises.
-
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],:]', re.DOTALL)  # a lone quote: a torn string
-
-
 def _decode_event(data: bytes) -> _Wire | None:
     """Return the fields of an event; None for what is no JSON object, or a torn one."""
     try:
         return _decode_wire(data)
-    except _REFUSED:
+    except REFUSED:
         pass
-    spans = _member_spans(data)
+    spans = member_spans(data)
     if not spans:
         return None
     wire = _Wire()
     for name in _Wire.__struct_fields__:
         start, end = spans.get(name.encode(), (0, 0))
         raw = data[start:end].strip()
-        setattr(wire, name, msgspec.Raw(raw) if name in _RAW_FIELDS else _parse(raw))
+        setattr(wire, name, msgspec.Raw(raw) if name in _RAW_FIELDS else parse(raw))
     return wire
-
-
-def _member_spans(raw: bytes) -> dict[bytes, tuple[int, int]] | None:
-    """Return where the value of each member of the object `raw` lies; None if `raw` is torn or no object.
-
-    Looks at strings and brackets only, without recursion, so that it takes any JSON that is whole.
-    """
-    spans: dict[bytes, tuple[int, int]] = {}
-    name, start, depth, end = b"", 0, 0, 0
-    for token in _TOKEN.finditer(raw):
-        at = token.start()
-        mark = raw[at : at + 1]
-        if depth == 0 and (mark != b"{" or raw[:at].strip()):
-            return None
-        if mark in b"{[":
-            depth += 1
-        elif mark in b"}]":
-            depth -= 1
-            end = token.end() if depth == 0 else 0
-        elif mark == b'"' and token.end() == at + 1:
-            return None  # a string without an end
-        elif mark == b'"' and depth == 1 and not start:
-            name = raw[at + 1 : token.end() - 1]
-        elif mark == b":" and depth == 1:
-            start = token.end()
-        if start and ((mark == b"," and depth == 1) or end):
-            spans[name] = (start, at)
-            start = 0
-    return spans if end and not raw[end:].strip() else None
-
-
-def _with_member(raw: bytes, name: str, value: bytes) -> bytes:
-    """Return the object `raw` with the member `name` set to `value`, and every other member as it was."""
-    spans = _member_spans(raw)
-    if spans is None:
-        return raw
-    if name.encode() in spans:
-        start, end = spans[name.encode()]
-        return raw[:start] + value + raw[end:]
-    head = raw.rstrip()[:-1].rstrip()
-    return b'%s%s"%s":%s}' % (head, b"," if spans else b"", name.encode(), value)
-
-
-def _member(raw: bytes | msgspec.Raw, name: str) -> bytes:
-    """Return the JSON of the member `name` of the object `raw`, or b"" where there is none."""
-    try:
-        return bytes(_decode_members(raw).get(name, b""))
-    except _REFUSED:
-        start, end = (_member_spans(bytes(raw)) or {}).get(name.encode(), (0, 0))
-        return bytes(raw)[start:end].strip()
-
-
-def _string_member(raw: bytes | msgspec.Raw, name: str) -> str:
-    value = _parse(_member(raw, name))
-    return value if isinstance(value, str) else ""
-
-
-def _parse(raw: bytes) -> object:
-    """Return the value, or None; takes lone surrogates, since half of a pair may come in the next delta."""
-    try:
-        value: object = json.loads(raw.decode("utf-8", "replace"))
-    except _REFUSED:
-        value = None
-    return value
-
-
-def _encode_string(text: str) -> bytes:
-    """Return `text` as a JSON string; surrogates come out as escapes, where a pair is whole again."""
-    try:
-        return msgspec.json.encode(text)
-    except UnicodeEncodeError:
-        return json.dumps(text).encode()
 
 
 def _texts(item: object) -> list[str]:
@@ -392,11 +322,3 @@ def _texts(item: object) -> list[str]:
     texts = [item.get("arguments"), item.get("input")]
     texts += [part.get(name) for part in parts for name in ("text", "refusal")]
     return [text for text in texts if isinstance(text, str) and text]
-
-
-def _is_object(raw: msgspec.Raw) -> bool:
-    return bytes(raw).startswith(b"{")
-
-
-def _is_empty_list(raw: bytes) -> bool:
-    return raw in (b"", b"null") or (raw.startswith(b"[") and not raw[1:-1].strip())

@@ -9,38 +9,21 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer, read_retry_after
-from batchrun.errors import UsageError
+from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer
+from batchrun.endpoint import Endpoint
+from batchrun.envelope import read_retry_after
 from batchrun.records import RESPONSES, RequestLine, as_text
 from batchrun.sse import EventDecoder
 from batchrun.stream import ResponseAssembler, StreamResult
 from batchrun.version import __version__
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to send, and as whom. `base_url` as the user gave it: with or without `/v1` and a slash."""
-
-    base_url: str
-    api_key: str = field(default="", repr=False)
-    proxy: str | None = field(default=None, repr=False)
-
-    def url(self, path: str) -> str:
-        """The whole address of `path` (one of `records.ENDPOINTS`)."""
-        base = self.base_url.rstrip("/")
-        for ending in ("/responses", "/v1"):
-            base = base.removesuffix(ending).rstrip("/")
-        return base + path
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,56 +270,3 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message
     return cause.strerror or type(cause).__name__
-
-
-def check_key(key: str, source: str) -> str:
-    """A usable key, stripped. Raises `UsageError`, which names `source` and never the key."""
-    key = key.strip()
-    if not key:
-        raise UsageError(f"the key in {source} is empty")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"the key in {source} holds a line break, a space or a non-ASCII character; set it again")
-    return key
-
-
-def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
-    """Refuse (`UsageError`) what is no usable address; returns a warning where plain http goes over a network."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        host = ""
-    if not host or parts.scheme not in ("http", "https"):
-        raise UsageError("the base URL must look like https://gateway.example/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(f"the base URL of {host} must not hold a user, password, query or fragment")
-    if parts.scheme == "https" or insecure_http or _is_loopback(host):
-        return None
-    if _is_private(host):
-        return f"warning: the key goes to {host} in the clear (http)"
-    raise UsageError(f"http:// would send the key to {host} in the clear; use https://, or --insecure-http if you must")
-
-
-def check_proxy(url: str) -> None:
-    """Refuse (`UsageError`) what is no HTTP proxy's address; the message does not repeat it (it may hold a password)."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError("the proxy must look like http://proxy.example:3128")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return False

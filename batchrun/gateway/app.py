@@ -44,7 +44,9 @@ class Gateway:
     def __init__(self, options: GatewayOptions | None = None) -> None:
         self.options = options or GatewayOptions()
         self.ledger = Ledger(self.options.keep_rows, self.options.keep_bodies)
-        self._faults = FaultPlan(self.options)
+        self._faults = FaultPlan(
+            self.options.script, self.options.fault_rate, self.options.fault_words, self.options.seed
+        )
         self._limits = RateLimits(self.options)
         self._latency = Latency(self.options.latency_median_s, self.options.latency_p99_s, self.options.seed)
         self._capacity = Capacity(self.options)

@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from batchrun.gateway.script import parse_script, parse_words
+
 DEFAULT_MODELS = (
     "gpt-4.1",
     "gpt-4.1-mini",
@@ -72,6 +74,8 @@ class GatewayOptions:
             raise ValueError(f"fault_rate is a share from 0 to 1, not {self.fault_rate}")
         if self.fault_rate and not self.fault_words:
             raise ValueError("fault_rate needs fault_words to draw from")
+        parse_script(self.script)
+        parse_words(self.fault_words)
         if self.latency_median_s < 0 or (self.latency_p99_s or self.latency_median_s) < self.latency_median_s:
             raise ValueError("latencies are not negative, and the p99 is not below the median")
         for name in ("rpm", "tpm", "capacity"):

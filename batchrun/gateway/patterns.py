@@ -96,6 +96,8 @@ class _Reader:
         if end < 0 or not least.isdecimal() or not (most.isdecimal() or not most):
             raise ValueError(f"braces without numbers in {self.pattern!r}")
         self.position = end + 1
+        if len(least + most) > 8:
+            raise ValueError(f"too many repetitions in {self.pattern!r}")
         if not comma:
             return int(least), int(least)
         return int(least), int(most) if most else int(least) + self.more

@@ -25,6 +25,7 @@ _SOFT_DEPTH = 4
 """Below this depth optional parts are left out and the shortest branch is taken, so that recursion ends."""
 _HARD_DEPTH = 60
 _MOST_STEPS = 50_000
+_MOST_CHARACTERS = 1_000_000
 _ENDLESS = 1_000_000
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _KEYWORD_TYPES = {
@@ -207,8 +208,8 @@ class _Generator:
 
     def string(self, schema: Schema) -> str:
         least, most = schema.get("minLength", 0), schema.get("maxLength", _ENDLESS)
-        if least > most:
-            raise UnsatisfiableError("minLength is above maxLength")
+        if least > min(most, _MOST_CHARACTERS):
+            raise UnsatisfiableError("its minLength is above its maxLength, or above all reason")
         if "pattern" in schema:
             return self.matching(schema["pattern"], least, most)
         text = _formatted(schema.get("format"), self.rng)

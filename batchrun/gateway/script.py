@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchrun.gateway.fault_words import ANSWER_WORDS, ERROR_WORDS, is_known
-from batchrun.gateway.options import GatewayOptions
 from batchrun.gateway.seeds import share_of
 
 _WORD = re.compile(r"(?P<names>[a-z0-9+]+)(?:@(?P<retry_after>[^\s;*]+))?(?P<times>\*\d*)?")
@@ -125,11 +124,11 @@ def parse_words(words: Iterable[str]) -> tuple[Word, ...]:
 class FaultPlan:
     """Hands out the words: first the script's, then, where that says `ok`, the drawn ones."""
 
-    def __init__(self, options: GatewayOptions) -> None:
-        self._script = parse_script(options.script)
-        self._rate = options.fault_rate
-        self._words = parse_words(options.fault_words) if options.fault_rate else ()
-        self._seed = options.seed
+    def __init__(self, script: str, rate: float, words: Iterable[str], seed: int) -> None:
+        self._script = parse_script(script)
+        self._rate = rate
+        self._words = parse_words(words)
+        self._seed = seed
         self._attempts: dict[bytes, tuple[int, int]] = {}
 
     @property

@@ -1,0 +1,81 @@
+"""Where to send, and as whom: the address, the key, the proxy, and what is refused before any of them is used.
+
+No message here repeats a key or a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from batchrun.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to send, and as whom. `base_url` as the user gave it: with or without `/v1` and a slash."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    proxy: str | None = field(default=None, repr=False)
+
+    def url(self, path: str) -> str:
+        """The whole address of `path` (one of `records.ENDPOINTS`)."""
+        base = self.base_url.rstrip("/")
+        for ending in ("/responses", "/v1"):
+            base = base.removesuffix(ending).rstrip("/")
+        return base + path
+
+
+def check_key(key: str, source: str) -> str:
+    """A usable key, stripped. Raises `UsageError`, which names `source` and never the key."""
+    key = key.strip()
+    if not key:
+        raise UsageError(f"the key in {source} is empty")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"the key in {source} holds a line break, a space or a non-ASCII character; set it again")
+    return key
+
+
+def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
+    """Refuse (`UsageError`) what is no usable address; returns a warning where plain http goes over a network."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise UsageError("the base URL must look like https://gateway.example/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(f"the base URL of {host} must not hold a user, password, query or fragment")
+    if parts.scheme == "https" or insecure_http or _is_loopback(host):
+        return None
+    if _is_private(host):
+        return f"warning: the key goes to {host} in the clear (http)"
+    raise UsageError(f"http:// would send the key to {host} in the clear; use https://, or --insecure-http if you must")
+
+
+def check_proxy(url: str) -> None:
+    """Refuse (`UsageError`) what is no HTTP proxy's address, without repeating it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError("the proxy must look like http://proxy.example:3128")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False

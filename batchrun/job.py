@@ -1,0 +1,278 @@
+"""One job: what it is told, what it checks before it costs money, how it is run, what it amounts to.
+
+with Run(job) as run:
+    run.prepare()        # nothing is sent yet; every refusal comes from here
+    await run.send()     # the lines' way: runner.py
+    report = run.report()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from batchrun.answer import Failure
+from batchrun.endpoint import Endpoint
+from batchrun.errors import DiskError
+from batchrun.hashes import LineSet
+from batchrun.journal import Journal, Sink, Stream
+from batchrun.limits import Limits
+from batchrun.pricing import PriceBook
+from batchrun.reader import RequestFile
+from batchrun.records import Overrides
+from batchrun.report import Report, Tally
+from batchrun.resume import Changed, Resume
+from batchrun.retry import RetryPolicy
+from batchrun.runlog import RunLog
+from batchrun.runner import RunFacts, Runner, Stopped, Watcher, told
+from batchrun.transport import Timeouts, Transport
+from batchrun.version import __version__
+
+if TYPE_CHECKING:
+    from batchrun.gateway import GatewayOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that one run is told. `results` is None for standard output."""
+
+    requests: str
+    results: Path | None
+    endpoint: Endpoint
+    overrides: Overrides = Overrides()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    retry: RetryPolicy = RetryPolicy()
+    changed: Changed = Changed.REFUSE
+    retry_errors: bool = False
+    overwrite: bool = False
+    prices: Path | None = None
+    grace_s: float = 30.0
+    max_response_bytes: int = 64 * 1024 * 1024
+    simulate: GatewayOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone."""
+
+    total: int
+    done: int
+    failed: int
+    in_flight: int
+    cost_usd: Decimal
+    projected_usd: Decimal
+    recorded_now: int
+    tokens_now: int
+    elapsed_s: float
+
+
+class Observer(Watcher, Protocol):
+    """Who watches a run. Called from the event loop; must return at once."""
+
+    def tick(self, status: Status) -> None:
+        """Time to draw: called four times a second, and once at the end."""
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def notice(self, text: str) -> None:
+        """Ignore it."""
+
+    def detail(self, text: str) -> None:
+        """Ignore it."""
+
+    def tick(self, status: Status) -> None:
+        """Ignore it."""
+
+
+class Run:
+    """One run of a job. Use as a context manager: it holds the files, locked, until it is left."""
+
+    def __init__(self, job: Job, observer: Observer | None = None) -> None:
+        self.job = job
+        self.total = 0
+        self.pending = 0
+        self._observer = observer or Silent()
+        self._files = contextlib.ExitStack()
+        self._done = LineSet()
+        self._runner: Runner | None = None
+        self._log: RunLog | None = None
+        self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._start = time.monotonic()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    # ---------------------------------------------------------------------------------- before sending
+
+    def prepare(self) -> None:
+        """Open and check everything; the next step costs money.
+
+        Raises `UsageError` and its kin (exit code 2), after which no file has been changed but for a torn tail;
+        `DiskError` where the result file could not be rewritten.
+        """
+        job = self.job
+        self._tally = Tally(PriceBook.load(job.prices))
+        self._input = RequestFile(job.requests, job.overrides)
+        self._files.callback(self._input.close)
+        self._sink: Sink
+        if job.results is None:
+            self._sink = Stream(sys.stdout.buffer)
+            self._input.check()
+        else:
+            self._sink = self._take_up(job.results)
+        self.total = self._input.survey.lines
+        self.pending = self.total - len(self._done)
+        self._tokens_before = self._tally.tokens
+
+    def _take_up(self, path: Path) -> Journal:
+        """Lock the result file and find out what is left to do."""
+        self._input.refuse_same_file(path)
+        self._log = RunLog(path.with_name(path.name + ".log"))
+        self._files.callback(self._log.close, forget=True)
+        journal = Journal(path, overwrite=self.job.overwrite)
+        self._files.callback(journal.close)
+        resume = Resume(journal, self._log.last_run(), self.job.changed, retry_errors=self.job.retry_errors)
+        self._done = resume.take_up(self._input, self._tally)
+        for notice in resume.notices:
+            self._observer.notice(notice)
+        return journal
+
+    # ------------------------------------------------------------------------------------------ sending
+
+    async def send(self) -> None:
+        """Send every line that is not done. Returns when all are, or when the run was stopped."""
+        if not self.pending:
+            return
+        job = self.job
+        self._start = time.monotonic()
+        self._log_event("start", **self._start_facts())
+        async with contextlib.AsyncExitStack() as stack:
+            endpoint = await self._reachable_endpoint(stack)
+            transport = Transport(endpoint, job.timeouts, job.max_response_bytes, job.limits.concurrency)
+            self._runner = Runner(
+                lines=self._input.requests(without=self._done),
+                facts=RunFacts(self._started, self.total),
+                transport=await stack.enter_async_context(transport),
+                limits=job.limits,
+                retry=job.retry,
+                grace_s=job.grace_s,
+                sink=self._sink,
+                tally=self._tally,
+                log=self._log,
+                watcher=self._observer,
+                tick=lambda: self._observer.tick(self.status()),
+                explain=self._why_stopped,
+            )
+            await self._runner.run()
+        self._finish()
+
+    def interrupt(self, number: signal.Signals) -> None:
+        """Pass a signal on: the first one drains, the second leaves at once."""
+        if self._runner is not None:
+            self._runner.interrupt(number)
+
+    async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
+        if self.job.simulate is None:
+            return self.job.endpoint
+        from batchrun.gateway import Gateway
+
+        gateway = await stack.enter_async_context(Gateway(self.job.simulate))
+        return Endpoint(gateway.base_url)
+
+    def _why_stopped(self, failure: Failure) -> str:
+        """One line: what came back, and what to do about it."""
+        what = told(failure)
+        if failure.code in ("html_instead_of_json", "html_page") or failure.status in (404, 405):
+            return f"{self.job.endpoint.url('/v1/responses')} answered {what}; is --base-url right?"
+        if failure.code in ("dns_failed", "certificate_refused"):
+            return f"{what}; is --base-url right?"
+        if failure.status == 401:
+            return f"the gateway refuses the key ({what}); set a good one"
+        return f"the gateway refuses every request ({what}); top up the account or change the key"
+
+    def _finish(self) -> None:
+        """Make the records durable and end the log; after a disk failure as far as that goes."""
+        self._observer.tick(self.status())
+        with contextlib.suppress(DiskError) if self.stopped else contextlib.nullcontext():
+            self._sink.sync()
+            self._log_event("stop", why=self.stopped.why if self.stopped else "done")
+
+    # -------------------------------------------------------------------------------------- the outcome
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why the run ended before its time; None where it did not."""
+        return self._runner.stopped if self._runner is not None else None
+
+    @property
+    def exit_code(self) -> int:
+        """0 every line succeeded, 1 some failed, else why the run stopped (design: exit codes)."""
+        if self.stopped is not None:
+            return self.stopped.exit_code
+        return 1 if self._tally.failed else 0
+
+    @property
+    def only_failures_left(self) -> bool:
+        """Whether every line has its record and what failed would not go again by itself."""
+        return self._tally.recorded >= self.total and not self._tally.may_heal
+
+    def status(self) -> Status:
+        """How far the run is."""
+        cost_usd = self._tally.cost_usd()
+        return Status(
+            total=self.total,
+            done=self._tally.recorded,
+            failed=self._tally.failed,
+            in_flight=self._runner.limiter.in_flight if self._runner is not None else 0,
+            cost_usd=cost_usd,
+            projected_usd=cost_usd * self.total / max(1, self._tally.recorded),
+            recorded_now=self._runner.recorded if self._runner is not None else 0,
+            tokens_now=self._tally.tokens - self._tokens_before,
+            elapsed_s=time.monotonic() - self._start,
+        )
+
+    def report(self, next_command: str | None = None) -> Report:
+        """The bill of the whole result file. `next_command` is kept where anything is left to run."""
+        report = self._tally.report(max(0, self.total - self._tally.recorded))
+        left = report.lines.pending or report.lines.failed
+        return msgspec.structs.replace(
+            report,
+            stopped=self.stopped.why if self.stopped else None,
+            next_command=next_command if left else None,
+        )
+
+    def _start_facts(self) -> dict[str, object]:
+        job = self.job
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "requests": self._input.name,
+            "input_bytes": self._input.size_bytes,
+            "lines": self.total,
+            "pending": self.pending,
+            "base_url": "simulated" if job.simulate else job.endpoint.base_url,
+            "concurrency": job.limits.concurrency,
+            "rpm": job.limits.requests_per_minute,
+            "tpm": job.limits.tokens_per_minute,
+        }
+
+    def _log_event(self, event: str, **facts: object) -> None:
+        if self._log is not None:
+            self._log.write(event, **facts)

@@ -1,0 +1,101 @@
+"""JSON as raw bytes, however odd: found, read and replaced without rewriting what is around it.
+
+Everything here takes and gives bytes, and nothing raises. Where a parser refuses what is valid all the same
+(lone surrogates, any depth), a scanner that looks at strings and brackets alone takes over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import msgspec
+
+# ValueError is the base of all that msgspec and json raise for bad JSON, bad UTF-8 included.
+REFUSED = (ValueError, RecursionError)
+
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],:]', re.DOTALL)  # a lone quote: a torn string
+
+
+def member_spans(raw: bytes) -> dict[bytes, tuple[int, int]] | None:
+    """Return where the value of each member of the object `raw` lies; None if `raw` is torn or no object.
+
+    Looks at strings and brackets only, without recursion, so that it takes any JSON that is whole.
+    """
+    spans: dict[bytes, tuple[int, int]] = {}
+    name, start, depth, end = b"", 0, 0, 0
+    for token in _TOKEN.finditer(raw):
+        at = token.start()
+        mark = raw[at : at + 1]
+        if depth == 0 and (mark != b"{" or raw[:at].strip()):
+            return None
+        if mark in b"{[":
+            depth += 1
+        elif mark in b"}]":
+            depth -= 1
+            end = token.end() if depth == 0 else 0
+        elif mark == b'"' and token.end() == at + 1:
+            return None  # a string without an end
+        elif mark == b'"' and depth == 1 and not start:
+            name = raw[at + 1 : token.end() - 1]
+        elif mark == b":" and depth == 1:
+            start = token.end()
+        if start and ((mark == b"," and depth == 1) or end):
+            spans[name] = (start, at)
+            start = 0
+    return spans if end and not raw[end:].strip() else None
+
+
+def with_member(raw: bytes, name: str, value: bytes) -> bytes:
+    """Return the object `raw` with the member `name` set to `value`, and every other member as it was."""
+    spans = member_spans(raw)
+    if spans is None:
+        return raw
+    if name.encode() in spans:
+        start, end = spans[name.encode()]
+        return raw[:start] + value + raw[end:]
+    head = raw.rstrip()[:-1].rstrip()
+    return b'%s%s"%s":%s}' % (head, b"," if spans else b"", name.encode(), value)
+
+
+def member(raw: bytes | msgspec.Raw, name: str) -> bytes:
+    """Return the JSON of the member `name` of the object `raw`, or b"" where there is none."""
+    try:
+        return bytes(_decode_members(raw).get(name, b""))
+    except REFUSED:
+        start, end = (member_spans(bytes(raw)) or {}).get(name.encode(), (0, 0))
+        return bytes(raw)[start:end].strip()
+
+
+def string_member(raw: bytes | msgspec.Raw, name: str) -> str:
+    """Return the member `name` where it is a string, else ""."""
+    value = parse(member(raw, name))
+    return value if isinstance(value, str) else ""
+
+
+def parse(raw: bytes) -> object:
+    """Return the value, or None; takes lone surrogates, since half of a pair may come in the next delta."""
+    try:
+        value: object = json.loads(raw.decode("utf-8", "replace"))
+    except REFUSED:
+        value = None
+    return value
+
+
+def encode_string(text: str) -> bytes:
+    """Return `text` as a JSON string; surrogates come out as escapes, where a pair is whole again."""
+    try:
+        return msgspec.json.encode(text)
+    except UnicodeEncodeError:
+        return json.dumps(text).encode()
+
+
+def is_object(raw: msgspec.Raw) -> bool:
+    """Tell whether a JSON value is an object."""
+    return bytes(raw).startswith(b"{")
+
+
+def is_empty_list(raw: bytes) -> bool:
+    """Tell whether a JSON value is `[]`, null or missing."""
+    return raw in (b"", b"null") or (raw.startswith(b"[") and not raw[1:-1].strip())
