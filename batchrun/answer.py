@@ -147,14 +147,9 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Fail
         reason = str(details.get("reason") or "unknown")
         return _reply(http, body, fields, "incomplete", f"incomplete_{reason}", f"the answer stops early: {reason}")
     if status == "failed":
-        return _failed(http, "response_failed", "the response's status is failed, without a reason", body)
+        return _failed(http, "response_failed", "the response's status is failed, without a reason")
     if status not in (None, "completed"):
-        return _failed(
-            http,
-            f"response_{_word(status)}",
-            f"the response's status is {_word(status)}, not completed",
-            body,
-        )
+        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
     output = bytes(fields.output)
     if not output.startswith(b"["):
         return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
@@ -200,7 +195,7 @@ def _reply(
     return Reply(http.status, one_line(body), http.request_id, outcome, model, read_usage(body), code, message)
 
 
-def _failed(http: HttpAnswer, code: str, message: str, body: bytes | None = None) -> Failure:
+def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
     """A 200 that is no answer; a body that names its own error speaks for itself elsewhere."""
     return Failure(
         code=code,
@@ -210,7 +205,7 @@ def _failed(http: HttpAnswer, code: str, message: str, body: bytes | None = None
         request_id=http.request_id,
         retry_after_s=http.retry_after_s,
         from_relay=http.from_relay,
-        usage=read_usage(body) if body else None,
+        usage=read_usage(http.body),
     )
 
 

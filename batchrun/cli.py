@@ -101,8 +101,8 @@ def validate(requests: str, **options: Any) -> None:
     """
     from batchrun.reader import RequestFile
 
-    file = RequestFile(requests, opt.make_overrides(options))
-    survey = file.check()
+    with RequestFile(requests, opt.make_overrides(options)) as file:
+        survey = file.check()
     click.echo(f"{file.name}: {survey.lines:,} lines, all fit to send")
     click.echo(f"models: {_counts(survey.models)}")
     click.echo(f"endpoints: {_counts(survey.endpoints)}")
@@ -137,6 +137,31 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
         click.echo(f"batchrun: {damaged:,} damaged lines in {results} are not counted", err=True)
     made = tally.report()
     click.echo(made.to_json() if as_json else render(made), nl=False)
+
+
+@cli.command()
+@click.argument("requests")
+@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@opt.body_options
+@opt.prices_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def verify(requests: str, results: Path, prices: Path | None, as_json: bool, **options: Any) -> None:
+    """Check that RESULTS holds exactly one good record for each line of REQUESTS; exit code 1 where it does not.
+
+    Pass the --model, --set and --stream that the run had: they are part of what was sent.
+
+    \b
+    Example:
+      batchrun verify requests.jsonl results.jsonl
+    """
+    from batchrun.pricing import PriceBook
+    from batchrun.reader import RequestFile
+    from batchrun.verify import Verifier, render
+
+    with RequestFile(requests, opt.make_overrides(options)) as file:
+        found = Verifier(file, results, PriceBook.load(prices)).run()
+    click.echo(found.to_json() if as_json else render(found), nl=False)
+    sys.exit(0 if found.is_complete else 1)
 
 
 @cli.command()

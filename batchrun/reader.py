@@ -57,6 +57,12 @@ class RequestFile:
             raise UsageError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
         self.survey = Survey()
 
+    def __enter__(self) -> RequestFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def size_bytes(self) -> int:
         """The size of what is read, decompressed, as it was when the file was opened."""

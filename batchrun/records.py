@@ -237,7 +237,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     elapsed_s: float
     outcome: Outcome
     asked: str
-    attempts: int = 1
+    attempts: int
     throttles: int = 0
     may_heal: bool = False
     latency_s: float | None = None
@@ -284,7 +284,7 @@ _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
-    """One result line with its newline; `body` is JSON (`portable_body`), None where nothing came back."""
+    """One result line with its newline; `body` is JSON on one line, None where nothing came back."""
     response = None
     if status is not None:
         response = _ResponsePart(status, request_id, Raw(body or b"null"))
@@ -294,11 +294,19 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
 
 def parse_result(raw: bytes) -> ResultHead:
     """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
+    return parse_stored(raw)[0]
+
+
+def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
+    """A stored result line as its head and its `response`, raw JSON (`null` where none came).
+
+    Raises `ValueError` where it is not a whole record.
+    """
     try:
         record = _decode_record(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    return ResultHead(record.custom_id, record.run, record.error)
+    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
 
 
 def one_line(body: bytes) -> bytes:

@@ -1,48 +1,14 @@
-"""The fault script and what its words do on the wire, seen through a raw socket and not through a client."""
+"""What the words of the fault script do on the wire, seen through a raw socket and not through a client."""
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from asking import PLAIN, STREAM, Json, exchange, in_virtual_time, parsed, until
 
-from batchrun.gateway import Gateway, GatewayOptions, Usage, parse_script
-from batchrun.gateway.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
-
-Json = dict[str, Any]
-
-PLAIN: Json = {"model": "gpt-4.1", "input": "hi"}
-STREAM: Json = PLAIN | {"stream": True}
-
-
-async def exchange(gateway: Gateway, body: Json, path: str = "/v1/responses") -> bytes:
-    """One request over a fresh connection; everything that comes back until the connection ends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.root_url.rpartition(":")[2]))
-    try:
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
-        writer.write(head.encode() + data)
-        return await reader.read()
-    finally:
-        writer.close()
-
-
-def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers in lower case, and the body with its chunks put together, as far as they go."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    if headers.get("transfer-encoding") == "chunked":
-        whole = b""
-        while body:
-            size, _, body = body.partition(b"\r\n")
-            whole += body[: int(size or b"0", 16)]
-            body = body[int(size or b"0", 16) + 2 :]
-        body = whole
-    return int(status.split()[1]), headers, body
+from batchrun.gateway import Gateway, GatewayOptions, Usage
+from batchrun.gateway.fault_words import ANSWER_WORDS, ERROR_WORDS
 
 
 async def met(word: str, body: Json = PLAIN, **options: Any) -> tuple[int, dict[str, str], bytes]:
@@ -56,51 +22,7 @@ def last_event(body: bytes) -> Json:
     return event
 
 
-# The script
-
-
-def words_of(script: str, index: int, attempts: int) -> list[str]:
-    return [str(parse_script(script).word_at(index, attempt)) for attempt in range(1, attempts + 1)]
-
-
-@pytest.mark.parametrize(
-    ("script", "index", "words"),
-    [
-        ("", 0, ["ok", "ok"]),
-        ("429 429 ok; reset ok; stall", 0, ["429", "429", "ok", "ok"]),
-        ("429 429 ok; reset ok; stall", 1, ["reset", "ok", "ok"]),
-        ("429 429 ok; reset ok; stall", 2, ["stall", "ok"]),
-        ("429; reset", 2, ["429", "ok"]),
-        ("429; reset!", 1, ["reset", "ok"]),
-        ("429; reset!", 2, ["ok", "ok"]),
-        ("500*3 cut", 0, ["500", "500", "500", "cut", "ok"]),
-        ("ok 500*", 7, ["ok", "500", "500", "500"]),
-        ("429@2 503@Wed,_01_Jan", 0, ["429@2", "503@Wed,_01_Jan"]),
-        ("crlf+split+done", 0, ["crlf+split+done", "ok"]),
-        ("; 500", 0, ["ok", "ok"]),
-        ("; 500", 1, ["500", "ok"]),
-    ],
-)
-def test_a_script_says_which_attempt_meets_what(script: str, index: int, words: list[str]) -> None:
-    assert words_of(script, index, len(words)) == words
-
-
-@pytest.mark.parametrize(
-    "script", ["nonsense", "399", "600", "500+503", "cut+reset", "+", "cut*x", "500;;;Ω", "429@", "²²²"]
-)
-def test_a_word_that_nobody_knows_is_named(script: str) -> None:
-    with pytest.raises(ValueError, match="fault script"):
-        GatewayOptions(script=script)
-
-
-def test_a_faulty_draw_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="fault script"):
-        GatewayOptions(fault_rate=0.5, fault_words=("oops",))
-
-
-@given(st.lists(st.sampled_from(["ok", "429", "500", "reset", "cut"]), min_size=1, max_size=6), st.integers(1, 9))
-def test_after_its_words_a_line_is_well(words: list[str], later: int) -> None:
-    assert words_of(" ".join(words), 0, len(words) + later) == words + ["ok"] * later
+# Errors
 
 
 @pytest.mark.parametrize("word", [*ERROR_WORDS, *(str(status) for status in (400, 418, 451, 502, 524, 530, 599))])
@@ -166,12 +88,6 @@ async def test_silence_lasts_until_the_client_leaves(word: str, body: Json) -> N
         assert row.client_gone
         assert not row.delivered
         assert (row.billed is None) == (word == "stall")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0)
 
 
 async def test_pings_come_for_ever() -> None:
@@ -268,14 +184,16 @@ def _without_ids(body: bytes) -> str:
     return "".join(line[line.find(',"output_index"') :] if index else line for index, line in enumerate(lines))
 
 
-@pytest.mark.looptime
-async def test_a_drip_takes_a_second_a_byte() -> None:
-    loop = asyncio.get_running_loop()
-    async with Gateway(GatewayOptions(script="drip")) as gateway:
-        started = loop.time()
-        _, headers, body = parsed(await exchange(gateway, PLAIN))
-        assert json.loads(body)["status"] == "completed"
-        assert loop.time() - started >= int(headers["content-length"])
+def test_a_drip_takes_a_second_a_byte() -> None:
+    async def drip() -> None:
+        loop = asyncio.get_running_loop()
+        async with Gateway(GatewayOptions(script="drip")) as gateway:
+            started = loop.time()
+            _, headers, body = parsed(await exchange(gateway, PLAIN))
+            assert json.loads(body)["status"] == "completed"
+            assert loop.time() - started >= int(headers["content-length"])
+
+    in_virtual_time(drip)
 
 
 @pytest.mark.parametrize("body", [PLAIN, STREAM])
@@ -337,8 +255,7 @@ async def test_pings_done_and_crlf_frame_the_same_events() -> None:
 async def test_a_response_may_end_otherwise(word: str, status: str, billed: bool, body: Json) -> None:
     async with Gateway(GatewayOptions(script=word)) as gateway:
         _, _, text = parsed(await exchange(gateway, body))
-        response = last_event(text)["response"] if body["stream" if "stream" in body else "input"] is True else None
-        response = response or json.loads(text)
+        response = last_event(text)["response"] if "stream" in body else json.loads(text)
         assert response["status"] == status
         assert gateway.ledger.billed_requests == billed
         assert (response["usage"] is not None) == billed
@@ -366,43 +283,9 @@ async def test_usage_may_be_told_otherwise(body: Json) -> None:
         assert gateway.ledger.billed_usage().input_tokens == 4 * billed.input_tokens
 
 
-# The draw
-
-
-async def test_drawn_faults_do_not_hang_on_the_order_of_arrival() -> None:
-    async def outcomes(order: list[int]) -> dict[str, list[str]]:
-        options = GatewayOptions(fault_rate=0.5, fault_words=("500", "429@0", "eof"), seed=3)
-        async with Gateway(options) as gateway:
-            for number in order:
-                await exchange(gateway, PLAIN | {"input": f"line {number}"})
-            rows = gateway.ledger.rows
-            return {
-                row.body_sha256: [other.outcome for other in rows if other.body_sha256 == row.body_sha256]
-                for row in rows
-            }
-
-    forth = await outcomes([number for number in range(20) for _ in range(2)])
-    back = await outcomes([*reversed(range(20)), *range(20)])
-    assert forth == back
-    assert {word for words in forth.values() for word in words} == {"ok", "500", "429@0", "eof"}
-
-
-async def test_equal_bodies_are_attempts_of_one_request_and_others_are_not() -> None:
-    async with Gateway(GatewayOptions(script="500 503 ok; 429 ok!")) as gateway:
-        for text in ("a", "b", "a", "c", "b", "a"):
-            await exchange(gateway, PLAIN | {"input": text})
-        assert [row.outcome for row in gateway.ledger.rows] == ["500", "429", "503", "ok", "ok", "ok"]
-        assert [row.attempt for row in gateway.ledger.rows] == [1, 1, 2, 1, 2, 3]
-
-
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
-@pytest.mark.parametrize("word", sorted(ANSWER_WORDS.keys() - {"drip", "hang"}) + ["array", "error200", "html"])
+@pytest.mark.parametrize("word", [*sorted(ANSWER_WORDS.keys() - {"drip", "hang"}), "array", "error200", "html"])
 async def test_every_word_can_meet_every_endpoint(word: str, path: str) -> None:
     async with Gateway(GatewayOptions(script=word)) as gateway:
         body = {"model": "m", "input": "hi", "messages": [{"role": "user", "content": "hi"}]}
         assert parsed(await exchange(gateway, body, path))[0] == 200
-
-
-def test_the_vocabulary_has_no_word_twice() -> None:
-    words = [*ANSWER_WORDS, *SILENT_WORDS, *ERROR_WORDS]
-    assert len(words) == len(set(words))

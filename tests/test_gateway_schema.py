@@ -73,10 +73,10 @@ leaves = st.one_of(
 def objects(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> Schema:
     properties = draw(st.dictionaries(names, inner, max_size=4))
     schema: Schema = {"type": "object", "properties": properties}
-    if properties and draw(st.booleans()):
+    if draw(st.booleans()) and properties:
         schema["required"] = draw(st.lists(st.sampled_from(sorted(properties)), unique=True))
     if draw(st.booleans()):
-        schema["additionalProperties"] = draw(st.just(False) | inner)
+        schema["additionalProperties"] = draw(inner) if draw(st.booleans()) else False
     return schema
 
 

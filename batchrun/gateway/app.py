@@ -94,9 +94,13 @@ class Gateway:
         row = self.ledger.open(now, request.method, request.path, "Authorization" in request.headers)
         try:
             return await self._serve(request, row)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             row.client_gone = True
             raise
+        except ConnectionError:
+            # Nobody is left to be answered; raised further, this would be logged as a mistake of the gateway's.
+            row.client_gone = True
+            return web.Response()
         finally:
             self.ledger.close(row)
             self._working.discard(task)
@@ -152,11 +156,14 @@ class Gateway:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         chunks = []
         size = 0
-        async for chunk in request.content.iter_any():
-            size += len(chunk)
-            if size > self.options.max_body_bytes:
-                raise ApiError(nginx_page(413, "Request Entity Too Large"), "too_large")
-            chunks.append(chunk)
+        try:
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > self.options.max_body_bytes:
+                    raise ApiError(nginx_page(413, "Request Entity Too Large"), "too_large")
+                chunks.append(chunk)
+        except web.RequestPayloadError:
+            raise ApiError(nginx_page(400, "Bad Request"), "torn_request") from None
         return b"".join(chunks)
 
     async def _work(

@@ -51,7 +51,7 @@ async def _silence() -> None:
 
 def _transport(request: web.BaseRequest) -> asyncio.Transport:
     transport = request.transport
-    if not isinstance(transport, asyncio.BaseTransport):
+    if transport is None:
         raise ConnectionResetError("the client hung up")
     return transport
 
