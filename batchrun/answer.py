@@ -4,8 +4,8 @@
    kept but is no success).
 2. Everything else is a `Failure`, with the gateway's own code where it gave one. What to do about it is
    `retry.classify`'s business.
-3. JSON that is valid but that strict readers refuse (lone surrogates, depth past 1,000) was paid for:
-   it is kept as text, under a code of its own, and not asked for again.
+3. JSON that is valid but that strict readers refuse (halves of surrogate pairs, great depth, numbers past every
+   float) was paid for: it is kept as text, under a code of its own, and not asked for again.
 
 Sources: responses-protocol §2 (response objects), §3 (streams), §4 (error envelopes), OpenAI's API reference.
 """
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import msgspec
+import orjson
 from msgspec import Raw
 
-from batchrun.envelope import Envelope, asked_wait_s, read_envelope
-from batchrun.rawjson import member, member_spans
-from batchrun.records import ENDPOINTS, RESPONSES, Outcome, as_text, one_line
-from batchrun.usage import Usage, read_usage
+from batchrun.envelope import Envelope, asked_wait_s, plain, read_envelope
+from batchrun.rawjson import REFUSED, member_spans, nests_deeper
+from batchrun.records import ENDPOINTS, MAX_DEPTH, RESPONSES, Outcome, as_text, one_line
+from batchrun.usage import Usage, parse_usage, read_usage
 
 MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
 
@@ -89,7 +90,8 @@ class HttpAnswer:
     @property
     def request_id(self) -> str | None:
         """The gateway's name for this request, for its support."""
-        return self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+        name = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+        return plain(name) if name else None
 
     @property
     def from_relay(self) -> bool:
@@ -123,16 +125,13 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
         return _failed(http, "empty_body", "the gateway answered 200 with nothing in it")
     if body.startswith(b"<"):
         return _failed(http, "html_instead_of_json", f"got an HTML page ({_title(body)})")
-    try:
-        if not body.isascii():
-            body.decode()
-        fields = _decode_body(body)
-    except msgspec.ValidationError:
-        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    if not _is_plain_json(body):
         return _read_awkward(http, body)
+    if not body.startswith(b"{"):
+        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+    fields = _decode_body(body)
     if fields.error:
-        return _failed_by(http, read_envelope(_decode_any(body)), fields.model)
+        return _failed_by(http, read_envelope(_decode_any(body)), fields.status, fields.model)
     if http.url != RESPONSES:
         return _read_other(http, body, fields)
     return _read_response(http, body, fields)
@@ -151,6 +150,8 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Fail
     if status not in (None, "completed"):
         return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
     output = bytes(fields.output)
+    if output in (b"", b"null") and fields.object == "response" and status == "completed":
+        output = b"[]"
     if not output.startswith(b"["):
         return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
     if output[1:-1].strip() == b"":
@@ -213,9 +214,8 @@ def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
 
 
 def _read_error(http: HttpAnswer) -> Failure:
-    try:
-        decoded = _decode_any(http.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    decoded = _read_kindly(http.body)
+    if decoded is None:
         text = http.body.decode(errors="replace").strip()
         page = text.startswith("<")
         message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
@@ -223,19 +223,29 @@ def _read_error(http: HttpAnswer) -> Failure:
     return _failed_by(http, read_envelope(decoded))
 
 
-def _failed_by(http: HttpAnswer, envelope: Envelope, model: Any = None) -> Failure:
+def _read_kindly(body: bytes) -> Any:
+    """The value of a body that only has to be understood, not kept: also of one in Latin-1 or with NaN in it."""
+    if nests_deeper(body, MAX_DEPTH):
+        return None
+    try:
+        return json.loads(body.decode(errors="replace"), parse_int=_int)
+    except REFUSED:
+        return None
+
+
+def _failed_by(http: HttpAnswer, envelope: Envelope, status: Any = None, model: Any = None) -> Failure:
     default = f"http_{http.status}" if http.status != 200 else "error_in_200"
     message = envelope.message or f"HTTP {http.status} without a message"
     return Failure(
         code=envelope.code or envelope.type or default,
         message=message[:MESSAGE_LIMIT],
         status=http.status,
-        type=envelope.type,
+        type=envelope.type or ("response_failed" if status == "failed" else ""),
         body=stored_body(http.body),
         request_id=http.request_id,
         retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
         from_relay=http.from_relay,
-        model=model if isinstance(model, str) else None,
+        model=plain(model) if isinstance(model, str) else None,
         usage=read_usage(http.body) if http.status == 200 else None,
     )
 
@@ -244,50 +254,68 @@ def _failed_by(http: HttpAnswer, envelope: Envelope, model: Any = None) -> Failu
 
 
 def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
-    """A 200 whose JSON msgspec refuses: cut or broken (an attempt that failed), or whole but awkward (kept)."""
+    """A 200 whose JSON strict readers refuse: cut or broken (an attempt that failed), or whole but awkward (kept)."""
+    deciding = ("status", "error", "model", _SHAPES[http.url])
     try:
-        text = body.decode()
-        decoded = json.loads(text, parse_constant=_no_constant)
-        why = "a lone surrogate"
+        text, why = body.decode(), "half a surrogate pair, or a number past every float"
+        if nests_deeper(body, MAX_DEPTH):
+            spans, why = member_spans(body), "great depth"
+            if spans is None:
+                return _failed(http, "invalid_json", "got JSON that is not whole: " + _shown(body))
+            found = {name: spans[name.encode()] for name in (*deciding, "usage") if name.encode() in spans}
+            decoded = {name: _shallow(body[start:end]) for name, (start, end) in found.items()}
+        else:
+            decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
     except UnicodeDecodeError:
         return _failed(http, "invalid_json", "got bytes that are no UTF-8: " + _shown(body))
-    except RecursionError:
-        decoded = {name: _shallow(member(body, name)) for name in ("status", "error", "model")}
-        why = "nesting past 1,000 levels"
-        if member_spans(body) is None:
-            return _failed(http, "invalid_json", "got JSON that is not whole: " + _shown(body))
-    except ValueError as error:
-        return _failed(http, "invalid_json", f"got broken JSON ({error}): " + _shown(body))
-    is_answer = isinstance(decoded, dict) and decoded.get("status") in (None, "completed", "incomplete")
-    if not is_answer or decoded.get("error"):
-        return _failed(http, "invalid_json", "got JSON that cannot be read: " + _shown(body))
-    model = decoded.get("model")
-    usage = read_usage(b'{"usage":' + (member(body, "usage") or b"null") + b"}")
+    except ValueError as broken:
+        return _failed(http, "invalid_json", f"got broken JSON ({broken}): " + _shown(body))
+    if not isinstance(decoded, dict):
+        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+    status, error, model, content = (decoded.get(name) for name in deciding)
+    if error:
+        return _failed_by(http, read_envelope(decoded), status, model)
+    if status not in (None, "completed", "incomplete"):
+        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
+    if not content:
+        return _failed(http, "not_a_response", "got JSON without an answer in it: " + _shown(body))
+    usage = parse_usage(decoded.get("usage"))
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
-    model = model if isinstance(model, str) else None
+    model = plain(model) if isinstance(model, str) else None
     return Reply(200, as_text(body), http.request_id, "failed", model, usage, "awkward_json", message)
+
+
+_SHAPES = {ENDPOINTS[0]: "output", ENDPOINTS[1]: "choices", ENDPOINTS[2]: "data"}
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _int(digits: str) -> float:
+    """An integer of any length, where Python's own reader stops at 4,300 digits."""
+    return float(digits) if len(digits) > 4300 else int(digits)
+
+
 def _shallow(raw: bytes) -> Any:
-    """A member of JSON that is too deep as a whole."""
+    """A member of JSON that is too deep as a whole; its text where it is too deep by itself."""
+    if nests_deeper(raw, MAX_DEPTH):
+        return raw[:MESSAGE_LIMIT].decode(errors="replace")
+    return json.loads(raw, parse_int=_int)
+
+
+def _is_plain_json(body: bytes) -> bool:
+    """Whether every reader takes this JSON; orjson is the strictest of them, but for depth."""
     try:
-        return json.loads(raw or b"null")
-    except (ValueError, RecursionError):
-        return raw
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return not nests_deeper(body, MAX_DEPTH)
 
 
 def stored_body(body: bytes) -> bytes:
     """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
-    try:
-        _decode_any(body)
-        body.decode()
-        return one_line(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return as_text(body)
+    return one_line(body) if _is_plain_json(body) else as_text(body)
 
 
 def _title(body: bytes) -> str:

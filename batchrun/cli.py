@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,13 +71,17 @@ def run_command(requests: str, results: str, **options: Any) -> None:
 
     path = None if results == "-" else Path(results)
     job = opt.make_job(requests, path, options)
+    if options["report_file"] is not None and not options["report_file"].parent.is_dir():
+        raise UsageError(f"cannot write {options['report_file']}: there is no such directory")
     if path is not None and job.overwrite:
         _confirm_overwrite(path)
     progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
     try:
-        with Run(job, progress) as run:
+        with _leaving_on_signal(), Run(job, progress) as run:
             run.prepare()
             if run.pending:
+                if done := run.total - run.pending:
+                    progress.notice(f"going on: {done:,} of {run.total:,} lines have their result")
                 _drive(run)
             else:
                 progress.notice(f"nothing to send: all {run.total:,} lines have their result")
@@ -121,21 +125,31 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
     Example:
       batchrun report results.jsonl --prices prices.toml
     """
+    from msgspec import structs
+
+    from batchrun.inflight import bound
     from batchrun.journal import read_results
     from batchrun.pricing import PriceBook
     from batchrun.report import Tally, render
+    from batchrun.runlog import LastRun
 
+    last_run = LastRun.read(Path(f"{os.path.realpath(results)}.log"))
     tally, damaged = Tally(PriceBook.load(prices)), 0
     for head in read_results(results):
         if head is None:
             damaged += 1
         else:
             tally.add(head)
+            if last_run is not None:
+                last_run.settle(head.run.started, head.run.line)
     if damaged and not tally.recorded:
         raise UsageError(f"{results} holds no result of batchrun's")
     if damaged:
         click.echo(f"batchrun: {damaged:,} damaged lines in {results} are not counted", err=True)
     made = tally.report()
+    if last_run is not None:
+        new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
+        made = structs.replace(made, possibly_billed_twice=last_run.billed_before + new)
     click.echo(made.to_json() if as_json else render(made), nl=False)
 
 
@@ -191,27 +205,62 @@ def gateway(port: int, **options: Any) -> None:
     """
     from batchrun.gateway import serve_until_stopped
 
-    asyncio.run(
-        serve_until_stopped(opt.make_gateway_options(port, options), lambda url: click.echo(f"listening: {url}"))
-    )
+    gateway_options = opt.make_gateway_options(port, options)
+    try:
+        asyncio.run(serve_until_stopped(gateway_options, lambda url: click.echo(f"listening: {url}")))
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise UsageError(f"cannot listen on port {port}: {why}; choose another --port (0 takes a free one)") from None
 
 
 def _confirm_overwrite(path: Path) -> None:
     """Ask before results are lost, where somebody is there to answer."""
-    if path.is_file() and path.stat().st_size and sys.stdin.isatty():
-        click.confirm(f"{path} holds results; lose them and start over?", abort=True, err=True)
+    holds_results = path.is_file() and path.stat().st_size > 0
+    question = f"{path} holds results; lose them and start over?"
+    if holds_results and sys.stdin.isatty() and not click.confirm(question, err=True):
+        raise UsageError("nothing was changed")
 
 
 # ---------------------------------------------------------------------------------------- running a job
+
+_KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
+
+
+class _SignalError(BatchrunError):
+    """A signal came while nothing was being sent."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"interrupted ({number.name}); nothing is lost")
+
+
+def _heeded_signals(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those that are not ignored: `nohup` means it."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def _leaving_on_signal() -> Iterator[None]:
+    """While a job is prepared, a signal ends it as Ctrl-C does: tidily, with a message."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise _SignalError(signal.Signals(number))
+
+    before = {number: signal.signal(number, leave) for number in _heeded_signals(*_KILLS)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _drive(run: Run) -> None:
     """Run the event loop. The first signal drains, the second leaves at once."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         loop = runner.get_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        for number in _heeded_signals(signal.SIGINT, *_KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-                loop.add_signal_handler(number, run.interrupt, signal.Signals(number))
+                loop.add_signal_handler(number, run.interrupt, number)
         runner.run(run.send())
 
 
@@ -226,7 +275,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:
     from batchrun.report import render
 
-    made = run.report(_next_command(run))
+    made = run.report(_next_command(run) if path else None)
     target = options["report_file"] or (path and path.with_name(path.name + ".report.json"))
     if target is not None:
         temporary = target.with_name(target.name + ".tmp")
@@ -234,21 +283,28 @@ def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:
             temporary.write_bytes(made.to_json())
             temporary.replace(target)
         except OSError as error:
-            click.echo(
-                f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again",
-                err=True,
-            )
+            temporary.unlink(missing_ok=True)
+            _say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again\n")
     if not options["quiet"]:
-        click.echo(render(made), err=True, nl=False)
+        _say(render(made))
     elif run.stopped:
-        click.echo(f"batchrun: stopped: {run.stopped.why}", err=True)
+        _say(f"batchrun: stopped: {run.stopped.why}\n")
+
+
+def _say(text: str) -> None:
+    """Print to standard error, as far as somebody is there: a lost terminal changes no exit code."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=False)
 
 
 def _next_command(run: Run) -> str:
     """The same command again; with --retry-errors where only failures are left that do not heal by themselves."""
     words = [word for word in sys.argv[1:] if word != "--overwrite"]
-    if "--proxy" in words:
-        words[words.index("--proxy") + 1] = "…"  # it may hold a password
+    for index, word in enumerate(words):  # a proxy's address may hold a password
+        if word.startswith("--proxy="):
+            words[index] = "--proxy=…"
+        elif index and words[index - 1] == "--proxy":
+            words[index] = "…"
     if run.only_failures_left and "--retry-errors" not in words:
         words.append("--retry-errors")
     return shlex.join(["batchrun", *words])
@@ -261,20 +317,29 @@ def _counts(counter: dict[str, int]) -> str:
 def main() -> NoReturn:
     """The `batchrun` command."""
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="batchrun", standalone_mode=False)
     except BatchrunError as error:
-        click.echo(f"batchrun: {error}", err=True)
-        sys.exit(error.exit_code)
+        _say(f"batchrun: {error}\n")
+        _exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        _exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("batchrun: interrupted; nothing is lost", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: do not complain at exit
-        sys.exit(3)
-    sys.exit(0)
+        _say("batchrun: interrupted; nothing is lost\n")
+        _exit(130)
+    except SystemExit as done:
+        _exit(done.code)
+    _exit(0)
+
+
+def _exit(code: int | str | None) -> NoReturn:
+    """Leave with this code, even where what is still to be printed cannot be: Python would make it 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host = ""
-    if not host or parts.scheme not in ("http", "https"):
+    if not host or parts.scheme not in ("http", "https") or not url.isprintable() or " " in url:
         raise UsageError("the base URL must look like https://gateway.example/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(f"the base URL of {host} must not hold a user, password, query or fragment")

@@ -5,13 +5,15 @@ Sources: responses-protocol §4 (error envelopes), §5 (Retry-After); RFC 9110 �
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
+NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,21 @@ def read_envelope(decoded: Any) -> Envelope:
     if not isinstance(error, dict):
         return Envelope(message=_clean(_words(error)))
     message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
-    code = error.get("code")
+    code = error.get("code") or ""
     return Envelope(
-        code="" if code in (None, "") or isinstance(code, (dict, list)) else str(code),
-        type=error["type"] if isinstance(error.get("type"), str) else "",
+        code=plain(str(code))[:NAME_LIMIT] if type(code) in (str, int, float) else "",
+        type=plain(error["type"])[:NAME_LIMIT] if isinstance(error.get("type"), str) else "",
         message=_clean(_words(message)),
     )
 
 
+def plain(text: str) -> str:
+    """Text that can be encoded: halves of surrogate pairs, as odd JSON and odd headers hold them, become "?"."""
+    return text.encode(errors="replace").decode()
+
+
 def _words(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode(errors="replace")
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _clean(message: str) -> str:
@@ -51,15 +58,18 @@ def _clean(message: str) -> str:
     return re.sub(r"\s*\(request id: [^)]*\)\s*$", "", message).strip()
 
 
-_WAIT = re.compile(r"try again in (?:(\d+)m)?(\d+(?:\.\d+)?)(ms|s)\b")
-_RELAY_WINDOW = re.compile(r"(\d+)\s*分钟内最多请求")
+_WAIT = re.compile(
+    r"(?:try again in|retry after) (?:(\d{1,4})h)?(?:(\d{1,4})m)?(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|seconds?)\b",
+    re.IGNORECASE,
+)
+_RELAY_WINDOW = re.compile(r"(\d{1,9})\s*分钟内最多请求")
 
 
 def asked_wait_s(message: str) -> float | None:
     """A wait that stands only in the message: OpenAI's "try again in 6.57s", new-api's window of minutes."""
     if match := _WAIT.search(message):
-        minutes, number, unit = match.groups()
-        return 60.0 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
+        hours, minutes, number, unit = match.groups()
+        return 3600.0 * int(hours or 0) + 60.0 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
     if match := _RELAY_WINDOW.search(message):
         return 60.0 * min(int(match[1]), 60)
     return None
@@ -78,7 +88,10 @@ def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | Non
     if seconds is not None or value is None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_unix)
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # HTTP's old form names no zone and means this one
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - now_unix)
     except (ValueError, OverflowError):
         return None
 

@@ -40,3 +40,7 @@ class StopError(BatchrunError):
 
 class DiskError(StopError):
     """A write, sync or rename of the result file failed; what stands in it is whole."""
+
+
+class PipeError(StopError):
+    """Nobody reads standard output any more: what is still in flight has nowhere to go."""

@@ -25,6 +25,7 @@ from batchrun.answer import Failure
 from batchrun.endpoint import Endpoint
 from batchrun.errors import DiskError
 from batchrun.hashes import LineSet
+from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
 from batchrun.limits import Limits
 from batchrun.pricing import PriceBook
@@ -33,7 +34,7 @@ from batchrun.records import Overrides
 from batchrun.report import Report, Tally
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
-from batchrun.runlog import RunLog
+from batchrun.runlog import LastRun, RunLog
 from batchrun.runner import RunFacts, Runner, Stopped, Watcher, told
 from batchrun.transport import Timeouts, Transport
 from batchrun.version import __version__
@@ -107,6 +108,8 @@ class Run:
         self._observer = observer or Silent()
         self._files = contextlib.ExitStack()
         self._done = LineSet()
+        self._billed_twice: BilledTwice | None = None
+        self._interrupted: signal.Signals | None = None
         self._runner: Runner | None = None
         self._log: RunLog | None = None
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -143,15 +146,30 @@ class Run:
     def _take_up(self, path: Path) -> Journal:
         """Lock the result file and find out what is left to do."""
         self._input.refuse_same_file(path)
-        self._log = RunLog(path.with_name(path.name + ".log"))
-        self._files.callback(self._log.close, forget=True)
-        journal = Journal(path, overwrite=self.job.overwrite)
-        self._files.callback(journal.close)
-        resume = Resume(journal, self._log.last_run(), self.job.changed, retry_errors=self.job.retry_errors)
-        self._done = resume.take_up(self._input, self._tally)
-        for notice in resume.notices:
-            self._observer.notice(notice)
+        path = Path(os.path.realpath(path))
+        self._log = log = RunLog(path.with_name(path.name + ".log"))
+        self._files.callback(lambda: log.close(forget=self._runner is None))
+        journal = Journal(path)
+        self._files.callback(lambda: journal.close(forget=self._runner is None))
+        last_run = LastRun() if journal.is_new or self.job.overwrite else log.last_run
+        if self.job.overwrite:
+            self._input.check()
+            journal.clear()
+        else:
+            resume = Resume(journal, last_run, self.job.changed, retry_errors=self.job.retry_errors)
+            self._done = resume.take_up(self._input, self._tally)
+            for notice in resume.notices:
+                self._observer.notice(notice)
+        self._billed_twice = self._billed_by(last_run)
         return journal
+
+    def _billed_by(self, last_run: LastRun) -> BilledTwice:
+        """What earlier runs may have had billed without a record to show for it; tells of the last one's."""
+        new = bound(last_run.sent.values(), self._tally.book, self._tally.longest_answer)
+        if new.lines:
+            how = "was stopped" if last_run.stopped else "died"
+            self._observer.notice(f"{new.lines:,} lines were in flight when the last run {how}; {new.in_words()}")
+        return last_run.billed_before + new
 
     # ------------------------------------------------------------------------------------------ sending
 
@@ -179,6 +197,8 @@ class Run:
                 tick=lambda: self._observer.tick(self.status()),
                 explain=self._why_stopped,
             )
+            if self._interrupted is not None:
+                self._runner.interrupt(self._interrupted)
             await self._runner.run()
         self._finish()
 
@@ -186,6 +206,8 @@ class Run:
         """Pass a signal on: the first one drains, the second leaves at once."""
         if self._runner is not None:
             self._runner.interrupt(number)
+        else:
+            self._interrupted = number
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
         if self.job.simulate is None:
@@ -208,9 +230,13 @@ class Run:
 
     def _finish(self) -> None:
         """Make the records durable and end the log; after a disk failure as far as that goes."""
+        assert self._runner is not None, "only what has begun can end"
         self._observer.tick(self.status())
-        with contextlib.suppress(DiskError) if self.stopped else contextlib.nullcontext():
+        try:
             self._sink.sync()
+        except DiskError as error:
+            self._runner.stop(str(error), error.exit_code)
+        with contextlib.suppress(DiskError):  # without its end in the log a run counts as dead: nothing more
             self._log_event("stop", why=self.stopped.why if self.stopped else "done")
 
     # -------------------------------------------------------------------------------------- the outcome
@@ -230,14 +256,19 @@ class Run:
     @property
     def only_failures_left(self) -> bool:
         """Whether every line has its record and what failed would not go again by itself."""
-        return self._tally.recorded >= self.total and not self._tally.may_heal
+        return not self._left and not self._tally.may_heal
+
+    @property
+    def _left(self) -> int:
+        """Lines of the input without a record; the file may hold others, of lines that are no longer there."""
+        return self.pending - (self._runner.recorded if self._runner is not None else 0)
 
     def status(self) -> Status:
         """How far the run is."""
         cost_usd = self._tally.cost_usd()
         return Status(
             total=self.total,
-            done=self._tally.recorded,
+            done=self.total - self._left,
             failed=self._tally.failed,
             in_flight=self._runner.limiter.in_flight if self._runner is not None else 0,
             cost_usd=cost_usd,
@@ -249,10 +280,15 @@ class Run:
 
     def report(self, next_command: str | None = None) -> Report:
         """The bill of the whole result file. `next_command` is kept where anything is left to run."""
-        report = self._tally.report(max(0, self.total - self._tally.recorded))
+        report = self._tally.report(self._left)
         left = report.lines.pending or report.lines.failed
+        twice = self._billed_twice
+        if twice is not None and self._runner is not None:
+            unanswered = self._runner.unanswered.values()
+            twice += bound(unanswered, self._tally.book, self._tally.longest_answer)
         return msgspec.structs.replace(
             report,
+            possibly_billed_twice=twice,
             stopped=self.stopped.why if self.stopped else None,
             next_command=next_command if left else None,
         )
@@ -267,6 +303,7 @@ class Run:
             "input_bytes": self._input.size_bytes,
             "lines": self.total,
             "pending": self.pending,
+            "possibly_billed_twice": msgspec.to_builtins(self._billed_twice),
             "base_url": "simulated" if job.simulate else job.endpoint.base_url,
             "concurrency": job.limits.concurrency,
             "rpm": job.limits.requests_per_minute,

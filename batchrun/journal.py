@@ -4,8 +4,10 @@
 2. A record is appended whole; a write that fails is taken back to the last good size and ends the run.
 3. A sync that fails ends the run and is never tried again: the kernel may have dropped the pages already.
 4. The file is only ever shortened at a torn tail; every other removal is a rewrite (temporary file, sync, rename).
-5. A damaged line in the middle goes to `RESULTS.quarantine`; its request is sent again.
+5. A damaged line goes to `RESULTS.quarantine`; its request is sent again.
 6. What is not ours is not touched: a file without a single record of batchrun's is refused.
+7. Answers that come after the file has been removed, replaced or changed by somebody else go to `RESULTS.rescue`,
+   which the next run takes in.
 
 After kill -9 only what was in flight is lost. After a power cut the last second of records may be, too.
 """
@@ -13,17 +15,21 @@ After kill -9 only what was in flight is lost. After a power cut the last second
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import tempfile
+import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from batchrun.errors import DiskError, ResultFileError
+import msgspec
+
+from batchrun.errors import DiskError, PipeError, ResultFileError
 from batchrun.records import ResultHead, parse_result
-from batchrun.runlog import lock
+from batchrun.runlog import open_locked, write_whole
 
 _OUR_START = b'{"id":"batch_req_'
+_PIECE = 1 << 20
 _datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -31,7 +37,7 @@ class Sink(Protocol):
     """Where records go."""
 
     def append(self, record: bytes) -> None:
-        """Write one whole record, newline included. Raises `DiskError`."""
+        """Write one whole record, newline included. Raises `StopError`."""
 
     def sync(self) -> None:
         """Make what was appended durable. Raises `DiskError`. Safe in a thread of its own."""
@@ -41,13 +47,20 @@ class Stream:
     """Records to a pipe or standard output: nothing to lock, recover or sync."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+        self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would complain at exit about its unread rest
 
     def append(self, record: bytes) -> None:
-        """Write and flush one record. Raises `DiskError` where the reader has gone."""
+        """Write one record. Raises `PipeError` where the reader has gone, `DiskError` for all else."""
+        written = 0
         try:
-            self._file.write(record)
-            self._file.flush()
+            while written < len(record):
+                count = self._file.write(record[written:])
+                if count is None:  # somebody made the pipe non-blocking, and it is full
+                    select.select([], [self._file], [])
+                else:
+                    written += count
+        except BrokenPipeError as error:
+            raise PipeError(f"cannot write standard output: {error.strerror}") from error
         except OSError as error:
             raise DiskError(f"cannot write standard output: {error.strerror}") from error
 
@@ -58,24 +71,33 @@ class Stream:
 class Journal:
     """An open result file. Use as a context manager; one process at a time.
 
-    `quarantined` counts the damaged lines that `records` set aside.
+    `quarantined` counts the damaged lines that `records` set aside, `rescued` the answers that it took in.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
-        self.is_new = not self.path.exists()
+        existed = self.path.exists()
+        self.is_new = not existed and not self._beside("rescue").exists()
         self.quarantined = 0
-        if not self.is_new and not self.path.is_file():
+        self.rescued = 0
+        self._sync_error: DiskError | None = None
+        self._lost_its_place = False
+        if existed and not self.path.is_file():
             raise ResultFileError(f"{path} is not a regular file; choose another -o, or -o - for a pipe")
-        try:
-            self._file = self._opened()
-            if overwrite:
-                self._file.truncate(0)
-        except OSError as error:
-            raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
-        if self.is_new:
-            _sync_directory(self.path.parent)
-        self._size = os.fstat(self._file.fileno()).st_size
+        with contextlib.ExitStack() as on_error:
+            try:
+                file = open_locked(self.path)
+                if file is None:
+                    raise ResultFileError(f"{path} is being written by another run; wait for it or choose another -o")
+                on_error.callback(file.close)
+                if not existed:
+                    _sync_directory(self.path.parent)
+                self._beside("rewrite").unlink(missing_ok=True)  # a rewrite that was killed
+            except OSError as error:
+                raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
+            on_error.pop_all()
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
 
     def __enter__(self) -> Journal:
         return self
@@ -83,12 +105,17 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Unlock and close; a file that this process made and wrote nothing to goes with it."""
-        if self.is_new and self._size == 0:
+    def close(self, *, forget: bool = False) -> None:
+        """Unlock and close; with `forget` a file that this process made and wrote nothing to goes with it."""
+        if forget and self.is_new and self._size == 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._file.close()
+
+    def clear(self) -> None:
+        """Start over: all records are lost, those to be rescued too."""
+        self._beside("rescue").unlink(missing_ok=True)
+        self._truncate(0)
 
     # ---------------------------------------------------------------------------------------- recovery
 
@@ -99,6 +126,7 @@ class Journal:
         Raises `ResultFileError` where the file holds lines and none is a record.
         """
         self._mend_tail()
+        self._take_in_rescued()
         good, damaged = 0, list[tuple[int, int]]()
         for start, raw in self._lines():
             try:
@@ -129,108 +157,118 @@ class Journal:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """(offset, line with its newline) of every whole line."""
         start = 0
-        with os.fdopen(os.dup(self._file.fileno()), "rb", buffering=1 << 20) as lines:
+        with os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_PIECE) as lines:
             lines.seek(0)
             for raw in lines:
                 yield start, raw
                 start += len(raw)
 
     def _mend_tail(self) -> None:
-        """End the last record's line where just its newline is missing; cut it off where it is torn."""
-        tail_start, tail = self._tail()
-        if not tail:
+        """End the last line where it has no newline; cut it off where it is half a record, torn by a kill."""
+        start = self._tail_start()
+        if start == self._size:
             return
-        ours = tail.startswith(_OUR_START) or _OUR_START.startswith(tail)
-        if tail_start == 0 and not ours:
+        begins_as_ours = self._read(start, len(_OUR_START)) == _OUR_START[: self._size - start]
+        may_be_whole = self._read(self._size - 1, 1) == b"}"
+        tail = self._read(start, self._size - start) if may_be_whole else b""
+        is_torn = begins_as_ours and not _is_json(tail)
+        if not (self._has_a_record() if start else is_torn or _is_record(tail)):
             raise self._foreign()
-        try:
-            parse_result(tail)
-        except ValueError:
-            if ours or self._begins_with_a_record():
-                self._truncate(tail_start)
+        if is_torn:
+            self._truncate(start)
         else:
             self.append(b"\n")
 
-    def _tail(self) -> tuple[int, bytes]:
-        """(offset, bytes) of what stands after the last newline."""
-        fd, end, tail = self._file.fileno(), self._size, b""
+    def _tail_start(self) -> int:
+        """Where the bytes after the last newline begin."""
+        end = self._size
         while end > 0:
-            start = max(0, end - (1 << 16))
-            piece = _read_at(fd, start, end - start)
-            cut = piece.rfind(b"\n")
-            if cut >= 0:
-                return start + cut + 1, piece[cut + 1 :] + tail
-            end, tail = start, piece + tail
-        return 0, tail
+            start = max(0, end - _PIECE)
+            if (newline := self._read(start, end - start).rfind(b"\n")) >= 0:
+                return start + newline + 1
+            end = start
+        return 0
 
-    def _begins_with_a_record(self) -> bool:
-        first = next(self._lines(), (0, b""))[1]
-        try:
-            parse_result(first[:-1])
-        except ValueError:
-            raise self._foreign() from None
-        return True
+    def _read(self, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`."""
+        return b"".join(_pieces(self._file.fileno(), start, min(start + length, self._size)))
+
+    def _has_a_record(self) -> bool:
+        return any(_is_record(raw[:-1]) for _, raw in self._lines())
 
     def _foreign(self) -> ResultFileError:
         return ResultFileError(
             f"{self.path} holds no result of batchrun's; choose another -o (or --overwrite to lose it)"
         )
 
-    def _quarantine(self, damaged: list[tuple[int, int]]) -> None:
-        """Move damaged lines into the quarantine file, first there, then away from here."""
+    def _take_in_rescued(self) -> None:
+        """Append what an earlier run saved elsewhere; should that be killed, doubles are set aside later."""
+        rescue = self._beside("rescue")
+        if not rescue.is_file() or (self._size and not self._has_a_record()):
+            return
+        try:
+            with rescue.open("rb") as saved:
+                for raw in saved:
+                    if raw.endswith(b"\n"):
+                        write_whole(self._file, raw)
+                        self.rescued += 1
+            _datasync(self._file.fileno())
+            rescue.unlink()
+        except OSError as error:
+            self._truncate(self._size)
+            raise DiskError(f"cannot take {rescue} into {self.path}: {error.strerror}; make room") from error
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def _quarantine(self, spans: list[tuple[int, int]]) -> None:
+        """Move lines into the quarantine file, first there, then away from here."""
         fd = self._file.fileno()
         try:
-            with self.path.with_name(self.path.name + ".quarantine").open("ab") as quarantine:
-                for start, end in damaged:
-                    quarantine.write(_read_at(fd, start, end - start))
+            with self._beside("quarantine").open("ab") as quarantine:
+                for start, end in spans:
+                    quarantine.writelines(_pieces(fd, start, end))
                 quarantine.flush()
                 os.fsync(quarantine.fileno())
         except OSError as error:
-            raise DiskError(f"cannot write {self.path}.quarantine: {error.strerror}") from error
-        self._rewrite_without(damaged)
-        self.quarantined += len(damaged)
+            raise DiskError(f"cannot write {self.path}.quarantine: {error.strerror}; make room") from error
+        self._rewrite_without(spans)
+        self.quarantined += len(spans)
 
     def _rewrite_without(self, spans: list[tuple[int, int]]) -> None:
         """Replace the file, atomically, by one that lacks the byte ranges `spans` (ascending)."""
-        fd = self._file.fileno()
-        temporary: Path | None = None
+        fd, temporary = self._file.fileno(), self._beside("rewrite")
+        copy: IO[bytes] | None = None
         try:
-            with tempfile.NamedTemporaryFile(
-                dir=self.path.parent, prefix=self.path.name + ".", suffix=".tmp", delete=False
-            ) as copy:
-                temporary = Path(copy.name)
-                start = 0
-                for gap_start, gap_end in [*spans, (self._size, self._size)]:
-                    while start < gap_start:
-                        piece = _read_at(fd, start, min(1 << 20, gap_start - start))
-                        copy.write(piece)
-                        start += len(piece)
-                    start = gap_end
-                copy.flush()
-                os.fsync(copy.fileno())
+            copy = open_locked(temporary)  # locked before it can be found under its final name
+            assert copy is not None, "nobody else writes there while the result file is locked"
+            start = 0
+            for gap_start, gap_end in [*spans, (self._size, self._size)]:
+                for piece in _pieces(fd, start, gap_start):
+                    write_whole(copy, piece)
+                start = gap_end
+            os.fsync(copy.fileno())
             temporary.chmod(os.fstat(fd).st_mode & 0o777)
             temporary.replace(self.path)
+            self._file, copy = copy, self._file
+            self._size = os.fstat(self._file.fileno()).st_size
             _sync_directory(self.path.parent)
         except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
             raise DiskError(f"cannot rewrite {self.path}: {error.strerror}; make room and run it again") from error
-        self._file.close()
-        self._file = self._opened()
-        self._size = os.fstat(self._file.fileno()).st_size
+        finally:
+            if copy is not None:
+                copy.close()
+            temporary.unlink(missing_ok=True)
 
     # --------------------------------------------------------------------------------------- appending
 
     def append(self, record: bytes) -> None:
         """Write one whole record, newline included. Raises `DiskError`; the file then ends where it did before."""
-        self._check_in_place()
-        written = 0
         try:
-            while written < len(record):
-                written += self._file.write(record[written:])
+            self._check_in_place()
+        except DiskError as error:
+            raise DiskError(f"{error}; {self._rescue(record)}") from None
+        try:
+            write_whole(self._file, record)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror}; what is in it is whole. "
                 "Make room and run the same command again"
@@ -240,14 +278,17 @@ class Journal:
     def sync(self) -> None:
         """Everything appended before is on the disk when this returns, as far as the disk says the truth.
 
-        Raises `DiskError`, after which the last records may not survive a power cut.
+        Raises `DiskError`, after which the last records may not survive a power cut; then it does so for good.
         """
+        if self._sync_error is not None:
+            raise self._sync_error
         try:
             _datasync(self._file.fileno())
         except OSError as error:
-            raise DiskError(
+            self._sync_error = DiskError(
                 f"cannot sync {self.path}: {error.strerror}; check the disk, then run the same command again"
-            ) from error
+            )
+            raise self._sync_error from error
 
     def _check_in_place(self) -> None:
         """The path must still lead to this file, at the size we left it."""
@@ -255,11 +296,25 @@ class Journal:
         try:
             there = self.path.stat()
         except OSError:
-            raise DiskError(f"{self.path} was removed while running; run the same command again") from None
-        if (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
-            raise DiskError(f"{self.path} was replaced while running; run the same command again")
+            raise DiskError(f"{self.path} was removed while running") from None
+        if not os.path.samestat(here, there):
+            raise DiskError(f"{self.path} was replaced while running")
         if here.st_size != self._size:
-            raise DiskError(f"{self.path} was changed by another program while running; run the same command again")
+            raise DiskError(f"{self.path} was changed by another program while running")
+
+    def _rescue(self, record: bytes) -> str:
+        """Save an answer that has lost its file, with all of the file if that is gone; says where it is."""
+        rescue, fd = self._beside("rescue"), self._file.fileno()
+        try:
+            with rescue.open("ab", buffering=0) as saved:
+                if not self._lost_its_place and os.fstat(fd).st_nlink == 0:
+                    for piece in _pieces(fd, 0, self._size):
+                        write_whole(saved, piece)
+                write_whole(saved, record)
+        except OSError:
+            return "run the same command again"
+        self._lost_its_place = True
+        return f"the answers are saved in {rescue.name}, which the same command takes in when it is run again"
 
     def _truncate(self, size: int) -> None:
         try:
@@ -268,27 +323,50 @@ class Journal:
             raise DiskError(f"cannot shorten {self.path}: {error.strerror}") from error
         self._size = size
 
-    def _opened(self) -> IO[bytes]:
-        file = self.path.open("a+b", buffering=0)
-        if not lock(file):
-            file.close()
-            raise ResultFileError(f"{self.path} is being written by another run; wait for it or choose another -o")
-        return file
+    def _beside(self, what: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{what}")
 
 
-def _read_at(fd: int, start: int, length: int) -> bytes:
-    os.lseek(fd, start, os.SEEK_SET)  # appends go to the end whatever the position (O_APPEND)
-    return os.read(fd, length)
+def _is_record(raw: bytes) -> bool:
+    try:
+        parse_result(raw)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, a piece at a time. Raises `OSError` where they are no longer there."""
+    while start < end:
+        os.lseek(fd, start, os.SEEK_SET)  # appends go to the end whatever the position (O_APPEND)
+        piece = os.read(fd, min(_PIECE, end - start))
+        if not piece:
+            raise OSError(errno.EIO, "it became shorter while it was read")
+        start += len(piece)
+        yield piece
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a file's name durable; where a directory cannot be opened (Windows) there is nothing to do."""
-    with contextlib.suppress(OSError):
+    """Make a file's name durable; where directories cannot be opened or synced there is nothing to do."""
+    try:
         fd = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(fd)
 
 
 def read_results(path: Path) -> Iterator[ResultHead | None]:

@@ -1,9 +1,9 @@
-"""When the next request may go: slots, pace, the shared cooldown, the outage gate.
+"""When the next request may go: slots, pace, the shared cooldown; and, by the gate of `gate.py`, outages.
 
 1. The arithmetic is pure: every method takes `now` (seconds of a monotonic clock) and returns.
 2. `Limiter` is the only asynchronous face, and the one place where workers wait; they are let through in order.
 3. A slot is held for one attempt, never for a backoff.
-4. A throttle cuts the limit once an episode; an outage sign shuts the gate at once, any answer opens it.
+4. A throttle cuts the limit once an episode.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+
+from batchrun.gate import Gate, Sign, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class TokenBucket:
     def wait_s(self, now: float) -> float:
         """Seconds until something may be taken; 0 where it may be now."""
         self._refill(now)
-        return max(0.0, (min(self._unit, self.capacity) - self.level) / self.refill_per_s)
+        missing = self._unit - self.level
+        # A millionth is forgiven: who waits exactly as long as told is let through, whatever floats make of it.
+        return missing / self.refill_per_s if missing > 1e-6 * self._unit else 0.0
 
     def take(self, amount: float, now: float) -> None:
         """Take `amount`; a negative one gives back what was not used."""
@@ -92,82 +95,23 @@ class Cooldown:
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self.until = float("-inf")
         self._step_s = self.FIRST_S
+        self._was_refused = False  # since the last success
         self._jitter = jitter
 
     def throttled(self, retry_after_s: float | None, is_new_episode: bool, now: float) -> None:
         """Lengthen the pause; refusals of one episode count once, unless they ask for longer."""
-        if retry_after_s is not None:
-            pause_s = min(retry_after_s, self.MAX_ASKED_S)
-        elif is_new_episode:
-            pause_s = self._step_s * (0.5 + 0.5 * self._jitter())
+        pause_s = 0.0 if retry_after_s is None else min(retry_after_s, self.MAX_ASKED_S)
+        # A gateway that says 0 s for ever must not be asked for ever: its word is enough only the first time.
+        if is_new_episode and (retry_after_s is None or self._was_refused):
+            pause_s = max(pause_s, self._step_s * (0.5 + 0.5 * self._jitter()))
             self._step_s = min(2 * self._step_s, self.MAX_S)
-        else:
-            return
+        self._was_refused = True
         self.until = max(self.until, now + pause_s)
 
     def succeeded(self) -> None:
         """The gateway takes requests again: the next pause is short."""
         self._step_s = self.FIRST_S
-
-
-class Gate:
-    """Shut while the gateway seems to be gone; then one probe at a time finds out, and a probe is a real line.
-
-    It shuts at the first outage sign and opens at any answer, so that what is sent into an outage is what was
-    in flight, and the probes. It is an outage, and costs no line an attempt, once three lines have failed with
-    nothing answered in between, or one connection could not be made. A model that alone has never answered says
-    nothing about the gateway.
-    """
-
-    OUTAGE_LINES = 3
-    FIRST_PROBE_S, PROBE_S, MAX_PROBE_S = 0.1, 1.0, 30.0
-
-    def __init__(self) -> None:
-        self.shut_since: float | None = None
-        self.is_outage = False
-        self.next_probe = float("-inf")
-        self.why = ""
-        self._delay_s = self.FIRST_PROBE_S
-        self._failed_lines: set[int] = set()
-        self._good_models: set[str] = set()
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether only probes may pass."""
-        return self.shut_since is not None
-
-    def failed(self, line_number: int, model: str, why: str, now: float, *, connected: bool, probe: bool) -> bool:
-        """Count an outage sign; False where it says nothing about the gateway."""
-        if self._good_models and model not in self._good_models:
-            return False
-        if self.shut_since is None:
-            self.shut_since, self._delay_s = now, self.FIRST_PROBE_S
-            self.next_probe = now + self._delay_s
-        self.why = why
-        self._failed_lines.add(line_number)
-        if not self.is_outage and (not connected or len(self._failed_lines) >= self.OUTAGE_LINES):
-            self.is_outage = True
-            self._delay_s = self.PROBE_S
-            self.next_probe = max(self.next_probe, now + self._delay_s)
-        elif probe:
-            self._delay_s = min(2 * self._delay_s, self.MAX_PROBE_S)
-            self.next_probe = now + self._delay_s
-        return True
-
-    def answered(self, model: str | None = None) -> None:
-        """The gateway spoke: open. `model` where it gave a whole answer."""
-        if model is not None:
-            self._good_models.add(model)
-        if self.shut_since is not None:
-            self.shut_since, self.is_outage = None, False
-            self._failed_lines.clear()
-
-
-class Verdict(Enum):
-    """What became of a shut gate, for a line whose attempt failed."""
-
-    OUTAGE = auto()  # the gateway was gone: the attempt does not count
-    LINE = auto()  # it was the line's own failure
+        self._was_refused = False
 
 
 @dataclass(slots=True)
@@ -197,10 +141,10 @@ class Limiter:
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
         self._waiters: deque[tuple[asyncio.Future[Permit | None], float]] = deque()
-        self._verdicts: list[asyncio.Future[Verdict]] = []
+        self._doubtful: list[tuple[float, asyncio.Future[Verdict]]] = []  # when it was sent; what it meant
         self._timer: asyncio.TimerHandle | None = None
         self._probe_in_flight = False
-        self._last_answer = now
+        self._throttled_since: float | None = None
         self._is_closed = False
 
     async def acquire(self, tokens: float) -> Permit | None:
@@ -217,7 +161,7 @@ class Limiter:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and (permit := turn.result()) is not None:
-                self.abandoned(permit)
+                self._unsent(permit)
             raise
 
     # A permit is given back by exactly one of the next five, which say what came of it.
@@ -226,12 +170,10 @@ class Limiter:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
         self.concurrency.succeeded(self.in_flight)
         self.cooldown.succeeded()
-        self.gate.answered(model)
-        self._spoke(permit, tokens_used)
+        self._spoke(permit, tokens_used, model)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
         """The gateway spoke, if only to refuse this line: it is there."""
-        self.gate.answered()
         self._spoke(permit, tokens_used)
 
     def throttled(self, permit: Permit, retry_after_s: float | None) -> None:
@@ -239,25 +181,27 @@ class Limiter:
         now = self._clock()
         is_new = self.concurrency.throttled(permit.sent_at, now)
         self.cooldown.throttled(retry_after_s, is_new, now)
-        self.gate.answered()
-        self._resolve(Verdict.LINE)
+        self.gate.answered(permit.sent_at, now)
+        self._resolve(Verdict.LINE, permit.sent_at)
         self._give_back(permit, 0.0)
-        if now - self._last_answer > self.limits.max_outage_s:
+        if self._throttled_since is None:
+            self._throttled_since = now
+        if now - self._throttled_since > self.limits.max_outage_s:
             self._on_hold_too_long("throttled without a break")
 
-    async def failed(self, permit: Permit, line_number: int, model: str, why: str, *, connected: bool) -> Verdict:
+    async def failed(self, permit: Permit, sign: Sign) -> Verdict:
         """An outage sign: count it, then wait, without the permit, for what it meant."""
-        now = self._clock()
-        counts = self.gate.failed(line_number, model, why, now, connected=connected, probe=permit.is_probe)
-        if self.gate.is_outage:
+        counts = self.gate.failed(sign, permit.sent_at, self._clock(), is_probe=permit.is_probe)
+        is_outage = self.gate.is_outage or self._is_closed  # closed: nobody is left to find out
+        if is_outage:
             self._resolve(Verdict.OUTAGE)
         self._give_back(permit, 0.0)
+        if is_outage:
+            return Verdict.OUTAGE
         if not counts:
             return Verdict.LINE
-        if self.gate.is_outage:
-            return Verdict.OUTAGE
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._verdicts.append(verdict)
+        self._doubtful.append((permit.sent_at, verdict))
         self._pump()
         return await verdict
 
@@ -279,9 +223,10 @@ class Limiter:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _spoke(self, permit: Permit, tokens_used: float | None) -> None:
-        self._last_answer = self._clock()
-        self._resolve(Verdict.LINE)
+    def _spoke(self, permit: Permit, tokens_used: float | None, model: str | None = None) -> None:
+        self._throttled_since = None
+        self.gate.answered(permit.sent_at, self._clock(), model)
+        self._resolve(Verdict.LINE, permit.sent_at)
         self._give_back(permit, tokens_used)
 
     def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
@@ -292,11 +237,21 @@ class Limiter:
             self._tokens.take(tokens_used - permit.tokens, self._clock())
         self._pump()
 
-    def _resolve(self, verdict: Verdict) -> None:
-        for future in self._verdicts:
-            if not future.done():
+    def _unsent(self, permit: Permit) -> None:
+        """Take back a permit that nobody is there to use."""
+        if self._requests is not None:
+            self._requests.take(-1, self._clock())
+        self._give_back(permit, 0.0)
+
+    def _resolve(self, verdict: Verdict, known_until: float = float("inf")) -> None:
+        """Tell what a failure meant, to those that were sent no later than `known_until`."""
+        still_doubtful = []
+        for sent_at, future in self._doubtful:
+            if sent_at > known_until:
+                still_doubtful.append((sent_at, future))
+            elif not future.done():
                 future.set_result(verdict)
-        self._verdicts.clear()
+        self._doubtful = still_doubtful
 
     def _wait_s(self, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
@@ -335,8 +290,10 @@ class Limiter:
             turn, tokens = self._waiters.popleft()
             turn.set_result(self._grant(tokens, now))
         if not self._waiters:
-            nobody_probes = bool(self._verdicts) and self.in_flight == 0
+            nobody_probes = bool(self._doubtful) and self.in_flight == 0
             wait_s = max(0.0, self.gate.next_probe - now) if nobody_probes else None
+        if wait_s is not None and self.gate.shut_since is not None:
+            wait_s = min(wait_s, max(0.0, self.gate.shut_since + self.limits.max_outage_s - now))
         self._set_timer(wait_s)
 
     def _set_timer(self, wait_s: float | None) -> None:
@@ -350,10 +307,10 @@ class Limiter:
         self._timer = None
         now = self._clock()
         held_s = now - self.gate.shut_since if self.gate.shut_since is not None else 0.0
-        if held_s > self.limits.max_outage_s:
+        if held_s > self.limits.max_outage_s - 0.001:  # a timer may come a moment early
             self._on_hold_too_long(self.gate.why)
             return
-        if self._verdicts and not self._waiters and self.in_flight == 0 and now >= self.gate.next_probe:
+        if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.gate.next_probe:
             self._resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
         self._pump()
 

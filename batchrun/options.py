@@ -54,10 +54,23 @@ endpoint_options = _options(
     click.option("--insecure-http", is_flag=True, help="Allow http:// to a public host: the key travels in the clear."),
 )
 limit_options = _options(
-    click.option("-c", "--concurrency", type=click.IntRange(1, 10_000), default=32, help="Requests in flight."),
+    click.option(
+        "-c",
+        "--concurrency",
+        type=click.IntRange(1, 10_000),
+        default=32,
+        metavar="N",
+        help="Requests in flight.",
+    ),
     click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
     click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
-    click.option("--max-attempts", type=click.IntRange(1), default=6, help="Sends of one line, the first included."),
+    click.option(
+        "--max-attempts",
+        type=click.IntRange(1),
+        default=6,
+        metavar="N",
+        help="Sends of one line, the first included.",
+    ),
     click.option(
         "--attempt-timeout",
         type=click.FloatRange(0, min_open=True),
@@ -118,7 +131,13 @@ simulate_options = _options(
         help="Use a gateway simulated in this process: no key, no network, no cost.",
     ),
     click.option("--simulate-latency", type=click.FloatRange(0), default=0.3, metavar="S", help="Its median latency."),
-    click.option("--simulate-script", default="", metavar="WORDS", help='Its faults, as in "429 ok; reset ok".'),
+    click.option(
+        "--simulate-script",
+        default="",
+        show_default=False,
+        metavar="WORDS",
+        help='Its faults, as in "429 ok; reset ok".',
+    ),
 )
 screen_options = _options(
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from batchrun.job import Status
 from batchrun.pricing import usd
 
 LOG_EVERY_S = 30.0
+SHORTEST_BAR = 4
+SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
 
 
 class Progress:
@@ -41,7 +45,8 @@ class Progress:
     def notice(self, text: str) -> None:
         """Print a line above the bar."""
         if not self._quiet:
-            tqdm.write(f"batchrun: {text}", file=self._stream)
+            with contextlib.suppress(OSError):  # a lost terminal, or a full disk, must not cost an answer
+                tqdm.write(f"batchrun: {text}", file=self._stream)
 
     def detail(self, text: str) -> None:
         """Print a line that only `-v` asks for."""
@@ -54,7 +59,8 @@ class Progress:
             return
         self._rate.note(status.recorded_now, status.elapsed_s)
         if self._is_terminal:
-            self._draw(status)
+            with contextlib.suppress(OSError):
+                self._draw(status)
         elif self._clock() - self._last_line >= LOG_EVERY_S:
             self._last_line = self._clock()
             self.notice(self._line(status))
@@ -62,40 +68,56 @@ class Progress:
     def close(self) -> None:
         """End the bar's line."""
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
     def _draw(self, status: Status) -> None:
+        columns = _columns(self._stream) - SPARE_COLUMNS
+        head = f"{status.done:,}/{status.total:,} {100 * status.done // max(1, status.total):3d}%"
+        bar_format = _laid_out(head, self._facts(status), columns)
         if self._bar is None:
             self._bar = tqdm(
-                total=status.total,
-                initial=status.done,
-                file=self._stream,
-                dynamic_ncols=True,
-                mininterval=0,
-                miniters=0,
-                bar_format="{n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {postfix}",
+                total=status.total, initial=status.done, file=self._stream, ncols=columns, bar_format=bar_format
             )
-        self._bar.n = status.done
-        self._bar.set_postfix_str(self._facts(status), refresh=False)
+            return
+        self._bar.n, self._bar.ncols, self._bar.bar_format = status.done, columns, bar_format
         self._bar.refresh()
 
     def _line(self, status: Status) -> str:
-        return f"{status.done:,}/{status.total:,} done, {self._facts(status)}"
+        return ", ".join([f"{status.done:,}/{status.total:,} done", *self._facts(status)])
 
-    def _facts(self, status: Status) -> str:
-        """What matters, the most important first, since a narrow window cuts the end off."""
-        facts = [f"{self._rate.per_s:.3g}/s"]
+    def _facts(self, status: Status) -> list[str]:
+        """What is worth knowing, the most important first: a narrow window leaves the rest out."""
+        facts = [f"{_three_digits(self._rate.per_s)}/s"]
         left = status.total - status.done
-        if self._rate.per_s > 0 and left:
+        if self._rate.per_s > 0 and left > 0:
             facts.append(f"ETA {tqdm.format_interval(left / self._rate.per_s)}")
         if status.failed:
             facts.append(f"{status.failed:,} failed")
-        facts.append(f"{status.in_flight:,} in flight")
         if status.cost_usd:
-            facts.append(f"${usd(_short(status.cost_usd))} of ~${usd(_short(status.projected_usd))}")
+            facts.append(f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}")
+        facts.append(f"{status.in_flight:,} in flight")
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
-        facts.append(f"{tqdm.format_sizeof(tokens_per_s)} tokens/s")
-        return ", ".join(facts)
+        facts.append(f"{_three_digits(tokens_per_s)} tokens/s")
+        return facts
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # a terminal that does not tell, or a stream without a file
+        return 80
+
+
+def _laid_out(head: str, facts: list[str], columns: int) -> str:
+    """tqdm's format of the bar: `head`, a bar, and the facts that there is room for."""
+    room = columns - len(head) - len("|| ") - SHORTEST_BAR
+    shown = ""
+    for fact in facts:
+        longer = f"{shown}, {fact}" if shown else fact
+        if len(longer) <= room:
+            shown = longer
+    return f"{head}|{{bar}}| {shown}"
 
 
 class _Rate:
@@ -116,6 +138,12 @@ class _Rate:
             self.per_s = (count - start) / (now_s - start_s)
 
 
-def _short(amount: Decimal) -> Decimal:
-    """Money for a glance: cents, or three digits where it is less than a dollar."""
-    return round(amount, 2) if amount >= 1 else amount
+def _short(amount: Decimal) -> str:
+    """Money for a glance: cents, or two digits where it is less than a dollar."""
+    places = 2 if amount >= 1 else 1 - amount.adjusted()
+    return usd(round(amount, max(2, places)))
+
+
+def _three_digits(number: float) -> str:
+    """A rate for a glance: `0.0421`, `4.21`, `421`, `42,100`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

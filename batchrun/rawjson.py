@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
+from itertools import accumulate
 
 import msgspec
 
@@ -23,7 +25,7 @@ def member_spans(raw: bytes) -> dict[bytes, tuple[int, int]] | None:
 
     Looks at strings and brackets only, without recursion, so that it takes any JSON that is whole.
     """
-    spans: dict[bytes, tuple[int, int]] = {}
+    spans: dict[bytes, tuple[int, int]] = {}  # of a member that stands twice, the last one
     name, start, depth, end = b"", 0, 0, 0
     for token in _TOKEN.finditer(raw):
         at = token.start()
@@ -38,13 +40,19 @@ def member_spans(raw: bytes) -> dict[bytes, tuple[int, int]] | None:
         elif mark == b'"' and token.end() == at + 1:
             return None  # a string without an end
         elif mark == b'"' and depth == 1 and not start:
-            name = raw[at + 1 : token.end() - 1]
+            name = _name(raw[at : token.end()])
         elif mark == b":" and depth == 1:
             start = token.end()
         if start and ((mark == b"," and depth == 1) or end):
             spans[name] = (start, at)
             start = 0
     return spans if end and not raw[end:].strip() else None
+
+
+def _name(quoted: bytes) -> bytes:
+    """A member's name without its quotes and escapes."""
+    name = parse(quoted) if b"\\" in quoted else None
+    return name.encode(errors="surrogatepass") if isinstance(name, str) else quoted[1:-1]
 
 
 def with_member(raw: bytes, name: str, value: bytes) -> bytes:
@@ -55,8 +63,25 @@ def with_member(raw: bytes, name: str, value: bytes) -> bytes:
     if name.encode() in spans:
         start, end = spans[name.encode()]
         return raw[:start] + value + raw[end:]
+    return with_new_member(raw, name, value)
+
+
+def with_new_member(raw: bytes, name: str, value: bytes) -> bytes:
+    """Return the object `raw`, which is whole and has no member `name`, with that member at its end."""
     head = raw.rstrip()[:-1].rstrip()
-    return b'%s%s"%s":%s}' % (head, b"," if spans else b"", name.encode(), value)
+    return b"%s%s%s:%s}" % (head, b"" if head.endswith(b"{") else b",", encode_string(name), value)
+
+
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one up, one down
+
+
+def nests_deeper(raw: bytes, levels: int) -> bool:
+    """Tell whether `raw`, which is valid JSON, nests deeper than so many levels."""
+    if raw.count(b"[") + raw.count(b"{") <= levels:
+        return False
+    outside_strings = b"".join(raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    return max(accumulate(array("b", outside_strings.translate(_STEPS, _NO_BRACKETS))), default=0) > levels
 
 
 def member(raw: bytes | msgspec.Raw, name: str) -> bytes:

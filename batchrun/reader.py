@@ -1,24 +1,30 @@
 """The request file: opened once, checked whole before anything is sent, then read again to be sent.
 
-1. Memory does not grow with the file but for the tables of ids; a line is read up to its size limit, no further.
+1. Memory does not grow with the file but for the tables of ids and checksums; a line is read up to its size
+   limit, no further.
 2. What cannot be read twice (standard input, a pipe, a compressed file) is first laid down in a temporary
-   file without a name.
-3. Lines end at the byte `\\n` alone; a BOM, a CR before the newline and blank lines are no content.
+   file without a name. Whether it is compressed its first bytes tell, not its name.
+3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
+4. Lines end at the byte `\\n` alone; a BOM, a CR before the newline and blank lines are no content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import zlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import msgspec
 
@@ -29,6 +35,7 @@ from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, RequestLine
 SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
+_BUFFER = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -51,11 +58,14 @@ class RequestFile:
         self.name = "standard input" if path == "-" else path
         self._overrides = overrides
         try:
-            self._file = _open(path)
-            self._stat = os.fstat(self._file.fileno())
-        except (OSError, EOFError) as error:
+            with contextlib.ExitStack() as files:
+                self._file, self._source_stat = _opened(path, self.name, files)
+                self._stat = os.fstat(self._file.fileno())
+                self._files = files.pop_all()
+        except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
         self.survey = Survey()
+        self._sums = array("I")
 
     def __enter__(self) -> RequestFile:
         return self
@@ -70,11 +80,12 @@ class RequestFile:
 
     def close(self) -> None:
         """Let go of the file, and of its temporary copy."""
-        self._file.close()
+        self._files.close()
 
     def refuse_same_file(self, results: Path) -> None:
         """Raise `UsageError` where the results would be written over the requests."""
-        if results.exists() and os.path.samestat(results.stat(), self._stat):
+        source = self._source_stat
+        if source is not None and results.exists() and os.path.samestat(results.stat(), source):
             raise UsageError(f"{results} holds the requests; choose another file for the results (-o)")
 
     def check(self, visit: Callable[[RequestLine], None] = lambda line: None) -> Survey:
@@ -87,8 +98,10 @@ class RequestFile:
         survey = Survey()
         first_lines = HashTable()
         occurrences = HashTable()
+        self._sums = array("I")
         for number, raw in self._raw_lines():
             survey.lines += 1
+            self._sums.append(zlib.crc32(raw))
             try:
                 line = parse_request(raw, number, self._overrides)
                 if line.derived:
@@ -123,22 +136,18 @@ class RequestFile:
         occurrences = HashTable()
         seen = 0
         for number, raw in self._raw_lines():
+            if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
+                raise StopError(f"{self.name}:{number} changed while running; run the same command again")
             seen += 1
             if number in without and not self.survey.repeated:
                 continue
-            if seen % 256 == 1:
-                self._check_unchanged()
-            try:
-                line = parse_request(raw, number, self._overrides)
-            except RequestLineError as problem:
-                raise StopError(f"{self.name}:{number} changed while running: {problem}") from None
+            line = parse_request(raw, number, self._overrides)
             if line.derived and self.survey.repeated:
                 line = _numbered(line, occurrences)
             if number not in without:
                 yield line
-        self._check_unchanged()
-        if seen != self.survey.lines:
-            raise StopError(f"{self.name} changed while running; run the same command again")
+        if seen != len(self._sums):
+            raise StopError(f"{self.name} was cut off while running; run the same command again")
 
     def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """(line number, bytes without newline) of every line that is not blank, as far as the file was checked."""
@@ -158,12 +167,6 @@ class RequestFile:
         except OSError as error:
             raise UsageError(f"cannot read {self.name}: {error.strerror}") from error
 
-    def _check_unchanged(self) -> None:
-        now = os.fstat(self._file.fileno())
-        rewritten = now.st_size == self._stat.st_size and now.st_mtime_ns != self._stat.st_mtime_ns
-        if now.st_size < self._stat.st_size or rewritten:
-            raise StopError(f"{self.name} changed while running; run the same command again")
-
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
     """A bare body's line with the id of its occurrence: `req-…`, then `req-…-2`, `req-…-3`."""
@@ -176,41 +179,56 @@ def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
 def _skip_line(file: IO[bytes]) -> int:
     """Read past the rest of a line that is too long; returns the bytes skipped."""
     skipped = 0
-    while piece := file.readline(1 << 20):
+    while piece := file.readline(_BUFFER):
         skipped += len(piece)
         if piece.endswith(b"\n"):
             break
     return skipped
 
 
-def _open(path: str) -> IO[bytes]:
-    """The file, seekable and decompressed."""
-    if path == "-":
-        return _laid_down(sys.stdin.buffer)
-    file = Path(path).open("rb")  # noqa: SIM115 (closed by RequestFile.close)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return _laid_down(file)
-    magic = file.read(4)
-    file.seek(0)
+def _opened(path: str, name: str, files: contextlib.ExitStack) -> tuple[IO[bytes], os.stat_result | None]:
+    """The file, or a nameless temporary copy: seekable and decompressed; and what the source is, if it is a file."""
+    source = sys.stdin.buffer if path == "-" else files.enter_context(Path(path).open("rb", _BUFFER))  # noqa: SIM115
+    try:
+        status = os.fstat(source.fileno())
+    except io.UnsupportedOperation:  # a standard input that is no file
+        status = None
+    if path == "-" or status is None or not stat.S_ISREG(status.st_mode):
+        source = _copy(source, files)
+    magic = source.read(4)
+    source.seek(0)
     if magic.startswith(_GZIP):
-        return _laid_down(cast("IO[bytes]", gzip.GzipFile(fileobj=file)))
-    if magic == _ZSTD:
-        return _laid_down(_zstd(file, path))
-    return file
+        source = _copy(cast("IO[bytes]", gzip.GzipFile(fileobj=source)), files)
+    elif magic == _ZSTD:
+        source = _unpacked_zstd(source, name, files)
+    return source, status
 
 
-def _zstd(file: IO[bytes], path: str) -> IO[bytes]:
+def _copy(source: IO[bytes], files: contextlib.ExitStack) -> IO[bytes]:
+    copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
+    shutil.copyfileobj(source, copy, _BUFFER)
+    copy.seek(0)
+    return copy
+
+
+def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
+    """A copy of a zstd file, unpacked frame by frame: zstandard's own reader takes a torn file for a whole one."""
     try:
         import zstandard
     except ImportError:
-        raise UsageError(f"{path} is zstd-compressed; pip install zstandard, or unpack it first") from None
-    reader: Any = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return cast("IO[bytes]", reader)
-
-
-def _laid_down(source: IO[bytes]) -> IO[bytes]:
-    """A nameless temporary copy of what can be read only once."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed by RequestFile.close)
-    shutil.copyfileobj(source, copy, 1 << 20)
-    copy.flush()
+        raise UsageError(f"{name} is zstd-compressed; pip install zstandard, or unpack it first") from None
+    copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        while piece := source.read(1024):  # as little as this can hold 32 MiB
+            while piece:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                copy.write(frame.decompress(piece))
+                piece = frame.unused_data
+    except zstandard.ZstdError as error:
+        raise UsageError(f"cannot read {name}: {error}") from error
+    if not frame.eof:
+        raise EOFError("the zstd data ends before its end")
+    copy.seek(0)
     return copy

@@ -2,27 +2,31 @@
 
 1. Pure: bytes in, values out; no I/O, no clock.
 2. A request body is never re-encoded: it is sliced out of its line, and an override replaces only
-   the field it names (`msgspec.Raw` carries every other byte through).
+   the bytes of the field it names.
 3. A result line puts `run` before `response`, so that a scan can stop before the payload.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
-from batchrun.usage import Usage
+from batchrun.rawjson import nests_deeper, with_member, with_new_member
+from batchrun.usage import Count, Usage
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
 RESPONSES = ENDPOINTS[0]
-MAX_DEPTH = 1000  # orjson and most readers stop at 1024
+MAX_DEPTH = 500  # most readers stop near 1000, Python 3.11 at that less the calls it is in
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 Outcome = Literal["succeeded", "refused", "incomplete", "failed"]
@@ -43,11 +47,11 @@ class Overrides:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     stream: bool | None = None
 
-    def replacements(self) -> dict[str, Raw]:
+    def replacements(self) -> dict[str, bytes]:
         """The fields to put in every body, `model` not counted."""
-        fields = {name: Raw(value) for name, value in self.fields.items()}
+        fields = dict(self.fields)
         if self.stream is not None:
-            fields["stream"] = Raw(b"true" if self.stream else b"false")
+            fields["stream"] = b"true" if self.stream else b"false"
         return fields
 
 
@@ -85,7 +89,7 @@ class _Line(msgspec.Struct):
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def digest(data: bytes) -> str:
@@ -108,7 +112,7 @@ def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides
         body = bytes(line.body)
         if not body.startswith(b"{"):
             raise RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
-        fields, url = _decode_line(body), _checked_url(line)
+        fields, url = _decode(body), _checked_url(line)
         custom_id, derived = _checked_id(line.custom_id), False
     body, fields = _overridden(body, fields, overrides)
     _check_fields(fields, url)
@@ -121,7 +125,7 @@ def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides
         model=fields.model,
         stream=fields.stream is True,
         derived=derived,
-        max_output_tokens=fields.max_output_tokens if type(fields.max_output_tokens) is int else None,
+        max_output_tokens=_count(fields.max_output_tokens),
     )
 
 
@@ -131,38 +135,45 @@ def _decode_object(raw: bytes) -> _Line:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
-        line = _decode_line(raw)
     except UnicodeDecodeError as error:
         raise RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
-    except msgspec.ValidationError:
-        raise RequestLineError("not an object; write one JSON object a line, {…}") from None
-    except msgspec.DecodeError as error:
-        raise RequestLineError(_why_not_json(raw, str(error))) from None
-    except RecursionError:
-        raise RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it") from None
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
-        raise RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it")
+    line = _decode(raw)
+    if nests_deeper(raw, MAX_DEPTH):
+        raise _too_deep()
     return line
 
 
+def _decode(raw: bytes) -> _Line:
+    try:
+        return _decode_line(raw)
+    except msgspec.ValidationError as error:
+        if not raw.lstrip().startswith(b"{"):
+            raise RequestLineError("not an object; write one JSON object a line, {…}") from None
+        raise RequestLineError(f"{error}; write a number that fits") from None
+    except msgspec.DecodeError as error:
+        raise RequestLineError(_why_not_json(raw, str(error))) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _too_deep() -> RequestLineError:
+    return RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it")
+
+
 def _why_not_json(raw: bytes, why: str) -> str:
-    if raw.startswith(b"\x1f\x8b"):
-        return "compressed (gzip) data, not JSON; name the file .gz or unpack it first"
     if b"\0" in raw:
         return "NUL bytes, not JSON; was the file cut off by a crash, or saved as UTF-16?"
-    for word in (b"NaN", b"Infinity"):
-        if word in raw:
-            return f"not JSON: {word.decode()} is no JSON value; write null or a number"
-    return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
-
-
-def _depth(raw: bytes) -> int:
-    """How deep `raw`, which is valid JSON, nests; past orjson's own limit it counts as too deep."""
+    constants: list[str] = []
     try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        return MAX_DEPTH + 1 if "recursion" in str(error) else 0
-    return 0
+        json.loads(raw.decode(), parse_constant=constants.append)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        if not constants:  # Python's own reader takes more than JSON: this, and those constants
+            return "half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"
+    if constants:
+        return f"not JSON: {constants[0]} is no JSON value; write null or a number"
+    return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 
 def _checked_url(line: _Line) -> str:
@@ -179,13 +190,16 @@ def _checked_id(custom_id: Any) -> str:
         raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a name of its own"')
     if not isinstance(custom_id, str) or not custom_id:
         shown = _shown(custom_id)
-        raise RequestLineError(f'"custom_id" is {shown}, not a string with text; write "custom_id": "{shown}"')
+        instead = f'"{shown}"' if isinstance(custom_id, (int, float)) else '"a name of its own"'
+        raise RequestLineError(f'"custom_id" is {shown}, not a string with text; write "custom_id": {instead}')
     return custom_id
 
 
 def _check_fields(fields: _Line, url: str) -> None:
-    if not isinstance(fields.model, str) or not fields.model:
+    if fields.model is None or fields.model == "":
         raise RequestLineError('no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME')
+    if not isinstance(fields.model, str):
+        raise RequestLineError(f'"model" is {_shown(fields.model)}; write a name, "model": "gpt-4.1"')
     if fields.stream is not None and not isinstance(fields.stream, bool):
         raise RequestLineError(f'"stream" is {_shown(fields.stream)}; write true or false')
     if fields.stream and url != RESPONSES:
@@ -200,16 +214,22 @@ def _overridden(body: bytes, fields: _Line, overrides: Overrides) -> tuple[bytes
     """The body with the overrides in it; the same bytes where there is nothing to change."""
     replacements = overrides.replacements()
     if overrides.model is not None and fields.model is None:
-        replacements["model"] = Raw(orjson.dumps(overrides.model))
+        replacements.setdefault("model", orjson.dumps(overrides.model))
     if not replacements:
         return body, fields
-    body = msgspec.json.encode(_decode_fields(body) | replacements)
-    return body, _decode_line(body)
+    members = _decode_members(body)
+    for name, value in replacements.items():
+        body = with_member(body, name, value) if name in members else with_new_member(body, name, value)
+    return body, _decode(body)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
 def _shown(value: Any) -> str:
     """A value as it would stand in the file, short enough for a message."""
-    text = orjson.dumps(None if value is UNSET else value).decode()
+    text = json.dumps(None if value is UNSET else value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -223,6 +243,9 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     message: str
 
 
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+
+
 class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a line was run: everything that a resume and a report need, without the payload.
 
@@ -230,19 +253,19 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     is the record's time since then by the monotonic clock; `model` is the one that answered.
     """
 
-    line: int
-    of: int
-    sha: str
-    started: str
-    elapsed_s: float
+    line: Count
+    of: Count
+    sha: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    started: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-.*Z\Z")]
+    elapsed_s: _Seconds
     outcome: Outcome
     asked: str
-    attempts: int
-    throttles: int = 0
+    attempts: Count
+    throttles: Count = 0
     may_heal: bool = False
-    latency_s: float | None = None
-    first_event_s: float | None = None
-    first_text_s: float | None = None
+    latency_s: _Seconds | None = None
+    first_event_s: _Seconds | None = None
+    first_text_s: _Seconds | None = None
     model: str | None = None
     usage: Usage | None = None
 
@@ -281,6 +304,7 @@ class _CheckedRecord(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
@@ -303,8 +327,11 @@ def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
     Raises `ValueError` where it is not a whole record.
     """
     try:
+        if not raw.isascii():
+            raw.decode()  # msgspec slices raw values without looking at their UTF-8
         record = _decode_record(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _moment(record.run.started)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from batchrun.inflight import BilledTwice
 from batchrun.pricing import Bill, PriceBook, usd
 from batchrun.records import ResultHead
 from batchrun.usage import ZERO
@@ -35,7 +36,10 @@ class Lines(msgspec.Struct, frozen=True):
 
 
 class UsageSum(msgspec.Struct, frozen=True):
-    """Tokens; cached ones are part of the input, reasoning ones part of the output."""
+    """Tokens; cached ones are part of the input, reasoning ones part of the output.
+
+    `lines_without_usage` counts answers; a failed line has none, and no bill that anybody could know.
+    """
 
     input_tokens: int
     cached_tokens: int
@@ -87,7 +91,8 @@ class Report(msgspec.Struct, frozen=True):
     """What a result file amounts to. `attempts` counts HTTP requests, throttled ones included.
 
     `duration_s` adds up the runs, each from its start to its last record. `stopped` says why the last run ended
-    early, `next_command` what to run then.
+    early, `next_command` what to run then. `possibly_billed_twice` comes from the run log beside the results; it
+    is None where there is none.
     """
 
     lines: Lines
@@ -104,6 +109,7 @@ class Report(msgspec.Struct, frozen=True):
     first_text_s: Latency
     duration_s: float
     lines_per_s: float | None
+    possibly_billed_twice: BilledTwice | None = None
     stopped: str | None = None
     next_command: str | None = None
 
@@ -169,7 +175,8 @@ class _Sums:
             self.answered_by[run.model] += 1
         if run.usage is not None:
             self.usage += run.usage
-        self.bill.add(run.model, run.asked, run.usage, when)
+        if run.usage is not None or run.outcome != "failed":  # nothing came back for which a usage is missing
+            self.bill.add(run.model, run.asked, run.usage, when)
         for seconds, histogram in (
             (run.latency_s, self.latency),
             (run.first_event_s, self.first_event),
@@ -209,7 +216,7 @@ class Tally:
     """Adds up records as they are written, or read back. `total` is the number of lines of the input."""
 
     def __init__(self, book: PriceBook) -> None:
-        self._book = book
+        self.book = book
         self.clear()
 
     def clear(self) -> None:
@@ -222,6 +229,7 @@ class Tally:
         self.may_heal = 0
         self.tokens = 0
         self.output_tokens = 0
+        self.longest_answer = 0
         self._of = 0
 
     def add(self, head: ResultHead) -> None:
@@ -230,7 +238,7 @@ class Tally:
         when, elapsed_s = self._run_times.get(run.started) or (datetime.fromisoformat(run.started), 0.0)
         self._run_times[run.started] = when, max(elapsed_s, run.elapsed_s)
         if run.asked not in self._models:
-            self._models[run.asked] = _Sums(self._book)
+            self._models[run.asked] = _Sums(self.book)
         self._models[run.asked].add(head, when + timedelta(seconds=run.elapsed_s))
         self.recorded += 1
         self._of = run.of
@@ -242,6 +250,7 @@ class Tally:
         if run.usage is not None:
             self.tokens += run.usage.total_tokens
             self.output_tokens += run.usage.output_tokens
+            self.longest_answer = max(self.longest_answer, run.usage.output_tokens)
 
     def cost_usd(self) -> Decimal:
         """What the priced records cost, so far."""
@@ -249,7 +258,7 @@ class Tally:
 
     def report(self, pending: int | None = None) -> Report:
         """The report now. Without `pending`, it is what the last record says of the input's length."""
-        total = _Sums(self._book)
+        total = _Sums(self.book)
         sources: list[str] = []
         for sums in self._models.values():
             _merge(total, sums)
@@ -346,26 +355,27 @@ def _table(report: Report) -> str:
 
 def _row(name: str, lines: Lines, usage: UsageSum, cost: Cost) -> tuple[str, ...]:
     recorded = lines.succeeded + lines.failed
-    priced = recorded - cost.unpriced_lines - usage.lines_without_usage
     counts = (recorded, lines.succeeded, lines.failed)
     tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
-    money = usd(cost.total_usd) if priced else "unpriced" if cost.unpriced_lines else "-"
+    money = usd(cost.total_usd)
+    if cost.price_source == "none":
+        money = "unpriced" if cost.unpriced_lines else "-"
     return (name, *(f"{number:,}" for number in counts + tokens), money)
 
 
 def _notes(report: Report) -> list[str]:
     """What the table alone would not say."""
     facts = (
-        (report.lines.pending, "{:,} lines are still to do"),
-        (report.lines.incomplete, "{:,} answers stop early (incomplete, counted as failed)"),
-        (report.lines.refused, "{:,} answers are refusals (counted as ok)"),
-        (report.usage.lines_without_usage, "{:,} lines came without usage and are not in the bill"),
-        (
-            report.cost.unpriced_lines,
-            "{:,} lines have no known price and are not in the bill (--prices FILE)",
-        ),
+        (report.lines.pending, "{:,} still to do"),
+        (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),
+        (report.lines.refused, "{:,} refused (counted as ok)"),
+        (report.usage.lines_without_usage, "{:,} answered without usage (not in the bill)"),
+        (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
-    return [text.format(count) for count, text in facts if count]
+    notes = [text.format(count) for count, text in facts if count]
+    if (twice := report.possibly_billed_twice) is not None and twice.lines:
+        notes.append(f"{twice.lines:,} lines were in flight when a run ended; {twice.in_words()}")
+    return notes
 
 
 def _example(report: Report, code: str) -> str:

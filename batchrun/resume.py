@@ -50,7 +50,7 @@ class Resume:
         """Check the input against the records; returns the numbers of the lines that are done.
 
         Fills `tally` with the records that stay. Raises `InputError` and `ResultFileError`, before which the
-        file has been changed at its torn tail only.
+        file has only been made whole: its torn tail cut off, damaged and doubled records set aside.
         """
         self._read_records(tally)
         requests.check(lambda line: self._match(requests.name, line))
@@ -65,16 +65,14 @@ class Resume:
         return self._done
 
     def _read_records(self, tally: Tally) -> None:
-        in_flight = self._last_run.sent
         doubled = 0
         for head in self._journal.records():
             key = hash64(head.custom_id)
+            self._last_run.settle(head.run.started, head.run.line)
             if self._stored.get(key) is not None:
                 doubled += 1
                 continue
             self._stored.set(key, _stored_value(head.run.sha, _outcome(head)))
-            if head.run.started == self._last_run.started:
-                in_flight.pop(head.run.line, None)
             tally.add(head)
         if doubled:
             self._set_aside_doubles()
@@ -133,10 +131,8 @@ class Resume:
             )
         if foreign := len(self._stored) - self._matched:
             self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
-        if in_flight := len(self._last_run.sent):
-            self.notices.append(
-                f"{in_flight:,} lines were in flight when the last run died; they may have been billed already"
-            )
+        if self._journal.rescued:
+            self.notices.append(f"{self._journal.rescued:,} answers are taken in that an earlier run saved elsewhere")
 
 
 def _outcome(head: ResultHead) -> int:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
@@ -53,11 +54,13 @@ _OUTAGE = Decision(Kind.TRANSIENT, is_outage_sign=True)
 _THROTTLE = Decision(Kind.THROTTLE)
 _FATAL = Decision(Kind.FATAL)
 _STOP = Decision(Kind.STOP)
+# a relay's own key for one of its channels, not the user's
+_CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3, stops_fresh_job=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Fits where every condition that is given holds. `says` is searched in the message."""
+    """Fits where every condition that is given holds. `codes` may end in `*`; `says` is searched in the message."""
 
     decision: Decision
     codes: frozenset[str] = frozenset()
@@ -69,12 +72,18 @@ class Rule:
     def fits(self, failure: Failure) -> bool:
         """Whether this rule is the one for `failure`."""
         return (
-            (not self.codes or failure.code in self.codes)
+            (not self.codes or failure.code in self.codes or _family(failure.code) in self.codes)
             and (not self.statuses or failure.status in self.statuses)
             and (not self.types or failure.type in self.types)
             and (self.says is None or self.says.search(failure.message) is not None)
             and (self.relay is None or failure.from_relay is self.relay)
         )
+
+
+@lru_cache(maxsize=256)
+def _family(code: str) -> str:
+    """`channel:*` of `channel:invalid_key`, `violation_fee.*` of `violation_fee.x`: new-api's codes in two parts."""
+    return re.sub(r"(?<=[:.]).*", "*", code, count=1, flags=re.DOTALL)
 
 
 def _rule(
@@ -133,9 +142,8 @@ RULES: tuple[Rule, ...] = (
         "image_file_too_large unsupported_image_media_type empty_image_file failed_to_download_image "
         "image_file_not_found content_policy_violation content_filter data_residency_mismatch bio_policy "
         "misalignment_policy_violation invalid_request convert_request_failed model_price_error "
-        "sensitive_words_detected prompt_blocked read_request_body_failed",
+        "sensitive_words_detected prompt_blocked read_request_body_failed violation_fee.*",
     ),
-    _rule(_FATAL, says=r"^violation_fee\."),
     _rule(Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3), "model_not_found", 503),
     _rule(_FATAL, "model_not_found"),
     _rule(_FATAL, "rate_limit_exceeded", says=r"request too large"),
@@ -152,17 +160,18 @@ RULES: tuple[Rule, ...] = (
         "do_request_failed read_response_body_failed bad_response_body bad_response empty_response",
         500,
     ),
-    _rule(_OUTAGE, "get_channel_failed query_data_error update_data_error"),
-    _rule(_OUTAGE, says=r"^channel:"),
+    _rule(_OUTAGE, "get_channel_failed channel:* query_data_error update_data_error"),
     _rule(_OUTAGE, types="new_api_panic one_api_panic"),
     # keys and permissions
     _rule(_STOP, "", 401, relay=False),
     _rule(_STOP, "", 401, types="new_api_error one_api_error"),
+    _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
     _rule(_STOP, "", 401, says=r"令牌|token|api key"),
-    _rule(Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3, stops_fresh_job=True), "", 401),
+    _rule(_CHANNEL_KEY, "", 401),
+    _rule(Decision(Kind.TRANSIENT, is_outage_sign=True, stops_fresh_job=True), "html_page", 403),
     _rule(_FATAL, "", 403, says=r"model|模型"),
     _rule(_STOP, "unsupported_country_region_territory access_denied account_deactivated", 403),
-    _rule(_STOP, "", 403, says=r"quota|额度|余额|balance|banned|封禁|country|region|\bip\b|key|token"),
+    _rule(_STOP, "", 403, says=r"quota|额度|余额|balance|banned|封禁|country|region|\bip\b|key|token|group|分组"),
     _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 403),
     # addresses and methods
     _rule(_STOP, "", 404, says=r"invalid url"),
@@ -173,7 +182,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_FATAL, "", *range(300, 500)),
     _rule(_OUTAGE, "", *range(500, 600)),
     # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason
-    _rule(_FATAL, types="invalid_request_error invalid_request not_found"),
+    _rule(_FATAL, types="invalid_request_error invalid_request not_found response_failed"),
     _rule(_TRANSIENT),
 )
 

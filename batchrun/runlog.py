@@ -1,11 +1,12 @@
 """The run log, `RESULTS.log`: append-only JSONL beside the result file, and the lock of the job.
 
 1. It adds to the result file and is never needed to read it: losing it loses no answer.
-2. The first event of a run is `start`, with the process id; an orderly end is `stop`. A log whose last run has
-   no `stop` tells that the process died.
-3. Each attempt is logged before it is sent (`sent`) and after it failed (`ended`); one that was answered has
-   its record in the result file. What is `sent` only may have been billed when the process died.
-4. Nothing secret is ever passed to it.
+2. `open` names the process that has the lock; `start` begins a run, `stop` is its orderly end. A log whose last
+   run has no `stop` tells that the process died.
+3. Each attempt is logged before it is sent (`sent`), after it failed (`ended`) and after its record has been
+   written (`recorded`). What is `sent` only may have been billed, though nothing of it is in the result file.
+4. `start` carries the sum of that over all runs before, so that one look at the last run tells the whole.
+5. Nothing secret is ever passed to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,11 +22,14 @@ import msgspec
 import orjson
 
 from batchrun.errors import DiskError, ResultFileError
+from batchrun.inflight import BilledTwice, InFlight
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.01
 
 
 def lock(file: IO[bytes]) -> bool:
@@ -34,36 +38,100 @@ def lock(file: IO[bytes]) -> bool:
         return True  # no flock: one run a file is then the user's own promise
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
 
 
-class LogEvent(msgspec.Struct, frozen=True):
+def open_locked(path: Path) -> IO[bytes] | None:
+    """The file at `path`, made if need be, opened to append and locked; None where another process has it."""
+    while True:
+        file = path.open("a+b", buffering=0)
+        if not lock(file):
+            file.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # removed or replaced between the opening and the locking
+
+
+def write_whole(file: IO[bytes], data: bytes) -> None:
+    """Append all of `data` to an unbuffered file; where that raises `OSError`, none of it stays."""
+    written = 0
+    try:
+        while written < len(data):
+            written += file.write(data[written:])
+    except OSError:
+        if written:
+            with contextlib.suppress(OSError):
+                file.truncate(os.fstat(file.fileno()).st_size - written)
+        raise
+
+
+class _Event(msgspec.Struct, frozen=True):
     """The facts of an event that a later run looks at."""
 
     event: str = ""
     pid: int = 0
     started: str = ""
+    possibly_billed_twice: BilledTwice | None = None
     line: int = 0
     model: str = ""
     body_bytes: int = 0
     max_output_tokens: int | None = None
 
 
-_decode_event = msgspec.json.Decoder(LogEvent).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
-class LastRun(msgspec.Struct, frozen=True):
-    """How the run before ended: `sent` holds the attempts, by line, whose end is not in the log.
+class LastRun:
+    """How the run before ended: `sent` holds the attempts, by line, that have neither an end nor a record.
 
-    Those that were answered have their record in the result file; the others were in flight when it died.
+    `billed_before` is what earlier runs left. `pid` is the process that had the log last.
     """
 
-    started: str
-    pid: int
-    stopped: bool
-    sent: dict[int, LogEvent]
+    def __init__(self, events: Iterable[bytes] = ()) -> None:
+        self.started, self.pid, self.stopped = "", 0, True
+        self.sent: dict[int, InFlight] = {}
+        self.billed_before = BilledTwice()
+        for raw in events:
+            try:
+                self._add(_decode_event(raw))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # half an event, or none: it says nothing
+
+    def _add(self, event: _Event) -> None:
+        match event.event:
+            case "open":
+                self.pid = event.pid
+            case "start":
+                self.started, self.pid, self.stopped = event.started, event.pid, False
+                self.billed_before = event.possibly_billed_twice or BilledTwice()
+                self.sent.clear()
+            case "sent":
+                self.sent[event.line] = InFlight(event.model, event.body_bytes, event.max_output_tokens)
+            case "ended" | "recorded":
+                self.sent.pop(event.line, None)
+            case "stop":
+                self.stopped = True
+
+    def settle(self, started: str, line: int) -> None:
+        """A record of that run and line is in the result file, even if the log does not say so."""
+        if started == self.started:
+            self.sent.pop(line, None)
+
+    @classmethod
+    def read(cls, path: Path) -> LastRun | None:
+        """The last run by the log at `path`; None where there is no log, `sent` empty while the run goes on."""
+        try:
+            with path.open("rb") as file:
+                last, is_over = cls(file), lock(file)
+        except OSError:
+            return None
+        if not is_over:
+            last.sent.clear()
+        return last
 
 
 class RunLog:
@@ -74,58 +142,53 @@ class RunLog:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
-        self.is_new = not path.exists()
-        try:
-            self._file: IO[bytes] = path.open("a+b", buffering=0)
-        except OSError as error:
-            raise ResultFileError(f"cannot write {path}: {error.strerror}") from error
-        if not lock(self._file):
-            pid = self.last_run().pid
-            self._file.close()
-            raise ResultFileError(
-                f"{path.with_suffix('')} is being written by another run (process {pid}); "
-                "wait for it, stop it, or choose another -o"
-            )
         self._clock = clock
         self._start = clock()
+        self._is_unused = not path.exists()
+        try:
+            self._file = self._opened()
+        except OSError as error:
+            raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
+        self.last_run = LastRun(self._lines())
         self._end_torn_line()
+        with contextlib.suppress(DiskError):  # a job that has nothing to send needs no room
+            self._append("open", pid=os.getpid())
 
     def write(self, event: str, **facts: Any) -> None:
-        """Append one event. Raises `DiskError` where it cannot be written."""
-        record = orjson.dumps({"t": round(self._clock() - self._start, 3), "event": event, **facts})
-        try:
-            self._file.write(record + b"\n")
-        except OSError as error:
-            raise DiskError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from error
-
-    def last_run(self) -> LastRun:
-        """What the log says of its last run; unreadable lines say nothing."""
-        started, pid, stopped = "", 0, True
-        sent: dict[int, LogEvent] = {}
-        self._file.seek(0)
-        with os.fdopen(os.dup(self._file.fileno()), "rb") as lines:
-            for raw in lines:
-                try:
-                    event = _decode_event(raw)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
-                if event.event == "start":
-                    started, pid, stopped = event.started, event.pid, False
-                    sent.clear()
-                elif event.event == "sent":
-                    sent[event.line] = event
-                elif event.event == "ended":
-                    sent.pop(event.line, None)
-                elif event.event == "stop":
-                    stopped = True
-        return LastRun(started, pid, stopped, {} if stopped else sent)
+        """Append one event. Raises `DiskError` where it cannot be written; then nothing of it is."""
+        self._is_unused = False
+        self._append(event, **facts)
 
     def close(self, *, forget: bool = False) -> None:
-        """Unlock and close; `forget` removes a log that this process made and wrote nothing to."""
-        if forget and self.is_new and os.fstat(self._file.fileno()).st_size == 0:
+        """Unlock and close; `forget` removes a log that this process made and no run has begun in."""
+        if forget and self._is_unused:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._file.close()
+
+    def _append(self, event: str, **facts: Any) -> None:
+        record = orjson.dumps({"t": round(self._clock() - self._start, 3), "event": event, **facts})
+        try:
+            write_whole(self._file, record + b"\n")
+        except OSError as error:
+            raise DiskError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from error
+
+    def _opened(self) -> IO[bytes]:
+        for _ in range(_LOCK_TRIES):
+            if (file := open_locked(self.path)) is not None:
+                return file
+            time.sleep(_LOCK_PAUSE_S)  # `batchrun report` has it for a moment, to see whether a run goes on
+        with self.path.open("rb") as events:
+            pid = LastRun(events).pid
+        who = f"another run (process {pid})" if pid else "another run"
+        raise ResultFileError(
+            f"{self.path.with_suffix('')} is being written by {who}; wait for it, stop it, or choose another -o"
+        )
+
+    def _lines(self) -> Iterable[bytes]:
+        self._file.seek(0)
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as lines:
+            yield from lines
 
     def _end_torn_line(self) -> None:
         """A kill inside a write leaves half an event: end its line, so that the next event stands alone."""

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchrun.answer import Failure, Reply
-from batchrun.errors import StopError
+from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
+from batchrun.gate import Sign, Verdict
+from batchrun.inflight import InFlight
 from batchrun.journal import Sink
-from batchrun.limits import Limiter, Limits, Permit, Verdict
+from batchrun.limits import Limiter, Limits, Permit
 from batchrun.records import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
 from batchrun.report import Tally
 from batchrun.retry import Kind, RetryPolicy, classify, retry_transient
@@ -60,10 +62,11 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class _Sends:
-    """What it took to get one line answered."""
+    """What it took to get one line answered. `failed_in` is the gate's episode of its first outage sign."""
 
     attempts: int = 0
     throttles: int = 0
+    failed_in: int | None = None
 
 
 class Runner:
@@ -90,6 +93,7 @@ class Runner:
     ) -> None:
         self.stopped: Stopped | None = None
         self.recorded = 0
+        self.unanswered: dict[int, InFlight] = {}
         self.limiter = Limiter(limits, asyncio.get_running_loop().time, self._held_too_long)
         self._lines = lines
         self._facts = facts
@@ -105,6 +109,7 @@ class Runner:
         self._explain = explain
         self._start = time.monotonic()
         self._has_succeeded = False
+        self._is_gone = False
         self._stopping = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
         self._set_aside = 0
@@ -112,21 +117,28 @@ class Runner:
     # -------------------------------------------------------------------------------------- the workers
 
     async def run(self) -> None:
-        """Send every line. A disk that fails, or an input that changed, ends everything at once."""
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                background = [self._group.create_task(self._beat()), self._group.create_task(self._drain())]
-                for _ in range(self._limits.concurrency):
-                    self._add_worker()
-                while self._workers:
-                    await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
-                for task in background:
-                    task.cancel()
-        except* StopError as errors:
-            self.stop(str(errors.exceptions[0]), StopError.exit_code)
+        """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
+        async with asyncio.TaskGroup() as self._group:
+            background = [self._group.create_task(self._beat()), self._group.create_task(self._drain())]
+            for _ in range(self._limits.concurrency):
+                self._add_worker()
+            while self._workers:
+                await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+            for task in background:
+                task.cancel()
 
     async def _work(self) -> None:
-        """One worker: line after line, until there are none, or more workers than slots."""
+        """One worker. A disk that fails, or an input that changed, stops the job; others may finish and record."""
+        try:
+            await self._work_off()
+        except PipeError as error:
+            self.stop(str(error), error.exit_code)
+            self._leave_at_once()
+        except BatchrunError as error:
+            self.stop(str(error), StopError.exit_code)
+
+    async def _work_off(self) -> None:
+        """Line after line, until there are none, or more workers than slots."""
         while self.stopped is None and (line := next(self._lines, None)) is not None:
             sends = _Sends()
             outcome = await self._answer(line, sends)
@@ -147,65 +159,88 @@ class Runner:
         """One attempt that counts. A throttle or an outage does not count: then the line is sent again."""
         while (permit := await self.limiter.acquire(self._tokens_at_most(line))) is not None:
             sends.attempts += 1
+            if not self._may_send(line, sends.attempts):
+                self.limiter.abandoned(permit)
+                return None
             outcome = await self._send(line, permit, sends.attempts)
             if isinstance(outcome, Reply):
                 self.limiter.answered(permit, line.model, _tokens_used(outcome))
+                self._note_return()
                 self._has_succeeded = True
                 return outcome
             decision = classify(outcome)
             if decision.kind is Kind.STOP or (decision.stops_fresh_job and not self._has_succeeded):
-                self.stop(self._explain(outcome), StopError.exit_code)
+                self.limiter.close()  # before the turn goes back: nobody may take it
                 self.limiter.abandoned(permit)
+                self.stop(self._explain(outcome), StopError.exit_code)
                 return None
             if decision.kind is Kind.THROTTLE:
                 sends.throttles += 1
                 self.limiter.throttled(permit, outcome.retry_after_s)
                 continue
-            if decision.is_outage_sign and await self._was_outage(permit, line, outcome):
+            if decision.is_outage_sign and await self._was_outage(permit, line, outcome, sends):
                 continue
             if not decision.is_outage_sign:
                 self.limiter.refused(permit, _tokens_used(outcome))
             return outcome
         return None
 
+    def _may_send(self, line: RequestLine, attempt: int) -> bool:
+        """Put an attempt into the run log; False where the job is stopping by now, or the log could not be written."""
+        if self.stopped is None:
+            self._log_event(
+                "sent",
+                line=line.line_number,
+                attempt=attempt,
+                model=line.model,
+                body_bytes=len(line.body),
+                max_output_tokens=line.max_output_tokens,
+            )
+        return self.stopped is None
+
     async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure:
-        """Over the wire and back, with an event in the run log on either side."""
-        self._log_event(
-            "sent",
-            line=line.line_number,
-            attempt=attempt,
-            model=line.model,
-            body_bytes=len(line.body),
-            max_output_tokens=line.max_output_tokens,
-        )
+        """Over the wire and back."""
+        self.unanswered[line.line_number] = InFlight(line.model, len(line.body), line.max_output_tokens)
         try:
             outcome = await self._transport.send(line)
         except BaseException:  # cancelled: the turn goes back, whatever comes
             self.limiter.abandoned(permit)
             raise
         if isinstance(outcome, Failure):
+            del self.unanswered[line.line_number]
             self._log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status)
             self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
         return outcome
 
-    async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure) -> bool:
+    async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
         """Whether it was the gateway that failed, not this line; waits for what becomes of the others."""
-        was_outage = self.limiter.gate.is_outage
+        gate = self.limiter.gate
+        sign = Sign(line.line_number, line.model, told(failure), failure.may_be_billed, sends.failed_in)
+        if sends.failed_in is None:
+            sends.failed_in = gate.episode
         with self._aside():
-            verdict = await self.limiter.failed(
-                permit, line.line_number, line.model, told(failure), connected=failure.may_be_billed
-            )
-        if self.limiter.gate.is_outage and not was_outage:
+            verdict = await self.limiter.failed(permit, sign)
+        if gate.is_outage and not self._is_gone:
+            self._is_gone = True
             self._watcher.notice(f"the gateway is gone ({told(failure)}); probing until it is back, no line is lost")
             self._log_event("outage", code=failure.code)
         return verdict is Verdict.OUTAGE
 
+    def _note_return(self) -> None:
+        """Say so where the gateway was gone and answers again."""
+        if self._is_gone and not self.limiter.gate.is_outage:
+            self._is_gone = False
+            self._watcher.notice("the gateway is back")
+            self._log_event("back")
+
     def _record(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> None:
-        """Write the result line; then, and only then, count it."""
+        """Write the result line; then, and only then, count it. Raises `StopError`."""
         head = self._head(line, outcome, sends)
         self._sink.append(encode_result(head, outcome.status, outcome.request_id, outcome.body))
         self.recorded += 1
         self._tally.add(head)
+        self.unanswered.pop(line.line_number, None)
+        self._log_event("recorded", line=line.line_number)
 
     def _head(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> ResultHead:
         error = None
@@ -242,7 +277,7 @@ class Runner:
         self.stopped = Stopped(why, exit_code)
         self.limiter.close()
         self._stopping.set()
-        if self.limiter.in_flight > 1:
+        if self.limiter.in_flight:
             self._watcher.notice(
                 f"stopping ({why}); finishing {self.limiter.in_flight} in flight, "
                 f"up to {self._grace_s:g} s (Ctrl-C leaves at once)"
@@ -295,7 +330,10 @@ class Runner:
             self._tick()
             if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
                 synced, synced_at = self.recorded, time.monotonic()
-                await asyncio.to_thread(self._sink.sync)
+                try:
+                    await asyncio.to_thread(self._sink.sync)
+                except DiskError as error:
+                    self.stop(str(error), error.exit_code)
 
     async def _sleep(self, seconds: float) -> None:
         """A backoff, cut short when the job is stopping."""
@@ -312,8 +350,13 @@ class Runner:
         return len(line.body) / 4 + self._tally.output_tokens / max(1, self._tally.recorded)
 
     def _log_event(self, event: str, **facts: object) -> None:
-        if self._log is not None:
+        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+        if self._log is None:
+            return
+        try:
             self._log.write(event, **facts)
+        except DiskError as error:
+            self.stop(str(error), error.exit_code)
 
 
 def told(failure: Failure) -> str:

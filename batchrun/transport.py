@@ -1,7 +1,8 @@
 """One attempt: a request body out, a `Reply` or a `Failure` back. The only module that opens the network client.
 
-1. An attempt ends: by its answer, by the idle timeout (no bytes; in a stream no *event*), or by its own timeout.
-2. Bytes are counted as they come, decompressed, and the count is capped: nothing can blow up the memory.
+1. An attempt ends: by its answer, by the idle timeout (a stream without an *event*), or by its own timeout.
+2. Bytes are counted as they come, decompressed, and the count is capped for each answer and for all together:
+   nothing can blow up the memory.
 3. Redirects are not followed, the environment's proxies are not used, no cookie is kept.
 4. The key goes into one header and nowhere else; an answer that echoes it is cleaned of it.
 """
@@ -9,12 +10,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 
@@ -30,6 +34,12 @@ LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it s
 
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
+IN_ITS_PLACE = "[the api key]"
+
+# What the answers that are being read may hold together; past it one at a time is read on.
+HELD_BYTES = 48 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,40 @@ class _TooLargeError(Exception):
     """An answer passed the cap."""
 
 
+class _Held:
+    """The bytes of one answer while it is read, counted against its own cap and against those of all others."""
+
+    def __init__(self, memory: _Memory, cap: int) -> None:
+        self._memory = memory
+        self._cap = cap
+        self._size = 0
+        self._is_alone = False
+
+    async def add(self, size: int) -> None:
+        """Count `size` bytes more; waits where all answers together hold too much. Raises `_TooLargeError`."""
+        self._size += size
+        self._memory.held += size
+        if self._size > self._cap:
+            raise _TooLargeError
+        if self._memory.held > HELD_BYTES and not self._is_alone:
+            await self._memory.alone.acquire()
+            self._is_alone = True
+
+    def release(self) -> None:
+        """The answer is whole, or given up."""
+        self._memory.held -= self._size
+        if self._is_alone:
+            self._memory.alone.release()
+
+
+class _Memory:
+    """What all answers hold that are being read. Whoever has `alone` may read on past `HELD_BYTES`."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.alone = asyncio.Lock()
+
+
 class Transport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
@@ -57,8 +101,8 @@ class Transport:
         self._timeouts = timeouts
         self._max_bytes = max_response_bytes
         self._connections = connections
-        key = endpoint.api_key.encode()
-        self._secret = key if len(key) >= SHORTEST_SECRET else b""
+        self._secrets = _spellings(endpoint.api_key) if len(endpoint.api_key) >= SHORTEST_SECRET else ()
+        self._memory = _Memory()
         self._urls: dict[str, str] = {}
 
     async def __aenter__(self) -> Transport:
@@ -87,15 +131,10 @@ class Transport:
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        clock = _Clock()
+        clock, deadline = _Clock(), asyncio.timeout(self._timeouts.attempt_s)
         try:
-            async with asyncio.timeout(self._timeouts.attempt_s):
+            async with deadline:
                 outcome = await self._exchange(line, clock)
-        except TimeoutError:
-            outcome = Failure(
-                "attempt_timeout",
-                f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)",
-            )
         except _DeadlineError as late:
             outcome = Failure(late.args[0], late.args[1])
         except _TooLargeError:
@@ -103,9 +142,13 @@ class Transport:
                 "response_too_large",
                 f"the answer passes {self._max_bytes:,} bytes; raise --max-response-bytes to keep such answers",
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
             outcome = _network_failure(error)
-        return replace(outcome, timing=Timing(clock.now_s(), clock.first_event_s, clock.first_text_s))
+            if deadline.expired():
+                message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
+                outcome = Failure("attempt_timeout", message)
+        timing = Timing(clock.now_s(), clock.first_event_s, clock.first_text_s)
+        return self._without_key(replace(outcome, timing=timing))
 
     async def _exchange(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
         async with self._session.post(
@@ -123,51 +166,55 @@ class Transport:
                 retry_after_s=_retry_after_s(response),
             )
             if 300 <= response.status < 400:
-                place = response.headers.get("Location", "nowhere")[:200]
+                place = self._clean(response.headers.get("Location", "nowhere"))[:200]
                 return Failure("redirected", f"HTTP {response.status} to {place}; not followed", response.status)
+            if (response.content_length or 0) > self._max_bytes:
+                raise _TooLargeError
+            held = _Held(self._memory, self._max_bytes)
             is_stream = response.status == 200 and "event-stream" in response.headers.get("Content-Type", "")
-            if is_stream and line.url == RESPONSES:
-                return await self._read_stream(response, answer, clock)
-            return self._judge(replace(answer, body=await self._read_all(response)))
+            try:
+                if is_stream and line.url == RESPONSES:
+                    return await self._read_stream(response, held, answer, clock)
+                return self._judge(replace(answer, body=await self._read_all(response, held)))
+            finally:
+                held.release()
 
     def _judge(self, answer: HttpAnswer) -> Reply | Failure:
-        body = answer.body
-        if self._secret and self._secret in body:
-            answer = replace(answer, body=body.replace(self._secret, b"[the api key]"))
-        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
+        if answer.body.startswith(_BOM) or any(secret in answer.body for secret in self._secrets):
+            answer = replace(answer, body=self._clean_bytes(answer.body.removeprefix(_BOM)))
+        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(answer.body):
             decoder, assembler = EventDecoder(), ResponseAssembler()
             for event in [*decoder.feed(answer.body), *decoder.flush()]:
                 assembler.add(event)
             return self._judge_stream(answer, assembler.result())
         return read_answer(answer)
 
-    async def _read_all(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_all(self, response: aiohttp.ClientResponse, held: _Held) -> bytes:
         """The whole body, decompressed, up to the cap."""
-        pieces, size = [], 0
+        pieces = []
         async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > self._max_bytes:
-                raise _TooLargeError
+            await held.add(len(piece))
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _read_stream(
-        self, response: aiohttp.ClientResponse, answer: HttpAnswer, clock: _Clock
+        self, response: aiohttp.ClientResponse, held: _Held, answer: HttpAnswer, clock: _Clock
     ) -> Reply | Failure:
         decoder, assembler = EventDecoder(), ResponseAssembler()
         is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
         plain: list[bytes] = []
-        async for piece in self._pieces(response, lambda: assembler.events):
-            if is_events is None and (start := piece.removeprefix(b"\xef\xbb\xbf").lstrip()):
-                is_events = start[:1] not in b"{[<"
-            if is_events is False:
-                plain.append(piece)
-                continue
-            for event in decoder.feed(piece):
-                assembler.add(event)
-            clock.note(assembler)
-            if assembler.finished:
-                break
+        async with contextlib.aclosing(self._pieces(response, held, lambda: assembler.events)) as pieces:
+            async for piece in pieces:
+                if is_events is None and (start := piece.removeprefix(_BOM).lstrip()):
+                    is_events = start[:1] not in b"{[<"
+                if is_events is False:
+                    plain.append(piece)
+                    continue
+                for event in decoder.feed(piece):
+                    assembler.add(event)
+                clock.note(assembler)
+                if assembler.finished:
+                    break
         if plain:
             return self._judge(replace(answer, body=b"".join(plain)))
         for event in decoder.flush():
@@ -175,11 +222,13 @@ class Transport:
         clock.note(assembler)
         return self._judge_stream(answer, assembler.result())
 
-    async def _pieces(self, response: aiohttp.ClientResponse, events: Callable[[], int]) -> AsyncIterator[bytes]:
+    async def _pieces(
+        self, response: aiohttp.ClientResponse, held: _Held, events: Callable[[], int]
+    ) -> AsyncGenerator[bytes]:
         """The stream's bytes up to the cap, with the idle deadline moved on by events and nothing else."""
         idle_s = self._timeouts.idle_s
         loop = asyncio.get_running_loop()
-        size, seen, deadline = 0, 0, loop.time() + idle_s
+        seen, deadline = 0, loop.time() + idle_s
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -190,9 +239,7 @@ class Transport:
                 ) from None
             if not piece:
                 return
-            size += len(piece)
-            if size > self._max_bytes:
-                raise _TooLargeError
+            await held.add(len(piece))
             yield piece
             if events() > seen:
                 seen, deadline = events(), loop.time() + idle_s
@@ -203,10 +250,25 @@ class Transport:
         if result.response is not None:
             return self._judge(replace(answer, body=result.response, ended_as=result.terminal))
         message = "the stream ended without its terminal event"
-        partial = as_text(result.partial) if result.partial else None
-        if self._secret and partial and self._secret in partial:
-            partial = partial.replace(self._secret, b"[the api key]")
+        partial = as_text(self._clean_bytes(result.partial)) if result.partial else None
         return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
+
+    def _without_key(self, outcome: Reply | Failure) -> Reply | Failure:
+        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
+        changes: dict[str, Any] = {}
+        for name in ("code", "error_code", "type", "message", "request_id", "model"):
+            text = getattr(outcome, name, None)
+            if text and (clean := self._clean(text)) != text:
+                changes[name] = clean
+        return replace(outcome, **changes) if changes else outcome
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._endpoint.api_key, IN_ITS_PLACE) if self._secrets else text
+
+    def _clean_bytes(self, text: bytes) -> bytes:
+        for secret in self._secrets:
+            text = text.replace(secret, IN_ITS_PLACE.encode())
+        return text
 
     def _url(self, path: str) -> str:
         if path not in self._urls:
@@ -235,14 +297,26 @@ class _Clock:
 
 def _looks_like_events(body: bytes) -> bool:
     """Whether a body starts as server-sent events do: with a field, a comment or a blank line before one."""
-    start = body[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = body[:512].lstrip()
     return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
 
 
+def _spellings(key: str) -> tuple[bytes, ...]:
+    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
+    escaped = [key.replace("/", "\\/")]
+    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
+    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))
+
+
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    headers = response.headers
+    """What the headers ask for. A date is measured from the gateway's own clock, if it shows it."""
     names = ("retry-after", "retry-after-ms")
-    return read_retry_after({name: headers[name] for name in names if name in headers}, time.time())
+    asked = {name: response.headers[name] for name in names if name in response.headers}
+    now = time.time()
+    if asked and "Date" in response.headers:
+        with contextlib.suppress(ValueError, OverflowError):
+            now = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    return read_retry_after(asked, now)
 
 
 def _network_failure(error: Exception) -> Failure:
@@ -257,14 +331,16 @@ def _network_failure(error: Exception) -> Failure:
         return Failure("dns_failed", f"no address for the host {error.host}", may_be_billed=False)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Failure("connect_timeout", "no connection in time (--connect-timeout)", may_be_billed=False)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Failure("connect_failed", f"cannot connect to the proxy: {_reason(error)}", may_be_billed=False)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return Failure("connect_failed", f"the proxy answered HTTP {error.status}", may_be_billed=False)
     if isinstance(error, aiohttp.ClientConnectorError):
         return Failure(
             "connect_failed",
             f"cannot connect to {error.host}:{error.port}: {_reason(error)}",
             may_be_billed=False,
         )
-    if isinstance(error, (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)):
-        return Failure("connect_failed", "the proxy refused the connection", may_be_billed=False)
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
         return Failure("connection_lost", f"the connection broke off ({type(error).__name__})")
     if isinstance(error, OSError):

@@ -10,12 +10,14 @@ Rules, all tested in tests/test_usage.py:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 _Json = dict[Any, Any]
 _LARGEST_COUNT = 2**53  # beyond it a float no longer holds every integer, so 18.0-style counts would drift
+Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_COUNT)]
+"""A whole number that a stored record may hold; checked when it is decoded, not when it is summed."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -26,12 +28,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     it is kept because some models charge for a cache write more than for plain input.
     """
 
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    cache_write_tokens: int = 0
+    input_tokens: Count
+    cached_tokens: Count
+    output_tokens: Count
+    reasoning_tokens: Count
+    total_tokens: Annotated[int, msgspec.Meta(ge=0, le=2 * _LARGEST_COUNT)]
+    cache_write_tokens: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -135,7 +135,8 @@ class Verifier:
         if is_answer and read_usage(body) != usage:
             self._counts["misbilled"] += 1
             self._find(f"{where}: {head.custom_id!r} states another usage than its answer")
-        self._bill.add(head.run.model, head.run.asked, usage, datetime.fromisoformat(head.run.started))
+        if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
+            self._bill.add(head.run.model, head.run.asked, usage, datetime.fromisoformat(head.run.started))
         if usage is not None:
             self._usage += usage
 

@@ -70,7 +70,7 @@ def request(question: dict) -> dict:
     body = {
         "model": MODEL,
         "input": turns,
-        "max_output_tokens": 64,
+        "max_output_tokens": 256,
         "metadata": {"category": question["category"]},
     }
     return {"custom_id": question["custom_id"], "method": "POST", "url": "/v1/responses", "body": body}

@@ -1,0 +1,1 @@
+"""What batchrun costs, measured: `python -m tests.benchmarks [NAME…]`."""

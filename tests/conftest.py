@@ -1,0 +1,31 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import aioresponses.core
+import pytest
+from aiohttp.client_proto import ResponseHandler
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses.aioresponses]:
+    """Prepared replies to aiohttp's client, by aioresponses repaired: 0.7.9 does not know aiohttp 3.14.
+
+    That wants a `stream_writer` of every response, and asserts when more than the limit is fed to a reader
+    that no connection stands behind. Neither timeouts nor redirects are as on the wire.
+    """
+
+    def reader(loop: Any = None) -> aiohttp.StreamReader:
+        return aiohttp.StreamReader(ResponseHandler(loop=loop), limit=1 << 30, loop=loop)
+
+    response = functools.partial(aiohttp.ClientResponse, stream_writer=Mock(output_size=0))
+    monkeypatch.setattr(aioresponses.core, "ClientResponse", response)
+    monkeypatch.setattr(aioresponses.core, "stream_reader_factory", reader)
+    with aioresponses.aioresponses() as prepared:
+        yield prepared

@@ -1,0 +1,105 @@
+"""The hash table behaves as a dict, the line set as a set, and both stay small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.hashes import HashTable, LineSet, hash64
+
+LARGEST = 2**64 - 1
+# few distinct low bits, so that keys meet in the same slots and wrap around the end of the table
+keys = st.integers(1, LARGEST) | st.builds(
+    lambda high, low: high << 10 | low, st.integers(1, 2**50), st.integers(1020, 1023)
+)
+values = st.integers(0, LARGEST)
+
+
+@given(st.lists(st.tuples(keys, values)), st.lists(keys))
+def test_a_table_answers_as_a_dict_does(pairs: list[tuple[int, int]], others: list[int]) -> None:
+    table, model = HashTable(), dict[int, int]()
+    for key, value in pairs:
+        table.set(key, value)
+        model[key] = value
+        assert table.get(key) == value
+        assert len(table) == len(model)
+    for key in [*model, *others]:
+        assert table.get(key) == model.get(key)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 60), st.integers(1, 300))
+def test_a_table_keeps_everything_while_it_grows(start: int, step: int, count: int) -> None:
+    table = HashTable(slots=4)
+    for number in range(count):
+        table.set(start + 1 + number * step, number)
+        table.set(start + 1 + number * step, number + 1)
+    assert len(table) == count
+    assert [table.get(start + 1 + number * step) for number in range(count)] == list(range(1, count + 1))
+    assert table.get(start + 1 + count * step) is None
+
+
+def test_colliding_keys_survive_growing() -> None:
+    table = HashTable(slots=4)
+    colliding = [7 + (number << 40) for number in range(500)]
+    for key in colliding:
+        table.set(key, key >> 40)
+    assert [table.get(key) for key in colliding] == list(range(500))
+
+
+@pytest.mark.parametrize("value", [0, 1, LARGEST])
+def test_any_64_bits_are_a_value_and_zero_is_not_none(value: int) -> None:
+    table = HashTable()
+    table.set(LARGEST, value)
+    assert table.get(LARGEST) == value
+    assert len(table) == 1
+
+
+def test_a_million_entries_take_at_most_48_bytes_each() -> None:
+    """16 bytes a slot, at least a third of the slots in use."""
+    table = HashTable()
+    for number in range(1, 100_001):
+        table.set(number * 0x9E3779B97F4A7C15 & LARGEST, number)
+    taken = sum(len(part) * part.itemsize for part in vars(table).values() if isinstance(part, array))
+    assert taken / len(table) <= 48
+
+
+@pytest.mark.parametrize("text", ["", "r-1", "\u2028\0\n", "😀", "x" * 1_000_000])
+def test_a_hash_fits_the_table(text: str) -> None:
+    assert 1 <= hash64(text) <= LARGEST
+
+
+def test_hashes_are_the_same_in_every_process_and_spread() -> None:
+    code = "from batchrun.hashes import hash64; print(hash64('r-1'))"
+    assert int(subprocess.check_output([sys.executable, "-c", code])) == hash64("r-1")
+    assert len({hash64(f"r-{number}") for number in range(10_000)}) == 10_000
+    assert len({hash64(f"r-{number}") & 1023 for number in range(10_000)}) > 1000
+
+
+@given(st.lists(st.integers(0, 100_000)), st.lists(st.integers(0, 200_000)))
+def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int]) -> None:
+    lines, model = LineSet(), set[int]()
+    for number in numbers:
+        lines.add(number)
+        model.add(number)
+        assert len(lines) == len(model)
+    for number in [*numbers, *others, *(number ^ 1 for number in numbers), *(number + 8 for number in numbers)]:
+        assert (number in lines) == (number in model)
+
+
+def test_a_line_set_holds_line_numbers_only() -> None:
+    lines = LineSet()
+    lines.add(1)
+    assert "1" not in lines
+    assert None not in lines
+
+
+def test_a_line_set_takes_an_eighth_of_a_byte_a_line() -> None:
+    lines = LineSet()
+    for number in range(1, 1_000_001, 1000):
+        lines.add(number)
+    assert len(lines._bits) < 1_000_000 / 8 + 2048
