@@ -7,7 +7,7 @@
 3. JSON that is valid but that strict readers refuse (halves of surrogate pairs, great depth, numbers past every
    float) was paid for: it is kept as text, under a code of its own, and not asked for again.
 
-Sources: responses-protocol §2 (response objects), §3 (streams), §4 (error envelopes), OpenAI's API reference.
+Sources: OpenAI's API reference (response objects, streams, errors); what new-api and one-api relays send instead.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class HttpAnswer:
 
     @property
     def from_relay(self) -> bool:
-        """Whether a new-api or one-api relay answered (protocol §4, fingerprint)."""
+        """Whether a new-api or one-api relay answered (no other sends this header)."""
         return "x-oneapi-request-id" in self.headers
 
 
@@ -161,7 +161,7 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Fail
 
 
 def _has_refusal(output: Any) -> bool:
-    """Whether a message of the output is a refusal (protocol §2: a part of a *completed* response)."""
+    """Whether a message of the output is a refusal (OpenAI's API: a part of a *completed* response)."""
     return any(
         isinstance(part, dict) and part.get("type") == "refusal"
         for item in output

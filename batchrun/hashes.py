@@ -1,6 +1,6 @@
 """64-bit hashes by the million: a table from hash to number in two flat arrays, 16 bytes a slot.
 
-A `dict` of a million ids takes 143 bytes an id, this about 30 (reliability.md §2). Two ids that share a
+A `dict` of a million ids takes 143 bytes an id, this about 30. Two ids that share a
 hash would be taken for one: at 1,000,000 ids the odds are 3 in 100,000,000.
 """
 

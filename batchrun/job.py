@@ -23,7 +23,7 @@ import msgspec
 
 from batchrun.answer import Failure
 from batchrun.endpoint import Endpoint
-from batchrun.errors import DiskError
+from batchrun.errors import DiskError, ResultFileError
 from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
@@ -147,6 +147,8 @@ class Run:
         """Lock the result file and find out what is left to do."""
         self._input.refuse_same_file(path)
         path = Path(os.path.realpath(path))
+        if not path.parent.is_dir():
+            raise ResultFileError(f"there is no directory {path.parent}; make it, or choose another -o")
         self._log = log = RunLog(path.with_name(path.name + ".log"))
         self._files.callback(lambda: log.close(forget=self._runner is None))
         journal = Journal(path)
@@ -248,7 +250,7 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """0 every line succeeded, 1 some failed, else why the run stopped (design: exit codes)."""
+        """0 every line succeeded, 1 some failed, else why the run stopped (README: exit codes)."""
         if self.stopped is not None:
             return self.stopped.exit_code
         return 1 if self._tally.failed else 0

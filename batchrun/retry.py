@@ -1,6 +1,6 @@
 """What to do about a failed attempt: one table, read from the top; the first rule that fits decides.
 
-Classified by error code, then error type, then status, never by status alone (protocol §4). tenacity does the
+Classified by error code, then error type, then status, never by status alone. tenacity does the
 waiting and the counting.
 """
 

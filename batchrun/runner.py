@@ -279,7 +279,7 @@ class Runner:
         self._stopping.set()
         if self.limiter.in_flight:
             self._watcher.notice(
-                f"stopping ({why}); finishing {self.limiter.in_flight} in flight, "
+                f"stopping: {why}; finishing {self.limiter.in_flight} in flight, "
                 f"up to {self._grace_s:g} s (Ctrl-C leaves at once)"
             )
 

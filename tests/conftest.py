@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio.constants
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,14 @@ import aiohttp
 import aioresponses.core
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from hypothesis import HealthCheck, settings
+
+# how long an example takes says more about the machine than about the code
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quick")
+
+# From Python 3.12 on a loop gives its threads 300 s to end: of virtual time, which have passed at once.
+vars(asyncio.constants)["THREAD_JOIN_TIMEOUT"] = None
 
 
 @pytest.fixture

@@ -393,6 +393,11 @@ def test_an_error_keeps_all_that_came_with_it() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 304, 418])
+def test_no_status_but_200_is_a_success(status: int) -> None:
+    assert failure(RESPONSE, status).code == f"http_{status}"
+
+
 def test_the_wait_in_the_words_counts_where_no_header_gives_one() -> None:
     raw = b'{"error":{"message":"Please try again in 6.5s."}}'
     assert failure(raw, 429).retry_after_s == 6.5

@@ -152,6 +152,8 @@ def test_a_log_that_cannot_be_written_loses_no_answer(bench: Bench, when: int, m
     assert outcome.exit_code == 3
     assert "results.jsonl.log: No space left on device" in (outcome.report.stopped or "")
     assert bench.lost == 0
+    told = [event["event"] for event in events(bench.results)]
+    assert told.count("sent") == bench.gateway.ledger.requests, "what cannot be logged is not sent"
     bench.finishes()
     assert bench.gateway.ledger.requests == 6
 

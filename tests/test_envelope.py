@@ -31,6 +31,8 @@ TOO_LONG = Envelope("context_length_exceeded", "invalid_request_error", "Too lon
         ({"error": {"message": "m", "type": "t", "code": None}}, Envelope("", "t", "m")),
         ({"error": {"message": "m", "type": "new_api_error", "code": ""}}, Envelope("", "new_api_error", "m")),
         ({"error": {"message": "m", "type": "upstream_error", "code": 429}}, Envelope("429", "upstream_error", "m")),
+        ({"error": {"message": "m", "code": 0}}, Envelope("", "", "m")),
+        ({"error": {"message": "m"}, "response": {"error": OFFICIAL}}, Envelope("", "", "m")),
         ({"error": {"message": "m", "code": True}}, Envelope("", "", "m")),
         ({"error": {"message": "m", "code": {"a": 1}, "type": 7}}, Envelope("", "", "m")),
         ({"error": "out of order"}, Envelope("", "", "out of order")),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from array import array
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun import hashes
 from batchrun.hashes import HashTable, LineSet, hash64
 
 LARGEST = 2**64 - 1
@@ -71,6 +73,12 @@ def test_a_million_entries_take_at_most_48_bytes_each() -> None:
 @pytest.mark.parametrize("text", ["", "r-1", "\u2028\0\n", "😀", "x" * 1_000_000])
 def test_a_hash_fits_the_table(text: str) -> None:
     assert 1 <= hash64(text) <= LARGEST
+
+
+def test_no_hash_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 marks a free slot; no text is known whose digest it is."""
+    monkeypatch.setattr(hashes, "blake2b", lambda data, digest_size: SimpleNamespace(digest=lambda: bytes(digest_size)))
+    assert hash64("r-1") == 1
 
 
 def test_hashes_are_the_same_in_every_process_and_spread() -> None:

@@ -49,7 +49,7 @@ def test_a_torn_object_has_no_spans(value: dict[str, Any], cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"[]", b'"{}"', b"3", b"{}{}", b"{} x{", b'{"a":1}]', b'{"a', b'{"a":"b\\"}', b'x{"a":1}']
+    "raw", [b"", b"[]", b'"{}"', b"3", b"{} x", b"{}{}", b"{} x{", b'{"a":1}]', b'{"a', b'{"a":"b\\"}', b'x{"a":1}']
 )
 def test_what_is_no_object_has_no_spans(raw: bytes) -> None:
     assert member_spans(raw) is None
