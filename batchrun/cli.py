@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from batchrun import options as opt
-from batchrun.errors import BatchrunError, UsageError
+from batchrun.errors import BatchrunError, InputError, UsageError
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
@@ -318,28 +318,19 @@ def main() -> NoReturn:
     """The `batchrun` command."""
     try:
         cli(prog_name="batchrun", standalone_mode=False)
+    except InputError as error:
+        _say(f"{error}\n")  # each line names its file and line
+        sys.exit(error.exit_code)
     except BatchrunError as error:
         _say(f"batchrun: {error}\n")
-        _exit(error.exit_code)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        _exit(error.exit_code)
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _say("batchrun: interrupted; nothing is lost\n")
-        _exit(130)
-    except SystemExit as done:
-        _exit(done.code)
-    _exit(0)
-
-
-def _exit(code: int | str | None) -> NoReturn:
-    """Leave with this code, even where what is still to be printed cannot be: Python would make it 120."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(code)
+        sys.exit(130)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a gateway says beside its answers: the error in a body, whatever its dialect, and how long to wait.
 
-Sources: OpenAI's API reference and Python client, the errors of new-api, one-api, LiteLLM and FastAPI; RFC 9110 §10.2.3.
+Sources: OpenAI's API reference and Python client, the errors of new-api, one-api, LiteLLM and FastAPI;
+RFC 9110 §10.2.3.
 """
 
 from __future__ import annotations

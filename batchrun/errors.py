@@ -24,7 +24,8 @@ class InputError(UsageError):
     def __init__(self, problems: list[str], count: int) -> None:
         self.problems = problems
         self.count = count
-        more = [f"… and {count - len(problems)} more problems"] if count > len(problems) else []
+        left = count - len(problems)
+        more = [f"… and {left:,} more problem{'s' if left > 1 else ''}"] if left else []
         super().__init__("\n".join([*problems, *more]))
 
 

@@ -149,7 +149,8 @@ def _decode(raw: bytes) -> _Line:
     except msgspec.ValidationError as error:
         if not raw.lstrip().startswith(b"{"):
             raise RequestLineError("not an object; write one JSON object a line, {…}") from None
-        raise RequestLineError(f"{error}; write a number that fits") from None
+        where = str(error)[:80]
+        raise RequestLineError(f"{where}; write a number that fits") from None
     except msgspec.DecodeError as error:
         raise RequestLineError(_why_not_json(raw, str(error))) from None
     except RecursionError:

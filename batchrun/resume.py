@@ -102,7 +102,9 @@ class Resume:
             if self._changed is Changed.REFUSE:
                 self._edited_count += 1
                 if self._edited_count <= SHOWN_PROBLEMS:
-                    self._edited.append(f"{name}:{line.line_number}: {line.custom_id!r} was edited after its answer")
+                    self._edited.append(
+                        f"{name}:{line.line_number}: {line.custom_id[:60]!r} was edited after its answer"
+                    )
                 return
             goes_again = self._changed is Changed.RESEND
         if goes_again:

@@ -131,7 +131,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(_STOP, types="insufficient_quota budget_exceeded"),
     _rule(_STOP, says=r"budget has been exceeded|该令牌额度已用尽|insufficient (?:account )?balance"),
-    _rule(_STOP, "", 402),
+    _rule(_STOP, "", 402, 407),  # 407: the proxy refuses, and will refuse every line
     # the line's own fault, whatever the status (relays send some of these as 500)
     _rule(
         _FATAL,

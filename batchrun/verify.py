@@ -117,7 +117,7 @@ class Verifier:
         key = hash64(head.custom_id)
         if (first := self._record_of.get(key)) is not None:
             self._counts["doubled"] += 1
-            self._find(f"{where}: {head.custom_id!r} has a record already, on line {first}")
+            self._find(f"{where}: {head.custom_id[:60]!r} has a record already, on line {first}")
             return
         self._record_of.set(key, number)
         self._shas.set(key, int(head.run.sha, 16))
@@ -134,7 +134,7 @@ class Verifier:
         is_answer = member(response, "status_code") == b"200" and body.startswith(b"{")
         if is_answer and read_usage(body) != usage:
             self._counts["misbilled"] += 1
-            self._find(f"{where}: {head.custom_id!r} states another usage than its answer")
+            self._find(f"{where}: {head.custom_id[:60]!r} states another usage than its answer")
         if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
             self._bill.add(head.run.model, head.run.asked, usage, datetime.fromisoformat(head.run.started))
         if usage is not None:
@@ -144,7 +144,7 @@ class Verifier:
         """One request: has it its record?"""
         key = hash64(line.custom_id)
         number = self._record_of.get(key)
-        where = f"{self._requests.name}:{line.line_number}: {line.custom_id!r}"
+        where = f"{self._requests.name}:{line.line_number}: {line.custom_id[:60]!r}"
         if number is None:
             self._counts["missing"] += 1
             self._find(f"{where} has no record")

@@ -535,7 +535,7 @@ def test_no_bytes_break_the_judgement(body: bytes, status: int, url: str) -> Non
 
 
 @pytest.mark.long
-@settings(max_examples=200_000, deadline=None)
+@settings(max_examples=50_000, deadline=None)
 @given(*any_answers)
 def test_no_bytes_break_the_judgement_at_length(body: bytes, status: int, url: str) -> None:
     check_any(body, status, url)

@@ -234,7 +234,7 @@ def test_the_first_20_problems_are_printed_and_the_rest_counted(batchrun: Comman
         assert (done.code, done.out) == (2, "")
         lines = done.err.splitlines()
         assert len(lines) == 21
-        assert lines[0].startswith("batchrun: bad.jsonl:2: not JSON (")
+        assert lines[0].startswith("bad.jsonl:2: not JSON (")
         assert lines[0].endswith("; write one JSON object a line")
         assert lines[-1] == "… and 3 more problems"
     assert not Path("r.jsonl").exists()
@@ -283,11 +283,11 @@ def test_validate_reads_standard_input_and_knows_the_overrides(batchrun: Command
     assert "streamed: 0\n" in done.out
     refused = batchrun("validate", "-", stdin='{"input": "hi"}\n')
     expected = 'no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME'
-    assert refused == Done(2, "", f"batchrun: standard input:1: {expected}\n")
+    assert refused == Done(2, "", f"standard input:1: {expected}\n")
 
 
 def test_an_empty_file_is_no_job(batchrun: Command) -> None:
-    expected = "batchrun: standard input: no requests in it; write one JSON object a line\n"
+    expected = "standard input: no requests in it; write one JSON object a line\n"
     assert batchrun("validate", "-", stdin="\n \n") == Done(2, "", expected)
 
 
