@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio.constants
 import functools
+import signal
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -38,3 +39,11 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses.aiorespons
     monkeypatch.setattr(aioresponses.core, "stream_reader_factory", reader)
     with aioresponses.aioresponses() as prepared:
         yield prepared
+
+
+# Signals that were ignored when the tests were started (`nohup`, a shell's `&`) would be ignored by every process that
+# they start, which heeds that. SIG_DFL and not Python's own handler: a handler does not outlive an exec.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -581,7 +581,7 @@ def test_a_bad_file_is_refused_with_exit_code_2(
 ) -> None:
     done = Validated(INPUTS / name, monkeypatch, capsys)
     assert (done.exit_code, done.out) == (2, "")
-    said = done.err.splitlines()
+    said = done.err.removeprefix("batchrun: ").splitlines()
     expected = [problem.replace("{}", str(INPUTS / name)) for problem in BAD[name]]
     assert [line[: len(problem)] for line, problem in zip(said, expected, strict=True)] == expected
 
