@@ -22,7 +22,8 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from batchrun.envelope import Envelope, asked_wait_s, plain, read_envelope
+from batchrun.envelope import Envelope, asked_wait_s, plain, read_envelope, read_rate_headers
+from batchrun.pace import RateHeaders
 from batchrun.rawjson import REFUSED, member_spans, nests_deeper
 from batchrun.records import ENDPOINTS, MAX_DEPTH, RESPONSES, Outcome, as_text, one_line
 from batchrun.usage import Usage, parse_usage, read_usage
@@ -52,6 +53,7 @@ class Reply:
     error_code: str | None = None
     message: str = ""
     timing: Timing = Timing(0.0)
+    rate: RateHeaders | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,17 @@ def _reply(
     http: HttpAnswer, body: bytes, fields: _Body, outcome: Outcome, code: str | None = None, message: str = ""
 ) -> Reply:
     model = fields.model if isinstance(fields.model, str) else None
-    return Reply(http.status, one_line(body), http.request_id, outcome, model, read_usage(body), code, message)
+    return Reply(
+        status=http.status,
+        body=one_line(body),
+        request_id=http.request_id,
+        outcome=outcome,
+        model=model,
+        usage=read_usage(body),
+        error_code=code,
+        message=message,
+        rate=read_rate_headers(http.headers),
+    )
 
 
 def _failed(http: HttpAnswer, code: str, message: str) -> Failure:

@@ -9,20 +9,22 @@ import asyncio
 import contextlib
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from batchrun import options as opt
-from batchrun.errors import BatchrunError, InputError, UsageError
+from batchrun.errors import BatchrunError, InputError, StopError, UsageError
+from batchrun.signals import drive, leaving_on_signal
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
-    from batchrun.job import Run
+    from batchrun.estimate import Estimate
+    from batchrun.job import Job, Run
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 Command = Callable[..., Any]
@@ -44,7 +46,9 @@ def cli() -> None:
 @click.option("-o", "--output", "results", metavar="FILE", required=True, help="Result file; - is standard output.")
 @opt.body_options
 @opt.endpoint_options
+@opt.pace_options
 @opt.limit_options
+@opt.part_options
 @opt.resume_options
 @opt.prices_option
 @click.option(
@@ -76,15 +80,21 @@ def run_command(requests: str, results: str, **options: Any) -> None:
     if path is not None and job.overwrite:
         _confirm_overwrite(path)
     progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
+    if options["pilot"] is not None:
+        if path is None or requests == "-":
+            raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
+        _pilot(replace(job, sample=options["pilot"]), path, options)
+        job = replace(job, overwrite=False)
     try:
-        with _leaving_on_signal(), Run(job, progress) as run:
+        with leaving_on_signal(), Run(job, progress) as run:
             run.prepare()
             if run.pending:
-                if done := run.total - run.pending:
-                    progress.notice(f"going on: {done:,} of {run.total:,} lines have their result")
-                _drive(run)
+                if run.done:
+                    progress.notice(f"going on: {run.done:,} of {run.total:,} lines have their result")
+                drive(run)
             else:
-                progress.notice(f"nothing to send: all {run.total:,} lines have their result")
+                which = "all" if run.done == run.total else "all that were chosen of"
+                progress.notice(f"nothing to send: {which} {run.total:,} lines have their result")
             progress.close()
             _show_report(run, options, path)
             exit_code = run.exit_code
@@ -151,6 +161,33 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
         new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
         made = structs.replace(made, possibly_billed_twice=last_run.billed_before + new)
     click.echo(made.to_json() if as_json else render(made), nl=False)
+
+
+@cli.command()
+@click.argument("requests")
+@click.option(
+    "-o",
+    "--output",
+    "results",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Result file of this job, if it has begun: what it used so far tells what the rest will.",
+)
+@opt.body_options
+@opt.pace_options
+@opt.prices_option
+@click.option("--json", "as_json", is_flag=True, help="Print the estimate as JSON.")
+def estimate(requests: str, results: Path | None, as_json: bool, **options: Any) -> None:
+    """Say what REQUESTS (- is standard input) still take: tokens, USD, time. Nothing is sent.
+
+    \b
+    Example:
+      batchrun estimate requests.jsonl -o results.jsonl
+    """
+    from batchrun.estimate_text import render_estimate
+
+    made = _estimated(requests, results, options)
+    click.echo(made.to_json() if as_json else render_estimate(made), nl=False)
 
 
 @cli.command()
@@ -223,53 +260,44 @@ def _confirm_overwrite(path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------- running a job
 
-_KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
 
+def _pilot(job: Job, results: Path, options: dict[str, Any]) -> None:
+    """Run the sample, show what it says of the whole, and ask. Leaves where the whole is not to be run."""
+    from batchrun.estimate_text import render_pilot
+    from batchrun.job import Run
+    from batchrun.progress import Progress
 
-class _SignalError(BatchrunError):
-    """A signal came while nothing was being sent."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        self.exit_code = 128 + number
-        super().__init__(f"interrupted ({number.name}); nothing is lost")
-
-
-def _heeded_signals(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those that are not ignored: `nohup` means it."""
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-@contextlib.contextmanager
-def _leaving_on_signal() -> Iterator[None]:
-    """While a job is prepared, a signal ends it as Ctrl-C does: tidily, with a message."""
-
-    def leave(number: int, _: object) -> NoReturn:
-        raise _SignalError(signal.Signals(number))
-
-    before = {number: signal.signal(number, leave) for number in _heeded_signals(*_KILLS)}
+    progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
     try:
-        yield
+        with leaving_on_signal(), Run(job, progress) as run:
+            run.prepare()
+            if run.pending:
+                drive(run)
+            progress.close()
+            if run.stopped is not None:
+                _show_report(run, options, results)
+                sys.exit(run.exit_code)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        progress.close()
+    _say(render_pilot(_estimated(job.requests, results, options)))
+    if options["yes"]:
+        return
+    if not sys.stdin.isatty():
+        raise StopError("the pilot is done and nobody is there to be asked; pass --yes to go on with the rest")
+    if not click.confirm("go on with the rest?", err=True):
+        raise StopError("the pilot is done; its results stay, and the same command goes on from there")
 
 
-def _drive(run: Run) -> None:
-    """Run the event loop. The first signal drains, the second leaves at once."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        loop = runner.get_loop()
-        for number in _heeded_signals(signal.SIGINT, *_KILLS):
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-                loop.add_signal_handler(number, run.interrupt, number)
-        runner.run(run.send())
+def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> Estimate:
+    from batchrun.estimate import Allowed, estimate_file
+    from batchrun.journal import read_results
+    from batchrun.pricing import PriceBook
+    from batchrun.reader import RequestFile
 
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    heads = read_results(results) if results is not None and results.exists() else ()
+    allowed = Allowed(options["concurrency"].most, options["rpm"], options["tpm"])
+    with RequestFile(requests, opt.make_overrides(options)) as file:
+        return estimate_file(file, heads, PriceBook.load(options["prices"]), allowed)
 
 
 def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:

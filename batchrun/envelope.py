@@ -14,6 +14,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from batchrun.pace import RateHeaders
+
 NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 
 
@@ -95,6 +97,29 @@ def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | Non
         return max(0.0, date.timestamp() - now_unix)
     except (ValueError, OverflowError):
         return None
+
+
+def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
+    """The `x-ratelimit-*` headers, None without any. Resets are durations (`6m0s`, `120ms`) or seconds."""
+    prefix = "x-ratelimit-"
+    if prefix + "limit-requests" not in headers and prefix + "limit-tokens" not in headers:
+        return None
+    values = []
+    for kind in ("requests", "tokens"):
+        values += [_number(headers.get(f"{prefix}{name}-{kind}")) for name in ("limit", "remaining")]
+        values.append(_duration_s(headers.get(f"{prefix}reset-{kind}")))
+    return RateHeaders(*values)
+
+
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration_s(value: str | None) -> float | None:
+    if value is None or not _DURATION.fullmatch(value):
+        return _number(value)
+    return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(value))
 
 
 def _number(value: str | None) -> float | None:

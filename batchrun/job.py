@@ -23,6 +23,7 @@ import msgspec
 
 from batchrun.answer import Failure
 from batchrun.endpoint import Endpoint
+from batchrun.errorlimit import ErrorLimit, MaxErrors
 from batchrun.errors import DiskError, ResultFileError
 from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
@@ -36,6 +37,7 @@ from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
 from batchrun.runner import RunFacts, Runner, Stopped, Watcher, told
+from batchrun.selection import Sampler, Unwanted, count_pending, first
 from batchrun.transport import Timeouts, Transport
 from batchrun.version import __version__
 
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that one run is told. `results` is None for standard output."""
+    """Everything that one run is told. `results` is None for standard output.
+
+    `limit` sends no more than so many lines, `sample` only such as are among so many drawn at random.
+    """
 
     requests: str
     results: Path | None
@@ -58,6 +63,9 @@ class Job:
     retry_errors: bool = False
     overwrite: bool = False
     prices: Path | None = None
+    limit: int | None = None
+    sample: int | None = None
+    max_errors: MaxErrors | None = None
     grace_s: float = 30.0
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
@@ -140,8 +148,16 @@ class Run:
         else:
             self._sink = self._take_up(job.results)
         self.total = self._input.survey.lines
-        self.pending = self.total - len(self._done)
+        self._sample = self._drawn(job.sample) if job.sample is not None else None
+        self.pending = count_pending(self.total, self._done, self._sample, job.limit)
         self._tokens_before = self._tally.tokens
+
+    def _drawn(self, size: int) -> LineSet:
+        """The sample: so many lines of the whole input, the same in every run."""
+        sampler = Sampler(size)
+        for line in self._input.requests():
+            sampler.add(line)
+        return sampler.drawn()
 
     def _take_up(self, path: Path) -> Journal:
         """Lock the result file and find out what is left to do."""
@@ -186,12 +202,13 @@ class Run:
             endpoint = await self._reachable_endpoint(stack)
             transport = Transport(endpoint, job.timeouts, job.max_response_bytes, job.limits.concurrency)
             self._runner = Runner(
-                lines=self._input.requests(without=self._done),
+                lines=first(self._input.requests(without=Unwanted(self._done, self._sample)), job.limit),
                 facts=RunFacts(self._started, self.total),
                 transport=await stack.enter_async_context(transport),
                 limits=job.limits,
                 retry=job.retry,
                 grace_s=job.grace_s,
+                error_limit=ErrorLimit(job.max_errors) if job.max_errors is not None else None,
                 sink=self._sink,
                 tally=self._tally,
                 log=self._log,
@@ -256,6 +273,11 @@ class Run:
         return 1 if self._tally.failed else 0
 
     @property
+    def done(self) -> int:
+        """Lines of the input that had their record before this run."""
+        return len(self._done)
+
+    @property
     def only_failures_left(self) -> bool:
         """Whether every line has its record and what failed would not go again by itself."""
         return not self._left and not self._tally.may_heal
@@ -263,7 +285,7 @@ class Run:
     @property
     def _left(self) -> int:
         """Lines of the input without a record; the file may hold others, of lines that are no longer there."""
-        return self.pending - (self._runner.recorded if self._runner is not None else 0)
+        return self.total - len(self._done) - (self._runner.recorded if self._runner is not None else 0)
 
     def status(self) -> Status:
         """How far the run is."""

@@ -14,17 +14,25 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batchrun.adaptive import Controller, Sent
 from batchrun.gate import Gate, Sign, Verdict
+from batchrun.pace import RateHeaders
+
+START_SLOTS = 8  # where finding out begins: a bad key costs no more requests than that
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer."""
+    """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer.
+
+    With `adaptive_from` the number in flight is found out, between that and `concurrency`.
+    """
 
     concurrency: int = 32
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_outage_s: float = 1800.0
+    adaptive_from: int | None = None
 
 
 class TokenBucket:
@@ -56,6 +64,23 @@ class TokenBucket:
     def _refill(self, now: float) -> None:
         self.level = min(self.capacity, self.level + (now - self._now) * self.refill_per_s)
         self._now = now
+
+
+class Spacing:
+    """Requests sent evenly, at a pace that may change at any time; who comes late catches up by 10 ms, no more."""
+
+    CATCH_UP_S = 0.01
+
+    def __init__(self, now: float) -> None:
+        self._next_at = now
+
+    def wait_s(self, per_s: float | None, now: float) -> float:
+        """Seconds until the next may go; `per_s` None is no pace."""
+        return 0.0 if per_s is None else max(0.0, self._next_at - now)
+
+    def take(self, per_s: float | None, now: float) -> None:
+        """One went."""
+        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + (1 / per_s if per_s else 0.0)
 
 
 class ConcurrencyLimit:
@@ -121,6 +146,7 @@ class Permit:
     sent_at: float
     tokens: float
     is_probe: bool = False
+    sent: Sent | None = None  # what the controller wants back, once
 
 
 class Limiter:
@@ -133,6 +159,11 @@ class Limiter:
         now = clock()
         self.limits = limits
         self.concurrency = ConcurrencyLimit(limits.concurrency)
+        self.controller: Controller | None = None
+        if limits.adaptive_from is not None:
+            start = max(limits.adaptive_from, min(START_SLOTS, limits.concurrency))
+            self.controller = Controller(limits.adaptive_from, limits.concurrency, start, now)
+        self._spacing = Spacing(now)
         self.cooldown = Cooldown()
         self.gate = Gate()
         self.in_flight = 0
@@ -164,10 +195,20 @@ class Limiter:
                 self._unsent(permit)
             raise
 
+    @property
+    def slots(self) -> int:
+        """How many may be in flight now."""
+        return self.controller.slots if self.controller is not None else self.concurrency.slots
+
     # A permit is given back by exactly one of the next five, which say what came of it.
 
-    def answered(self, permit: Permit, model: str, tokens_used: float | None) -> None:
+    def answered(self, permit: Permit, model: str, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
+        if self.controller is not None and permit.sent is not None:
+            if rate is not None:
+                self.controller.headers(permit.sent, rate, self._clock())
+            self.controller.succeeded(permit.sent, self._clock())
+            permit.sent = None
         self.concurrency.succeeded(self.in_flight)
         self.cooldown.succeeded()
         self._spoke(permit, tokens_used, model)
@@ -179,8 +220,12 @@ class Limiter:
     def throttled(self, permit: Permit, retry_after_s: float | None) -> None:
         """The gateway said "too fast": the whole job pauses, and comes back with fewer in flight."""
         now = self._clock()
-        is_new = self.concurrency.throttled(permit.sent_at, now)
-        self.cooldown.throttled(retry_after_s, is_new, now)
+        if self.controller is not None and permit.sent is not None:
+            self.controller.throttled(permit.sent, retry_after_s, now)
+            permit.sent = None
+        else:
+            is_new = self.concurrency.throttled(permit.sent_at, now)
+            self.cooldown.throttled(retry_after_s, is_new, now)
         self.gate.answered(permit.sent_at, now)
         self._resolve(Verdict.LINE, permit.sent_at)
         self._give_back(permit, 0.0)
@@ -231,6 +276,9 @@ class Limiter:
 
     def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
         self.in_flight -= 1
+        if self.controller is not None and permit.sent is not None:  # it says nothing about the limits
+            self.controller.failed(permit.sent, self._clock())
+            permit.sent = None
         if permit.is_probe:
             self._probe_in_flight = False
         if self._tokens is not None and tokens_used is not None:
@@ -255,9 +303,11 @@ class Limiter:
 
     def _wait_s(self, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
-        if self.in_flight >= self.concurrency.slots or (self.gate.is_shut and self._probe_in_flight):
+        if self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
             return None
         waits = [self.cooldown.until - now, 0.0]
+        if self.controller is not None:
+            waits += [self.controller.paused_until - now, self._spacing.wait_s(self.controller.pace_per_s, now)]
         if self.gate.is_shut:
             waits.append(self.gate.next_probe - now)
         if self._requests is not None:
@@ -274,7 +324,11 @@ class Limiter:
             self._tokens.take(tokens, now)
         is_probe = self.gate.is_shut
         self._probe_in_flight = self._probe_in_flight or is_probe
-        return Permit(now, tokens, is_probe)
+        permit = Permit(now, tokens, is_probe)
+        if self.controller is not None:
+            permit.sent = self.controller.sent(self.in_flight, now)
+            self._spacing.take(self.controller.pace_per_s, now)
+        return permit
 
     def _pump(self) -> None:
         """Let through whoever may go, and set the one timer for the next."""

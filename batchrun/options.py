@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,34 @@ if TYPE_CHECKING:
     from batchrun.records import Overrides
 
 Command = Callable[..., Any]
+AUTO_MOST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """`-c`: at most so many in flight; found out between the two where `least` is given."""
+
+    most: int
+    least: int | None = None
+
+
+class ConcurrencyType(click.ParamType[Any]):
+    """`64`, `auto` or `4-200`."""
+
+    name = "concurrency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
+        """The option's text as a `Concurrency`."""
+        if isinstance(value, Concurrency):
+            return value
+        least, dash, most = ("1", "-", str(AUTO_MOST)) if value == "auto" else str(value).partition("-")
+        numbers = [least, most] if dash else [least]
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
+            self.fail(f"{value!r} is neither a number, nor auto, nor MIN-MAX such as 4-200", param, ctx)
+        low, high = int(numbers[0]), int(numbers[-1])
+        if not 1 <= low <= high <= 10_000:
+            self.fail(f"{value}: from 1 to 10000, the smaller number first", param, ctx)
+        return Concurrency(high, low if dash else None)
 
 
 def _options(*options: Command) -> Command:
@@ -53,17 +82,19 @@ endpoint_options = _options(
     click.option("--proxy", metavar="URL", help="HTTP proxy; those of the environment are not used."),
     click.option("--insecure-http", is_flag=True, help="Allow http:// to a public host: the key travels in the clear."),
 )
-limit_options = _options(
+pace_options = _options(
     click.option(
         "-c",
         "--concurrency",
-        type=click.IntRange(1, 10_000),
-        default=32,
-        metavar="N",
-        help="Requests in flight.",
+        type=ConcurrencyType(),
+        default="32",
+        metavar="N|auto|MIN-MAX",
+        help="Requests in flight: a number, or found out by itself (auto is 1-2000).",
     ),
     click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
     click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
+)
+limit_options = _options(
     click.option(
         "--max-attempts",
         type=click.IntRange(1),
@@ -114,6 +145,28 @@ limit_options = _options(
         help="Seconds to finish what is in flight after Ctrl-C.",
     ),
 )
+part_options = _options(
+    click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="Send no more than N lines in this run."),
+    click.option("--sample", type=click.IntRange(1), metavar="N", help="Send only lines among N drawn at random."),
+    click.option(
+        "--pilot",
+        type=click.IntRange(10),
+        metavar="N",
+        help="Send N lines at random first, show what they say of the whole, and ask.",
+    ),
+    click.option("--yes", is_flag=True, help="Go on after the pilot without asking."),
+    click.option(
+        "--max-errors", metavar="N|RATE", help="Stop once more lines went wrong: 20, or 5% of the last 1,000."
+    ),
+    click.option(
+        "--max-errors-on",
+        "error_kinds",
+        type=click.Choice(["failed", "refused", "incomplete"]),
+        multiple=True,
+        default=("failed", "incomplete"),
+        help="What counts as going wrong; repeatable.",
+    ),
+)
 resume_options = _options(
     click.option("--retry-errors", is_flag=True, help="Send all failed lines again, not only those that may heal."),
     click.option(
@@ -156,6 +209,7 @@ prices_option = click.option(
 
 def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Job:
     """The job that the options of `run` describe. Raises `UsageError`."""
+    from batchrun.errorlimit import MaxErrors
     from batchrun.job import Job
     from batchrun.limits import Limits
     from batchrun.resume import Changed
@@ -167,13 +221,22 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
         results=results,
         endpoint=_endpoint(options),
         overrides=make_overrides(options),
-        limits=Limits(options["concurrency"], options["rpm"], options["tpm"], options["max_outage"]),
+        limits=Limits(
+            concurrency=options["concurrency"].most,
+            adaptive_from=options["concurrency"].least,
+            requests_per_minute=options["rpm"],
+            tokens_per_minute=options["tpm"],
+            max_outage_s=options["max_outage"],
+        ),
         timeouts=Timeouts(options["attempt_timeout"], options["connect_timeout"], options["idle_timeout"]),
         retry=RetryPolicy(options["max_attempts"]),
         changed=Changed(options["changed"]),
         retry_errors=options["retry_errors"],
         overwrite=options["overwrite"],
         prices=options["prices"],
+        limit=options["limit"],
+        sample=options["sample"],
+        max_errors=MaxErrors.parse(options["max_errors"], options["error_kinds"]) if options["max_errors"] else None,
         grace_s=options["grace"],
         max_response_bytes=options["max_response_bytes"],
         simulate=_simulated(options),

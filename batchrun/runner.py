@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchrun.answer import Failure, Reply
+from batchrun.errorlimit import ErrorLimit
 from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
 from batchrun.gate import Sign, Verdict
 from batchrun.inflight import InFlight
@@ -84,6 +85,7 @@ class Runner:
         limits: Limits,
         retry: RetryPolicy,
         grace_s: float,
+        error_limit: ErrorLimit | None = None,
         sink: Sink,
         tally: Tally,
         log: RunLog | None,
@@ -101,6 +103,7 @@ class Runner:
         self._limits = limits
         self._retry = retry
         self._grace_s = grace_s
+        self._error_limit = error_limit
         self._sink = sink
         self._tally = tally
         self._log = log
@@ -113,6 +116,7 @@ class Runner:
         self._stopping = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
         self._set_aside = 0
+        self._has_lines = True
 
     # -------------------------------------------------------------------------------------- the workers
 
@@ -120,8 +124,7 @@ class Runner:
         """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
         async with asyncio.TaskGroup() as self._group:
             background = [self._group.create_task(self._beat()), self._group.create_task(self._drain())]
-            for _ in range(self._limits.concurrency):
-                self._add_worker()
+            self._fill_slots()
             while self._workers:
                 await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
             for task in background:
@@ -139,13 +142,19 @@ class Runner:
 
     async def _work_off(self) -> None:
         """Line after line, until there are none, or more workers than slots."""
-        while self.stopped is None and (line := next(self._lines, None)) is not None:
+        while (line := self._next_line()) is not None:
             sends = _Sends()
             outcome = await self._answer(line, sends)
             if outcome is not None:
                 self._record(line, outcome, sends)
-            if len(self._workers) - self._set_aside > self._limits.concurrency:
+            if len(self._workers) - self._set_aside > self._slots:
                 return
+            self._fill_slots()
+
+    def _next_line(self) -> RequestLine | None:
+        line = next(self._lines, None) if self.stopped is None else None
+        self._has_lines = line is not None
+        return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
         """All that is done to get one line answered; None where the job stops and the line stays undone."""
@@ -164,7 +173,7 @@ class Runner:
                 return None
             outcome = await self._send(line, permit, sends.attempts)
             if isinstance(outcome, Reply):
-                self.limiter.answered(permit, line.model, _tokens_used(outcome))
+                self.limiter.answered(permit, line.model, _tokens_used(outcome), outcome.rate)
                 self._note_return()
                 self._has_succeeded = True
                 return outcome
@@ -239,6 +248,8 @@ class Runner:
         self._sink.append(encode_result(head, outcome.status, outcome.request_id, outcome.body))
         self.recorded += 1
         self._tally.add(head)
+        if self._error_limit is not None and self._error_limit.add(head.run.outcome):
+            self.stop(self._error_limit.why_stopped(), StopError.exit_code)
         self.unanswered.pop(line.line_number, None)
         self._log_event("recorded", line=line.line_number)
 
@@ -305,6 +316,16 @@ class Runner:
         self.stop(f"no answer from the gateway for {self._limits.max_outage_s:g} s ({why})", StopError.exit_code)
 
     # ---------------------------------------------------------------------------------------- the rest
+
+    @property
+    def _slots(self) -> int:
+        """Workers that are needed: as many as may be in flight, where that is found out on the way."""
+        return self._limits.concurrency if self._limits.adaptive_from is None else self.limiter.slots
+
+    def _fill_slots(self) -> None:
+        """A worker for every slot that may come free, as long as there are lines."""
+        while self._has_lines and len(self._workers) - self._set_aside < self._slots:
+            self._add_worker()
 
     def _add_worker(self) -> None:
         worker = self._group.create_task(self._work())

@@ -18,8 +18,11 @@ TABLE = {
     "hashes": "",
     "sse": "",
     "gate": "",
-    "limits": "gate",
-    "envelope": "",
+    "pace": "",
+    "plateau": "",
+    "adaptive": "pace plateau",
+    "limits": "adaptive gate pace",
+    "envelope": "pace",
     "rawjson": "",
     "usage": "",
     "gateway": "",
@@ -29,29 +32,43 @@ TABLE = {
     "inflight": "pricing rates",
     "stream": "rawjson sse",
     "records": "rawjson usage",
-    "answer": "envelope rawjson records usage",
+    "answer": "envelope pace rawjson records usage",
     "retry": "answer",
     "transport": "answer endpoint envelope records sse stream version",
     "reader": "errors hashes records",
+    "errorlimit": "errors",
+    "contents": "records",
+    "intervals": "",
+    "tokens": "contents intervals",
+    "selection": "hashes records",
+    "measured": "hashes pricing rates records",
+    "estimate": "contents intervals measured pricing rates reader records tokens usage",
+    "estimate_text": "estimate intervals pricing",
     "runlog": "errors inflight",
     "journal": "errors records runlog",
     "report": "inflight pricing records usage",
     "resume": "errors hashes journal reader records report runlog",
     "verify": "hashes pricing rawjson reader records usage",
-    "runner": "answer errors gate inflight journal limits records report retry runlog transport",
+    "runner": "answer errorlimit errors gate inflight journal limits records report retry runlog transport",
     "job": (
-        "answer endpoint errors gateway hashes inflight journal limits pricing reader records report resume retry "
-        "runlog runner transport version"
+        "answer endpoint errorlimit errors gateway hashes inflight journal limits pricing reader records report "
+        "resume retry runlog runner selection transport version"
     ),
     "api": "job report",
     "progress": "job pricing",
-    "options": "endpoint errors gateway job limits records resume retry transport",
-    "cli": "errors gateway inflight job journal options pricing progress reader report runlog verify version",
+    "options": "endpoint errorlimit errors gateway job limits records resume retry transport",
+    "signals": "errors",
+    "cli": (
+        "errors estimate estimate_text gateway inflight job journal options pricing progress reader report runlog "
+        "signals verify version"
+    ),
     "__main__": "cli",
 }
 # What is heavy, and imported inside functions so that it costs only those who use it.
 LATE = {
-    "cli": {"batchrun", "msgspec", "uvloop"},
+    "cli": {"batchrun", "msgspec"},
+    "signals": {"uvloop"},
+    "tokens": {"rs_bpe"},
     "options": {"batchrun", "orjson"},
     "job": {"batchrun"},  # the simulated gateway
     "pricing": {"genai_prices"},
@@ -63,7 +80,7 @@ LIBRARIES = {  # library → the only modules that may import it
     "genai_prices": {"pricing"},
     "tenacity": {"retry"},
     "tqdm": {"progress"},
-    "uvloop": {"cli"},
+    "uvloop": {"signals"},
 }
 PRINTERS = {"cli", "options", "progress"}
 READS_ENVIRONMENT = {"cli", "options"}

@@ -97,7 +97,7 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Co
         (["run"], "Missing argument 'REQUESTS'."),
         (["run", "requests.jsonl"], "Missing option '-o' / '--output'."),
         (["run", "requests.jsonl", "-o", "r", "--bogus"], "No such option '--bogus'."),
-        (["run", "requests.jsonl", "-o", "r", "-c", "0"], "'0' is not in the range"),
+        (["run", "requests.jsonl", "-o", "r", "-c", "x"], "'x' is neither a number, nor auto"),
         (["run", "requests.jsonl", "-o", "r", "--changed", "maybe"], "'maybe' is not one of"),
         (["report", "absent.jsonl"], "File 'absent.jsonl' does not exist."),
         (["gateway", "--fault-rate", "2"], "is not in the range 0<=x<=1."),

@@ -12,6 +12,7 @@ import asyncio
 import math
 import random
 import sys
+from typing import cast
 
 from tests.benchmarks.machine import fast_loop, pin
 
@@ -39,8 +40,7 @@ class Answers(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's does not say so
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data

@@ -1,0 +1,130 @@
+"""What some lines say about the rest: totals and shares with intervals that hold 9 times in 10. Pure arithmetic.
+
+The lines seen are taken for a random sample of all; where they are just the first ones, the intervals are too
+narrow by whatever the first ones have in common. Sources: Cochran, Sampling Techniques, ch. 2, 6, 7 (finite
+population, ratio and regression estimators); Johnson 1978 (t intervals of skewed data); Wilson 1927.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+CONFIDENCE = 0.9
+_Z = 1.6448536269514722  # 95 % of a normal distribution lie below it
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Low, likely, high; None is what nobody can tell (no bound, no measurement)."""
+
+    low: float | None
+    likely: float | None
+    high: float | None
+
+    def __add__(self, other: Range) -> Range:
+        return Range(_sum(self.low, other.low), _sum(self.likely, other.likely), _sum(self.high, other.high))
+
+    def scaled(self, factor: float) -> Range:
+        """Each of them times `factor` (≥ 0)."""
+        return Range(*(None if value is None else value * factor for value in (self.low, self.likely, self.high)))
+
+
+NONE = Range(0.0, 0.0, 0.0)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def t_value(degrees: int) -> float:
+    """95 % of Student's t distribution lie below it; within 0.3 % from 4 degrees of freedom on."""
+    z, n = _Z, max(1, degrees)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / n + second / n**2 + third / n**3
+
+
+class Moments:
+    """Sums over pairs of a size x, known beforehand, and a measured y: all that the estimates need."""
+
+    __slots__ = ("_sums", "_x0", "_y0", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._x0 = self._y0 = 0.0
+        self._sums = [0.0] * 9
+
+    def add(self, x: float, y: float) -> None:
+        """One line. (Sums are of differences to the first: of raw values, little would be left of the digits.)"""
+        if not self.count:
+            self._x0, self._y0 = x, y
+        self.count += 1
+        x, y = x - self._x0, y - self._y0
+        xx, xy, yy = x * x, x * y, y * y
+        terms = (x, y, xx, xy, yy, xx * x, xx * y, x * yy, yy * y)
+        for index, term in enumerate(terms):
+            self._sums[index] += term
+
+    @property
+    def mean_y(self) -> float:
+        """The mean of what was measured; 0 where nothing was."""
+        return self._y0 + self._sums[1] / self.count if self.count else 0.0
+
+    def rest(self, count: int, sum_x: float) -> Range:
+        """The total y of `count` more lines, whose x add up to `sum_x`. At least 3 lines have to be measured.
+
+        A regression on x, whose slope is held between 0 (the mean decides) and y/x (proportional): so that first
+        lines that are unlike the rest cannot lead it anywhere.
+        """
+        if not count:
+            return NONE
+        n = self.count
+        x, y, *raw = (value / n for value in self._sums)
+        sxx, sxy, syy, sxxx, sxxy, sxyy, syyy = _centred(x, y, *raw)
+        mean_x, mean_y = self._x0 + x, self._y0 + y
+        slope = 0.0
+        if sxx > 1e-12 * mean_x**2 and mean_x > 0:
+            slope = min(max(sxy / sxx, 0.0), mean_y / mean_x)
+        variance = max(0.0, syy - 2 * slope * sxy + slope**2 * sxx) * n / (n - 1 - (slope > 0))
+        third = syyy - 3 * slope * sxyy + 3 * slope**2 * sxxy - slope**3 * sxxx
+        each = mean_y + slope * (sum_x / count - mean_x)
+        t = t_value(n - 1 - (slope > 0))
+        margin = t * math.sqrt(variance * (1 / n + 1 / count))
+        # Few lines of many rarely hold the rare dear ones: more room above (Johnson), none taken away below.
+        skew = third / (6 * variance * n) * (1 + 2 * t**2) if variance > 0 else 0.0
+        low, high = each - margin, each + margin + max(0.0, skew)
+        return Range(*(max(0.0, count * value) for value in (low, each, high)))
+
+
+def _centred(
+    x: float, y: float, xx: float, xy: float, yy: float, xxx: float, xxy: float, xyy: float, yyy: float
+) -> tuple[float, ...]:
+    """Moments about the means, out of those about 0."""
+    return (
+        xx - x * x,
+        xy - x * y,
+        yy - y * y,
+        xxx - 3 * x * xx + 2 * x**3,
+        xxy - y * xx - 2 * x * xy + 2 * x * x * y,
+        xyy - x * yy - 2 * y * xy + 2 * x * y * y,
+        yyy - 3 * y * yy + 2 * y**3,
+    )
+
+
+def share(hits: int, seen: int, total: int) -> Range:
+    """The share of all `total` lines that are hits, after `hits` of `seen`: Wilson's interval, finite population."""
+    if not seen:
+        return Range(None, None, None)
+    likely = hits / seen
+    if seen >= total:
+        return Range(likely, likely, likely)
+    n = seen * (total - 1) / (total - seen)  # a sample of most lines says more than its size
+    centre = (likely + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    margin = _Z / (1 + _Z**2 / n) * math.sqrt(likely * (1 - likely) / n + _Z**2 / (4 * n**2))
+    return Range(
+        max(hits / total, centre - margin) if hits else 0.0,
+        likely,
+        min(1 - (seen - hits) / total, centre + margin),
+    )
