@@ -127,6 +127,7 @@ class Runner:
             self._fill_slots()
             while self._workers:
                 await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+                self._fill_slots()  # two that leave at once, each as one too many, may have been the last two
             for task in background:
                 task.cancel()
 
