@@ -324,8 +324,9 @@ class Runner:
         return self._limits.concurrency if self._limits.adaptive_from is None else self.limiter.slots
 
     def _fill_slots(self) -> None:
-        """A worker for every slot that may come free, as long as there are lines."""
-        while self._has_lines and len(self._workers) - self._set_aside < self._slots:
+        """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
+        bound = 2 * self._slots + 16
+        while self._has_lines and self._set_aside + self._slots > len(self._workers) < bound:
             self._add_worker()
 
     def _add_worker(self) -> None:
@@ -337,8 +338,8 @@ class Runner:
     def _aside(self) -> Iterator[None]:
         """While a line waits without a slot another worker may use the slot; the number of both is bounded."""
         self._set_aside += 1
-        if self.stopped is None and len(self._workers) < 2 * self._limits.concurrency + 16:
-            self._add_worker()
+        if self.stopped is None:
+            self._fill_slots()
         try:
             yield
         finally:
