@@ -78,6 +78,12 @@ class Failure:
     timing: Timing = Timing(0.0)
 
 
+def told(failure: Failure) -> str:
+    """A failure in one line."""
+    status = f"HTTP {failure.status} " if failure.status else ""
+    return f"{status}{failure.code}: {' '.join(failure.message.split())}"
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
     """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""

@@ -75,8 +75,8 @@ def run_command(requests: str, results: str, **options: Any) -> None:
 
     path = None if results == "-" else Path(results)
     job = opt.make_job(requests, path, options)
-    if options["report_file"] is not None and not options["report_file"].parent.is_dir():
-        raise UsageError(f"cannot write {options['report_file']}: there is no such directory")
+    if options["report_file"] is not None:
+        _check_report_target(options["report_file"])
     if path is not None and job.overwrite:
         _confirm_overwrite(path)
     progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
@@ -117,11 +117,14 @@ def validate(requests: str, **options: Any) -> None:
 
     with RequestFile(requests, opt.make_overrides(options)) as file:
         survey = file.check()
-    click.echo(f"{file.name}: {survey.lines:,} lines, all fit to send")
-    click.echo(f"models: {_counts(survey.models)}")
-    click.echo(f"endpoints: {_counts(survey.endpoints)}")
-    click.echo(f"streamed: {survey.streams:,}")
-    click.echo(f"bodies: {survey.body_bytes:,} bytes, roughly {survey.body_bytes // 4:,} input tokens")
+    facts = (
+        f"{file.name}: {survey.lines:,} lines, all fit to send",
+        f"models: {_counts(survey.models)}",
+        f"endpoints: {_counts(survey.endpoints)}",
+        f"streamed: {survey.streams:,}",
+        f"bodies: {survey.body_bytes:,} bytes, roughly {survey.body_bytes // 4:,} input tokens",
+    )
+    _print("\n".join(facts) + "\n")
 
 
 @cli.command()
@@ -160,7 +163,7 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
     if last_run is not None:
         new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
         made = structs.replace(made, possibly_billed_twice=last_run.billed_before + new)
-    click.echo(made.to_json() if as_json else render(made), nl=False)
+    _print(made.to_json() if as_json else render(made))
 
 
 @cli.command()
@@ -187,7 +190,7 @@ def estimate(requests: str, results: Path | None, as_json: bool, **options: Any)
     from batchrun.estimate_text import render_estimate
 
     made = _estimated(requests, results, options)
-    click.echo(made.to_json() if as_json else render_estimate(made), nl=False)
+    _print(made.to_json() if as_json else render_estimate(made))
 
 
 @cli.command()
@@ -211,14 +214,14 @@ def verify(requests: str, results: Path, prices: Path | None, as_json: bool, **o
 
     with RequestFile(requests, opt.make_overrides(options)) as file:
         found = Verifier(file, results, PriceBook.load(prices)).run()
-    click.echo(found.to_json() if as_json else render(found), nl=False)
+    _print(found.to_json() if as_json else render(found))
     sys.exit(0 if found.is_complete else 1)
 
 
 @cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port on 127.0.0.1; 0 takes a free one.")
-@click.option("--latency", type=click.FloatRange(0), default=0.0, metavar="S", help="Median latency.")
-@click.option("--latency-p99", type=click.FloatRange(0), metavar="S", help="99th percentile of the latency.")
+@click.option("--latency", type=opt.FiniteRange(0), default=0.0, metavar="S", help="Median latency.")
+@click.option("--latency-p99", type=opt.FiniteRange(0), metavar="S", help="99th percentile of the latency.")
 @click.option("--rpm", type=click.IntRange(1), metavar="N", help="Requests a minute; more get an official 429.")
 @click.option("--tpm", type=click.IntRange(1), metavar="N", help="Tokens a minute; more get an official 429.")
 @click.option("--capacity", type=click.IntRange(1), metavar="N", help="Requests at once; more get a 429.")
@@ -226,7 +229,7 @@ def verify(requests: str, results: Path, prices: Path | None, as_json: bool, **o
 @click.option("--script", default="", metavar="WORDS", help='Faults, as in "429 429 ok; reset ok; stall".')
 @click.option(
     "--fault-rate",
-    type=click.FloatRange(0, 1),
+    type=opt.FiniteRange(0, 1),
     default=0.0,
     metavar="SHARE",
     help="Share of attempts that fail.",
@@ -248,6 +251,20 @@ def gateway(port: int, **options: Any) -> None:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise UsageError(f"cannot listen on port {port}: {why}; choose another --port (0 takes a free one)") from None
+
+
+def _check_report_target(target: Path) -> None:
+    """Refuse a report file that is something else by now: the requests, the results, a device, anything."""
+    if not target.parent.is_dir():
+        raise UsageError(f"cannot write {target}: there is no such directory")
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise UsageError(f"cannot write {target}: it is not a regular file")
+    with target.open("rb") as file:
+        start = file.read(64)
+    if start and not start.startswith(b'{\n  "lines": {'):
+        raise UsageError(f"{target} holds something else than a report; choose another --report FILE")
 
 
 def _confirm_overwrite(path: Path) -> None:
@@ -319,6 +336,17 @@ def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:
         _say(f"batchrun: stopped: {run.stopped.why}\n")
 
 
+def _print(text: str | bytes) -> None:
+    """Print to standard output. Raises `StopError` where that is closed or full."""
+    try:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StopError(f"cannot write standard output: {error.strerror}") from error
+
+
 def _say(text: str) -> None:
     """Print to standard error, as far as somebody is there: a lost terminal changes no exit code."""
     with contextlib.suppress(OSError):
@@ -344,6 +372,8 @@ def _counts(counter: dict[str, int]) -> str:
 
 def main() -> NoReturn:
     """The `batchrun` command."""
+    if sys.stderr is None:  # closed by who started this (2>&-): then there is nobody to tell
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for as long as the process lives)
     try:
         cli(prog_name="batchrun", standalone_mode=False)
     except InputError as error:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batchrun.answer import Failure
-from batchrun.endpoint import Endpoint
+from batchrun.answer import Failure, told
+from batchrun.endpoint import Endpoint, check_base_url
 from batchrun.errorlimit import ErrorLimit, MaxErrors
-from batchrun.errors import DiskError, ResultFileError
+from batchrun.errors import DiskError, ResultFileError, UsageError
 from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
@@ -36,7 +36,7 @@ from batchrun.report import Report, Tally
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
-from batchrun.runner import RunFacts, Runner, Stopped, Watcher, told
+from batchrun.runner import RunFacts, Runner, Stopped, Watcher
 from batchrun.selection import Sampler, Unwanted, count_pending, first
 from batchrun.transport import Timeouts, Transport
 from batchrun.version import __version__
@@ -138,15 +138,19 @@ class Run:
         `DiskError` where the result file could not be rewritten.
         """
         job = self.job
-        self._tally = Tally(PriceBook.load(job.prices))
+        self._tally = Tally(PriceBook.load(Path(job.prices) if job.prices else None))
         self._input = RequestFile(job.requests, job.overrides)
         self._files.callback(self._input.close)
         self._sink: Sink
+        if job.simulate is None:
+            check_base_url(job.endpoint.base_url, insecure_http=True)
         if job.results is None:
+            if sys.stdout is None:
+                raise UsageError("standard output is closed; name a result file with -o")
             self._sink = Stream(sys.stdout.buffer)
             self._input.check()
         else:
-            self._sink = self._take_up(job.results)
+            self._sink = self._take_up(Path(job.results))
         self.total = self._input.survey.lines
         self._sample = self._drawn(job.sample) if job.sample is not None else None
         self.pending = count_pending(self.total, self._done, self._sample, job.limit)

@@ -196,6 +196,11 @@ class Limiter:
             raise
 
     @property
+    def paused_until(self) -> float:
+        """When the pause after the last throttle ends, by the clock of the limiter."""
+        return self.cooldown.until if self.controller is None else self.controller.paused_until
+
+    @property
     def slots(self) -> int:
         """How many may be in flight now."""
         return self.controller.slots if self.controller is not None else self.concurrency.slots

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,17 @@ class Concurrency:
 
     most: int
     least: int | None = None
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN and infinity, which compare as they like, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The option's text as a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number that can be worked with", param, ctx)
+        return number
 
 
 class ConcurrencyType(click.ParamType[Any]):
@@ -91,8 +104,8 @@ pace_options = _options(
         metavar="N|auto|MIN-MAX",
         help="Requests in flight: a number, or found out by itself (auto is 1-2000).",
     ),
-    click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
-    click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
+    click.option("--rpm", type=FiniteRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
+    click.option("--tpm", type=FiniteRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
 )
 limit_options = _options(
     click.option(
@@ -104,28 +117,28 @@ limit_options = _options(
     ),
     click.option(
         "--attempt-timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         default=600.0,
         metavar="S",
         help="Seconds for one attempt.",
     ),
     click.option(
         "--connect-timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         default=10.0,
         metavar="S",
         help="Seconds to connect.",
     ),
     click.option(
         "--idle-timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         default=120.0,
         metavar="S",
         help="Seconds between two events of a stream.",
     ),
     click.option(
         "--max-outage",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         default=1800.0,
         metavar="S",
         help="Seconds without any answer before the run gives up.",
@@ -139,7 +152,7 @@ limit_options = _options(
     ),
     click.option(
         "--grace",
-        type=click.FloatRange(0),
+        type=FiniteRange(0),
         default=30.0,
         metavar="S",
         help="Seconds to finish what is in flight after Ctrl-C.",
@@ -183,7 +196,7 @@ simulate_options = _options(
         is_flag=True,
         help="Use a gateway simulated in this process: no key, no network, no cost.",
     ),
-    click.option("--simulate-latency", type=click.FloatRange(0), default=0.3, metavar="S", help="Its median latency."),
+    click.option("--simulate-latency", type=FiniteRange(0), metavar="S", help="Its median latency.  [default: 0.3]"),
     click.option(
         "--simulate-script",
         default="",
@@ -276,6 +289,8 @@ def _endpoint(options: dict[str, Any]) -> Endpoint:
     if options["proxy"]:
         check_proxy(options["proxy"])
     name, file = options["api_key_env"], options["api_key_file"]
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name, re.IGNORECASE):
+        raise UsageError("--api-key-env takes the name of a variable, such as MY_KEY, and never a key itself")
     if file is not None:
         try:
             key = check_key(file.read_text(encoding="utf-8"), str(file))
@@ -285,14 +300,17 @@ def _endpoint(options: dict[str, Any]) -> Endpoint:
     elif name in os.environ:
         key = check_key(os.environ[name], f"${name}")
     else:
-        raise UsageError(f"no key: set {name}, or name another variable (--api-key-env) or a file (--api-key-file)")
+        shown = name if name.isupper() and len(name) <= 40 else "the variable that --api-key-env names"
+        raise UsageError(f"no key: set {shown}, or name another variable (--api-key-env) or a file (--api-key-file)")
     return Endpoint(base_url, key, options["proxy"])
 
 
 def _simulated(options: dict[str, Any]) -> GatewayOptions | None:
     if not options["simulate"]:
+        if options["simulate_script"] or options["simulate_latency"] is not None:
+            raise UsageError("--simulate-script and --simulate-latency need --simulate; without it requests cost money")
         return None
-    latency_s = options["simulate_latency"]
+    latency_s = 0.3 if options["simulate_latency"] is None else options["simulate_latency"]
     script = options["simulate_script"]
     return make_gateway_options(0, {"latency": latency_s, "latency_p99": 4 * latency_s, "script": script})
 

@@ -188,6 +188,8 @@ def _skip_line(file: IO[bytes]) -> int:
 
 def _opened(path: str, name: str, files: contextlib.ExitStack) -> tuple[IO[bytes], os.stat_result | None]:
     """The file, or a nameless temporary copy: seekable and decompressed; and what the source is, if it is a file."""
+    if path == "-" and sys.stdin is None:
+        raise UsageError("standard input is closed; name a request file")
     source = sys.stdin.buffer if path == "-" else files.enter_context(Path(path).open("rb", _BUFFER))  # noqa: SIM115
     try:
         status = os.fstat(source.fileno())

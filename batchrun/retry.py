@@ -176,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     # addresses and methods
     _rule(_STOP, "", 404, says=r"invalid url"),
     _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 404, 405),
-    _rule(_STOP, "api_not_implemented", 501),
+    _rule(_STOP, "api_not_implemented html_page", 501),
     # the rest by status
     _rule(_TRANSIENT, "", 408, 409, 425),
     _rule(_FATAL, "", *range(300, 500)),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchrun.answer import Failure, Reply
+from batchrun.answer import Failure, Reply, told
 from batchrun.errorlimit import ErrorLimit
 from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
 from batchrun.gate import Sign, Verdict
@@ -33,6 +33,7 @@ from batchrun.transport import Transport
 
 TICK_EVERY_S = 0.25
 SYNC_EVERY_S = 1.0
+LONG_PAUSE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Runner:
         self._start = time.monotonic()
         self._has_succeeded = False
         self._is_gone = False
+        self._pause_told = float("-inf")
         self._stopping = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
         self._set_aside = 0
@@ -187,6 +189,7 @@ class Runner:
             if decision.kind is Kind.THROTTLE:
                 sends.throttles += 1
                 self.limiter.throttled(permit, outcome.retry_after_s)
+                self._tell_pause(outcome)
                 continue
             if decision.is_outage_sign and await self._was_outage(permit, line, outcome, sends):
                 continue
@@ -235,6 +238,13 @@ class Runner:
             self._watcher.notice(f"the gateway is gone ({told(failure)}); probing until it is back, no line is lost")
             self._log_event("outage", code=failure.code)
         return verdict is Verdict.OUTAGE
+
+    def _tell_pause(self, failure: Failure) -> None:
+        """Say so where nothing is sent for a while, once a pause."""
+        until, now = self.limiter.paused_until, asyncio.get_running_loop().time()
+        if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
+            self._pause_told = until
+            self._watcher.notice(f"pausing for {until - now:.0f} s: {told(failure)}")
 
     def _note_return(self) -> None:
         """Say so where the gateway was gone and answers again."""
@@ -380,12 +390,6 @@ class Runner:
             self._log.write(event, **facts)
         except DiskError as error:
             self.stop(str(error), error.exit_code)
-
-
-def told(failure: Failure) -> str:
-    """A failure in one line."""
-    status = f"HTTP {failure.status} " if failure.status else ""
-    return f"{status}{failure.code}: {' '.join(failure.message.split())}"
 
 
 def _tokens_used(outcome: Reply | Failure) -> float | None:
