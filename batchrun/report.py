@@ -24,7 +24,7 @@ from batchrun.usage import ZERO
 class Lines(msgspec.Struct, frozen=True):
     """`succeeded` includes `refused`; `failed` includes `incomplete`; `pending` is None where nobody can know.
 
-    `foreign` records belong to no line of the input; they are in no other count.
+    Records of lines that are no longer in the input are in all counts but `pending`.
     """
 
     total: int
