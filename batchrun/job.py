@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -38,7 +38,7 @@ from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
 from batchrun.runner import RunFacts, Runner, Stopped, Watcher
 from batchrun.selection import Sampler, Unwanted, count_pending, first
-from batchrun.transport import Timeouts, Transport
+from batchrun.transport import Timeouts, Transport, open_files_for
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
@@ -200,16 +200,17 @@ class Run:
         if not self.pending:
             return
         job = self.job
+        limits = self._limits_with_files()
         self._start = time.monotonic()
         self._log_event("start", **self._start_facts())
         async with contextlib.AsyncExitStack() as stack:
             endpoint = await self._reachable_endpoint(stack)
-            transport = Transport(endpoint, job.timeouts, job.max_response_bytes, job.limits.concurrency)
+            transport = Transport(endpoint, job.timeouts, job.max_response_bytes, limits.concurrency)
             self._runner = Runner(
                 lines=first(self._input.requests(without=Unwanted(self._done, self._sample)), job.limit),
                 facts=RunFacts(self._started, self.total),
                 transport=await stack.enter_async_context(transport),
-                limits=job.limits,
+                limits=limits,
                 retry=job.retry,
                 grace_s=job.grace_s,
                 error_limit=ErrorLimit(job.max_errors) if job.max_errors is not None else None,
@@ -231,6 +232,17 @@ class Run:
             self._runner.interrupt(number)
         else:
             self._interrupted = number
+
+    def _limits_with_files(self) -> Limits:
+        """The limits, lowered to as many connections as this process may open."""
+        limits = self.job.limits
+        ends = 1 if self.job.simulate is None else 2  # a simulated gateway has the other ends in this process
+        allowed = open_files_for(ends * limits.concurrency) // ends
+        if not allowed or allowed >= limits.concurrency:
+            return limits
+        self._observer.notice(f"only {allowed:,} in flight: this process may open no more files (ulimit -n)")
+        least = None if limits.adaptive_from is None else min(limits.adaptive_from, allowed)
+        return replace(limits, concurrency=allowed, adaptive_from=least)
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
         if self.job.simulate is None:

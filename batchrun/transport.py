@@ -30,11 +30,18 @@ from batchrun.sse import EventDecoder
 from batchrun.stream import ResponseAssembler, StreamResult
 from batchrun.version import __version__
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
 
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
 IN_ITS_PLACE = "[the api key]"
+
+OTHER_FILES = 64  # open besides the connections: results, log, input, the loop's own
 
 # What the answers that are being read may hold together; past it one at a time is read on.
 HELD_BYTES = 48 * 1024 * 1024
@@ -49,6 +56,20 @@ class Timeouts:
     attempt_s: float = 600.0
     connect_s: float = 10.0
     idle_s: float = 120.0
+
+
+def open_files_for(connections: int) -> int:
+    """Let this process open so many connections, as far as it may; returns how many that are (0: all of them)."""
+    if resource is None:
+        return 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            soft = allowed
+    return 0 if soft == resource.RLIM_INFINITY or soft >= wanted else max(1, soft - OTHER_FILES)
 
 
 class _DeadlineError(Exception):
