@@ -214,8 +214,9 @@ class Limiter:
                 self.controller.headers(permit.sent, rate, self._clock())
             self.controller.succeeded(permit.sent, self._clock())
             permit.sent = None
-        self.concurrency.succeeded(self.in_flight)
-        self.cooldown.succeeded()
+        else:
+            self.concurrency.succeeded(self.in_flight)
+            self.cooldown.succeeded()
         self._spoke(permit, tokens_used, model)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
