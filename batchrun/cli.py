@@ -162,7 +162,9 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
     made = tally.report()
     if last_run is not None:
         new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
-        made = structs.replace(made, possibly_billed_twice=last_run.billed_before + new)
+        made = structs.replace(
+            made, possibly_billed_twice=last_run.billed_before + new, unbilled_usd=last_run.unbilled_usd
+        )
     _print(made.to_json() if as_json else render(made))
 
 
@@ -361,9 +363,19 @@ def _next_command(run: Run) -> str:
             words[index] = "--proxy=…"
         elif index and words[index - 1] == "--proxy":
             words[index] = "…"
+    if run.enough_usd is not None:
+        words = _with_option(words, "--max-cost", str(run.enough_usd))
     if run.only_failures_left and "--retry-errors" not in words:
         words.append("--retry-errors")
     return shlex.join(["batchrun", *words])
+
+
+def _with_option(words: list[str], name: str, value: str) -> list[str]:
+    """The same words with another value of an option that is among them."""
+    words = [f"{name}={value}" if word.startswith(f"{name}=") else word for word in words]
+    if name in words[:-1]:
+        words[words.index(name) + 1] = value
+    return words
 
 
 def _counts(counter: dict[str, int]) -> str:

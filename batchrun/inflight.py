@@ -18,11 +18,15 @@ from batchrun.rates import total_usd
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """One attempt that was sent: the model asked for, the size of its body, the tokens it allows the answer."""
+    """One attempt that was sent: the model asked for, the size of its body, the tokens it allows the answer.
+
+    `upper_usd` is the most that it could cost, where a budget reserved that.
+    """
 
     model: str
     body_bytes: int
     max_output_tokens: int | None = None
+    upper_usd: Decimal | None = None
 
 
 class BilledTwice(msgspec.Struct, frozen=True):
@@ -63,6 +67,9 @@ def bound(attempts: Iterable[InFlight], book: PriceBook, longest_answer: int) ->
     costs: list[Decimal] = []
     for attempt in attempts:
         lines += 1
+        if attempt.upper_usd is not None:
+            costs.append(attempt.upper_usd)
+            continue
         rate = book.rate(attempt.model)
         output_tokens = attempt.max_output_tokens or longest_answer
         if rate is None or not output_tokens:

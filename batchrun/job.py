@@ -15,13 +15,14 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from batchrun.answer import Failure, told
+from batchrun.budget import Budget
 from batchrun.endpoint import Endpoint, check_base_url
 from batchrun.errorlimit import ErrorLimit, MaxErrors
 from batchrun.errors import DiskError, ResultFileError, UsageError
@@ -29,7 +30,8 @@ from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
 from batchrun.limits import Limits
-from batchrun.pricing import PriceBook
+from batchrun.pricing import PriceBook, usd
+from batchrun.rates import NOTHING, total_usd
 from batchrun.reader import RequestFile
 from batchrun.records import Overrides
 from batchrun.report import Report, Tally
@@ -38,6 +40,7 @@ from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
 from batchrun.runner import RunFacts, Runner, Stopped, Watcher
 from batchrun.selection import Sampler, Unwanted, count_pending, first
+from batchrun.spending import Bounds, Spending, Unbounded
 from batchrun.transport import Timeouts, Transport, open_files_for
 from batchrun.version import __version__
 
@@ -50,6 +53,8 @@ class Job:
     """Everything that one run is told. `results` is None for standard output.
 
     `limit` sends no more than so many lines, `sample` only such as are among so many drawn at random.
+    `max_cost_usd` caps what all runs of a result file may cost together; it refuses lines whose cost nothing bounds,
+    unless `max_line_cost_usd` says what such a line costs at most.
     """
 
     requests: str
@@ -66,6 +71,8 @@ class Job:
     limit: int | None = None
     sample: int | None = None
     max_errors: MaxErrors | None = None
+    max_cost_usd: Decimal | None = None
+    max_line_cost_usd: Decimal | None = None
     grace_s: float = 30.0
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
@@ -117,6 +124,7 @@ class Run:
         self._files = contextlib.ExitStack()
         self._done = LineSet()
         self._billed_twice: BilledTwice | None = None
+        self._unbilled_usd = NOTHING
         self._interrupted: signal.Signals | None = None
         self._runner: Runner | None = None
         self._log: RunLog | None = None
@@ -139,6 +147,7 @@ class Run:
         """
         job = self.job
         self._tally = Tally(PriceBook.load(Path(job.prices) if job.prices else None))
+        self._bounds = Bounds(self._tally.book, job.max_line_cost_usd)
         self._input = RequestFile(job.requests, job.overrides)
         self._files.callback(self._input.close)
         self._sink: Sink
@@ -148,13 +157,23 @@ class Run:
             if sys.stdout is None:
                 raise UsageError("standard output is closed; name a result file with -o")
             self._sink = Stream(sys.stdout.buffer)
-            self._input.check()
+            self._check_all()
         else:
             self._sink = self._take_up(Path(job.results))
         self.total = self._input.survey.lines
         self._sample = self._drawn(job.sample) if job.sample is not None else None
         self.pending = count_pending(self.total, self._done, self._sample, job.limit)
         self._tokens_before = self._tally.tokens
+
+    def _check_all(self) -> None:
+        """Check an input of which no line is done."""
+        unbounded = self._unbounded()
+        self._input.check(*([unbounded.look] if unbounded is not None else []))
+        if unbounded is not None:
+            unbounded.refuse()
+
+    def _unbounded(self) -> Unbounded | None:
+        return Unbounded(self._bounds) if self.job.max_cost_usd is not None else None
 
     def _drawn(self, size: int) -> LineSet:
         """The sample: so many lines of the whole input, the same in every run."""
@@ -175,11 +194,18 @@ class Run:
         self._files.callback(lambda: journal.close(forget=self._runner is None))
         last_run = LastRun() if journal.is_new or self.job.overwrite else log.last_run
         if self.job.overwrite:
-            self._input.check()
+            self._check_all()
             journal.clear()
         else:
-            resume = Resume(journal, last_run, self.job.changed, retry_errors=self.job.retry_errors)
+            resume = Resume(
+                journal,
+                log,
+                self.job.changed,
+                retry_errors=self.job.retry_errors,
+                unbounded=self._unbounded(),
+            )
             self._done = resume.take_up(self._input, self._tally)
+            self._unbilled_usd = total_usd((last_run.unbilled_usd, resume.unbilled_usd))
             for notice in resume.notices:
                 self._observer.notice(notice)
         self._billed_twice = self._billed_by(last_run)
@@ -195,12 +221,25 @@ class Run:
 
     # ------------------------------------------------------------------------------------------ sending
 
+    def _budget(self) -> Budget | None:
+        """The cap, with all that earlier runs of this result file have spent, or may have."""
+        if self.job.max_cost_usd is None:
+            return None
+        twice = self._billed_twice or BilledTwice()
+        if vague := twice.unknown_lines + twice.estimated_lines:
+            self._observer.notice(
+                f"--max-cost cannot bound what {vague:,} lines cost that earlier runs without it left in flight"
+            )
+        spent = total_usd((self._tally.cost_usd(), twice.upper_usd, self._unbilled_usd))
+        return Budget(self.job.max_cost_usd, spent)
+
     async def send(self) -> None:
         """Send every line that is not done. Returns when all are, or when the run was stopped."""
         if not self.pending:
             return
         job = self.job
         limits = self._limits_with_files()
+        self._spending = Spending(self._bounds, self._budget())
         self._start = time.monotonic()
         self._log_event("start", **self._start_facts())
         async with contextlib.AsyncExitStack() as stack:
@@ -213,6 +252,7 @@ class Run:
                 limits=limits,
                 retry=job.retry,
                 grace_s=job.grace_s,
+                spending=self._spending,
                 error_limit=ErrorLimit(job.max_errors) if job.max_errors is not None else None,
                 sink=self._sink,
                 tally=self._tally,
@@ -272,14 +312,34 @@ class Run:
         except DiskError as error:
             self._runner.stop(str(error), error.exit_code)
         with contextlib.suppress(DiskError):  # without its end in the log a run counts as dead: nothing more
-            self._log_event("stop", why=self.stopped.why if self.stopped else "done")
+            why = self.stopped.why if self.stopped else "done"
+            self._log_event("stop", why=why, numbers=self._runner.newly_recorded())
 
     # -------------------------------------------------------------------------------------- the outcome
 
     @property
     def stopped(self) -> Stopped | None:
         """Why the run ended before its time; None where it did not."""
-        return self._runner.stopped if self._runner is not None else None
+        if self._runner is None or self._runner.stopped is None or not self._runner.passed_over:
+            return self._runner.stopped if self._runner is not None else None
+        likely_usd = self._likely_usd_left
+        price = f"about ${usd(likely_usd)} at what a line has cost so far" if likely_usd else "nobody can tell how much"
+        why = self._runner.stopped.why
+        return replace(self._runner.stopped, why=f"{why}; {self._left:,} lines are left, which would cost {price}")
+
+    @property
+    def enough_usd(self) -> Decimal | None:
+        """A `max_cost_usd` that is likely to do for the rest, where the one there is was what stopped the run."""
+        if self._runner is None or self._runner.limiter.budget is None or not self._runner.passed_over:
+            return None
+        budget = self._runner.limiter.budget
+        likely = total_usd((budget.spent, self._likely_usd_left or budget.cap)) * Decimal("1.2")
+        return max(likely, 2 * budget.cap).quantize(Decimal(1).scaleb(likely.adjusted() - 1), ROUND_UP)
+
+    @property
+    def _likely_usd_left(self) -> Decimal | None:
+        """What the lines that are left would cost, each as much as those that were answered; None before any was."""
+        return self._left * self._tally.cost_usd() / self._tally.recorded if self._tally.recorded else None
 
     @property
     def exit_code(self) -> int:
@@ -329,9 +389,15 @@ class Run:
         return msgspec.structs.replace(
             report,
             possibly_billed_twice=twice,
+            unbilled_usd=self._unbilled_now if self._log is not None else None,
             stopped=self.stopped.why if self.stopped else None,
             next_command=next_command if left else None,
         )
+
+    @property
+    def _unbilled_now(self) -> Decimal:
+        now = self._spending.unbilled_usd if self._runner is not None else NOTHING
+        return total_usd((self._unbilled_usd, now))
 
     def _start_facts(self) -> dict[str, object]:
         job = self.job
@@ -344,6 +410,8 @@ class Run:
             "lines": self.total,
             "pending": self.pending,
             "possibly_billed_twice": msgspec.to_builtins(self._billed_twice),
+            "unbilled_usd": str(self._unbilled_usd),
+            "max_cost_usd": None if job.max_cost_usd is None else str(job.max_cost_usd),
             "base_url": "simulated" if job.simulate else job.endpoint.base_url,
             "concurrency": job.limits.concurrency,
             "rpm": job.limits.requests_per_minute,

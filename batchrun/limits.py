@@ -13,10 +13,13 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 
 from batchrun.adaptive import Controller, Sent
+from batchrun.budget import Budget
 from batchrun.gate import Gate, Sign, Verdict
 from batchrun.pace import RateHeaders
+from batchrun.rates import NOTHING
 
 START_SLOTS = 8  # where finding out begins: a bad key costs no more requests than that
 
@@ -141,12 +144,17 @@ class Cooldown:
 
 @dataclass(slots=True)
 class Permit:
-    """The right to send one attempt."""
+    """The right to send one attempt, with what it may use: tokens at a guess, USD at most.
+
+    `cost_usd` is what it cost; as long as nobody knows, it is `upper_usd`.
+    """
 
     sent_at: float
     tokens: float
     is_probe: bool = False
     sent: Sent | None = None  # what the controller wants back, once
+    upper_usd: Decimal = NOTHING
+    cost_usd: Decimal = NOTHING
 
 
 class Limiter:
@@ -155,7 +163,13 @@ class Limiter:
     `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s`.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float], on_hold_too_long: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Callable[[], float],
+        on_hold_too_long: Callable[[str], None],
+        budget: Budget | None = None,
+    ) -> None:
         now = clock()
         self.limits = limits
         self.concurrency = ConcurrencyLimit(limits.concurrency)
@@ -166,33 +180,37 @@ class Limiter:
         self._spacing = Spacing(now)
         self.cooldown = Cooldown()
         self.gate = Gate()
+        self.budget = budget
         self.in_flight = 0
         self._requests = _bucket(limits.requests_per_minute, now, 1.0)
         self._tokens = _bucket(limits.tokens_per_minute, now, 1.0)
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
-        self._waiters: deque[tuple[asyncio.Future[Permit | None], float]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[Permit | None], float, Decimal]] = deque()
         self._doubtful: list[tuple[float, asyncio.Future[Verdict]]] = []  # when it was sent; what it meant
         self._timer: asyncio.TimerHandle | None = None
         self._probe_in_flight = False
         self._throttled_since: float | None = None
         self._is_closed = False
 
-    async def acquire(self, tokens: float) -> Permit | None:
-        """Wait for a turn; None once the limiter is closed. `tokens` is what the request may use, at a guess."""
-        if self._is_closed:
+    async def acquire(self, tokens: float, upper_usd: Decimal = NOTHING) -> Permit | None:
+        """Wait for a turn; `tokens` is what the request may use, at a guess, `upper_usd` what it may cost at most.
+
+        None where no turn will come: the limiter is closed, or the budget has no room for it any more.
+        """
+        if self._is_closed or self._is_too_dear(upper_usd):
             return None
         now = self._clock()
-        if not self._waiters and self._wait_s(now) == 0:
-            return self._grant(tokens, now)
+        if not self._waiters and self._wait_s(upper_usd, now) == 0:
+            return self._grant(tokens, upper_usd, now)
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((turn, tokens))
+        self._waiters.append((turn, tokens, upper_usd))
         self._pump()
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and (permit := turn.result()) is not None:
-                self._unsent(permit)
+                self.unsent(permit)
             raise
 
     @property
@@ -205,7 +223,7 @@ class Limiter:
         """How many may be in flight now."""
         return self.controller.slots if self.controller is not None else self.concurrency.slots
 
-    # A permit is given back by exactly one of the next five, which say what came of it.
+    # A permit is given back by exactly one of the next six, which say what came of it.
 
     def answered(self, permit: Permit, model: str, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
@@ -260,11 +278,18 @@ class Limiter:
         """The attempt was given up; what it used is not known and stays reserved."""
         self._give_back(permit, None)
 
+    def unsent(self, permit: Permit) -> None:
+        """Nobody was there to use it, or nothing was to be sent any more."""
+        if self._requests is not None:
+            self._requests.take(-1, self._clock())
+        permit.cost_usd = NOTHING
+        self._give_back(permit, 0.0)
+
     def close(self) -> None:
         """Nobody may send any more: everybody who waits is told so."""
         self._is_closed = True
         while self._waiters:
-            turn, _ = self._waiters.popleft()
+            turn, *_ = self._waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
         self._resolve(Verdict.OUTAGE)
@@ -289,13 +314,9 @@ class Limiter:
             self._probe_in_flight = False
         if self._tokens is not None and tokens_used is not None:
             self._tokens.take(tokens_used - permit.tokens, self._clock())
+        if self.budget is not None:
+            self.budget.settle(permit.upper_usd, permit.cost_usd)
         self._pump()
-
-    def _unsent(self, permit: Permit) -> None:
-        """Take back a permit that nobody is there to use."""
-        if self._requests is not None:
-            self._requests.take(-1, self._clock())
-        self._give_back(permit, 0.0)
 
     def _resolve(self, verdict: Verdict, known_until: float = float("inf")) -> None:
         """Tell what a failure meant, to those that were sent no later than `known_until`."""
@@ -307,9 +328,14 @@ class Limiter:
                 future.set_result(verdict)
         self._doubtful = still_doubtful
 
-    def _wait_s(self, now: float) -> float | None:
+    def _is_too_dear(self, upper_usd: Decimal) -> bool:
+        return self.budget is not None and self.budget.never_fits(upper_usd)
+
+    def _wait_s(self, upper_usd: Decimal, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
         if self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
+            return None
+        if self.budget is not None and not self.budget.fits(upper_usd):
             return None
         waits = [self.cooldown.until - now, 0.0]
         if self.controller is not None:
@@ -322,15 +348,17 @@ class Limiter:
             waits.append(self._tokens.wait_s(now))
         return max(waits)
 
-    def _grant(self, tokens: float, now: float) -> Permit:
+    def _grant(self, tokens: float, upper_usd: Decimal, now: float) -> Permit:
         self.in_flight += 1
+        if self.budget is not None:
+            self.budget.reserve(upper_usd)
         if self._requests is not None:
             self._requests.take(1, now)
         if self._tokens is not None:
             self._tokens.take(tokens, now)
         is_probe = self.gate.is_shut
         self._probe_in_flight = self._probe_in_flight or is_probe
-        permit = Permit(now, tokens, is_probe)
+        permit = Permit(now, tokens, is_probe, upper_usd=upper_usd, cost_usd=upper_usd)
         if self.controller is not None:
             permit.sent = self.controller.sent(self.in_flight, now)
             self._spacing.take(self.controller.pace_per_s, now)
@@ -344,11 +372,13 @@ class Limiter:
             if self._waiters[0][0].done():  # cancelled while it waited
                 self._waiters.popleft()
                 continue
-            wait_s = self._wait_s(now)
+            turn, tokens, upper_usd = self._waiters[0]
+            is_too_dear = self._is_too_dear(upper_usd)  # what was spent meanwhile may have made it so
+            wait_s = 0.0 if is_too_dear else self._wait_s(upper_usd, now)
             if wait_s != 0:
                 break
-            turn, tokens = self._waiters.popleft()
-            turn.set_result(self._grant(tokens, now))
+            self._waiters.popleft()
+            turn.set_result(None if is_too_dear else self._grant(tokens, upper_usd, now))
         if not self._waiters:
             nobody_probes = bool(self._doubtful) and self.in_flight == 0
             wait_s = max(0.0, self.gate.next_probe - now) if nobody_probes else None

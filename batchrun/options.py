@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,22 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is no number that can be worked with", param, ctx)
         return number
+
+
+class UsdType(click.ParamType[Any]):
+    """`20` or `0.5`: an exact amount of US dollars."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """The option's text as a Decimal."""
+        try:
+            amount = Decimal(str(value).removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or not Decimal("1e-9") <= amount <= Decimal("1e9"):
+            self.fail(f"{value!r} is no amount of US dollars, such as 20 or 0.5", param, ctx)
+        return amount
 
 
 class ConcurrencyType(click.ParamType[Any]):
@@ -168,6 +185,13 @@ part_options = _options(
         help="Send N lines at random first, show what they say of the whole, and ask.",
     ),
     click.option("--yes", is_flag=True, help="Go on after the pilot without asking."),
+    click.option("--max-cost", type=UsdType(), metavar="USD", help="What all runs of this result file may cost."),
+    click.option(
+        "--max-line-cost",
+        type=UsdType(),
+        metavar="USD",
+        help="What a line costs at most whose request does not bound it.",
+    ),
     click.option(
         "--max-errors", metavar="N|RATE", help="Stop once more lines went wrong: 20, or 5% of the last 1,000."
     ),
@@ -250,6 +274,8 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
         limit=options["limit"],
         sample=options["sample"],
         max_errors=MaxErrors.parse(options["max_errors"], options["error_kinds"]) if options["max_errors"] else None,
+        max_cost_usd=options["max_cost"],
+        max_line_cost_usd=options["max_line_cost"],
         grace_s=options["grace"],
         max_response_bytes=options["max_response_bytes"],
         simulate=_simulated(options),

@@ -91,8 +91,9 @@ class Report(msgspec.Struct, frozen=True):
     """What a result file amounts to. `attempts` counts HTTP requests, throttled ones included.
 
     `duration_s` adds up the runs, each from its start to its last record. `stopped` says why the last run ended
-    early, `next_command` what to run then. `possibly_billed_twice` comes from the run log beside the results; it
-    is None where there is none.
+    early, `next_command` what to run then. Two figures come from the run log beside the results, and are None where
+    there is none: `possibly_billed_twice`, and `unbilled_usd`, what may have been spent besides on attempts that failed
+    half way, on answers without a usage, and on records that were taken out.
     """
 
     lines: Lines
@@ -110,6 +111,7 @@ class Report(msgspec.Struct, frozen=True):
     duration_s: float
     lines_per_s: float | None
     possibly_billed_twice: BilledTwice | None = None
+    unbilled_usd: Decimal | None = None
     stopped: str | None = None
     next_command: str | None = None
 
@@ -373,6 +375,8 @@ def _notes(report: Report) -> list[str]:
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
     notes = [text.format(count) for count, text in facts if count]
+    if report.unbilled_usd:
+        notes.append(f"up to ${usd(report.unbilled_usd)} more on failed attempts and records that were replaced")
     if (twice := report.possibly_billed_twice) is not None and twice.lines:
         notes.append(f"{twice.lines:,} lines were in flight when a run ended; {twice.in_words()}")
     return notes

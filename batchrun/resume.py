@@ -13,10 +13,13 @@ from enum import Enum
 from batchrun.errors import ResultFileError
 from batchrun.hashes import HashTable, LineSet, hash64
 from batchrun.journal import Journal
+from batchrun.pricing import PriceBook
+from batchrun.rates import NOTHING
 from batchrun.reader import SHOWN_PROBLEMS, RequestFile
 from batchrun.records import RequestLine, ResultHead
 from batchrun.report import Tally
-from batchrun.runlog import LastRun
+from batchrun.runlog import RunLog
+from batchrun.spending import Unbounded
 
 
 class Changed(Enum):
@@ -31,13 +34,26 @@ _SUCCEEDED, _FAILED, _MAY_HEAL = 0, 1, 2
 
 
 class Resume:
-    """One reading of a result file against its input. `notices` are for the screen."""
+    """One reading of a result file against its input. `notices` are for the screen.
 
-    def __init__(self, journal: Journal, last_run: LastRun, changed: Changed, *, retry_errors: bool = False) -> None:
+    `unbilled_usd` is what the records cost that are taken out: it is on no bill any more, and goes into `log`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        log: RunLog,
+        changed: Changed,
+        *,
+        retry_errors: bool = False,
+        unbounded: Unbounded | None = None,
+    ) -> None:
         self.notices: list[str] = []
+        self.unbilled_usd = NOTHING
         self._journal = journal
-        self._last_run = last_run
+        self._log = log
         self._changed = changed
+        self._unbounded = unbounded
         self._retry_errors = retry_errors
         self._stored = HashTable()  # id → hash of the body, its last two bits taken by the outcome
         self._done = LineSet()
@@ -49,13 +65,16 @@ class Resume:
     def take_up(self, requests: RequestFile, tally: Tally) -> LineSet:
         """Check the input against the records; returns the numbers of the lines that are done.
 
-        Fills `tally` with the records that stay. Raises `InputError` and `ResultFileError`, before which the
-        file has only been made whole: its torn tail cut off, damaged and doubled records set aside.
+        Fills `tally` with the records that stay. Raises `InputError`, `UsageError` and `ResultFileError`, before which
+        the file has only been made whole: its torn tail cut off, damaged and doubled records set aside.
         """
         self._read_records(tally)
         requests.check(lambda line: self._match(requests.name, line))
         self._refuse_edited_and_foreign()
+        if self._unbounded is not None:
+            self._unbounded.refuse()
         if self._replaced:
+            self._log_cost_of_replaced(tally.book)
             count = self._journal.remove(lambda head: hash64(head.custom_id) in self._replaced)
             self.notices.append(f"{count:,} records are taken out, their lines go again")
             tally.clear()
@@ -68,7 +87,7 @@ class Resume:
         doubled = 0
         for head in self._journal.records():
             key = hash64(head.custom_id)
-            self._last_run.settle(head.run.started, head.run.line)
+            self._log.last_run.settle(head.run.started, head.run.line)
             if self._stored.get(key) is not None:
                 doubled += 1
                 continue
@@ -76,6 +95,16 @@ class Resume:
             tally.add(head)
         if doubled:
             self._set_aside_doubles()
+
+    def _log_cost_of_replaced(self, book: PriceBook) -> None:
+        """What the records cost that are about to go: it stays spent, though nothing is left to show for it."""
+        replaced = Tally(book)
+        for head in self._journal.records():
+            if hash64(head.custom_id) in self._replaced:
+                replaced.add(head)
+        self.unbilled_usd = replaced.cost_usd()
+        if self.unbilled_usd:
+            self._log.write("replaced", lines=replaced.recorded, unbilled_usd=str(self.unbilled_usd))
 
     def _set_aside_doubles(self) -> None:
         seen: set[int] = set()
@@ -94,6 +123,7 @@ class Resume:
         key = hash64(line.custom_id)
         stored = self._stored.get(key)
         if stored is None:
+            self._look_at_pending(line)
             return
         self._matched += 1
         outcome = stored & 3
@@ -109,8 +139,13 @@ class Resume:
             goes_again = self._changed is Changed.RESEND
         if goes_again:
             self._replaced.add(key)
+            self._look_at_pending(line)
         else:
             self._done.add(line.line_number)
+
+    def _look_at_pending(self, line: RequestLine) -> None:
+        if self._unbounded is not None:
+            self._unbounded.look(line)
 
     def _refuse_edited_and_foreign(self) -> None:
         if self._edited:

@@ -3,10 +3,13 @@
 1. It adds to the result file and is never needed to read it: losing it loses no answer.
 2. `open` names the process that has the lock; `start` begins a run, `stop` is its orderly end. A log whose last
    run has no `stop` tells that the process died.
-3. Each attempt is logged before it is sent (`sent`), after it failed (`ended`) and after its record has been
-   written (`recorded`). What is `sent` only may have been billed, though nothing of it is in the result file.
-4. `start` carries the sum of that over all runs before, so that one look at the last run tells the whole.
-5. Nothing secret is ever passed to it.
+3. Each attempt is logged before it is sent (`sent`) and after it failed (`ended`); those that have their record are
+   named now and then (`recorded`), for the record itself tells. What is `sent` only, and has no record, may have been
+   billed, though nothing of it is in the result file.
+4. `unbilled_usd` of any event is money that may have been spent and is on no bill: attempts that failed half way,
+   answers without a usage (`unmeasured`), records that were taken out (`replaced`).
+5. `start` carries the sums of both over all runs before, so that one look at the last run tells the whole.
+6. Nothing secret is ever passed to it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +27,7 @@ import orjson
 
 from batchrun.errors import DiskError, ResultFileError
 from batchrun.inflight import BilledTwice, InFlight
+from batchrun.rates import NOTHING, total_usd
 
 try:
     import fcntl
@@ -77,24 +82,29 @@ class _Event(msgspec.Struct, frozen=True):
     started: str = ""
     possibly_billed_twice: BilledTwice | None = None
     line: int = 0
+    numbers: tuple[int, ...] = ()
     model: str = ""
     body_bytes: int = 0
     max_output_tokens: int | None = None
+    upper_usd: Decimal | None = None
+    unbilled_usd: Decimal = NOTHING
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class LastRun:
-    """How the run before ended: `sent` holds the attempts, by line, that have neither an end nor a record.
+    """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
 
-    `billed_before` is what earlier runs left. `pid` is the process that had the log last.
+    `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
+    USD. `pid` is the process that had the log last.
     """
 
     def __init__(self, events: Iterable[bytes] = ()) -> None:
         self.started, self.pid, self.stopped = "", 0, True
         self.sent: dict[int, InFlight] = {}
         self.billed_before = BilledTwice()
+        self.unbilled_usd = NOTHING
         for raw in events:
             try:
                 self._add(_decode_event(raw))
@@ -108,13 +118,19 @@ class LastRun:
             case "start":
                 self.started, self.pid, self.stopped = event.started, event.pid, False
                 self.billed_before = event.possibly_billed_twice or BilledTwice()
+                self.unbilled_usd = NOTHING  # of what came before, the event holds the sum
                 self.sent.clear()
             case "sent":
-                self.sent[event.line] = InFlight(event.model, event.body_bytes, event.max_output_tokens)
-            case "ended" | "recorded":
+                attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
+                self.sent[event.line] = attempt
+            case "ended":
                 self.sent.pop(event.line, None)
             case "stop":
                 self.stopped = True
+        for line in event.numbers:
+            self.sent.pop(line, None)
+        if event.unbilled_usd:
+            self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
 
     def settle(self, started: str, line: int) -> None:
         """A record of that run and line is in the result file, even if the log does not say so."""

@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from batchrun.answer import Failure, Reply, told
@@ -25,10 +26,12 @@ from batchrun.gate import Sign, Verdict
 from batchrun.inflight import InFlight
 from batchrun.journal import Sink
 from batchrun.limits import Limiter, Limits, Permit
+from batchrun.rates import NOTHING
 from batchrun.records import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
 from batchrun.report import Tally
 from batchrun.retry import Kind, RetryPolicy, classify, retry_transient
 from batchrun.runlog import RunLog
+from batchrun.spending import Spending
 from batchrun.transport import Transport
 
 TICK_EVERY_S = 0.25
@@ -64,11 +67,15 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class _Sends:
-    """What it took to get one line answered. `failed_in` is the gate's episode of its first outage sign."""
+    """What it took to get one line answered. `failed_in` is the gate's episode of its first outage sign.
+
+    `upper_usd` is the most that each attempt may cost; 0 where there is no budget to hold it.
+    """
 
     attempts: int = 0
     throttles: int = 0
     failed_in: int | None = None
+    upper_usd: Decimal = NOTHING
 
 
 class Runner:
@@ -86,6 +93,7 @@ class Runner:
         limits: Limits,
         retry: RetryPolicy,
         grace_s: float,
+        spending: Spending,
         error_limit: ErrorLimit | None = None,
         sink: Sink,
         tally: Tally,
@@ -96,14 +104,17 @@ class Runner:
     ) -> None:
         self.stopped: Stopped | None = None
         self.recorded = 0
+        self._newly_recorded: list[int] = []
         self.unanswered: dict[int, InFlight] = {}
-        self.limiter = Limiter(limits, asyncio.get_running_loop().time, self._held_too_long)
+        self.passed_over = 0
+        self.limiter = Limiter(limits, asyncio.get_running_loop().time, self._held_too_long, spending.budget)
         self._lines = lines
         self._facts = facts
         self._transport = transport
         self._limits = limits
         self._retry = retry
         self._grace_s = grace_s
+        self._spending = spending
         self._error_limit = error_limit
         self._sink = sink
         self._tally = tally
@@ -130,6 +141,8 @@ class Runner:
             while self._workers:
                 await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
                 self._fill_slots()  # two that leave at once, each as one too many, may have been the last two
+            if self.passed_over:
+                self.stop(self._spending.why_over(), StopError.exit_code)
             for task in background:
                 task.cancel()
 
@@ -146,13 +159,22 @@ class Runner:
     async def _work_off(self) -> None:
         """Line after line, until there are none, or more workers than slots."""
         while (line := self._next_line()) is not None:
-            sends = _Sends()
+            sends = _Sends(upper_usd=self._spending.upper(line))
             outcome = await self._answer(line, sends)
             if outcome is not None:
                 self._record(line, outcome, sends)
+            elif self.stopped is None:
+                await self._pass_over()
             if len(self._workers) - self._set_aside > self._slots:
                 return
             self._fill_slots()
+
+    async def _pass_over(self) -> None:
+        """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
+        self.passed_over += 1
+        if self.limiter.budget is not None and self.limiter.budget.is_used:
+            self.stop(self._spending.why_over(), StopError.exit_code)
+        await asyncio.sleep(0)  # nothing else here waits: a file of such lines would hold the event loop
 
     def _next_line(self) -> RequestLine | None:
         line = next(self._lines, None) if self.stopped is None else None
@@ -169,10 +191,10 @@ class Runner:
 
     async def _attempt(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
         """One attempt that counts. A throttle or an outage does not count: then the line is sent again."""
-        while (permit := await self.limiter.acquire(self._tokens_at_most(line))) is not None:
+        while (permit := await self.limiter.acquire(self._tokens_at_most(line), sends.upper_usd)) is not None:
             sends.attempts += 1
-            if not self._may_send(line, sends.attempts):
-                self.limiter.abandoned(permit)
+            if not self._may_send(line, sends):
+                self.limiter.unsent(permit)
                 return None
             outcome = await self._send(line, permit, sends.attempts)
             if isinstance(outcome, Reply):
@@ -198,31 +220,37 @@ class Runner:
             return outcome
         return None
 
-    def _may_send(self, line: RequestLine, attempt: int) -> bool:
+    def _may_send(self, line: RequestLine, sends: _Sends) -> bool:
         """Put an attempt into the run log; False where the job is stopping by now, or the log could not be written."""
         if self.stopped is None:
             self._log_event(
                 "sent",
                 line=line.line_number,
-                attempt=attempt,
+                attempt=sends.attempts,
                 model=line.model,
                 body_bytes=len(line.body),
                 max_output_tokens=line.max_output_tokens,
+                upper_usd=str(sends.upper_usd) if sends.upper_usd else None,
             )
         return self.stopped is None
 
     async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure:
         """Over the wire and back."""
-        self.unanswered[line.line_number] = InFlight(line.model, len(line.body), line.max_output_tokens)
+        upper_usd = permit.upper_usd or None
+        self.unanswered[line.line_number] = InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd)
         try:
             outcome = await self._transport.send(line)
         except BaseException:  # cancelled: the turn goes back, whatever comes
             self.limiter.abandoned(permit)
             raise
+        permit.cost_usd, unbilled_usd = self._spending.settled(line, outcome, permit.upper_usd)
+        unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
         if isinstance(outcome, Failure):
             del self.unanswered[line.line_number]
-            self._log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status)
+            self._log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status, **unbilled)
             self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
+        elif unbilled:
+            self._log_event("unmeasured", line=line.line_number, **unbilled)
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
@@ -262,7 +290,9 @@ class Runner:
         if self._error_limit is not None and self._error_limit.add(head.run.outcome):
             self.stop(self._error_limit.why_stopped(), StopError.exit_code)
         self.unanswered.pop(line.line_number, None)
-        self._log_event("recorded", line=line.line_number)
+        self._newly_recorded.append(line.line_number)
+        if billed_usd := self._spending.recorded(line, outcome):
+            self._log_event("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
 
     def _head(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> ResultHead:
         error = None
@@ -299,11 +329,9 @@ class Runner:
         self.stopped = Stopped(why, exit_code)
         self.limiter.close()
         self._stopping.set()
-        if self.limiter.in_flight:
-            self._watcher.notice(
-                f"stopping: {why}; finishing {self.limiter.in_flight} in flight, "
-                f"up to {self._grace_s:g} s (Ctrl-C leaves at once)"
-            )
+        if count := self.limiter.in_flight:
+            rest = f"finishing {count} in flight, up to {self._grace_s:g} s (Ctrl-C leaves at once)"
+            self._watcher.notice(f"stopping: {why}; {rest}")
 
     def interrupt(self, number: signal.Signals) -> None:
         """A signal came: the first one drains, any further one leaves at once."""
@@ -361,12 +389,19 @@ class Runner:
         while True:
             await asyncio.sleep(TICK_EVERY_S)
             self._tick()
+            if numbers := self.newly_recorded():
+                self._log_event("recorded", numbers=numbers)
             if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
                 synced, synced_at = self.recorded, time.monotonic()
                 try:
                     await asyncio.to_thread(self._sink.sync)
                 except DiskError as error:
                     self.stop(str(error), error.exit_code)
+
+    def newly_recorded(self) -> list[int]:
+        """The lines that have their record since this was asked last."""
+        numbers, self._newly_recorded = self._newly_recorded, []
+        return numbers
 
     async def _sleep(self, seconds: float) -> None:
         """A backoff, cut short when the job is stopping."""

@@ -120,6 +120,11 @@ def has_event(path: Path, event: str, times: int = 1) -> bool:
     return sum(found["event"] == event for found in events(path)) >= times
 
 
+def has_records(path: Path, count: int) -> bool:
+    """Whether a result file holds so many records."""
+    return path.exists() and path.read_bytes().count(b"\n") >= count
+
+
 # ----------------------------------------------------------------------------------------------- processes
 
 

@@ -18,7 +18,7 @@ from support import (
     RunProcess,
     events,
     file_size_limit,
-    has_event,
+    has_records,
     ids,
     mounted,
     read_records,
@@ -137,12 +137,12 @@ def test_the_nth_call_of_a_whole_run_fails_for_every_n(
             assert gateway.ledger.requests <= 7
     counts = Counter(end.partition(":")[0] for end in ends)
     assert ends[-1].startswith("done")
-    assert len(ends) > 20
+    assert len(ends) > 15
     assert counts["stopped"] > 10
     assert 2 <= counts["refused"] <= 5
 
 
-@pytest.mark.parametrize("when", [4, 7, 12])
+@pytest.mark.parametrize("when", [3, 4, 7])
 def test_a_log_that_cannot_be_written_loses_no_answer(bench: Bench, when: int, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = Faults("ENOSPC", when)
     open_locked = runlog.open_locked
@@ -343,7 +343,7 @@ def test_the_result_file_is_taken_away(
     """Noticed at the next answer; what was in flight is saved, and only what somebody else took is sent again."""
     bench = slow_bench
     with bench.start() as stopped:
-        until(lambda: has_event(bench.results, "recorded", 2))
+        until(lambda: has_records(bench.results, 2))
         until(lambda: bench.gateway.ledger.in_flight == 2)
         happens(bench.results)
         assert stopped.wait() == 3, stopped.screen
@@ -358,7 +358,7 @@ def test_the_run_log_is_taken_away(slow_bench: Bench) -> None:
     """It adds to the results and is never needed: the run goes on without it."""
     bench = slow_bench
     with bench.start() as run_:
-        until(lambda: has_event(bench.results, "recorded", 2))
+        until(lambda: has_records(bench.results, 2))
         Path(f"{bench.results}.log").unlink()
         assert run_.wait() == 0
     assert ids(bench.results) == SIX
@@ -368,7 +368,7 @@ def test_the_requests_change_under_the_run(bench: Bench) -> None:
     """What is in flight is finished and recorded before the run stops."""
     write_requests(bench.requests, 60, instructions="x" * 50_000)
     with bench.start() as stopped:
-        until(lambda: has_event(bench.results, "recorded", 2))
+        until(lambda: has_records(bench.results, 2))
         write_requests(bench.requests, 60, instructions="y" * 50_000)
         assert stopped.wait() == 3
         assert "changed while running" in stopped.screen

@@ -100,7 +100,7 @@ def test_what_was_in_flight_is_what_was_sent_and_neither_ended_nor_recorded(path
         sent(2),
         sent(3, model="gpt", body_bytes=7, max_output_tokens=9),
         ("ended", {"line": 1, "code": "x"}),
-        ("recorded", {"line": 2}),
+        ("recorded", {"numbers": [2]}),
         sent(4),
         ("ended", {"line": 4, "code": "x"}),
         sent(4),
@@ -119,7 +119,7 @@ def test_a_record_settles_a_line_of_the_same_run_alone(path: Path) -> None:
 
 
 def test_an_orderly_stop_leaves_in_flight_what_was_given_up(path: Path) -> None:
-    written(path, START, sent(1), sent(2), ("recorded", {"line": 1}), ("stop", {"why": "interrupted"}))
+    written(path, START, sent(1), sent(2), ("recorded", {"numbers": [1]}), ("stop", {"why": "interrupted"}))
     last = last_run(path)
     assert last.stopped
     assert list(last.sent) == [2]

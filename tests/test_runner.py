@@ -31,6 +31,7 @@ from batchrun.records import RequestLine, parse_request
 from batchrun.report import Report, Tally
 from batchrun.retry import RetryPolicy
 from batchrun.runner import RunFacts, Runner
+from batchrun.spending import Bounds, Spending
 from batchrun.transport import Timeouts
 
 QUICK = RetryPolicy(max_attempts=6, first_wait_s=0.001, max_wait_s=0.002)
@@ -572,6 +573,7 @@ def make_runner(
         "limits": Limits(concurrency),
         "retry": QUICK,
         "grace_s": 1,
+        "spending": Spending(Bounds(PriceBook())),
         "tally": Tally(PriceBook()),
         "log": None,
         "watcher": Told(),
