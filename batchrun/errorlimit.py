@@ -8,13 +8,15 @@ done. What earlier runs left in the file does not count: they may have been what
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchrun.errors import UsageError
+from batchrun.misfit import MisfitCheck
+from batchrun.records import Outcome, RequestLine
 
-ErrorKind = Literal["failed", "refused", "incomplete"]
+ErrorKind = Literal["failed", "refused", "incomplete", "misfit"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 JUDGED_FROM = 100
 WINDOW = 1000
@@ -46,41 +48,58 @@ class MaxErrors:
 
 
 class ErrorLimit:
-    """Counts the lines of one run, as they are recorded."""
+    """Counts the lines of one run, as they are recorded.
 
-    def __init__(self, limit: MaxErrors) -> None:
+    A misfit is a success for its record, and an error here alone: it is looked for where the user counts misfits,
+    and then `notice` is told of schemas that cannot be checked. Raises `UsageError` where they cannot be at all.
+    """
+
+    def __init__(self, limit: MaxErrors, notice: Callable[[str], None]) -> None:
         self._limit = limit
+        self._misfits = MisfitCheck(notice) if "misfit" in limit.kinds else None
+        self._first_misfit = ""
         self._errors: Counter[str] = Counter()
         self._lines = 0
-        self._bad_lines = 0
         self._last: deque[bool] = deque(maxlen=WINDOW)
         self._last_errors = 0
 
-    def add(self, *kinds: str) -> bool:
-        """Count one line with what it is (`succeeded` is no error); True where the limit is passed."""
-        errors = self._limit.kinds.intersection(kinds)
-        self._errors.update(errors)
+    def add(self, line: RequestLine, outcome: Outcome, answer: bytes | None) -> bool:
+        """Count one line with what became of it and the body of its answer; True where the limit is passed."""
+        kind = "misfit" if outcome == "succeeded" and self._is_misfit(line, answer) else outcome
+        is_error = kind in self._limit.kinds
+        if is_error:
+            self._errors[kind] += 1
         self._lines += 1
-        self._bad_lines += bool(errors)
         if len(self._last) == WINDOW:
             self._last_errors -= self._last[0]
-        self._last.append(bool(errors))
-        self._last_errors += bool(errors)
+        self._last.append(is_error)
+        self._last_errors += is_error
         return self.is_passed
+
+    def _is_misfit(self, line: RequestLine, answer: bytes | None) -> bool:
+        why = self._misfits.why(line, answer) if self._misfits is not None and answer is not None else None
+        if why is not None and not self._first_misfit:
+            self._first_misfit = f"line {line.line_number}: {why}"
+        return why is not None
 
     @property
     def is_passed(self) -> bool:
         """Whether more lines went wrong than the user allows."""
         if self._limit.count is not None:
-            return self._bad_lines > self._limit.count
+            return self._errors.total() > self._limit.count
         assert self._limit.rate is not None
         judged = len(self._last)
         return judged >= JUDGED_FROM and self._last_errors > self._limit.rate * judged
 
     def why_stopped(self) -> str:
         """What went wrong, in one line."""
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._errors.most_common())
+        kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
         if self._limit.count is not None:
             return f"--max-errors {self._limit.count} is passed: {kinds} of {self._lines:,} lines of this run"
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
         return f"--max-errors {share} is passed: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+
+    def _counted(self, kind: str, count: int) -> str:
+        if kind != "misfit":
+            return f"{count:,} {kind}"
+        return f"{count:,} misfits (e.g. {self._first_misfit})" if count > 1 else f"1 misfit ({self._first_misfit})"

@@ -146,6 +146,7 @@ class Run:
         `DiskError` where the result file could not be rewritten.
         """
         job = self.job
+        self._error_limit = ErrorLimit(job.max_errors, self._observer.notice) if job.max_errors is not None else None
         self._tally = Tally(PriceBook.load(Path(job.prices) if job.prices else None))
         self._bounds = Bounds(self._tally.book, job.max_line_cost_usd)
         self._input = RequestFile(job.requests, job.overrides)
@@ -253,7 +254,7 @@ class Run:
                 retry=job.retry,
                 grace_s=job.grace_s,
                 spending=self._spending,
-                error_limit=ErrorLimit(job.max_errors) if job.max_errors is not None else None,
+                error_limit=self._error_limit,
                 sink=self._sink,
                 tally=self._tally,
                 log=self._log,

@@ -198,10 +198,10 @@ part_options = _options(
     click.option(
         "--max-errors-on",
         "error_kinds",
-        type=click.Choice(["failed", "refused", "incomplete"]),
+        type=click.Choice(["failed", "refused", "incomplete", "misfit"]),
         multiple=True,
         default=("failed", "incomplete"),
-        help="What counts as going wrong; repeatable.",
+        help="What counts as going wrong; repeatable. misfit: an answer that does not fit its request's JSON schema.",
     ),
 )
 resume_options = _options(

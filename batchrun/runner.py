@@ -287,7 +287,7 @@ class Runner:
         self._sink.append(encode_result(head, outcome.status, outcome.request_id, outcome.body))
         self.recorded += 1
         self._tally.add(head)
-        if self._error_limit is not None and self._error_limit.add(head.run.outcome):
+        if self._error_limit is not None and self._error_limit.add(line, head.run.outcome, outcome.body):
             self.stop(self._error_limit.why_stopped(), StopError.exit_code)
         self.unanswered.pop(line.line_number, None)
         self._newly_recorded.append(line.line_number)

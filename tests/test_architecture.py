@@ -37,7 +37,8 @@ TABLE = {
     "retry": "answer",
     "transport": "answer endpoint envelope records sse stream version",
     "reader": "errors hashes records",
-    "errorlimit": "errors",
+    "misfit": "errors records",
+    "errorlimit": "errors misfit records",
     "contents": "records",
     "spending": "answer budget contents errors pricing rates records usage",
     "intervals": "",
@@ -72,6 +73,7 @@ TABLE = {
 LATE = {
     "cli": {"batchrun", "msgspec"},
     "signals": {"uvloop"},
+    "misfit": {"jsonschema_rs"},
     "tokens": {"rs_bpe"},
     "options": {"batchrun", "orjson"},
     "job": {"batchrun"},  # the simulated gateway
@@ -82,6 +84,7 @@ LIBRARIES = {  # library → the only modules that may import it
     "aiohttp": {"transport", "gateway.app", "gateway.wire"},
     "click": {"cli", "options"},
     "genai_prices": {"pricing"},
+    "jsonschema_rs": {"misfit"},
     "tenacity": {"retry"},
     "tqdm": {"progress"},
     "uvloop": {"signals"},
