@@ -357,6 +357,8 @@ def _say(text: str) -> None:
 
 def _next_command(run: Run) -> str:
     """The same command again; with --retry-errors where only failures are left that do not heal by themselves."""
+    from batchrun.pricing import usd
+
     words = [word for word in sys.argv[1:] if word != "--overwrite"]
     for index, word in enumerate(words):  # a proxy's address may hold a password
         if word.startswith("--proxy="):
@@ -364,7 +366,7 @@ def _next_command(run: Run) -> str:
         elif index and words[index - 1] == "--proxy":
             words[index] = "…"
     if run.enough_usd is not None:
-        words = _with_option(words, "--max-cost", str(run.enough_usd))
+        words = _with_option(words, "--max-cost", usd(run.enough_usd))
     if run.only_failures_left and "--retry-errors" not in words:
         words.append("--retry-errors")
     return shlex.join(["batchrun", *words])
