@@ -13,6 +13,23 @@ from collections import deque
 from dataclasses import dataclass
 
 
+class Spacing:
+    """Requests sent evenly, at a pace that may change at any time; who comes late catches up by 10 ms, no more."""
+
+    CATCH_UP_S = 0.01
+
+    def __init__(self, now: float) -> None:
+        self._next_at = now
+
+    def wait_s(self, per_s: float | None, now: float) -> float:
+        """Seconds until the next may go; `per_s` None is no pace."""
+        return 0.0 if per_s is None else max(0.0, self._next_at - now)
+
+    def take(self, per_s: float | None, now: float) -> None:
+        """One went."""
+        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + (1 / per_s if per_s else 0.0)
+
+
 @dataclass(slots=True)
 class _Mark:
     """A throttle: when, how much had been admitted and how long nothing had been sent until then."""

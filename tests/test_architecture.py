@@ -20,7 +20,9 @@ TABLE = {
     "gate": "",
     "pace": "",
     "plateau": "",
-    "adaptive": "pace plateau",
+    "window": "errors plateau",
+    "adaptive": "pace window",
+    "quota": "",
     "envelope": "pace",
     "rawjson": "",
     "usage": "",
@@ -28,7 +30,7 @@ TABLE = {
     "endpoint": "errors",
     "rates": "errors usage",
     "budget": "rates",
-    "limits": "adaptive budget gate pace rates",
+    "limits": "adaptive budget gate pace quota rates window",
     "pricing": "rates usage",
     "inflight": "pricing rates",
     "stream": "rawjson sse",
@@ -61,7 +63,7 @@ TABLE = {
     ),
     "api": "job report",
     "progress": "job pricing",
-    "options": "endpoint errorlimit errors gateway job limits records resume retry transport",
+    "options": "endpoint errorlimit errors gateway job limits records resume retry transport window",
     "signals": "errors",
     "cli": (
         "errors estimate estimate_text gateway inflight job journal options pricing progress reader report runlog "

@@ -106,10 +106,12 @@ def test_paths_may_be_words_and_an_address_must_be_one(folder: Path) -> None:
     assert not (folder / "other.jsonl").exists()
 
 
-def test_more_connections_than_files_may_be_open_are_fewer_connections() -> None:
-    """`-c 500` where 150 files may be open: it says so and goes on with what there is."""
+@pytest.mark.parametrize("lines", [3, 60])
+def test_more_connections_than_files_may_be_open_are_fewer_connections(lines: int) -> None:
+    """`-c 500` where 150 files may be open: it says so, where it matters, and goes on with what there is."""
+    Path("q.jsonl").write_text("".join(f'{{"model":"gpt-4.1","input":"{line}"}}\n' for line in range(lines)))
     command = [sys.executable, "-m", "batchrun", "run", "q.jsonl", "-o", "r.jsonl", "-c", "500", *SIMULATED]
     limited = ["sh", "-c", 'ulimit -n 150 && exec "$@"', "sh", *command]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert "only 43 in flight: this process may open no more files (ulimit -n)" in done.stderr
+    assert ("only 43 in flight: this process may open no more files (ulimit -n)" in done.stderr) is (lines > 43)
