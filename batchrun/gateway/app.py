@@ -38,7 +38,7 @@ _PATHS = {endpoint.value: endpoint for endpoint in Endpoint}
 class Gateway:
     """A gateway on a loopback port, for the time of an `async with` block.
 
-    It may share its event loop with its clients; it measures time by that loop.
+    It may share its event loop with its clients; it measures time by that loop. `capacity.limit` may be changed.
     """
 
     def __init__(self, options: GatewayOptions | None = None) -> None:
@@ -49,7 +49,7 @@ class Gateway:
         )
         self._limits = RateLimits(self.options)
         self._latency = Latency(self.options.latency_median_s, self.options.latency_p99_s, self.options.seed)
-        self._capacity = Capacity(self.options)
+        self.capacity = Capacity(self.options)
         self._arrivals: dict[bytes, int] = {}
         self._working: set[asyncio.Task[object]] = set()
         self._port = 0
@@ -114,7 +114,7 @@ class Gateway:
             sha = sha256_of(body)
             self.ledger.note_body(row, body, sha.hex())
             row.attempt = self._count_arrival(sha)
-            async with self._capacity.slot():
+            async with self.capacity.slot():
                 return await self._work(request, row, endpoint, body, sha)
         except ApiError as error:
             row.outcome = error.outcome

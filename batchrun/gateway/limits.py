@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -36,12 +37,12 @@ def duration_text(seconds: float) -> str:
 
 
 class TokenBucket:
-    """`per_minute` units that may be spent at once and flow back evenly over a minute; `now` in seconds."""
+    """`per_minute` units that flow back evenly, `burst_s` seconds' worth of which may be spent at once."""
 
-    def __init__(self, per_minute: int, now: float) -> None:
-        self.capacity = per_minute
+    def __init__(self, per_minute: int, now: float, burst_s: float = 60.0) -> None:
+        self.capacity = max(1, round(per_minute * burst_s / 60))
         self._refill_per_s = per_minute / 60
-        self._level = float(per_minute)
+        self._level = float(self.capacity)
         self._updated_s = now
 
     def level(self, now: float) -> float:
@@ -71,7 +72,9 @@ class RateLimits:
     def __init__(self, options: GatewayOptions) -> None:
         self._rpm = options.rpm
         self._tpm = options.tpm
+        self._burst_s = options.burst_s
         self._send_retry_after = options.send_retry_after
+        self._send_headers = options.send_rate_headers
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
 
     def admit(self, model: str, tokens: int, now: float) -> dict[str, str]:
@@ -90,7 +93,7 @@ class RateLimits:
             bucket = buckets[kind]
             if bucket is not None:
                 bucket.spend(amount, now)
-        return _headers(buckets, now)
+        return self._headers(buckets, now)
 
     def _bucket(self, kind: str, model: str, now: float) -> TokenBucket | None:
         per_minute = self._rpm if kind == "requests" else self._tpm
@@ -98,7 +101,7 @@ class RateLimits:
             return None
         key = (kind, model)
         if key not in self._buckets:
-            self._buckets[key] = TokenBucket(per_minute, now)
+            self._buckets[key] = TokenBucket(per_minute, now, self._burst_s)
         return self._buckets[key]
 
     def _wait_s(self, bucket: TokenBucket, model: str, amount: int, now: float) -> float:
@@ -123,42 +126,81 @@ class RateLimits:
             f"Rate limit reached for {model} in organization org-sim on {unit}: Limit {bucket.capacity}, "
             f"Used {used}, Requested {amount}. Please try again in {duration_text(wait_s)}. {_LEARN_MORE}"
         )
-        headers = _headers(buckets, now)
+        headers = self._headers(buckets, now)
         if self._send_retry_after:
             headers["Retry-After"] = str(max(1, math.ceil(wait_s - 1e-6)))
         return replace(official(429, message, kind, "rate_limit_exceeded"), headers=headers)
 
-
-def _headers(buckets: dict[str, TokenBucket | None], now: float) -> dict[str, str]:
-    headers = {}
-    for kind, bucket in buckets.items():
-        if bucket is not None:
-            headers[f"x-ratelimit-limit-{kind}"] = str(bucket.capacity)
-            headers[f"x-ratelimit-remaining-{kind}"] = str(math.floor(bucket.level(now) + 1e-9))
-            headers[f"x-ratelimit-reset-{kind}"] = duration_text(bucket.seconds_to_full(now))
-    return headers
+    def _headers(self, buckets: dict[str, TokenBucket | None], now: float) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for kind, bucket in buckets.items():
+            if bucket is not None and self._send_headers:
+                headers[f"x-ratelimit-limit-{kind}"] = str(bucket.capacity)
+                headers[f"x-ratelimit-remaining-{kind}"] = str(math.floor(bucket.level(now) + 1e-9))
+                headers[f"x-ratelimit-reset-{kind}"] = duration_text(bucket.seconds_to_full(now))
+        return headers
 
 
 class Capacity:
-    """So many requests at once; one more waits for its turn or is refused."""
+    """So many requests at once; one more waits for its turn or is refused. `limit` may change at any time."""
 
     def __init__(self, options: GatewayOptions) -> None:
         self._options = options
-        self._slots = None if options.capacity is None else asyncio.Semaphore(options.capacity)
+        self._limit = options.capacity
+        self._busy = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int | None:
+        """Requests at once; None is no limit."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        self._limit = limit
+        self._let_in()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the slots for the time of the block."""
-        if self._slots is None:
+        if self._is_full or self._queue:
+            if not self._options.queue:
+                raise ApiError(self._refusal(), "slow_down")
+            await self._wait()
+        else:
+            self._busy += 1
+        try:
             yield
-            return
-        if self._slots.locked() and not self._options.queue:
-            reply = over_capacity(self._options.capacity_status)
-            if self._options.send_retry_after:
-                reply = replace(reply, headers={"Retry-After": "1"})
-            raise ApiError(reply, "slow_down")
-        async with self._slots:
-            yield
+        finally:
+            self._busy -= 1
+            self._let_in()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._limit is not None and self._busy >= self._limit
+
+    def _refusal(self) -> ErrorReply:
+        reply = over_capacity(self._options.capacity_status)
+        return replace(reply, headers={"Retry-After": "1"}) if self._options.send_retry_after else reply
+
+    async def _wait(self) -> None:
+        """Wait in the queue; who gives a slot away counts it as taken."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._busy -= 1
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        while self._queue and not self._is_full:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._busy += 1
 
 
 @dataclass(frozen=True)

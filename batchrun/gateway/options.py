@@ -32,7 +32,9 @@ class GatewayOptions:
     `latency_median_s`, `latency_p99_s`: seconds from the request to the last byte of the answer, log-normal;
     without a p99 every answer takes the median. A stream spreads them over its deltas.
     `rpm`, `tpm`: requests and tokens per minute and model; None is no limit.
+    `burst_s`: for how many seconds' worth of these may be spent at once, at least one request.
     `send_retry_after`: whether a 429 says how long to wait.
+    `send_rate_headers`: whether answers tell the limits, in `x-ratelimit-*`.
     `fault_retry_after_s`: what a scripted `429` without `@` says in its Retry-After.
     `capacity`: requests worked on at once; one more is refused with `capacity_status` (429 or 503),
     or waits for its turn where `queue` is set.
@@ -52,7 +54,9 @@ class GatewayOptions:
     latency_p99_s: float | None = None
     rpm: int | None = None
     tpm: int | None = None
+    burst_s: float = 60.0
     send_retry_after: bool = True
+    send_rate_headers: bool = True
     fault_retry_after_s: float = 0
     capacity: int | None = None
     capacity_status: int = 429
@@ -82,6 +86,8 @@ class GatewayOptions:
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is at least 1, not {limit}")
+        if not 0 < self.burst_s <= 60:
+            raise ValueError(f"burst_s is more than 0 and at most 60, not {self.burst_s}")
         if self.capacity_status not in (429, 503):
             raise ValueError(f"capacity_status is 429 or 503, not {self.capacity_status}")
 

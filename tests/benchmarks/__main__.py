@@ -13,7 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks.machine import describe, more_files
+from tests.benchmarks.pace import pace
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
+
+WORKLOADS["pace"] = pace
 
 
 def main() -> None:
