@@ -163,9 +163,27 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
     if last_run is not None:
         new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
         made = structs.replace(
-            made, possibly_billed_twice=last_run.billed_before + new, unbilled_usd=last_run.unbilled_usd
+            made,
+            possibly_billed_twice=last_run.billed_before + new,
+            unbilled_usd=last_run.unbilled_usd,
+            held_s=last_run.held_s,
         )
     _print(made.to_json() if as_json else render(made))
+
+
+@cli.command()
+@click.argument("results", type=click.Path(dir_okay=False, path_type=Path))
+@opt.tune_options
+def tune(results: Path, **options: Any) -> None:
+    """Change the limits of the run that is writing RESULTS, and say how it stands; without options only that.
+
+    \b
+    Example:
+      batchrun tune results.jsonl -c 64 --rpm 3000
+    """
+    from batchrun.tune import ask, render
+
+    _print(render(ask(results, opt.make_tuning(options))))
 
 
 @cli.command()
@@ -314,7 +332,9 @@ def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> 
     from batchrun.reader import RequestFile
 
     heads = read_results(results) if results is not None and results.exists() else ()
-    allowed = Allowed(options["concurrency"].most, options["rpm"], options["tpm"])
+    bounds = options["concurrency"]
+    fixed = bounds.most if bounds.least == bounds.most else None  # what is found out nobody knows beforehand
+    allowed = Allowed(fixed, options["rpm"], options["tpm"])
     with RequestFile(requests, opt.make_overrides(options)) as file:
         return estimate_file(file, heads, PriceBook.load(options["prices"]), allowed)
 

@@ -30,6 +30,7 @@ from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
 from batchrun.limits import Limits
+from batchrun.live import Live, within_open_files
 from batchrun.pricing import PriceBook, usd
 from batchrun.rates import NOTHING, total_usd
 from batchrun.reader import RequestFile
@@ -41,8 +42,10 @@ from batchrun.runlog import LastRun, RunLog
 from batchrun.runner import RunFacts, Runner, Stopped, Watcher
 from batchrun.selection import Sampler, Unwanted, count_pending, first
 from batchrun.spending import Bounds, Spending, Unbounded
-from batchrun.transport import Timeouts, Transport, open_files_for
+from batchrun.transport import Timeouts, Transport
+from batchrun.tune import request_file
 from batchrun.version import __version__
+from batchrun.window import Bound
 
 if TYPE_CHECKING:
     from batchrun.gateway import GatewayOptions
@@ -80,12 +83,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone."""
+    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
+
+    `slots` is how many may be in flight, `held_by` what holds the run back (README: what held it back).
+    """
 
     total: int
     done: int
     failed: int
     in_flight: int
+    slots: int
+    held_by: str
     cost_usd: Decimal
     projected_usd: Decimal
     recorded_now: int
@@ -239,7 +247,7 @@ class Run:
         if not self.pending:
             return
         job = self.job
-        limits = self._limits_with_files()
+        limits = self._fitted(job.limits)
         self._spending = Spending(self._bounds, self._budget())
         self._start = time.monotonic()
         self._log_event("start", **self._start_facts())
@@ -259,13 +267,25 @@ class Run:
                 tally=self._tally,
                 log=self._log,
                 watcher=self._observer,
-                tick=lambda: self._observer.tick(self.status()),
+                tick=lambda: self._live.tick(),
                 explain=self._why_stopped,
             )
+            self._live = self._watched(self._runner)
             if self._interrupted is not None:
                 self._runner.interrupt(self._interrupted)
             await self._runner.run()
         self._finish()
+
+    def _watched(self, runner: Runner) -> Live:
+        return Live(
+            runner.limiter,
+            requests=request_file(self._sink.path) if isinstance(self._sink, Journal) else None,
+            fitted=self._fitted,
+            draw=lambda: self._observer.tick(self.status()),
+            wake=runner.fill_slots,
+            notice=self._observer.notice,
+            log_event=runner.log_event,
+        )
 
     def interrupt(self, number: signal.Signals) -> None:
         """Pass a signal on: the first one drains, the second leaves at once."""
@@ -274,16 +294,10 @@ class Run:
         else:
             self._interrupted = number
 
-    def _limits_with_files(self) -> Limits:
-        """The limits, lowered to as many connections as this process may open."""
-        limits = self.job.limits
+    def _fitted(self, limits: Limits) -> Limits:
+        """The limits, as far as this process may open files for them."""
         ends = 1 if self.job.simulate is None else 2  # a simulated gateway has the other ends in this process
-        wanted = min(limits.bounds.most, self.pending)
-        allowed = open_files_for(ends * wanted) // ends
-        if not allowed or allowed >= wanted:
-            return limits
-        self._observer.notice(f"only {allowed:,} in flight: this process may open no more files (ulimit -n)")
-        return replace(limits, concurrency=limits.bounds.at_most(allowed))
+        return within_open_files(limits, self.pending, ends, self._observer.notice)
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
         if self.job.simulate is None:
@@ -307,14 +321,14 @@ class Run:
     def _finish(self) -> None:
         """Make the records durable and end the log; after a disk failure as far as that goes."""
         assert self._runner is not None, "only what has begun can end"
-        self._observer.tick(self.status())
+        self._live.tick()
         try:
             self._sink.sync()
         except DiskError as error:
             self._runner.stop(str(error), error.exit_code)
         with contextlib.suppress(DiskError):  # without its end in the log a run counts as dead: nothing more
             why = self.stopped.why if self.stopped else "done"
-            self._log_event("stop", why=why, numbers=self._runner.newly_recorded())
+            self._log_event("stop", why=why, numbers=self._runner.newly_recorded(), held_s=self._held_s)
 
     # -------------------------------------------------------------------------------------- the outcome
 
@@ -366,15 +380,17 @@ class Run:
 
     def status(self) -> Status:
         """How far the run is."""
-        cost_usd = self._tally.cost_usd()
+        cost_usd, runner = self._tally.cost_usd(), self._runner
         return Status(
             total=self.total,
             done=self.total - self._left,
             failed=self._tally.failed,
-            in_flight=self._runner.limiter.in_flight if self._runner is not None else 0,
+            in_flight=runner.limiter.in_flight if runner is not None else 0,
+            slots=runner.limiter.slots if runner is not None else 0,
+            held_by=self._live.held_back.now.value if runner is not None else Bound.LINES.value,
             cost_usd=cost_usd,
             projected_usd=cost_usd * self.total / max(1, self._tally.recorded),
-            recorded_now=self._runner.recorded if self._runner is not None else 0,
+            recorded_now=runner.recorded if runner is not None else 0,
             tokens_now=self._tally.tokens - self._tokens_before,
             elapsed_s=time.monotonic() - self._start,
         )
@@ -391,9 +407,17 @@ class Run:
             report,
             possibly_billed_twice=twice,
             unbilled_usd=self._unbilled_now if self._log is not None else None,
+            held_s=self._held_s,
             stopped=self.stopped.why if self.stopped else None,
             next_command=next_command if left else None,
         )
+
+    @property
+    def _held_s(self) -> dict[str, float] | None:
+        """Seconds of this run by what held it back; of the one before where nothing was sent."""
+        if self._runner is not None:
+            return self._live.held_back.rounded()
+        return self._log.last_run.held_s if self._log is not None else None
 
     @property
     def _unbilled_now(self) -> Decimal:

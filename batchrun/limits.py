@@ -192,6 +192,23 @@ class Limiter:
         permit.cost_usd = NOTHING
         self._give_back(permit, 0.0)
 
+    def retune(self, limits: Limits, *, is_paused: bool) -> None:
+        """Other limits from now on; those that stay the same are not disturbed. Paused, nobody is let through."""
+        now, before, self.limits = self._clock(), self.limits, limits
+        self.is_paused = is_paused
+        if limits.bounds != before.bounds:
+            self.controller.window.resize(limits.bounds, now)
+        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+        if rpm is None or self._requests is None:
+            self._requests = RequestQuota(rpm, now) if rpm is not None else None
+        else:
+            self._requests.change(rpm)
+        if tpm is None or self._tokens is None:
+            self._tokens = TokenQuota(tpm, now) if tpm is not None else None
+        else:
+            self._tokens.change(tpm)
+        self._pump()
+
     def close(self) -> None:
         """Nobody may send any more: everybody who waits is told so."""
         self._is_closed = True
@@ -290,7 +307,7 @@ class Limiter:
         if not self._waiters:
             nobody_probes = bool(self._doubtful) and self.in_flight == 0
             wait_s = max(0.0, self.gate.next_probe - now) if nobody_probes else None
-        if wait_s is not None and self.gate.shut_since is not None:
+        if wait_s is not None and self.gate.shut_since is not None and not self.is_paused:
             wait_s = min(wait_s, max(0.0, self.gate.shut_since + self.limits.max_outage_s - now))
         self._set_timer(wait_s)
 
@@ -305,7 +322,7 @@ class Limiter:
         self._timer = None
         now = self._clock()
         held_s = now - self.gate.shut_since if self.gate.shut_since is not None else 0.0
-        if held_s > self.limits.max_outage_s - 0.001:  # a timer may come a moment early
+        if held_s > self.limits.max_outage_s - 0.001 and not self.is_paused:  # a timer may come a moment early
             self._on_hold_too_long(self.gate.why)
             return
         if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.gate.next_probe:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchrun.gateway import GatewayOptions
     from batchrun.job import Job
     from batchrun.records import Overrides
+    from batchrun.tune import Tuning
     from batchrun.window import Concurrency
 
 Command = Callable[..., Any]
@@ -68,6 +69,17 @@ class ConcurrencyType(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class RateType(FiniteRange):
+    """`3000`, or `off`."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The option's text as a number, 0 where it is off."""
+        return 0.0 if value == "off" else float(super().convert(value, param, ctx))
+
+
 def _options(*options: Command) -> Command:
     """Several click options as one decorator, in the order in which the help shows them."""
 
@@ -112,6 +124,13 @@ pace_options = _options(
     ),
     click.option("--rpm", type=FiniteRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
     click.option("--tpm", type=FiniteRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
+)
+tune_options = _options(
+    click.option("-c", "--concurrency", type=ConcurrencyType(), metavar="N|auto|MIN-MAX", help="Requests in flight."),
+    click.option("--rpm", type=RateType(), metavar="N|off", help="Requests a minute, at most; off is no limit."),
+    click.option("--tpm", type=RateType(), metavar="N|off", help="Tokens a minute, at most; off is no limit."),
+    click.option("--max-cost", type=UsdType(), metavar="USD", help="What all runs of this result file may cost."),
+    click.option("--pause/--resume", "paused", default=None, help="Send nothing more for now, or go on."),
 )
 limit_options = _options(
     click.option(
@@ -267,6 +286,19 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
         grace_s=options["grace"],
         max_response_bytes=options["max_response_bytes"],
         simulate=_simulated(options),
+    )
+
+
+def make_tuning(options: dict[str, Any]) -> Tuning:
+    """What `batchrun tune` asks of a run."""
+    from batchrun.tune import Tuning
+
+    return Tuning(
+        concurrency=str(options["concurrency"]) if options["concurrency"] is not None else None,
+        rpm=options["rpm"],
+        tpm=options["tpm"],
+        max_cost_usd=str(options["max_cost"]) if options["max_cost"] is not None else None,
+        paused=options["paused"],
     )
 
 

@@ -17,6 +17,19 @@ from batchrun.pricing import usd
 
 LOG_EVERY_S = 30.0
 SHORTEST_BAR = 4
+# What holds a run back, in as few letters as a narrow window leaves.
+HELD_BY = {
+    "last_lines": "last lines",
+    "slow_start": "rising",
+    "concurrency_limit": "-c",
+    "gateway_concurrency": "gateway cap",
+    "gateway_speed": "gateway busy",
+    "gateway_requests": "gateway pace",
+    "gateway_tokens": "gateway tpm",
+    "rpm": "--rpm",
+    "tpm": "--tpm",
+    "budget": "--max-cost",
+}
 SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
 
 
@@ -84,21 +97,23 @@ class Progress:
         self._bar.refresh()
 
     def _line(self, status: Status) -> str:
-        return ", ".join([f"{status.done:,}/{status.total:,} done", *self._facts(status)])
+        facts = (wordings[0] for wordings in self._facts(status))
+        return ", ".join([f"{status.done:,}/{status.total:,} done", *facts])
 
-    def _facts(self, status: Status) -> list[str]:
-        """What is worth knowing, the most important first: a narrow window leaves the rest out."""
-        facts = [f"{_three_digits(self._rate.per_s)}/s"]
+    def _facts(self, status: Status) -> list[tuple[str, ...]]:
+        """What is worth knowing, the most important first, in full and shorter: a narrow window leaves out more."""
+        facts: list[tuple[str, ...]] = [(f"{_three_digits(self._rate.per_s)}/s",)]
         left = status.total - status.done
         if self._rate.per_s > 0 and left > 0:
-            facts.append(f"ETA {tqdm.format_interval(left / self._rate.per_s)}")
+            facts.append((f"ETA {tqdm.format_interval(left / self._rate.per_s)}",))
         if status.failed:
-            facts.append(f"{status.failed:,} failed")
+            facts.append((f"{status.failed:,} failed",))
         if status.cost_usd:
-            facts.append(f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}")
-        facts.append(f"{status.in_flight:,} in flight")
+            facts.append((f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}",))
+        held_by, in_flight = HELD_BY.get(status.held_by, status.held_by), f"{status.in_flight:,} in flight"
+        facts.append((f"{in_flight} ({held_by})", held_by, in_flight))
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
-        facts.append(f"{_three_digits(tokens_per_s)} tokens/s")
+        facts.append((f"{_three_digits(tokens_per_s)} tokens/s",))
         return facts
 
 
@@ -109,14 +124,13 @@ def _columns(stream: TextIO) -> int:
         return 80
 
 
-def _laid_out(head: str, facts: list[str], columns: int) -> str:
+def _laid_out(head: str, facts: list[tuple[str, ...]], columns: int) -> str:
     """tqdm's format of the bar: `head`, a bar, and the facts that there is room for."""
     room = columns - len(head) - len("|| ") - SHORTEST_BAR
     shown = ""
-    for fact in facts:
-        longer = f"{shown}, {fact}" if shown else fact
-        if len(longer) <= room:
-            shown = longer
+    for wordings in facts:
+        longer = [f"{shown}, {fact}" if shown else fact for fact in wordings]
+        shown = next((words for words in longer if len(words) <= room), shown)
     return f"{head}|{{bar}}| {shown}"
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 MINUTE_S = 60.0
@@ -19,11 +20,9 @@ class RequestQuota:
     """
 
     def __init__(self, per_minute: float, now: float) -> None:
-        self.per_minute = per_minute
-        self.capacity = max(1.0, per_minute / 600)
-        self.refill_per_s = (per_minute + 1 - self.capacity) / MINUTE_S
-        self.level = self.capacity
         self._now = now
+        self.level = math.inf
+        self.change(per_minute)
 
     def wait_s(self, now: float) -> float:
         """Seconds until a request may go; 0 where it may now."""
@@ -41,6 +40,13 @@ class RequestQuota:
         """It did not go after all."""
         self._refill(now)
         self.level = min(self.capacity, self.level + 1)
+
+    def change(self, per_minute: float) -> None:
+        """Another limit from now on."""
+        self.per_minute = per_minute
+        self.capacity = max(1.0, per_minute / 600)
+        self.refill_per_s = (per_minute + 1 - self.capacity) / MINUTE_S
+        self.level = min(self.level, self.capacity)
 
     def _refill(self, now: float) -> None:
         self.level = min(self.capacity, self.level + (now - self._now) * self.refill_per_s)

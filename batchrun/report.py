@@ -91,9 +91,10 @@ class Report(msgspec.Struct, frozen=True):
     """What a result file amounts to. `attempts` counts HTTP requests, throttled ones included.
 
     `duration_s` adds up the runs, each from its start to its last record. `stopped` says why the last run ended
-    early, `next_command` what to run then. Two figures come from the run log beside the results, and are None where
+    early, `next_command` what to run then. Three figures come from the run log beside the results, and are None where
     there is none: `possibly_billed_twice`, and `unbilled_usd`, what may have been spent besides on attempts that failed
-    half way, on answers without a usage, and on records that were taken out.
+    half way, on answers without a usage, and on records that were taken out; `held_s`, seconds of the last run by what
+    held it back.
     """
 
     lines: Lines
@@ -112,6 +113,7 @@ class Report(msgspec.Struct, frozen=True):
     lines_per_s: float | None
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal | None = None
+    held_s: dict[str, float] | None = None
     stopped: str | None = None
     next_command: str | None = None
 
@@ -330,6 +332,8 @@ def render(report: Report) -> str:
         f"sent: {report.attempts:,} attempts, {report.retries:,} retries, {report.throttles:,} throttled; "
         f"{_duration(report.duration_s)}{rate}"
     )
+    if report.held_s:
+        parts.append("held by: " + _shares(report.held_s))
     if report.latency_s.p50 is not None:
         parts.append("latency: " + _quantiles(report.latency_s))
     if report.first_text_s.p50 is not None:
@@ -386,6 +390,13 @@ def _example(report: Report, code: str) -> str:
     example = report.error_examples[code]
     message = " ".join(example.message.split())
     return f"e.g. {example.custom_id[:40]!r}: {message[:100]}"
+
+
+def _shares(seconds: dict[str, float]) -> str:
+    """What took at least a hundredth of the time, the most first."""
+    total = sum(seconds.values()) or 1.0
+    shares = sorted(((taken / total, name) for name, taken in seconds.items()), reverse=True)
+    return ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for share, name in shares if share >= 0.01)
 
 
 def _quantiles(latency: Latency) -> str:

@@ -8,8 +8,9 @@
    billed, though nothing of it is in the result file.
 4. `unbilled_usd` of any event is money that may have been spent and is on no bill: attempts that failed half way,
    answers without a usage (`unmeasured`), records that were taken out (`replaced`).
-5. `start` carries the sums of both over all runs before, so that one look at the last run tells the whole.
-6. Nothing secret is ever passed to it.
+5. `limits` tells of the limits as they change, and what holds the run back; `tuned` of limits that were changed.
+6. `start` carries the sums of both over all runs before, so that one look at the last run tells the whole.
+7. Nothing secret is ever passed to it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ def open_locked(path: Path) -> IO[bytes] | None:
         file.close()  # removed or replaced between the opening and the locking
 
 
+def is_running(log: Path) -> bool:
+    """Whether a process has the run log at `log`. Raises `OSError` where there is none."""
+    with log.open("rb") as file:
+        return fcntl is None or not lock(file)
+
+
 def write_whole(file: IO[bytes], data: bytes) -> None:
     """Append all of `data` to an unbuffered file; where that raises `OSError`, none of it stays."""
     written = 0
@@ -88,6 +95,7 @@ class _Event(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
     upper_usd: Decimal | None = None
     unbilled_usd: Decimal = NOTHING
+    held_s: dict[str, float] | None = None
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
@@ -97,7 +105,7 @@ class LastRun:
     """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
 
     `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
-    USD. `pid` is the process that had the log last.
+    USD. `held_s` are seconds by what held it back. `pid` is the process that had the log last.
     """
 
     def __init__(self, events: Iterable[bytes] = ()) -> None:
@@ -105,6 +113,7 @@ class LastRun:
         self.sent: dict[int, InFlight] = {}
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
+        self.held_s: dict[str, float] | None = None
         for raw in events:
             try:
                 self._add(_decode_event(raw))
@@ -120,6 +129,7 @@ class LastRun:
                 self.billed_before = event.possibly_billed_twice or BilledTwice()
                 self.unbilled_usd = NOTHING  # of what came before, the event holds the sum
                 self.sent.clear()
+                self.held_s = None
             case "sent":
                 attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
                 self.sent[event.line] = attempt
@@ -129,6 +139,8 @@ class LastRun:
                 self.stopped = True
         for line in event.numbers:
             self.sent.pop(line, None)
+        if event.held_s is not None:
+            self.held_s = event.held_s
         if event.unbilled_usd:
             self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
 

@@ -137,10 +137,10 @@ class Runner:
         """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
         async with asyncio.TaskGroup() as self._group:
             background = [self._group.create_task(self._beat()), self._group.create_task(self._drain())]
-            self._fill_slots()
+            self.fill_slots()
             while self._workers:
                 await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
-                self._fill_slots()  # two that leave at once, each as one too many, may have been the last two
+                self.fill_slots()  # two that leave at once, each as one too many, may have been the last two
             if self.passed_over:
                 self.stop(self._spending.why_over(), StopError.exit_code)
             for task in background:
@@ -167,7 +167,7 @@ class Runner:
                 await self._pass_over()
             if len(self._workers) - self._set_aside > self._slots:
                 return
-            self._fill_slots()
+            self.fill_slots()
 
     async def _pass_over(self) -> None:
         """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
@@ -223,7 +223,7 @@ class Runner:
     def _may_send(self, line: RequestLine, sends: _Sends) -> bool:
         """Put an attempt into the run log; False where the job is stopping by now, or the log could not be written."""
         if self.stopped is None:
-            self._log_event(
+            self.log_event(
                 "sent",
                 line=line.line_number,
                 attempt=sends.attempts,
@@ -247,10 +247,10 @@ class Runner:
         unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
         if isinstance(outcome, Failure):
             del self.unanswered[line.line_number]
-            self._log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status, **unbilled)
+            self.log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status, **unbilled)
             self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
         elif unbilled:
-            self._log_event("unmeasured", line=line.line_number, **unbilled)
+            self.log_event("unmeasured", line=line.line_number, **unbilled)
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
@@ -264,7 +264,7 @@ class Runner:
         if gate.is_outage and not self._is_gone:
             self._is_gone = True
             self._watcher.notice(f"the gateway is gone ({told(failure)}); probing until it is back, no line is lost")
-            self._log_event("outage", code=failure.code)
+            self.log_event("outage", code=failure.code)
         return verdict is Verdict.OUTAGE
 
     def _tell_pause(self, failure: Failure) -> None:
@@ -279,7 +279,7 @@ class Runner:
         if self._is_gone and not self.limiter.gate.is_outage:
             self._is_gone = False
             self._watcher.notice("the gateway is back")
-            self._log_event("back")
+            self.log_event("back")
 
     def _record(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> None:
         """Write the result line; then, and only then, count it. Raises `StopError`."""
@@ -292,7 +292,7 @@ class Runner:
         self.unanswered.pop(line.line_number, None)
         self._newly_recorded.append(line.line_number)
         if billed_usd := self._spending.recorded(line, outcome):
-            self._log_event("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
+            self.log_event("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
 
     def _head(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> ResultHead:
         error = None
@@ -361,7 +361,7 @@ class Runner:
         """Workers that are needed: as many as may be in flight."""
         return self.limiter.slots
 
-    def _fill_slots(self) -> None:
+    def fill_slots(self) -> None:
         """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
         bound = 2 * self._slots + 16
         while self._has_lines and self._set_aside + self._slots > len(self._workers) < bound:
@@ -377,7 +377,7 @@ class Runner:
         """While a line waits without a slot another worker may use the slot; the number of both is bounded."""
         self._set_aside += 1
         if self.stopped is None:
-            self._fill_slots()
+            self.fill_slots()
         try:
             yield
         finally:
@@ -390,7 +390,7 @@ class Runner:
             await asyncio.sleep(TICK_EVERY_S)
             self._tick()
             if numbers := self.newly_recorded():
-                self._log_event("recorded", numbers=numbers)
+                self.log_event("recorded", numbers=numbers)
             if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
                 synced, synced_at = self.recorded, time.monotonic()
                 try:
@@ -417,8 +417,8 @@ class Runner:
             return len(line.body) / 4 + line.max_output_tokens
         return len(line.body) / 4 + self._tally.output_tokens / max(1, self._tally.recorded)
 
-    def _log_event(self, event: str, **facts: object) -> None:
-        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+    def log_event(self, event: str, **facts: object) -> None:
+        """Tell the run log, if any; where it cannot be written the job stops, but what is in flight is recorded."""
         if self._log is None:
             return
         try:

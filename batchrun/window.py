@@ -17,22 +17,22 @@ START = 8  # where finding out begins: a bad key costs no more requests than tha
 
 
 class Bound(Enum):
-    """What holds a run back; the value is how a person reads it."""
+    """What holds a run back; the values stand in logs and reports."""
 
-    LINES = "no more lines to send"
-    SLOW_START = "finding out what the gateway takes"
-    MAXIMUM = "the concurrency limit (-c)"
-    CAPACITY = "the gateway's limit of requests at once"
-    PLATEAU = "the gateway's speed (more at once only queue)"
-    REQUESTS = "the gateway's requests per second"
-    TOKENS = "the gateway's tokens per minute"
-    THROTTLED = "a pause the gateway asked for"
-    OWN_REQUESTS = "requests per minute (--rpm)"
-    OWN_TOKENS = "tokens per minute (--tpm)"
-    OUTAGE = "an outage of the gateway"
-    BUDGET = "the budget (--max-cost), held by what is in flight"
-    CLIENT = "this machine's processor"
-    PAUSED = "batchrun tune --pause"
+    LINES = "last_lines"  # fewer lines left than might be in flight
+    SLOW_START = "slow_start"  # finding out what the gateway takes
+    MAXIMUM = "concurrency_limit"  # -c
+    CAPACITY = "gateway_concurrency"  # it refuses more at once
+    PLATEAU = "gateway_speed"  # more at once bring no more answers
+    REQUESTS = "gateway_requests"  # it refuses more a second, or its headers say so
+    TOKENS = "gateway_tokens"  # its headers say so
+    THROTTLED = "throttled"  # a pause that it asked for
+    OWN_REQUESTS = "rpm"  # --rpm
+    OWN_TOKENS = "tpm"  # --tpm
+    OUTAGE = "outage"  # the gate
+    BUDGET = "budget"  # --max-cost: all that is left is reserved for what is in flight
+    CLIENT = "processor"  # this process can do no more
+    PAUSED = "paused"  # batchrun tune --pause
 
 
 @dataclass(frozen=True, slots=True)

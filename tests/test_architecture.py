@@ -52,22 +52,24 @@ TABLE = {
     "runlog": "errors inflight rates",
     "journal": "errors records runlog",
     "report": "inflight pricing records usage",
+    "tune": "errors runlog",
+    "live": "errors limits transport tune window",
     "resume": "errors hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
     "runner": (
         "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport"
     ),
     "job": (
-        "answer budget endpoint errorlimit errors gateway hashes inflight journal limits pricing rates reader "
-        "records report resume retry runlog runner selection spending transport version"
+        "answer budget endpoint errorlimit errors gateway hashes inflight journal limits live pricing rates reader "
+        "records report resume retry runlog runner selection spending transport tune version window"
     ),
     "api": "job report",
     "progress": "job pricing",
-    "options": "endpoint errorlimit errors gateway job limits records resume retry transport window",
+    "options": "endpoint errorlimit errors gateway job limits records resume retry transport tune window",
     "signals": "errors",
     "cli": (
         "errors estimate estimate_text gateway inflight job journal options pricing progress reader report runlog "
-        "signals verify version"
+        "signals tune verify version"
     ),
     "__main__": "cli",
 }

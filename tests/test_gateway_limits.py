@@ -77,6 +77,26 @@ def test_the_official_429_of_requests_per_minute() -> None:
     in_virtual_time(limited)
 
 
+def test_less_than_a_minutes_worth_may_be_spent_at_once_and_nothing_be_told_of_it() -> None:
+    async def limited() -> None:
+        options = GatewayOptions(rpm=120, burst_s=2, send_rate_headers=False, send_retry_after=False)
+        async with Gateway(options) as gateway:
+            answers = [await send(gateway, PLAIN | {"input": str(number)}) for number in range(6)]
+            assert [answer.status for answer in answers] == [200] * 4 + [429] * 2
+            assert not any(name.lower().startswith("x-ratelimit") for name in answers[0].headers)
+            assert "Retry-After" not in answers[5].headers
+            await asyncio.sleep(0.5)
+            assert [(await send(gateway)).status for _ in range(2)] == [200, 429]
+
+    in_virtual_time(limited)
+
+
+@pytest.mark.parametrize("burst_s", [0, -1, 61])
+def test_a_burst_is_of_seconds_within_a_minute(burst_s: float) -> None:
+    with pytest.raises(ValueError, match="burst_s"):
+        GatewayOptions(burst_s=burst_s)
+
+
 def test_the_official_429_of_tokens_per_minute() -> None:
     async def limited() -> None:
         async with Gateway(GatewayOptions(tpm=1000, send_retry_after=False)) as gateway:
@@ -193,3 +213,37 @@ async def test_the_ledger_can_be_asked_over_http() -> None:
         assert summary["requests"] == summary["billed_requests"] == len(rows) == 1
         assert summary["billed"] == json.loads(rows[0])["billed"]
         assert summary["statuses"] == {"200": 1}
+
+
+def test_the_capacity_may_change_while_requests_wait() -> None:
+    async def queued() -> None:
+        async with Gateway(GatewayOptions(capacity=1, queue=True, latency_median_s=10)) as gateway:
+            clock = asyncio.get_running_loop().time
+            started, ended = clock(), list[float]()
+
+            async def ask(number: int) -> None:
+                assert (await send(gateway, PLAIN | {"input": str(number)})).status == 200
+                ended.append(clock() - started)
+
+            asking = [asyncio.create_task(ask(number)) for number in range(5)]
+            await asyncio.sleep(5)
+            gateway.capacity.limit = 3
+            await asyncio.sleep(7)
+            gateway.capacity.limit = 1  # what is being worked on is finished
+            await asyncio.gather(*asking)
+            assert ended == pytest.approx([10, 15, 15, 20, 30], abs=0.5)
+
+    in_virtual_time(queued)
+
+
+def test_who_hangs_up_in_the_queue_takes_no_slot_with_it() -> None:
+    async def queued() -> None:
+        async with Gateway(GatewayOptions(capacity=1, queue=True, latency_median_s=10)) as gateway:
+            asking = [asyncio.create_task(send(gateway, PLAIN | {"input": str(number)})) for number in range(3)]
+            await asyncio.sleep(1)
+            asking[1].cancel()
+            await asyncio.sleep(1)
+            assert (await asking[2]).status == 200
+            assert (await send(gateway)).status == 200
+
+    in_virtual_time(queued)

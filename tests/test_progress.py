@@ -15,12 +15,15 @@ import pytest
 
 from batchrun.job import Status
 from batchrun.progress import Progress
+from batchrun.window import Bound
 
 STATUS = Status(
     total=2000,
     done=500,
     failed=0,
     in_flight=32,
+    slots=40,
+    held_by="gateway_concurrency",
     cost_usd=Decimal("1.2345678"),
     projected_usd=Decimal("4.9382712"),
     recorded_now=400,
@@ -95,7 +98,7 @@ def test_the_bar_says_all_that_matters(open_window: OpenWindow) -> None:
     bar = drawn(open_window(120), replace(STATUS, failed=3))
     head, _, facts = bar.split("|")
     assert head == "500/2,000  25%"
-    assert facts == " 40/s, ETA 00:37, 3 failed, $1.23 of ~$4.94, 32 in flight, 5,000 tokens/s"
+    assert facts == " 40/s, ETA 00:37, 3 failed, $1.23 of ~$4.94, 32 in flight (gateway cap), 5,000 tokens/s"
 
 
 def test_lines_of_earlier_runs_are_done_but_not_part_of_the_rate(open_window: OpenWindow) -> None:
@@ -111,9 +114,17 @@ def test_the_bar_fits_its_window_and_leaves_room_for_a_control_c(open_window: Op
 
 def test_a_narrow_window_leaves_out_what_matters_least(open_window: OpenWindow) -> None:
     failed = replace(STATUS, failed=3)
-    assert drawn(open_window(80), failed).endswith("| 40/s, ETA 00:37, 3 failed, $1.23 of ~$4.94, 32 in flight")
+    assert drawn(open_window(80), failed).endswith("| 40/s, ETA 00:37, 3 failed, $1.23 of ~$4.94, gateway cap")
     assert drawn(open_window(70), failed).endswith("| 40/s, ETA 00:37, 3 failed, $1.23 of ~$4.94")
     assert drawn(open_window(40), failed).endswith("| 40/s, ETA 00:37")
+
+
+@pytest.mark.parametrize("bound", Bound)
+def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, bound: Bound) -> None:
+    name = re.search(r"32 in flight \((.+)\)", drawn(open_window(120), replace(STATUS, held_by=bound.value)))
+    assert name is not None
+    assert len(name[1]) <= 12
+    assert "_" not in name[1]
 
 
 def test_the_bar_follows_the_window(open_window: OpenWindow) -> None:
@@ -132,8 +143,8 @@ def test_a_terminal_that_does_not_tell_its_width_counts_as_80(open_window: OpenW
 
 
 def test_before_the_first_line_nothing_is_guessed(open_window: OpenWindow) -> None:
-    empty = Status(100, 0, 0, 4, Decimal(0), Decimal(0), 0, 0, 0.0)
-    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight, 0 tokens/s")
+    empty = Status(100, 0, 0, 4, 8, "slow_start", Decimal(0), Decimal(0), 0, 0, 0.0)
+    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight (rising), 0 tokens/s")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +208,7 @@ def test_elsewhere_a_line_is_printed_every_30_s() -> None:
         if len(stream.getvalue()) > before:
             printed_at.append(clock.now_s - 1000)
     progress.close()
-    line = "batchrun: 500/2,000 done, 40/s, ETA 00:37, $1.23 of ~$4.94, 32 in flight, 5,000 tokens/s\n"
+    line = "batchrun: 500/2,000 done, 40/s, ETA 00:37, $1.23 of ~$4.94, 32 in flight (gateway cap), 5,000 tokens/s\n"
     assert stream.getvalue() == 3 * line
     assert printed_at == [30, 60, 90]
 

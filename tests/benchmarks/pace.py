@@ -187,7 +187,7 @@ def _interrupted_run(base_url: str, requests: Path, results: Path, run_s: float,
     """`batchrun run` for so long from its first record on, then Ctrl-C."""
     command = [sys.executable, "-m", "batchrun", "run", str(requests), "-o", str(results), "-q", *arguments]
     environment = os.environ | {"OPENAI_API_KEY": "sk-benchmark-0123456789", "OPENAI_BASE_URL": base_url}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin(0)) as run:
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, preexec_fn=_alone_and_heeding) as run:
         deadline = time.monotonic() + 30
         while not (results.exists() and results.stat().st_size) and run.poll() is None:
             if time.monotonic() > deadline:
@@ -197,6 +197,12 @@ def _interrupted_run(base_url: str, requests: Path, results: Path, run_s: float,
         time.sleep(run_s)
         run.send_signal(signal.SIGINT)
         run.wait(60)
+
+
+def _alone_and_heeding() -> None:
+    """On a core of its own; and Ctrl-C must reach it, also where a shell's `&` has it ignored."""
+    pin(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _latencies(results: Path) -> list[tuple[float, float]]:
