@@ -333,8 +333,9 @@ def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> 
 
     heads = read_results(results) if results is not None and results.exists() else ()
     bounds = options["concurrency"]
-    fixed = bounds.most if bounds.least == bounds.most else None  # what is found out nobody knows beforehand
-    allowed = Allowed(fixed, options["rpm"], options["tpm"])
+    is_fixed = bounds.least == bounds.most
+    fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
+    allowed = Allowed(fixed, options["rpm"], options["tpm"], most)
     with RequestFile(requests, opt.make_overrides(options)) as file:
         return estimate_file(file, heads, PriceBook.load(options["prices"]), allowed)
 

@@ -27,15 +27,20 @@ from batchrun.tokens import Counter, load_counter
 from batchrun.usage import Usage
 
 MIN_MEASURED = 10
+SO_FAR = "speed so far"
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The limits that the estimate of time goes by; None is no limit given."""
+    """The limits that the estimate of time goes by; None is no limit given.
+
+    `concurrency` is a fixed number, `most` the highest one where it is found out.
+    """
 
     concurrency: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    most: int | None = None
 
 
 class ModelEstimate(msgspec.Struct, frozen=True):
@@ -232,7 +237,9 @@ class Estimator:
             slots = max(1, min(allowed.concurrency, left))
             ways["concurrency"] = self._latencies.rest(left, 0).scaled(attempts / slots)
         elif self._seen >= MIN_MEASURED and (speed := self._finished.lines_per_s):
-            ways["speed so far"] = Range(None, left / speed, None)
+            # What was found out until now is the least: as many at once as may be found out is the best.
+            best = self._latencies.rest(left, 0).scaled(attempts / max(1, min(allowed.most or 1, left)))
+            ways[SO_FAR] = Range(min(best.low or 0.0, left / speed) if allowed.most else None, left / speed, None)
         if not ways:
             return Range(None, None, None), None
         held_by = max(ways, key=lambda name: ways[name].likely or 0.0)

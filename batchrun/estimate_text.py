@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from batchrun.estimate import MIN_MEASURED, Estimate
+from batchrun.estimate import MIN_MEASURED, SO_FAR, Estimate
 from batchrun.intervals import Range
 from batchrun.pricing import usd
 
@@ -65,7 +65,9 @@ def _notes(estimate: Estimate) -> list[str]:
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
         notes.append(f"no price is known for {model!r} ({lines:,} lines; see --prices)")
-    if estimate.held_by is not None:
+    if estimate.held_by == SO_FAR:
+        notes.append("time at the speed so far; a longer run finds out how much more the gateway takes")
+    elif estimate.held_by is not None:
         notes.append(f"time at best, held by {estimate.held_by}; throttles and outages come on top")
     return notes
 

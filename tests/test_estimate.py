@@ -403,6 +403,17 @@ def test_time_is_that_of_the_slowest_limit(book: PriceBook, allowed: Allowed, se
     assert (got.seconds.likely, got.held_by) == (pytest.approx(seconds), held_by)
 
 
+def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was_found_so_far_likely(
+    book: PriceBook,
+) -> None:
+    heads = [head_of(line, used(10, 20)) for line in LINES[:100]]
+    got = estimate(book, LINES, heads, Allowed(most=300))
+    assert got.seconds == Range(pytest.approx(900 * 2.0 / 300), pytest.approx(90), None)
+    text = render_estimate(got)
+    assert "time at the speed so far; a longer run finds out" in text
+    assert "at best" not in text
+
+
 def test_retries_take_requests(book: PriceBook) -> None:
     heads = [head_of(line, used(10, 20), attempts=3) for line in LINES[:100]]
     assert estimate(book, LINES, heads, Allowed(requests_per_minute=60)).seconds.likely == pytest.approx(2700)
