@@ -7,6 +7,7 @@ hash would be taken for one: at 1,000,000 ids the odds are 3 in 100,000,000.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from hashlib import blake2b
 
 
@@ -57,6 +58,35 @@ class HashTable:
                 larger._keys[slot] = key
                 larger._values[slot] = value
         self._keys, self._values, self._mask = larger._keys, larger._values, larger._mask
+
+
+class Repeats:
+    """Finds out which of many hashes were added more than once, in little more than four bytes a hash.
+
+    Keeps 44 bits of each: so it may name one that was not, now and then, and never leaves one out.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [array("I") for _ in range(4096)]  # by the lowest 12 bits
+
+    def add(self, key: int) -> None:
+        """Add a hash."""
+        self._parts[key & 4095].append(key >> 12 & 0xFFFF_FFFF)
+
+    def found(self) -> frozenset[int]:
+        """Those that came more than once, each as `shortened` gives it."""
+        return frozenset(
+            number << 12 | low
+            for low, part in enumerate(self._parts)
+            if len(set(part)) < len(part)
+            for number, count in Counter(part).items()
+            if count > 1
+        )
+
+    @staticmethod
+    def shortened(key: int) -> int:
+        """The 44 bits of a hash that are kept."""
+        return key & 0xFFF_FFFF_FFFF
 
 
 class LineSet:

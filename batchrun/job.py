@@ -169,7 +169,7 @@ class Run:
     def _check_all(self) -> None:
         """Check an input of which no line is done."""
         unbounded = self._unbounded()
-        self._input.check(*([unbounded.look] if unbounded is not None else []))
+        self._input.check(unbounded.look if unbounded is not None else None)
         if unbounded is not None:
             unbounded.refuse()
 

@@ -21,7 +21,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
-from batchrun.rawjson import nests_deeper, with_member, with_new_member
+from batchrun.rawjson import REFUSED, nests_deeper, with_member, with_new_member
 from batchrun.usage import Count, Usage
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
@@ -73,7 +73,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
 
 
-class _Line(msgspec.Struct):
+class RequestFields(msgspec.Struct, gc=False):
     """The fields of a request line that batchrun looks at, in either of its two shapes."""
 
     custom_id: Any = UNSET
@@ -88,7 +88,7 @@ class _Line(msgspec.Struct):
     max_output_tokens: Any = None
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_line = msgspec.json.Decoder(RequestFields).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -102,59 +102,100 @@ def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides
 
     Raises `RequestLineError` where the line could not be sent as it stands.
     """
-    line = _decode_object(raw)
-    if line.body is UNSET:
-        if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
-            raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
-        body, fields, url = raw.strip(b" \t\r"), line, RESPONSES
-        custom_id, derived = "req-" + digest(body), True
-    else:
-        body = bytes(line.body)
-        if not body.startswith(b"{"):
-            raise RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
-        fields, url = _decode(body), _checked_url(line)
-        custom_id, derived = _checked_id(line.custom_id), False
-    body, fields = _overridden(body, fields, overrides)
-    _check_fields(fields, url)
-    return RequestLine(
-        line_number=line_number,
-        custom_id=custom_id,
-        url=url,
-        body=body,
-        sha=digest(body),
-        model=fields.model,
-        stream=fields.stream is True,
-        derived=derived,
-        max_output_tokens=_count(fields.max_output_tokens),
-    )
+    return read_request(raw, overrides).line(line_number)
 
 
-def _decode_object(raw: bytes) -> _Line:
-    if len(raw) > MAX_LINE_BYTES:
-        raise RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
+class Request(msgspec.Struct, gc=False):
+    """What a request line says: all that a check looks at, and of which a `RequestLine` is made.
+
+    `given_id` is empty where the line is a bare body, whose id is derived from it as it stands.
+    """
+
+    raw: bytes
+    given_id: str
+    url: str
+    body: bytes
+    fields: RequestFields
+
+    @property
+    def custom_id(self) -> str:
+        """The id that was given, or else the one that is made of the content."""
+        return self.given_id or "req-" + digest(_bare(self.raw))
+
+    def line(self, line_number: int) -> RequestLine:
+        """The line as it is sent."""
+        return RequestLine(
+            line_number=line_number,
+            custom_id=self.custom_id,
+            url=self.url,
+            body=self.body,
+            sha=digest(self.body),
+            model=self.fields.model,
+            stream=self.fields.stream is True,
+            derived=not self.given_id,
+            max_output_tokens=_count(self.fields.max_output_tokens),
+        )
+
+
+def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
+    """One line of a request file, checked.
+
+    Raises `RequestLineError` where the line could not be sent as it stands.
+    """
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
-    except UnicodeDecodeError as error:
-        raise RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
-    line = _decode(raw)
-    if nests_deeper(raw, MAX_DEPTH):
-        raise _too_deep()
-    return line
+        line = _decode_line(raw)
+        fields = line if line.body is UNSET else _decode_line(line.body)
+    except REFUSED:
+        raise _why_refused(raw) from None
+    if len(raw) > MAX_LINE_BYTES or nests_deeper(raw, MAX_DEPTH):
+        raise _why_refused(raw)
+    if line.body is UNSET:
+        if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
+            raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
+        given_id, url, body = "", RESPONSES, _bare(raw)
+    else:
+        url = RESPONSES if line.method == "POST" and line.url == RESPONSES else _checked_url(line)
+        given_id, body = _checked_id(line.custom_id), bytes(line.body)
+    if overrides.fields or overrides.stream is not None or (overrides.model is not None and fields.model is None):
+        body, fields = _overridden(body, fields, overrides)
+    if not (
+        fields.model and type(fields.model) is str and fields.stream is fields.background is fields.conversation is None
+    ):
+        _check_fields(fields, url)
+    return Request(raw, given_id, url, body, fields)
 
 
-def _decode(raw: bytes) -> _Line:
+def _bare(raw: bytes) -> bytes:
+    return raw.strip(b" \t\r")
+
+
+def _why_refused(raw: bytes) -> RequestLineError:
+    """What is wrong with a line that could not be decoded; looked at step by step."""
+    if len(raw) > MAX_LINE_BYTES:
+        return RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
     try:
-        return _decode_line(raw)
+        raw.decode()
+        line = _decode_line(raw)
+        if nests_deeper(raw, MAX_DEPTH):
+            return _too_deep()
+        assert line.body is not UNSET, "nothing is wrong with this line"
+        raw = bytes(line.body)
+        if not raw.startswith(b"{"):
+            return RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
+        _decode_line(raw)
+    except UnicodeDecodeError as error:
+        return RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8")
     except msgspec.ValidationError as error:
         if not raw.lstrip().startswith(b"{"):
-            raise RequestLineError("not an object; write one JSON object a line, {…}") from None
-        where = str(error)[:80]
-        raise RequestLineError(f"{where}; write a number that fits") from None
+            return RequestLineError("not an object; write one JSON object a line, {…}")
+        return RequestLineError(f"{str(error)[:80]}; write a number that fits")
     except msgspec.DecodeError as error:
-        raise RequestLineError(_why_not_json(raw, str(error))) from None
+        return RequestLineError(_why_not_json(raw, str(error)))
     except RecursionError:
-        raise _too_deep() from None
+        return _too_deep()
+    raise AssertionError("nothing is wrong with this line")
 
 
 def _too_deep() -> RequestLineError:
@@ -177,7 +218,7 @@ def _why_not_json(raw: bytes, why: str) -> str:
     return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 
-def _checked_url(line: _Line) -> str:
+def _checked_url(line: RequestFields) -> str:
     if line.method is not UNSET and line.method != "POST":
         raise RequestLineError(f'"method" is {_shown(line.method)}; write "POST"')
     url = RESPONSES if line.url is UNSET else line.url
@@ -196,7 +237,7 @@ def _checked_id(custom_id: Any) -> str:
     return custom_id
 
 
-def _check_fields(fields: _Line, url: str) -> None:
+def _check_fields(fields: RequestFields, url: str) -> None:
     if fields.model is None or fields.model == "":
         raise RequestLineError('no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME')
     if not isinstance(fields.model, str):
@@ -211,17 +252,18 @@ def _check_fields(fields: _Line, url: str) -> None:
         raise RequestLineError('"background": true answers must be polled, which batchrun does not do; take it out')
 
 
-def _overridden(body: bytes, fields: _Line, overrides: Overrides) -> tuple[bytes, _Line]:
-    """The body with the overrides in it; the same bytes where there is nothing to change."""
+def _overridden(body: bytes, fields: RequestFields, overrides: Overrides) -> tuple[bytes, RequestFields]:
+    """The body with the overrides in it."""
     replacements = overrides.replacements()
     if overrides.model is not None and fields.model is None:
         replacements.setdefault("model", orjson.dumps(overrides.model))
-    if not replacements:
-        return body, fields
     members = _decode_members(body)
     for name, value in replacements.items():
         body = with_member(body, name, value) if name in members else with_new_member(body, name, value)
-    return body, _decode(body)
+    try:
+        return body, _decode_line(body)
+    except REFUSED:
+        raise _why_refused(body) from None
 
 
 def _count(value: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from array import array
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun import hashes
-from batchrun.hashes import HashTable, LineSet, hash64
+from batchrun.hashes import HashTable, LineSet, Repeats, hash64
 
 LARGEST = 2**64 - 1
 # few distinct low bits, so that keys meet in the same slots and wrap around the end of the table
@@ -86,6 +87,26 @@ def test_hashes_are_the_same_in_every_process_and_spread() -> None:
     assert int(subprocess.check_output([sys.executable, "-c", code])) == hash64("r-1")
     assert len({hash64(f"r-{number}") for number in range(10_000)}) == 10_000
     assert len({hash64(f"r-{number}") & 1023 for number in range(10_000)}) > 1000
+
+
+@given(st.lists(st.integers(-(2**63), LARGEST) | st.integers(0, 9)))
+def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> None:
+    repeats = Repeats()
+    for key in hashes_added:
+        repeats.add(key)
+    kept = [Repeats.shortened(key) for key in hashes_added]
+    assert repeats.found() == {key for key in kept if kept.count(key) > 1}
+
+
+def test_finding_repeats_takes_little_more_than_four_bytes_a_hash() -> None:
+    repeats = Repeats()
+    tracemalloc.start()
+    for number in range(1, 1_000_001):
+        repeats.add(number * 0x9E3779B97F4A7C15 & LARGEST)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 5 * 1_000_000
+    assert not repeats.found()
 
 
 @given(st.lists(st.integers(0, 100_000)), st.lists(st.integers(0, 200_000)))

@@ -22,7 +22,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun import cli
+from batchrun import cli, reader
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.reader import RequestFile, Survey
 from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, digest
@@ -168,6 +168,22 @@ def test_an_id_that_stands_twice_is_named_with_its_first_line(path: Path) -> Non
     written(path, BATCH[0], b"", BATCH[1], BATCH[0], BATCH[1], BATCH[0])
     again = '"custom_id" stands already on line {}; give each line its own'
     assert problems(path) == [f"4: {again.format(1)}", f"5: {again.format(3)}", f"6: {again.format(1)}"]
+
+
+def test_ids_that_stand_twice_are_told_between_the_other_problems_in_order(path: Path) -> None:
+    written(path, BATCH[0], b"x", BATCH[0], b"y", *[BATCH[0]] * 30, b"z")
+    told = problems(path)
+    assert [line.partition(":")[0] for line in told[:20]] == [*map(str, range(2, 22))]
+    assert told[20:] == ["… and 14 more problems"]
+
+
+def test_ids_that_only_share_what_is_kept_of_their_hash_are_two(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "hash", lambda text: 7, raising=False)
+    written(path, BARE, batch("a"), batch("b"), BARE, BARE.replace(b"hi", b"ho"))
+    name = "req-" + digest(BARE)
+    assert ids(path)[:4] == [name, "a", "b", f"{name}-2"]
+    written(path, batch("a"), batch("b"), batch("a"))
+    assert problems(path) == ['3: "custom_id" stands already on line 1; give each line its own']
 
 
 def test_a_given_id_may_not_be_a_derived_one_of_another_line(path: Path) -> None:
