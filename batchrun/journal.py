@@ -130,7 +130,7 @@ class Journal:
         good, damaged = 0, list[tuple[int, int]]()
         for start, raw in self._lines():
             try:
-                head = parse_result(raw[:-1])
+                head = parse_result(raw)
             except ValueError:
                 damaged.append((start, start + len(raw)))
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -279,7 +280,7 @@ def _shown(value: Any) -> str:
 # ---------------------------------------------------------------------------------------------- results
 
 
-class ErrorInfo(msgspec.Struct, frozen=True):
+class ErrorInfo(msgspec.Struct, frozen=True, gc=False):
     """Why a line has no clean answer; `code` is the gateway's where it gave one."""
 
     code: str
@@ -289,7 +290,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
-class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a line was run: everything that a resume and a report need, without the payload.
 
     `of` counts the lines of the input; `started` (UTC, to the millisecond) names the run and `elapsed_s`
@@ -298,8 +299,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     line: Count
     of: Count
-    sha: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-    started: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-.*Z\Z")]
+    sha: str
+    started: str
     elapsed_s: _Seconds
     outcome: Outcome
     asked: str
@@ -313,7 +314,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
 
 
-class ResultHead(msgspec.Struct, frozen=True):
+class ResultHead(msgspec.Struct, frozen=True, gc=False):
     """A result line without its payload."""
 
     custom_id: str
@@ -335,7 +336,7 @@ class _ResultRecord(msgspec.Struct, frozen=True):
     error: ErrorInfo | None
 
 
-class _CheckedRecord(msgspec.Struct, frozen=True):
+class _CheckedRecord(msgspec.Struct, frozen=True, gc=False):
     """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
 
     id: str
@@ -347,7 +348,6 @@ class _CheckedRecord(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
-_moment = lru_cache(maxsize=64)(datetime.fromisoformat)
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
@@ -361,7 +361,8 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
 
 def parse_result(raw: bytes) -> ResultHead:
     """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
-    return parse_stored(raw)[0]
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error)
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
@@ -369,14 +370,29 @@ def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
 
     Raises `ValueError` where it is not a whole record.
     """
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
+
+
+def _decode_checked(raw: bytes) -> _CheckedRecord:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
         record = _decode_record(raw)
-        _moment(record.run.started)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except REFUSED as error:
         raise ValueError(str(error)) from None
-    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
+    _check_started(record.run.started)
+    sha = record.run.sha
+    if len(sha) != 16 or sha.strip("0123456789abcdef"):
+        raise ValueError(f"{sha[:20]!r} is no hash of a body")
+    return record
+
+
+@lru_cache(maxsize=64)  # the records of a run have one start
+def _check_started(started: str) -> None:
+    if not re.fullmatch(r"20\d\d-.*Z", started):
+        raise ValueError(f"{started[:40]!r} is no time of this century, in UTC")
+    datetime.fromisoformat(started)
 
 
 def one_line(body: bytes) -> bytes:
