@@ -108,6 +108,16 @@ class LineSet:
             self._bits[index] |= bit
             self._count += 1
 
+    def first_gap(self) -> int:
+        """The lowest number from 1 on that is not in."""
+        bits = bytearray(self._bits or b"\0")
+        bits[0] |= 1
+        full = len(bits) - len(bits.lstrip(b"\xff"))
+        number = 8 * full
+        while number in self or not number:
+            number += 1
+        return number
+
     def __contains__(self, number: object) -> bool:
         if not isinstance(number, int):
             return False

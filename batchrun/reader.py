@@ -21,7 +21,7 @@ import sys
 import tempfile
 import zlib
 from array import array
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _BUFFER = 1 << 20
+_STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -105,6 +106,7 @@ class RequestFile:
             raise UsageError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
         self.survey = Survey()
         self._sums = array("I")
+        self._marks = [(0, 0)]  # the line number and the offset behind each _STRIDE lines
         self._twins = LineSet()  # the lines whose bare body stands in others, too
 
     def __enter__(self) -> RequestFile:
@@ -136,9 +138,11 @@ class RequestFile:
         problems = _Problems(self.name)
         survey, ids, occurrences = Survey(), Repeats(), HashTable()
         kinds: defaultdict[tuple[str, str, bool | None], int] = defaultdict(int)
-        self._sums, self._twins = array("I"), LineSet()
+        self._sums, self._twins, self._marks = array("I"), LineSet(), [(0, 0)]
         for number, raw in self._raw_lines():
             self._sums.append(zlib.crc32(raw))
+            if not len(self._sums) % _STRIDE:
+                self._marks.append((number, self._file.tell()))
             try:
                 request = read_request(raw, self._overrides)
             except RequestLineError as problem:
@@ -188,18 +192,19 @@ class RequestFile:
                 problems.add(number, f'"custom_id" stands already on line {first}; give each line its own')
         return count
 
-    def requests(self, without: Container[int] = ()) -> Iterator[RequestLine]:
-        """The checked lines again, in order, but for those whose line number is in `without`.
+    def requests(self, without: Container[int] = (), start: int = 1) -> Iterator[RequestLine]:
+        """The checked lines again, in order, but for those whose line number is in `without`, or below `start`.
 
-        Raises `StopError` where the file is no longer what was checked.
+        Raises `StopError` where the file is no longer what was checked; of the lines below `start` most are not read.
         """
         occurrences = HashTable()
-        seen = 0
-        for number, raw in self._raw_lines():
+        skipped = 0 if len(self._twins) else bisect_left(self._marks, (start, 0)) - 1
+        seen = skipped * _STRIDE
+        for number, raw in self._raw_lines(*self._marks[skipped]):
             if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
                 raise StopError(f"{self.name}:{number} changed while running; run the same command again")
             seen += 1
-            is_wanted = number not in without
+            is_wanted = number >= start and number not in without
             if number in self._twins:  # counted even where it is not wanted
                 line = _numbered(parse_request(raw, number, self._overrides), occurrences)
             elif is_wanted:
@@ -209,10 +214,13 @@ class RequestFile:
         if seen != len(self._sums):
             raise StopError(f"{self.name} was cut off while running; run the same command again")
 
-    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
-        """(line number, bytes without newline) of every line that is not blank, as far as the file was checked."""
-        file, left, number, longest = self._file, self._stat.st_size, 0, MAX_LINE_BYTES + 1
-        file.seek(0)
+    def _raw_lines(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(line number, bytes without newline) of every line that is not blank, as far as the file was checked.
+
+        Begins behind line `number`, which ends at `offset`.
+        """
+        file, left, longest = self._file, self._stat.st_size - offset, MAX_LINE_BYTES + 1
+        file.seek(offset)
         try:
             while left > 0 and (raw := file.readline(longest if left > longest else left)):
                 left -= len(raw)

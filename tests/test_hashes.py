@@ -120,6 +120,14 @@ def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int])
         assert (number in lines) == (number in model)
 
 
+@given(st.sets(st.integers(1, 40)), st.integers(0, 40))
+def test_the_first_gap_of_a_line_set_is_the_lowest_number_that_is_not_in(numbers: set[int], full: int) -> None:
+    lines = LineSet()
+    for number in numbers.union(range(1, full)):
+        lines.add(number)
+    assert lines.first_gap() == next(number for number in range(1, 50) if number not in lines)
+
+
 def test_a_line_set_holds_line_numbers_only() -> None:
     lines = LineSet()
     lines.add(1)

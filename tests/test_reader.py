@@ -394,6 +394,36 @@ def _noting(lines: Iterator[RequestLine], seen: list[RequestLine]) -> Iterator[R
     yield from ()
 
 
+@pytest.mark.parametrize("start", [1, 2, 100, 101, 102, 599, 600, 601, 700])
+def test_lines_below_the_start_are_left_out(path: Path, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 100)
+    lines = [*BATCH]
+    lines[1:1] = [b"", b" "]
+    with checked(written(path, *lines)) as file:
+        found = [line.line_number for line in file.requests(start=start)]
+    assert found == [number for number in range(1, 603) if number not in (2, 3) and number >= start]
+
+
+def test_of_the_lines_below_the_start_most_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 100)
+    with checked(written(path, *BATCH)) as file:
+        with path.open("r+b") as other:
+            other.write(b"!")
+        assert [line.line_number for line in file.requests(start=101)] == list(range(101, 601))
+        with pytest.raises(StopError, match="1 changed while running"):
+            list(file.requests(start=100))
+    with checked(written(path, *BATCH)) as file:
+        written(path, *BATCH[1:], BATCH[0])
+        with pytest.raises(StopError, match="501 changed while running"):
+            list(file.requests(start=501))
+
+
+def test_equal_bodies_below_the_start_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 2)
+    with checked(written(path, *[BARE] * 9)) as file:
+        assert [line.custom_id.rpartition("-")[2] for line in file.requests(start=8)] == ["8", "9"]
+
+
 @pytest.mark.parametrize("number", [1, 2, 256, 257, 300, 600])
 @pytest.mark.parametrize("done", [(), range(1, 200)], ids=["from the start", "resumed"])
 def test_an_edited_line_is_never_sent_unchecked(path: Path, number: int, done: range) -> None:
