@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -133,7 +133,8 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one value; what is below a microsecond counts as a microsecond."""
-        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / self._LOG_STEP)] += 1
+        bucket = math.floor(math.log(seconds if seconds > 1e-6 else 1e-6) / self._LOG_STEP)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def merge(self, other: Histogram) -> None:
         """Count all that `other` counted."""
@@ -158,7 +159,6 @@ class _Sums:
 
     def __init__(self, book: PriceBook) -> None:
         self.outcomes: Counter[str] = Counter()
-        self.usage = ZERO
         self.bill = Bill(book)
         self.attempts = 0
         self.throttles = 0
@@ -166,7 +166,7 @@ class _Sums:
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
-    def add(self, head: ResultHead, when: datetime) -> None:
+    def add(self, head: ResultHead, started: datetime) -> None:
         run = head.run
         self.outcomes[run.outcome] += 1
         self.attempts += run.attempts
@@ -175,17 +175,14 @@ class _Sums:
             self.errors[head.error.code] += 1
         if run.model is not None:
             self.answered_by[run.model] += 1
-        if run.usage is not None:
-            self.usage += run.usage
         if run.usage is not None or run.outcome != "failed":  # nothing came back for which a usage is missing
-            self.bill.add(run.model, run.asked, run.usage, when)
-        for seconds, histogram in (
-            (run.latency_s, self.latency),
-            (run.first_event_s, self.first_event),
-            (run.first_text_s, self.first_text),
-        ):
-            if seconds is not None:
-                histogram.add(seconds)
+            self.bill.add(run.model, run.asked, run.usage, started, run.elapsed_s)
+        if run.latency_s is not None:
+            self.latency.add(run.latency_s)
+        if run.first_event_s is not None:
+            self.first_event.add(run.first_event_s)
+        if run.first_text_s is not None:
+            self.first_text.add(run.first_text_s)
 
     def lines(self, total: int | None, pending: int | None) -> Lines:
         refused, incomplete = self.outcomes["refused"], self.outcomes["incomplete"]
@@ -197,17 +194,6 @@ class _Sums:
             pending=pending,
             refused=refused,
             incomplete=incomplete,
-        )
-
-    def usage_sum(self) -> UsageSum:
-        usage = self.usage
-        return UsageSum(
-            usage.input_tokens,
-            usage.cached_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-            usage.total_tokens,
-            self.bill.lines_without_usage,
         )
 
     def cost(self) -> Cost:
@@ -241,7 +227,7 @@ class Tally:
         self._run_times[run.started] = when, max(elapsed_s, run.elapsed_s)
         if run.asked not in self._models:
             self._models[run.asked] = _Sums(self.book)
-        self._models[run.asked].add(head, when + timedelta(seconds=run.elapsed_s))
+        self._models[run.asked].add(head, when)
         self.recorded += 1
         self._of = run.of
         if head.error is not None:
@@ -266,10 +252,7 @@ class Tally:
             _merge(total, sums)
             sources += [source for source in sums.bill.price_source.split(", ") if source not in [*sources, "none"]]
         pending = max(0, self._of - self.recorded) if pending is None else pending
-        usage = msgspec.structs.replace(
-            total.usage_sum(),
-            lines_without_usage=sum(s.bill.lines_without_usage for s in self._models.values()),
-        )
+        usage = _usage_sum([sums.bill for sums in self._models.values()])
         unpriced = sum(sums.bill.unpriced_lines for sums in self._models.values())
         duration_s = sum(elapsed_s for _, elapsed_s in self._run_times.values())
         return Report(
@@ -292,7 +275,6 @@ class Tally:
 
 def _merge(total: _Sums, part: _Sums) -> None:
     total.outcomes.update(part.outcomes)
-    total.usage += part.usage
     total.attempts += part.attempts
     total.throttles += part.throttles
     total.errors.update(part.errors)
@@ -300,10 +282,22 @@ def _merge(total: _Sums, part: _Sums) -> None:
         getattr(total, name).merge(getattr(part, name))
 
 
+def _usage_sum(bills: list[Bill]) -> UsageSum:
+    usage = sum((bill.usage for bill in bills), ZERO)
+    return UsageSum(
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.total_tokens,
+        sum(bill.lines_without_usage for bill in bills),
+    )
+
+
 def _model_report(sums: _Sums) -> ModelReport:
     return ModelReport(
         lines=sums.lines(None, None),
-        usage=sums.usage_sum(),
+        usage=_usage_sum([sums.bill]),
         cost=sums.cost(),
         attempts=sums.attempts,
         throttles=sums.throttles,
