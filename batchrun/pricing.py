@@ -159,7 +159,7 @@ class _Sums:
 
     def add(self, usage: Usage) -> None:
         self.lines += 1
-        tokens = self.tokens[self.rate.tier_of(usage) if self.rate.starts else 0]
+        tokens = self.tokens[self.rate.tier_of(usage)]
         tokens[0] += usage.input_tokens
         tokens[1] += usage.cached_tokens
         tokens[2] += usage.output_tokens

@@ -44,7 +44,7 @@ from batchrun.records import (
 SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_BUFFER = 1 << 20
+_BUFFER = 1 << 17
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -121,6 +122,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # the records of a run have one start
 
 
 class Histogram:
@@ -166,7 +168,7 @@ class _Sums:
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
-    def add(self, head: ResultHead, started: datetime) -> None:
+    def add(self, head: ResultHead) -> None:
         run = head.run
         self.outcomes[run.outcome] += 1
         self.attempts += run.attempts
@@ -176,7 +178,7 @@ class _Sums:
         if run.model is not None:
             self.answered_by[run.model] += 1
         if run.usage is not None or run.outcome != "failed":  # nothing came back for which a usage is missing
-            self.bill.add(run.model, run.asked, run.usage, started, run.elapsed_s)
+            self.bill.add(run.model, run.asked, run.usage, _moment(run.started), run.elapsed_s)
         if run.latency_s is not None:
             self.latency.add(run.latency_s)
         if run.first_event_s is not None:
@@ -211,7 +213,7 @@ class Tally:
         """Forget all records."""
         self._models: dict[str, _Sums] = {}
         self._examples: dict[str, Example] = {}
-        self._run_times: dict[str, tuple[datetime, float]] = {}
+        self._run_times: dict[str, float] = {}
         self.recorded = 0
         self.failed = 0
         self.may_heal = 0
@@ -222,12 +224,13 @@ class Tally:
 
     def add(self, head: ResultHead) -> None:
         """Count one record."""
-        run = head.run
-        when, elapsed_s = self._run_times.get(run.started) or (datetime.fromisoformat(run.started), 0.0)
-        self._run_times[run.started] = when, max(elapsed_s, run.elapsed_s)
-        if run.asked not in self._models:
-            self._models[run.asked] = _Sums(self.book)
-        self._models[run.asked].add(head, when)
+        run, usage = head.run, head.run.usage
+        if run.elapsed_s >= self._run_times.get(run.started, 0.0):
+            self._run_times[run.started] = run.elapsed_s
+        sums = self._models.get(run.asked)
+        if sums is None:
+            sums = self._models[run.asked] = _Sums(self.book)
+        sums.add(head)
         self.recorded += 1
         self._of = run.of
         if head.error is not None:
@@ -235,10 +238,11 @@ class Tally:
             self.may_heal += run.may_heal
             example = Example(head.custom_id, run.line, head.error.message)
             self._examples.setdefault(head.error.code, example)
-        if run.usage is not None:
-            self.tokens += run.usage.total_tokens
-            self.output_tokens += run.usage.output_tokens
-            self.longest_answer = max(self.longest_answer, run.usage.output_tokens)
+        if usage is not None:
+            self.tokens += usage.total_tokens
+            self.output_tokens += usage.output_tokens
+            if usage.output_tokens > self.longest_answer:
+                self.longest_answer = usage.output_tokens
 
     def cost_usd(self) -> Decimal:
         """What the priced records cost, so far."""
@@ -254,7 +258,7 @@ class Tally:
         pending = max(0, self._of - self.recorded) if pending is None else pending
         usage = _usage_sum([sums.bill for sums in self._models.values()])
         unpriced = sum(sums.bill.unpriced_lines for sums in self._models.values())
-        duration_s = sum(elapsed_s for _, elapsed_s in self._run_times.values())
+        duration_s = sum(self._run_times.values())
         return Report(
             lines=total.lines(self.recorded + pending, pending),
             usage=usage,
