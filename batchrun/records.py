@@ -125,16 +125,18 @@ class Request(msgspec.Struct, gc=False):
 
     def line(self, line_number: int) -> RequestLine:
         """The line as it is sent."""
-        return RequestLine(
-            line_number=line_number,
-            custom_id=self.custom_id,
-            url=self.url,
-            body=self.body,
-            sha=digest(self.body),
-            model=self.fields.model,
-            stream=self.fields.stream is True,
-            derived=not self.given_id,
-            max_output_tokens=_count(self.fields.max_output_tokens),
+        fields, given_id = self.fields, self.given_id
+        limit = None if fields.max_output_tokens is None else _count(fields.max_output_tokens)
+        return RequestLine(  # in the order of its fields: by name it takes twice as long
+            line_number,
+            given_id or self.custom_id,
+            self.url,
+            self.body,
+            digest(self.body),
+            fields.model,
+            fields.stream is True,
+            not given_id,
+            limit,
         )
 
 

@@ -33,7 +33,8 @@ class Changed(Enum):
     KEEP = "keep"
 
 
-_SUCCEEDED, _FAILED, _MAY_HEAL = 1, 2, 3
+_SUCCEEDED, _FAILED, _MAY_HEAL = 1, 2, 3  # kept in the two bits that are free beside these
+_BITS = 0xFFFF_FFFF_FFFF_FFFC
 
 
 class _ByLine:
@@ -61,19 +62,20 @@ class _ByLine:
                 self._is_clear = False
                 return
             self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
-        self._is_clear = self._is_clear and not self._stored[number]
-        self._stored[number] = _stored_value(hash(head.custom_id) ^ int(head.run.sha, 16), _outcome(head))
+        if self._stored[number]:
+            self._is_clear = False
+        bits = hash(head.custom_id) ^ int(head.run.sha, 16)
+        self._stored[number] = bits & _BITS | (_SUCCEEDED if head.error is None else _outcome(head))
         self._count += 1
 
     def find(self, line: RequestLine) -> int:
         """The outcome of a line's record; 0 where no record of that very line stands at its place."""
         number = line.line_number
         stored = self._stored[number] if number < len(self._stored) else 0
-        outcome = stored & 3
-        if not outcome or stored != _stored_value(hash(line.custom_id) ^ int(line.sha, 16), outcome):
+        if not stored or (stored ^ hash(line.custom_id) ^ int(line.sha, 16)) & _BITS:
             return 0
         self._found += 1
-        return outcome
+        return stored & 3
 
 
 class Resume:
@@ -201,7 +203,7 @@ class Resume:
 
     def _decide(self, line: RequestLine, outcome: int) -> None:
         """A line has a record that may stand: it is done, or goes again."""
-        if self._goes_again(outcome):
+        if outcome != _SUCCEEDED and self._goes_again(outcome):
             self._replaced.add(hash64(line.custom_id))
         else:
             self._done.add(line.line_number)
@@ -241,4 +243,4 @@ def _outcome(head: ResultHead) -> int:
 
 
 def _stored_value(bits: int, outcome: int) -> int:
-    return bits & 0xFFFF_FFFF_FFFF_FFFC | outcome
+    return bits & _BITS | outcome
