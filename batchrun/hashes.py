@@ -61,32 +61,20 @@ class HashTable:
 
 
 class Repeats:
-    """Finds out which of many hashes were added more than once, in little more than four bytes a hash.
-
-    Keeps 44 bits of each: so it may name one that was not, now and then, and never leaves one out.
-    """
+    """Finds out which of many hashes were added more than once, in little more than 8 bytes a hash."""
 
     def __init__(self) -> None:
-        self._parts = [array("I") for _ in range(4096)]  # by the lowest 12 bits
+        # Large, so that what is freed of them goes back to the system; small, for each is made a set of at the end.
+        self._parts = [array("q") for _ in range(64)]
 
     def add(self, key: int) -> None:
-        """Add a hash."""
-        self._parts[key & 4095].append(key >> 12 & 0xFFFF_FFFF)
+        """Add a hash, as `hash` makes them: 64 bits, one of them the sign."""
+        self._parts[key & 63].append(key)
 
     def found(self) -> frozenset[int]:
-        """Those that came more than once, each as `shortened` gives it."""
-        return frozenset(
-            number << 12 | low
-            for low, part in enumerate(self._parts)
-            if len(set(part)) < len(part)
-            for number, count in Counter(part).items()
-            if count > 1
-        )
-
-    @staticmethod
-    def shortened(key: int) -> int:
-        """The 44 bits of a hash that are kept."""
-        return key & 0xFFF_FFFF_FFFF
+        """Those that came more than once."""
+        doubled = [part for part in self._parts if len(set(part)) < len(part)]
+        return frozenset(key for part in doubled for key, count in Counter(part).items() if count > 1)
 
 
 class LineSet:

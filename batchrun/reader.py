@@ -178,7 +178,7 @@ class RequestFile:
             except RequestLineError:
                 continue
             custom_id = request.custom_id
-            if Repeats.shortened(hash(custom_id)) not in repeated and not _LIKE_AN_OCCURRENCE.fullmatch(custom_id):
+            if hash(custom_id) not in repeated and not _LIKE_AN_OCCURRENCE.fullmatch(custom_id):
                 continue
             if not request.given_id:
                 self._twins.add(number)
