@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from hashlib import blake2b
+
+_64_BITS = (1 << 64) - 1
 
 
 def hash64(text: str) -> int:
-    """A number from 1 to 2**64 - 1 that stands for `text`; the same in every process."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+    """A number from 1 to 2**64 - 1 that stands for `text` in this process: another one salts its hashes otherwise."""
+    return hash(text) & _64_BITS or 1
 
 
 class HashTable:
@@ -65,10 +66,10 @@ class Repeats:
 
     def __init__(self) -> None:
         # Large, so that what is freed of them goes back to the system; small, for each is made a set of at the end.
-        self._parts = [array("q") for _ in range(64)]
+        self._parts = [array("Q") for _ in range(64)]
 
     def add(self, key: int) -> None:
-        """Add a hash, as `hash` makes them: 64 bits, one of them the sign."""
+        """Add a hash of 64 bits."""
         self._parts[key & 63].append(key)
 
     def found(self) -> frozenset[int]:

@@ -148,7 +148,7 @@ class RequestFile:
             except RequestLineError as problem:
                 problems.add(number, problem)
                 continue
-            ids.add(hash(request.given_id or request.custom_id))
+            ids.add(hash64(request.given_id or request.custom_id))
             survey.body_bytes += len(request.body)
             kinds[request.fields.model, request.url, request.fields.stream] += 1
             if visit is not None:
@@ -178,7 +178,7 @@ class RequestFile:
             except RequestLineError:
                 continue
             custom_id = request.custom_id
-            if hash(custom_id) not in repeated and not _LIKE_AN_OCCURRENCE.fullmatch(custom_id):
+            if hash64(custom_id) not in repeated and not _LIKE_AN_OCCURRENCE.fullmatch(custom_id):
                 continue
             if not request.given_id:
                 self._twins.add(number)
@@ -238,7 +238,7 @@ class RequestFile:
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
     """A bare body's line with the id of its occurrence: `req-…`, then `req-…-2`, `req-…-3`."""
-    key = hash64(line.custom_id)
+    key = int(line.custom_id.removeprefix("req-"), 16) or 1
     count = (occurrences.get(key) or 0) + 1
     occurrences.set(key, count)
     return line if count == 1 else msgspec.structs.replace(line, custom_id=f"{line.custom_id}-{count}")

@@ -64,7 +64,7 @@ class _ByLine:
             self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
         if self._stored[number]:
             self._is_clear = False
-        bits = hash(head.custom_id) ^ int(head.run.sha, 16)
+        bits = hash64(head.custom_id) ^ hash64(head.run.sha)
         self._stored[number] = bits & _BITS | (_SUCCEEDED if head.error is None else _outcome(head))
         self._count += 1
 
@@ -72,7 +72,7 @@ class _ByLine:
         """The outcome of a line's record; 0 where no record of that very line stands at its place."""
         number = line.line_number
         stored = self._stored[number] if number < len(self._stored) else 0
-        if not stored or (stored ^ hash(line.custom_id) ^ int(line.sha, 16)) & _BITS:
+        if not stored or (stored ^ hash64(line.custom_id) ^ hash64(line.sha)) & _BITS:
             return 0
         self._found += 1
         return stored & 3

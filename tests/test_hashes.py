@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from array import array
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -77,19 +74,17 @@ def test_a_hash_fits_the_table(text: str) -> None:
 
 
 def test_no_hash_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 marks a free slot; no text is known whose digest it is."""
-    monkeypatch.setattr(hashes, "blake2b", lambda data, digest_size: SimpleNamespace(digest=lambda: bytes(digest_size)))
+    """0 marks a free slot; whatever the salt, some text has it."""
+    monkeypatch.setattr(hashes, "hash", lambda text: 0, raising=False)
     assert hash64("r-1") == 1
 
 
-def test_hashes_are_the_same_in_every_process_and_spread() -> None:
-    code = "from batchrun.hashes import hash64; print(hash64('r-1'))"
-    assert int(subprocess.check_output([sys.executable, "-c", code])) == hash64("r-1")
+def test_hashes_are_spread() -> None:
     assert len({hash64(f"r-{number}") for number in range(10_000)}) == 10_000
     assert len({hash64(f"r-{number}") & 1023 for number in range(10_000)}) > 1000
 
 
-@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9)))
+@given(st.lists(keys | st.integers(0, 9)))
 def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> None:
     repeats = Repeats()
     for key in hashes_added:
@@ -101,7 +96,7 @@ def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     repeats = Repeats()
     tracemalloc.start()
     for number in range(1, 1_000_001):
-        repeats.add((number * 0x9E3779B97F4A7C15 & LARGEST) - 2**63)
+        repeats.add(number * 0x9E3779B97F4A7C15 & LARGEST)
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken < 9 * 1_000_000

@@ -177,13 +177,18 @@ def test_ids_that_stand_twice_are_told_between_the_other_problems_in_order(path:
     assert told[20:] == ["… and 14 more problems"]
 
 
-def test_ids_that_only_share_what_is_kept_of_their_hash_are_two(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "hash", lambda text: 7, raising=False)
-    written(path, BARE, batch("a"), batch("b"), BARE, BARE.replace(b"hi", b"ho"))
-    name = "req-" + digest(BARE)
-    assert ids(path)[:4] == [name, "a", "b", f"{name}-2"]
-    written(path, batch("a"), batch("b"), batch("a"))
-    assert problems(path) == ['3: "custom_id" stands already on line 1; give each line its own']
+def test_different_ids_that_share_a_hash_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume could not tell them apart."""
+    monkeypatch.setattr(reader, "hash64", lambda text: 7)
+    written(path, batch("a"), batch("b"))
+    assert problems(path) == ['2: "custom_id" stands already on line 1; give each line its own']
+
+
+def test_derived_ids_are_the_same_in_every_process(path: Path) -> None:
+    code = "import sys, tests.test_reader as test; print(test.ids(sys.argv[1]))"
+    written(path, BARE, BATCH[0], BARE)
+    said = subprocess.check_output([sys.executable, "-c", code, path], text=True, cwd=INPUTS.parent.parent)
+    assert said.strip() == str(ids(path))
 
 
 def test_a_given_id_may_not_be_a_derived_one_of_another_line(path: Path) -> None:

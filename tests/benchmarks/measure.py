@@ -18,23 +18,28 @@ import json, os, sys, time
 report, core, *command = sys.argv[1:]
 if core and hasattr(os, "sched_setaffinity") and int(core) < (os.cpu_count() or 1):
     os.sched_setaffinity(0, {int(core)})
+started_at = time.time()
 start = time.perf_counter()
 child = os.posix_spawnp(command[0], command, os.environ)
 _, status, usage = os.wait4(child, 0)
 wall_s = time.perf_counter() - start
 cpu_s = usage.ru_utime + usage.ru_stime
-os.write(int(report), json.dumps([cpu_s, wall_s, usage.ru_maxrss * 1024]).encode())
+os.write(int(report), json.dumps([cpu_s, wall_s, usage.ru_maxrss * 1024, started_at]).encode())
 sys.exit(os.waitstatus_to_exitcode(status) != 0)
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process cost: processor seconds (user and system), wall seconds, peak resident bytes."""
+    """What one process cost: processor seconds (user and system), wall seconds, peak resident bytes.
+
+    `started_at` is in seconds since 1970.
+    """
 
     cpu_s: float
     wall_s: float
     peak_bytes: int
+    started_at: float
 
 
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
@@ -67,18 +72,21 @@ def median_of(times: int, measure: object) -> float:
 
 
 class Server:
-    """The benchmark's gateway, running. `drawn_s` is the sum of the latencies it drew, once it has ended."""
+    """The benchmark's gateway, running. Once it has ended, `drawn_s` is the sum of the latencies it drew.
+
+    And `first_at` is when the first request came, in seconds since 1970.
+    """
 
     def __init__(self, *options: str) -> None:
         command = [sys.executable, "-m", "tests.benchmarks.server", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self.base_url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
-        self.drawn_s = 0.0
+        self.drawn_s = self.first_at = 0.0
 
     def stop(self) -> None:
         output, _ = self._process.communicate()
-        self.drawn_s = float(output or 0)
+        self.drawn_s, self.first_at = map(float, output.split() or (0, 0))
 
 
 @contextlib.contextmanager
@@ -102,5 +110,11 @@ def write_requests(path: Path, lines: int, line_bytes: int = 600) -> Path:
 
 def remove_results(results: Path) -> None:
     """Take away a result file and what stands beside it."""
-    for path in results.parent.glob(results.name + "*"):
+    results.unlink(missing_ok=True)
+    remove_beside(results)
+
+
+def remove_beside(results: Path) -> None:
+    """Take away what stands beside a result file."""
+    for path in results.parent.glob(results.name + ".*"):
         path.unlink()
