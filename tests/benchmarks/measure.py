@@ -33,13 +33,14 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 class Cost:
     """What one process cost: processor seconds (user and system), wall seconds, peak resident bytes.
 
-    `started_at` is in seconds since 1970.
+    `started_at` is in seconds since 1970, `output` what it said.
     """
 
     cpu_s: float
     wall_s: float
     peak_bytes: int
     started_at: float
+    output: bytes = b""
 
 
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
@@ -57,7 +58,7 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
         os.close(theirs)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout.decode()[-2000:]}")
-        return Cost(*json.load(figures))
+        return Cost(*json.load(figures), output=done.stdout)
 
 
 def batchrun(*arguments: str, base_url: str = "") -> Cost:
