@@ -7,12 +7,14 @@ hash would be taken for one: at 1,000,000 ids the odds are 3 in 100,000,000.
 from __future__ import annotations
 
 from array import array
-from hashlib import blake2b
+from collections import Counter
+
+_64_BITS = (1 << 64) - 1
 
 
 def hash64(text: str) -> int:
-    """A number from 1 to 2**64 - 1 that stands for `text`; the same in every process."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+    """A number from 1 to 2**64 - 1 that stands for `text` in this process: another one salts its hashes otherwise."""
+    return hash(text) & _64_BITS or 1
 
 
 class HashTable:
@@ -59,6 +61,23 @@ class HashTable:
         self._keys, self._values, self._mask = larger._keys, larger._values, larger._mask
 
 
+class Repeats:
+    """Finds out which of many hashes were added more than once, in little more than 8 bytes a hash."""
+
+    def __init__(self) -> None:
+        # Large, so that what is freed of them goes back to the system; small, for each is made a set of at the end.
+        self._parts = [array("Q") for _ in range(64)]
+
+    def add(self, key: int) -> None:
+        """Add a hash of 64 bits."""
+        self._parts[key & 63].append(key)
+
+    def found(self) -> frozenset[int]:
+        """Those that came more than once."""
+        doubled = [part for part in self._parts if len(set(part)) < len(part)]
+        return frozenset(key for part in doubled for key, count in Counter(part).items() if count > 1)
+
+
 class LineSet:
     """A set of line numbers as a bitmap: an eighth of a byte a line."""
 
@@ -77,6 +96,16 @@ class LineSet:
         if not self._bits[index] & bit:
             self._bits[index] |= bit
             self._count += 1
+
+    def first_gap(self) -> int:
+        """The lowest number from 1 on that is not in."""
+        bits = bytearray(self._bits or b"\0")
+        bits[0] |= 1
+        full = len(bits) - len(bits.lstrip(b"\xff"))
+        number = 8 * full
+        while number in self or not number:
+            number += 1
+        return number
 
     def __contains__(self, number: object) -> bool:
         if not isinstance(number, int):

@@ -177,7 +177,7 @@ class Run:
     def _check_all(self) -> None:
         """Check an input of which no line is done."""
         unbounded = self._unbounded()
-        self._input.check(*([unbounded.look] if unbounded is not None else []))
+        self._input.check(unbounded.look if unbounded is not None else None)
         if unbounded is not None:
             unbounded.refuse()
 
@@ -248,6 +248,7 @@ class Run:
             return
         job = self.job
         limits = self._fitted(job.limits)
+        lines = self._input.requests(Unwanted(self._done, self._sample), start=self._done.first_gap())
         self._spending = Spending(self._bounds, self._budget())
         self._start = time.monotonic()
         self._log_event("start", **self._start_facts())
@@ -255,7 +256,7 @@ class Run:
             endpoint = await self._reachable_endpoint(stack)
             transport = Transport(endpoint, job.timeouts, job.max_response_bytes)
             self._runner = Runner(
-                lines=first(self._input.requests(without=Unwanted(self._done, self._sample)), job.limit),
+                lines=first(lines, job.limit),
                 facts=RunFacts(self._started, self.total),
                 transport=await stack.enter_async_context(transport),
                 limits=limits,

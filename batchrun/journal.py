@@ -30,6 +30,7 @@ from batchrun.runlog import open_locked, write_whole
 
 _OUR_START = b'{"id":"batch_req_'
 _PIECE = 1 << 20
+_BUFFER = 1 << 17
 _datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -127,15 +128,17 @@ class Journal:
         """
         self._mend_tail()
         self._take_in_rescued()
-        good, damaged = 0, list[tuple[int, int]]()
-        for start, raw in self._lines():
-            try:
-                head = parse_result(raw[:-1])
-            except ValueError:
-                damaged.append((start, start + len(raw)))
-            else:
-                good += 1
-                yield head
+        good, end, damaged = 0, 0, list[tuple[int, int]]()
+        with self._opened() as lines:
+            for raw in lines:
+                end += len(raw)
+                try:
+                    head = parse_result(raw)
+                except ValueError:
+                    damaged.append((end - len(raw), end))
+                else:
+                    good += 1
+                    yield head
         if damaged:
             if not good:
                 raise self._foreign()
@@ -157,11 +160,15 @@ class Journal:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """(offset, line with its newline) of every whole line."""
         start = 0
-        with os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_PIECE) as lines:
-            lines.seek(0)
+        with self._opened() as lines:
             for raw in lines:
                 yield start, raw
                 start += len(raw)
+
+    def _opened(self) -> IO[bytes]:
+        lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_BUFFER)
+        lines.seek(0)
+        return lines
 
     def _mend_tail(self) -> None:
         """End the last line where it has no newline; cut it off where it is half a record, torn by a kill."""
@@ -371,7 +378,7 @@ def _sync_directory(directory: Path) -> None:
 
 def read_results(path: Path) -> Iterator[ResultHead | None]:
     """The records of a result file that is not opened to be written; None for each line that is none."""
-    with path.open("rb", buffering=1 << 20) as lines:
+    with path.open("rb", buffering=_BUFFER) as lines:
         for raw in lines:
             try:
                 yield parse_result(raw.removesuffix(b"\n"))

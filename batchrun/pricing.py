@@ -16,7 +16,7 @@ tokens (priced as text), caches kept for an hour. A name that several providers 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -185,22 +185,36 @@ class Bill:
         self.lines_without_usage = 0
         self.unpriced_models: dict[str, int] = {}
         """Lines with a usage but no price, by the model that answered (else the one asked for, else "")."""
+        self._unpriced_usage = ZERO
 
-    def add(self, answered: str | None, asked: str | None, usage: Usage | None, when: datetime | None = None) -> None:
-        """Add one line: the `model` of its response, that of its request, its usage, and when it was sent."""
+    def add(
+        self,
+        answered: str | None,
+        asked: str | None,
+        usage: Usage | None,
+        when: datetime | None = None,
+        later_s: float = 0.0,
+    ) -> None:
+        """Add one line: the `model` of its response, that of its request, its usage, and when it was sent.
+
+        That is `later_s` seconds after `when`.
+        """
         if usage is None:
             self.lines_without_usage += 1
             return
         names = (answered, asked)
-        sums = self._known[names] if names in self._known else self._find(answered, asked, when)
+        sums = self._known.get(names)
+        if sums is None and names not in self._known:
+            sums = self._find(answered, asked, (when or self._when) + timedelta(seconds=later_s))
         if sums is None:
             model = answered or asked or ""
             self.unpriced_models[model] = self.unpriced_models.get(model, 0) + 1
+            self._unpriced_usage += usage
         else:
             sums.add(usage)
 
-    def _find(self, answered: str | None, asked: str | None, when: datetime | None) -> _Sums | None:
-        rate, dated = self._book.quote(answered, asked, when or self._when)
+    def _find(self, answered: str | None, asked: str | None, when: datetime) -> _Sums | None:
+        rate, dated = self._book.quote(answered, asked, when)
         sums = None
         if rate is not None:
             sums = self._sums.get(rate) or self._sums.setdefault(rate, _Sums(rate))
@@ -212,6 +226,11 @@ class Bill:
     def cost_usd(self) -> Decimal:
         """The exact cost of the priced lines. What the `unpriced_lines` cost is not in it."""
         return total_usd(sums.bill().cost_usd for sums in self._sums.values())
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all lines, priced or not."""
+        return sum((sums.bill().usage for sums in self._sums.values()), self._unpriced_usage)
 
     @property
     def priced_lines(self) -> int:

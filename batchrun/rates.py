@@ -56,7 +56,7 @@ class Rate:
 
     def tier_of(self, usage: Usage) -> int:
         """Index of the tier in which one request of this usage falls."""
-        return bisect_left(self.starts, usage.input_tokens)
+        return bisect_left(self.starts, usage.input_tokens) if self.starts else 0
 
     def cost(self, usage: Usage) -> Decimal:
         """Exact USD of one request."""

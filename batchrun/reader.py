@@ -14,14 +14,16 @@ import contextlib
 import gzip
 import io
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
 import zlib
 from array import array
-from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -29,13 +31,22 @@ from typing import IO, cast
 import msgspec
 
 from batchrun.errors import InputError, StopError, UsageError
-from batchrun.hashes import HashTable, hash64
-from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, RequestLineError, parse_request
+from batchrun.hashes import HashTable, LineSet, Repeats, hash64
+from batchrun.records import (
+    MAX_LINE_BYTES,
+    Overrides,
+    RequestLine,
+    RequestLineError,
+    parse_request,
+    read_request,
+)
 
 SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_BUFFER = 1 << 20
+_BUFFER = 1 << 17
+_STRIDE = 4096
+_LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -49,6 +60,35 @@ class Survey:
     repeated: int = 0
     models: Counter[str] = field(default_factory=Counter)
     endpoints: Counter[str] = field(default_factory=Counter)
+
+    def count(self, kinds: Mapping[tuple[str, str, bool | None], int]) -> None:
+        """Count the lines of each (model, url, `stream`)."""
+        for (model, url, stream), lines in kinds.items():
+            self.models[model] += lines
+            self.endpoints[url] += lines
+            self.streams += lines * (stream is True)
+
+
+class _Problems:
+    """The first problems of a file, by line, and how many there are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first: list[tuple[int, str]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, number: int, problem: object) -> None:
+        """Note one. They come in order of their lines, twice: from the first look, and from the second one."""
+        self._count += 1
+        insort(self._first, (number, str(problem)))
+        del self._first[SHOWN_PROBLEMS:]
+
+    def first(self) -> tuple[list[str], int]:
+        """Those to be shown, as text, and the number of all."""
+        return [f"{self._name}:{number}: {problem}" for number, problem in self._first], self._count
 
 
 class RequestFile:
@@ -66,6 +106,8 @@ class RequestFile:
             raise UsageError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
         self.survey = Survey()
         self._sums = array("I")
+        self._marks = [(0, 0)]  # the line number and the offset behind each _STRIDE lines
+        self._twins = LineSet()  # the lines whose bare body stands in others, too
 
     def __enter__(self) -> RequestFile:
         return self
@@ -88,76 +130,102 @@ class RequestFile:
         if source is not None and results.exists() and os.path.samestat(results.stat(), source):
             raise UsageError(f"{results} holds the requests; choose another file for the results (-o)")
 
-    def check(self, visit: Callable[[RequestLine], None] = lambda line: None) -> Survey:
-        """Parse every line, hand each good one to `visit`, and return the summary.
+    def check(self, visit: Callable[[RequestLine], None] | None = None) -> Survey:
+        """Look at every line, hand each good one to `visit`, and return the summary.
 
         Raises `InputError` with the first problems where any line could not be sent.
         """
-        problems: list[str] = []
-        count = 0
-        survey = Survey()
-        first_lines = HashTable()
-        occurrences = HashTable()
-        self._sums = array("I")
+        problems = _Problems(self.name)
+        survey, ids, occurrences = Survey(), Repeats(), HashTable()
+        kinds: defaultdict[tuple[str, str, bool | None], int] = defaultdict(int)
+        self._sums, self._twins, self._marks = array("I"), LineSet(), [(0, 0)]
         for number, raw in self._raw_lines():
-            survey.lines += 1
             self._sums.append(zlib.crc32(raw))
+            if not len(self._sums) % _STRIDE:
+                self._marks.append((number, self._file.tell()))
             try:
-                line = parse_request(raw, number, self._overrides)
-                if line.derived:
-                    bare, line = line, _numbered(line, occurrences)
-                    survey.repeated += line is not bare
-                key = hash64(line.custom_id)
-                if (first := first_lines.get(key)) is not None:
-                    raise RequestLineError(f'"custom_id" stands already on line {first}; give each line its own')
-                first_lines.set(key, number)
+                request = read_request(raw, self._overrides)
             except RequestLineError as problem:
-                count += 1
-                if count <= SHOWN_PROBLEMS:
-                    problems.append(f"{self.name}:{number}: {problem}")
+                problems.add(number, problem)
                 continue
-            survey.body_bytes += len(line.body)
-            survey.streams += line.stream
-            survey.models[line.model] += 1
-            survey.endpoints[line.url] += 1
-            visit(line)
-        if count:
-            raise InputError(problems, count)
+            ids.add(hash64(request.given_id or request.custom_id))
+            survey.body_bytes += len(request.body)
+            kinds[request.fields.model, request.url, request.fields.stream] += 1
+            if visit is not None:
+                line = request.line(number)
+                visit(_numbered(line, occurrences) if line.derived else line)
+        if repeated := ids.found():
+            survey.repeated = self._tell_apart(repeated, problems)
+        if problems:
+            raise InputError(*problems.first())
+        survey.lines = len(self._sums)
+        survey.count(kinds)
         if not survey.lines:
             raise InputError([f"{self.name}: no requests in it; write one JSON object a line"], 1)
         self.survey = survey
         return survey
 
-    def requests(self, without: Container[int] = ()) -> Iterator[RequestLine]:
-        """The checked lines again, in order, but for those whose line number is in `without`.
+    def _tell_apart(self, repeated: Container[int], problems: _Problems) -> int:
+        """Look again at the lines whose id seems to stand twice: it may not, but for that of a bare body.
 
-        Raises `StopError` where the file is no longer what was checked.
+        Notes the lines with the same bare body, and returns how many are not the first of theirs.
+        """
+        first_lines, occurrences = HashTable(), HashTable()
+        count = 0
+        for number, raw in self._raw_lines():
+            try:
+                request = read_request(raw, self._overrides)
+            except RequestLineError:
+                continue
+            custom_id = request.custom_id
+            if hash64(custom_id) not in repeated and not _LIKE_AN_OCCURRENCE.fullmatch(custom_id):
+                continue
+            if not request.given_id:
+                self._twins.add(number)
+                line = _numbered(request.line(number), occurrences)
+                count += line.custom_id != custom_id
+                custom_id = line.custom_id
+            key = hash64(custom_id)
+            if (first := first_lines.get(key)) is None:
+                first_lines.set(key, number)
+            else:
+                problems.add(number, f'"custom_id" stands already on line {first}; give each line its own')
+        return count
+
+    def requests(self, without: Container[int] = (), start: int = 1) -> Iterator[RequestLine]:
+        """The checked lines again, in order, but for those whose line number is in `without`, or below `start`.
+
+        Raises `StopError` where the file is no longer what was checked; of the lines below `start` most are not read.
         """
         occurrences = HashTable()
-        seen = 0
-        for number, raw in self._raw_lines():
+        skipped = 0 if len(self._twins) else bisect_left(self._marks, (start, 0)) - 1
+        seen = skipped * _STRIDE
+        for number, raw in self._raw_lines(*self._marks[skipped]):
             if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
                 raise StopError(f"{self.name}:{number} changed while running; run the same command again")
             seen += 1
-            if number in without and not self.survey.repeated:
-                continue
-            line = parse_request(raw, number, self._overrides)
-            if line.derived and self.survey.repeated:
-                line = _numbered(line, occurrences)
-            if number not in without:
+            is_wanted = number >= start and number not in without
+            if number in self._twins:  # counted even where it is not wanted
+                line = _numbered(parse_request(raw, number, self._overrides), occurrences)
+            elif is_wanted:
+                line = parse_request(raw, number, self._overrides)
+            if is_wanted:
                 yield line
         if seen != len(self._sums):
             raise StopError(f"{self.name} was cut off while running; run the same command again")
 
-    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
-        """(line number, bytes without newline) of every line that is not blank, as far as the file was checked."""
-        file, left, number = self._file, self._stat.st_size, 0
-        file.seek(0)
+    def _raw_lines(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(line number, bytes without newline) of every line that is not blank, as far as the file was checked.
+
+        Begins behind line `number`, which ends at `offset`.
+        """
+        file, left, longest = self._file, self._stat.st_size - offset, MAX_LINE_BYTES + 1
+        file.seek(offset)
         try:
-            while left > 0 and (raw := file.readline(min(left, MAX_LINE_BYTES + 1))):
+            while left > 0 and (raw := file.readline(longest if left > longest else left)):
                 left -= len(raw)
                 number += 1
-                if len(raw) > MAX_LINE_BYTES:
+                if len(raw) == longest:
                     left -= _skip_line(file)
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
@@ -170,7 +238,7 @@ class RequestFile:
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
     """A bare body's line with the id of its occurrence: `req-…`, then `req-…-2`, `req-…-3`."""
-    key = hash64(line.custom_id)
+    key = int(line.custom_id.removeprefix("req-"), 16) or 1
     count = (occurrences.get(key) or 0) + 1
     occurrences.set(key, count)
     return line if count == 1 else msgspec.structs.replace(line, custom_id=f"{line.custom_id}-{count}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
-from batchrun.rawjson import nests_deeper, with_member, with_new_member
+from batchrun.rawjson import REFUSED, nests_deeper, with_member, with_new_member
 from batchrun.usage import Count, Usage
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
@@ -73,7 +74,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
 
 
-class _Line(msgspec.Struct):
+class RequestFields(msgspec.Struct, gc=False):
     """The fields of a request line that batchrun looks at, in either of its two shapes."""
 
     custom_id: Any = UNSET
@@ -88,7 +89,7 @@ class _Line(msgspec.Struct):
     max_output_tokens: Any = None
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_line = msgspec.json.Decoder(RequestFields).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -102,59 +103,102 @@ def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides
 
     Raises `RequestLineError` where the line could not be sent as it stands.
     """
-    line = _decode_object(raw)
-    if line.body is UNSET:
-        if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
-            raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
-        body, fields, url = raw.strip(b" \t\r"), line, RESPONSES
-        custom_id, derived = "req-" + digest(body), True
-    else:
-        body = bytes(line.body)
-        if not body.startswith(b"{"):
-            raise RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
-        fields, url = _decode(body), _checked_url(line)
-        custom_id, derived = _checked_id(line.custom_id), False
-    body, fields = _overridden(body, fields, overrides)
-    _check_fields(fields, url)
-    return RequestLine(
-        line_number=line_number,
-        custom_id=custom_id,
-        url=url,
-        body=body,
-        sha=digest(body),
-        model=fields.model,
-        stream=fields.stream is True,
-        derived=derived,
-        max_output_tokens=_count(fields.max_output_tokens),
-    )
+    return read_request(raw, overrides).line(line_number)
 
 
-def _decode_object(raw: bytes) -> _Line:
-    if len(raw) > MAX_LINE_BYTES:
-        raise RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
+class Request(msgspec.Struct, gc=False):
+    """What a request line says: all that a check looks at, and of which a `RequestLine` is made.
+
+    `given_id` is empty where the line is a bare body, whose id is derived from it as it stands.
+    """
+
+    raw: bytes
+    given_id: str
+    url: str
+    body: bytes
+    fields: RequestFields
+
+    @property
+    def custom_id(self) -> str:
+        """The id that was given, or else the one that is made of the content."""
+        return self.given_id or "req-" + digest(_bare(self.raw))
+
+    def line(self, line_number: int) -> RequestLine:
+        """The line as it is sent."""
+        fields, given_id = self.fields, self.given_id
+        limit = None if fields.max_output_tokens is None else _count(fields.max_output_tokens)
+        return RequestLine(  # in the order of its fields: by name it takes twice as long
+            line_number,
+            given_id or self.custom_id,
+            self.url,
+            self.body,
+            digest(self.body),
+            fields.model,
+            fields.stream is True,
+            not given_id,
+            limit,
+        )
+
+
+def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
+    """One line of a request file, checked.
+
+    Raises `RequestLineError` where the line could not be sent as it stands.
+    """
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
-    except UnicodeDecodeError as error:
-        raise RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
-    line = _decode(raw)
-    if nests_deeper(raw, MAX_DEPTH):
-        raise _too_deep()
-    return line
+        line = _decode_line(raw)
+        fields = line if line.body is UNSET else _decode_line(line.body)
+    except REFUSED:
+        raise _why_refused(raw) from None
+    if len(raw) > MAX_LINE_BYTES or nests_deeper(raw, MAX_DEPTH):
+        raise _why_refused(raw)
+    if line.body is UNSET:
+        if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
+            raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
+        given_id, url, body = "", RESPONSES, _bare(raw)
+    else:
+        url = RESPONSES if line.method == "POST" and line.url == RESPONSES else _checked_url(line)
+        given_id, body = _checked_id(line.custom_id), bytes(line.body)
+    if overrides.fields or overrides.stream is not None or (overrides.model is not None and fields.model is None):
+        body, fields = _overridden(body, fields, overrides)
+    if not (
+        fields.model and type(fields.model) is str and fields.stream is fields.background is fields.conversation is None
+    ):
+        _check_fields(fields, url)
+    return Request(raw, given_id, url, body, fields)
 
 
-def _decode(raw: bytes) -> _Line:
+def _bare(raw: bytes) -> bytes:
+    return raw.strip(b" \t\r")
+
+
+def _why_refused(raw: bytes) -> RequestLineError:
+    """What is wrong with a line that could not be decoded; looked at step by step."""
+    if len(raw) > MAX_LINE_BYTES:
+        return RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
     try:
-        return _decode_line(raw)
+        raw.decode()
+        line = _decode_line(raw)
+        if nests_deeper(raw, MAX_DEPTH):
+            return _too_deep()
+        assert line.body is not UNSET, "nothing is wrong with this line"
+        raw = bytes(line.body)
+        if not raw.startswith(b"{"):
+            return RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
+        _decode_line(raw)
+    except UnicodeDecodeError as error:
+        return RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8")
     except msgspec.ValidationError as error:
         if not raw.lstrip().startswith(b"{"):
-            raise RequestLineError("not an object; write one JSON object a line, {…}") from None
-        where = str(error)[:80]
-        raise RequestLineError(f"{where}; write a number that fits") from None
+            return RequestLineError("not an object; write one JSON object a line, {…}")
+        return RequestLineError(f"{str(error)[:80]}; write a number that fits")
     except msgspec.DecodeError as error:
-        raise RequestLineError(_why_not_json(raw, str(error))) from None
+        return RequestLineError(_why_not_json(raw, str(error)))
     except RecursionError:
-        raise _too_deep() from None
+        return _too_deep()
+    raise AssertionError("nothing is wrong with this line")
 
 
 def _too_deep() -> RequestLineError:
@@ -177,7 +221,7 @@ def _why_not_json(raw: bytes, why: str) -> str:
     return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 
-def _checked_url(line: _Line) -> str:
+def _checked_url(line: RequestFields) -> str:
     if line.method is not UNSET and line.method != "POST":
         raise RequestLineError(f'"method" is {_shown(line.method)}; write "POST"')
     url = RESPONSES if line.url is UNSET else line.url
@@ -196,7 +240,7 @@ def _checked_id(custom_id: Any) -> str:
     return custom_id
 
 
-def _check_fields(fields: _Line, url: str) -> None:
+def _check_fields(fields: RequestFields, url: str) -> None:
     if fields.model is None or fields.model == "":
         raise RequestLineError('no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME')
     if not isinstance(fields.model, str):
@@ -211,17 +255,18 @@ def _check_fields(fields: _Line, url: str) -> None:
         raise RequestLineError('"background": true answers must be polled, which batchrun does not do; take it out')
 
 
-def _overridden(body: bytes, fields: _Line, overrides: Overrides) -> tuple[bytes, _Line]:
-    """The body with the overrides in it; the same bytes where there is nothing to change."""
+def _overridden(body: bytes, fields: RequestFields, overrides: Overrides) -> tuple[bytes, RequestFields]:
+    """The body with the overrides in it."""
     replacements = overrides.replacements()
     if overrides.model is not None and fields.model is None:
         replacements.setdefault("model", orjson.dumps(overrides.model))
-    if not replacements:
-        return body, fields
     members = _decode_members(body)
     for name, value in replacements.items():
         body = with_member(body, name, value) if name in members else with_new_member(body, name, value)
-    return body, _decode(body)
+    try:
+        return body, _decode_line(body)
+    except REFUSED:
+        raise _why_refused(body) from None
 
 
 def _count(value: Any) -> int | None:
@@ -237,7 +282,7 @@ def _shown(value: Any) -> str:
 # ---------------------------------------------------------------------------------------------- results
 
 
-class ErrorInfo(msgspec.Struct, frozen=True):
+class ErrorInfo(msgspec.Struct, frozen=True, gc=False):
     """Why a line has no clean answer; `code` is the gateway's where it gave one."""
 
     code: str
@@ -247,7 +292,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
-class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a line was run: everything that a resume and a report need, without the payload.
 
     `of` counts the lines of the input; `started` (UTC, to the millisecond) names the run and `elapsed_s`
@@ -256,8 +301,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     line: Count
     of: Count
-    sha: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-    started: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-.*Z\Z")]
+    sha: str
+    started: str
     elapsed_s: _Seconds
     outcome: Outcome
     asked: str
@@ -271,7 +316,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
 
 
-class ResultHead(msgspec.Struct, frozen=True):
+class ResultHead(msgspec.Struct, frozen=True, gc=False):
     """A result line without its payload."""
 
     custom_id: str
@@ -293,7 +338,7 @@ class _ResultRecord(msgspec.Struct, frozen=True):
     error: ErrorInfo | None
 
 
-class _CheckedRecord(msgspec.Struct, frozen=True):
+class _CheckedRecord(msgspec.Struct, frozen=True, gc=False):
     """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
 
     id: str
@@ -305,7 +350,6 @@ class _CheckedRecord(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
-_moment = lru_cache(maxsize=64)(datetime.fromisoformat)
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
@@ -319,7 +363,8 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
 
 def parse_result(raw: bytes) -> ResultHead:
     """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
-    return parse_stored(raw)[0]
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error)
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
@@ -327,14 +372,29 @@ def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
 
     Raises `ValueError` where it is not a whole record.
     """
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
+
+
+def _decode_checked(raw: bytes) -> _CheckedRecord:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
         record = _decode_record(raw)
-        _moment(record.run.started)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except REFUSED as error:
         raise ValueError(str(error)) from None
-    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
+    _check_started(record.run.started)
+    sha = record.run.sha
+    if len(sha) != 16 or sha.strip("0123456789abcdef"):
+        raise ValueError(f"{sha[:20]!r} is no hash of a body")
+    return record
+
+
+@lru_cache(maxsize=64)  # the records of a run have one start
+def _check_started(started: str) -> None:
+    if not re.fullmatch(r"20\d\d-.*Z", started):
+        raise ValueError(f"{started[:40]!r} is no time of this century, in UTC")
+    datetime.fromisoformat(started)
 
 
 def one_line(body: bytes) -> bytes:

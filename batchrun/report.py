@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -123,6 +124,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # the records of a run have one start
 
 
 class Histogram:
@@ -135,7 +137,8 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one value; what is below a microsecond counts as a microsecond."""
-        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / self._LOG_STEP)] += 1
+        bucket = math.floor(math.log(seconds if seconds > 1e-6 else 1e-6) / self._LOG_STEP)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def merge(self, other: Histogram) -> None:
         """Count all that `other` counted."""
@@ -160,7 +163,6 @@ class _Sums:
 
     def __init__(self, book: PriceBook) -> None:
         self.outcomes: Counter[str] = Counter()
-        self.usage = ZERO
         self.bill = Bill(book)
         self.attempts = 0
         self.throttles = 0
@@ -168,7 +170,7 @@ class _Sums:
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
-    def add(self, head: ResultHead, when: datetime) -> None:
+    def add(self, head: ResultHead) -> None:
         run = head.run
         self.outcomes[run.outcome] += 1
         self.attempts += run.attempts
@@ -177,17 +179,14 @@ class _Sums:
             self.errors[head.error.code] += 1
         if run.model is not None:
             self.answered_by[run.model] += 1
-        if run.usage is not None:
-            self.usage += run.usage
         if run.usage is not None or run.outcome != "failed":  # nothing came back for which a usage is missing
-            self.bill.add(run.model, run.asked, run.usage, when)
-        for seconds, histogram in (
-            (run.latency_s, self.latency),
-            (run.first_event_s, self.first_event),
-            (run.first_text_s, self.first_text),
-        ):
-            if seconds is not None:
-                histogram.add(seconds)
+            self.bill.add(run.model, run.asked, run.usage, _moment(run.started), run.elapsed_s)
+        if run.latency_s is not None:
+            self.latency.add(run.latency_s)
+        if run.first_event_s is not None:
+            self.first_event.add(run.first_event_s)
+        if run.first_text_s is not None:
+            self.first_text.add(run.first_text_s)
 
     def lines(self, total: int | None, pending: int | None) -> Lines:
         refused, incomplete = self.outcomes["refused"], self.outcomes["incomplete"]
@@ -199,17 +198,6 @@ class _Sums:
             pending=pending,
             refused=refused,
             incomplete=incomplete,
-        )
-
-    def usage_sum(self) -> UsageSum:
-        usage = self.usage
-        return UsageSum(
-            usage.input_tokens,
-            usage.cached_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-            usage.total_tokens,
-            self.bill.lines_without_usage,
         )
 
     def cost(self) -> Cost:
@@ -227,7 +215,7 @@ class Tally:
         """Forget all records."""
         self._models: dict[str, _Sums] = {}
         self._examples: dict[str, Example] = {}
-        self._run_times: dict[str, tuple[datetime, float]] = {}
+        self._run_times: dict[str, float] = {}
         self.recorded = 0
         self.failed = 0
         self.may_heal = 0
@@ -238,12 +226,13 @@ class Tally:
 
     def add(self, head: ResultHead) -> None:
         """Count one record."""
-        run = head.run
-        when, elapsed_s = self._run_times.get(run.started) or (datetime.fromisoformat(run.started), 0.0)
-        self._run_times[run.started] = when, max(elapsed_s, run.elapsed_s)
-        if run.asked not in self._models:
-            self._models[run.asked] = _Sums(self.book)
-        self._models[run.asked].add(head, when + timedelta(seconds=run.elapsed_s))
+        run, usage = head.run, head.run.usage
+        if run.elapsed_s >= self._run_times.get(run.started, 0.0):
+            self._run_times[run.started] = run.elapsed_s
+        sums = self._models.get(run.asked)
+        if sums is None:
+            sums = self._models[run.asked] = _Sums(self.book)
+        sums.add(head)
         self.recorded += 1
         self._of = run.of
         if head.error is not None:
@@ -251,10 +240,11 @@ class Tally:
             self.may_heal += run.may_heal
             example = Example(head.custom_id, run.line, head.error.message)
             self._examples.setdefault(head.error.code, example)
-        if run.usage is not None:
-            self.tokens += run.usage.total_tokens
-            self.output_tokens += run.usage.output_tokens
-            self.longest_answer = max(self.longest_answer, run.usage.output_tokens)
+        if usage is not None:
+            self.tokens += usage.total_tokens
+            self.output_tokens += usage.output_tokens
+            if usage.output_tokens > self.longest_answer:
+                self.longest_answer = usage.output_tokens
 
     def cost_usd(self) -> Decimal:
         """What the priced records cost, so far."""
@@ -268,12 +258,9 @@ class Tally:
             _merge(total, sums)
             sources += [source for source in sums.bill.price_source.split(", ") if source not in [*sources, "none"]]
         pending = max(0, self._of - self.recorded) if pending is None else pending
-        usage = msgspec.structs.replace(
-            total.usage_sum(),
-            lines_without_usage=sum(s.bill.lines_without_usage for s in self._models.values()),
-        )
+        usage = _usage_sum([sums.bill for sums in self._models.values()])
         unpriced = sum(sums.bill.unpriced_lines for sums in self._models.values())
-        duration_s = sum(elapsed_s for _, elapsed_s in self._run_times.values())
+        duration_s = sum(self._run_times.values())
         return Report(
             lines=total.lines(self.recorded + pending, pending),
             usage=usage,
@@ -294,7 +281,6 @@ class Tally:
 
 def _merge(total: _Sums, part: _Sums) -> None:
     total.outcomes.update(part.outcomes)
-    total.usage += part.usage
     total.attempts += part.attempts
     total.throttles += part.throttles
     total.errors.update(part.errors)
@@ -302,10 +288,22 @@ def _merge(total: _Sums, part: _Sums) -> None:
         getattr(total, name).merge(getattr(part, name))
 
 
+def _usage_sum(bills: list[Bill]) -> UsageSum:
+    usage = sum((bill.usage for bill in bills), ZERO)
+    return UsageSum(
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.total_tokens,
+        sum(bill.lines_without_usage for bill in bills),
+    )
+
+
 def _model_report(sums: _Sums) -> ModelReport:
     return ModelReport(
         lines=sums.lines(None, None),
-        usage=sums.usage_sum(),
+        usage=_usage_sum([sums.bill]),
         cost=sums.cost(),
         attempts=sums.attempts,
         throttles=sums.throttles,

@@ -36,13 +36,13 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     cache_write_tokens: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
-            total_tokens=self.total_tokens + other.total_tokens,
-            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+        return Usage(  # in the order of the fields: by name it takes twice as long
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.total_tokens + other.total_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 

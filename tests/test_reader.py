@@ -22,7 +22,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun import cli
+from batchrun import cli, reader
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.reader import RequestFile, Survey
 from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, digest
@@ -168,6 +168,27 @@ def test_an_id_that_stands_twice_is_named_with_its_first_line(path: Path) -> Non
     written(path, BATCH[0], b"", BATCH[1], BATCH[0], BATCH[1], BATCH[0])
     again = '"custom_id" stands already on line {}; give each line its own'
     assert problems(path) == [f"4: {again.format(1)}", f"5: {again.format(3)}", f"6: {again.format(1)}"]
+
+
+def test_ids_that_stand_twice_are_told_between_the_other_problems_in_order(path: Path) -> None:
+    written(path, BATCH[0], b"x", BATCH[0], b"y", *[BATCH[0]] * 30, b"z")
+    told = problems(path)
+    assert [line.partition(":")[0] for line in told[:20]] == [*map(str, range(2, 22))]
+    assert told[20:] == ["… and 14 more problems"]
+
+
+def test_different_ids_that_share_a_hash_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume could not tell them apart."""
+    monkeypatch.setattr(reader, "hash64", lambda text: 7)
+    written(path, batch("a"), batch("b"))
+    assert problems(path) == ['2: "custom_id" stands already on line 1; give each line its own']
+
+
+def test_derived_ids_are_the_same_in_every_process(path: Path) -> None:
+    code = "import sys, tests.test_reader as test; print(test.ids(sys.argv[1]))"
+    written(path, BARE, BATCH[0], BARE)
+    said = subprocess.check_output([sys.executable, "-c", code, path], text=True, cwd=INPUTS.parent.parent)
+    assert said.strip() == str(ids(path))
 
 
 def test_a_given_id_may_not_be_a_derived_one_of_another_line(path: Path) -> None:
@@ -376,6 +397,36 @@ def _noting(lines: Iterator[RequestLine], seen: list[RequestLine]) -> Iterator[R
     for line in lines:
         seen.append(line)
     yield from ()
+
+
+@pytest.mark.parametrize("start", [1, 2, 100, 101, 102, 599, 600, 601, 700])
+def test_lines_below_the_start_are_left_out(path: Path, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 100)
+    lines = [*BATCH]
+    lines[1:1] = [b"", b" "]
+    with checked(written(path, *lines)) as file:
+        found = [line.line_number for line in file.requests(start=start)]
+    assert found == [number for number in range(1, 603) if number not in (2, 3) and number >= start]
+
+
+def test_of_the_lines_below_the_start_most_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 100)
+    with checked(written(path, *BATCH)) as file:
+        with path.open("r+b") as other:
+            other.write(b"!")
+        assert [line.line_number for line in file.requests(start=101)] == list(range(101, 601))
+        with pytest.raises(StopError, match="1 changed while running"):
+            list(file.requests(start=100))
+    with checked(written(path, *BATCH)) as file:
+        written(path, *BATCH[1:], BATCH[0])
+        with pytest.raises(StopError, match="501 changed while running"):
+            list(file.requests(start=501))
+
+
+def test_equal_bodies_below_the_start_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 2)
+    with checked(written(path, *[BARE] * 9)) as file:
+        assert [line.custom_id.rpartition("-")[2] for line in file.requests(start=8)] == ["8", "9"]
 
 
 @pytest.mark.parametrize("number", [1, 2, 256, 257, 300, 600])

@@ -36,7 +36,7 @@ from batchrun.gateway import GatewayOptions
 from batchrun.job import Run, Silent
 from batchrun.journal import Journal
 from batchrun.records import Overrides, parse_request
-from batchrun.resume import Changed
+from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 
 
@@ -137,6 +137,26 @@ def test_appended_reordered_and_removed_lines(bench: Bench) -> None:
     assert ids(bench.results) == [*FIVE, "r-6", "r-7"], "the record of the removed line is kept"
     assert "1 records belong to no line of this input; they are kept" in bench.notices
     assert outcome.report.lines.pending == 0
+
+
+@pytest.mark.parametrize("line", [0, 3, 1_000_000, 2**53])
+def test_a_record_may_name_any_line(bench: Bench, line: int) -> None:
+    """One far beyond the file, or one that another record names, too: it is found by its id, and takes no room."""
+    bench.run()
+    lines = bench.results.read_bytes().splitlines(keepends=True)
+    number = json.loads(lines[4])["run"]["line"]
+    lines[4] = lines[4].replace(b'"line":%d,' % number, b'"line":%d,' % line)
+    bench.results.write_bytes(b"".join([*lines, record("orphan", line)]))
+    assert bench.sent_by() == 0
+    assert ids(bench.results) == ["orphan", *FIVE]
+    assert "1 records belong to no line of this input; they are kept" in bench.notices
+
+
+def test_records_in_their_places_are_not_matched_by_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run()
+    write_requests(bench.requests, 8)
+    monkeypatch.setattr(Resume, "_read_records", None)
+    assert bench.sent_by() == 3
 
 
 def test_lines_left_are_counted_by_the_input_not_by_the_file(bench: Bench) -> None:

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.server --answer-bytes 600 --latency-median 0.2 --latency-p99 1.5
 
-prints its port, then serves 127.0.0.1 until its standard input ends.
+prints its port, then serves 127.0.0.1 until its standard input ends, and prints the latencies that it drew, summed
+up, and when the first request came (seconds since 1970).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import math
 import random
 import sys
+import time
 from typing import cast
 
 from tests.benchmarks.machine import fast_loop, pin
@@ -34,6 +36,8 @@ def answer(size: int) -> bytes:
 class Answers(asyncio.Protocol):
     """One connection: an answer for every request, at once or after a drawn latency."""
 
+    first_at = 0.0  # when any connection had its first request
+
     def __init__(self, answer: bytes, latency: Latency) -> None:
         self._answer = answer
         self._latency = latency
@@ -51,6 +55,7 @@ class Answers(asyncio.Protocol):
             if len(self._buffer) < whole:
                 return
             self._buffer = self._buffer[whole:]
+            Answers.first_at = Answers.first_at or time.time()
             seconds = self._latency.draw()
             if seconds:
                 asyncio.get_running_loop().call_later(seconds, self._transport.write, self._answer)
@@ -83,7 +88,7 @@ async def serve(options: argparse.Namespace) -> None:
     server = await loop.create_server(lambda: Answers(whole, latency), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.buffer.read)
-    print(latency.drawn_s, flush=True)
+    print(latency.drawn_s, Answers.first_at, flush=True)
     server.close()
 
 
