@@ -14,15 +14,17 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any
 
 import aiohttp
+from msgspec.structs import replace as changed
 
 from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer
+from batchrun.cleaning import Cleaner
+from batchrun.deadlines import Deadline, Deadlines
 from batchrun.endpoint import Endpoint
 from batchrun.envelope import read_retry_after
 from batchrun.records import RESPONSES, RequestLine, as_text
@@ -37,16 +39,13 @@ except ImportError:  # Windows
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
 
-# A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
-SHORTEST_SECRET = 12
-IN_ITS_PLACE = "[the api key]"
-
 OTHER_FILES = 64  # open besides the connections: results, log, input, the loop's own
 
 # What the answers that are being read may hold together; past it one at a time is read on.
 HELD_BYTES = 48 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +82,26 @@ class _TooLargeError(Exception):
 class _Held:
     """The bytes of one answer while it is read, counted against its own cap and against those of all others."""
 
+    __slots__ = ("_cap", "_is_alone", "_memory", "_size")
+
     def __init__(self, memory: _Memory, cap: int) -> None:
         self._memory = memory
         self._cap = cap
         self._size = 0
         self._is_alone = False
 
-    async def add(self, size: int) -> None:
-        """Count `size` bytes more; waits where all answers together hold too much. Raises `_TooLargeError`."""
+    def add(self, size: int) -> bool:
+        """Count `size` bytes more; False where all answers together hold too much. Raises `_TooLargeError`."""
         self._size += size
         self._memory.held += size
         if self._size > self._cap:
             raise _TooLargeError
-        if self._memory.held > HELD_BYTES and not self._is_alone:
-            await self._memory.alone.acquire()
-            self._is_alone = True
+        return self._memory.held <= HELD_BYTES or self._is_alone
+
+    async def turn(self) -> None:
+        """Wait until this answer is the one that may be read on, whatever is held."""
+        await self._memory.alone.acquire()
+        self._is_alone = True
 
     def release(self) -> None:
         """The answer is whole, or given up."""
@@ -122,13 +126,14 @@ class Transport:
         self._timeouts = timeouts
         self._max_bytes = max_response_bytes
         self._connections = connections
-        self._secrets = _spellings(endpoint.api_key) if len(endpoint.api_key) >= SHORTEST_SECRET else ()
+        self._cleaner = Cleaner(endpoint.api_key)
         self._memory = _Memory()
         self._urls: dict[str, str] = {}
 
     async def __aenter__(self) -> Transport:
         headers = {
             "Content-Type": "application/json",
+            "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"batchrun/{__version__}",
         }
@@ -143,79 +148,92 @@ class Transport:
             read_bufsize=1 << 18,
             max_field_size=1 << 16,
         )
+        self._deadlines = Deadlines(self._timeouts.attempt_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._deadlines.close()
         await self._session.close()
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        clock, deadline = _Clock(), asyncio.timeout(self._timeouts.attempt_s)
+        outcome: Reply | Failure | None = None
+        with Deadline(self._deadlines) as deadline:
+            clock = _Clock(deadline.start_s)
+            outcome = await self._attempt(line, clock)
+        if outcome is None:
+            message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
+            outcome = Failure("attempt_timeout", message)
+        outcome = self._cleaner.outcome(outcome)
+        if isinstance(outcome, Failure):
+            return replace(outcome, timing=clock.timing())
+        outcome.timing = clock.timing()
+        return outcome
+
+    async def _attempt(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
+        """The exchange, or why there was none."""
         try:
-            async with deadline:
-                outcome = await self._exchange(line, clock)
+            return await self._exchange(line, clock)
         except _DeadlineError as late:
-            outcome = Failure(late.args[0], late.args[1])
+            return Failure(late.args[0], late.args[1])
         except _TooLargeError:
-            outcome = Failure(
+            return Failure(
                 "response_too_large",
                 f"the answer passes {self._max_bytes:,} bytes; raise --max-response-bytes to keep such answers",
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
-            outcome = _network_failure(error)
-            if deadline.expired():
-                message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
-                outcome = Failure("attempt_timeout", message)
-        timing = Timing(clock.now_s(), clock.first_event_s, clock.first_text_s)
-        return self._without_key(replace(outcome, timing=timing))
+            return _network_failure(error)
 
     async def _exchange(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
-        async with self._session.post(
+        response = await self._session.post(
             self._url(line.url),
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
-            headers={"Accept": "text/event-stream" if line.stream else "application/json"},
+            headers=_STREAM_HEADERS if line.stream else None,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
-        ) as response:
-            answer = HttpAnswer(
-                status=response.status,
-                headers=response.headers,
-                body=b"",
-                url=line.url,
-                retry_after_s=_retry_after_s(response),
-            )
-            if 300 <= response.status < 400:
-                place = self._clean(response.headers.get("Location", "nowhere"))[:200]
-                return Failure("redirected", f"HTTP {response.status} to {place}; not followed", response.status)
-            if (response.content_length or 0) > self._max_bytes:
-                raise _TooLargeError
-            held = _Held(self._memory, self._max_bytes)
-            is_stream = response.status == 200 and "event-stream" in response.headers.get("Content-Type", "")
-            try:
-                if is_stream and line.url == RESPONSES:
-                    return await self._read_stream(response, held, answer, clock)
-                return self._judge(replace(answer, body=await self._read_all(response, held)))
-            finally:
-                held.release()
+        )
+        held = _Held(self._memory, self._max_bytes)
+        try:
+            return await self._read(line, response, held, clock)
+        finally:
+            held.release()
+            response.release()  # an answer that was not read to its end takes its connection with it
+
+    async def _read(
+        self, line: RequestLine, response: aiohttp.ClientResponse, held: _Held, clock: _Clock
+    ) -> Reply | Failure:
+        """The answer, once its head is there."""
+        status, headers = response.status, response.headers
+        answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
+        if 300 <= status < 400:
+            place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
+            return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
+        if (response.content_length or 0) > self._max_bytes:
+            raise _TooLargeError
+        if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
+            return await self._read_stream(response, held, answer, clock)
+        answer.body = await self._read_all(response.content, held)
+        return self._judge(answer)
 
     def _judge(self, answer: HttpAnswer) -> Reply | Failure:
-        if answer.body.startswith(_BOM) or any(secret in answer.body for secret in self._secrets):
-            answer = replace(answer, body=self._clean_bytes(answer.body.removeprefix(_BOM)))
-        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(answer.body):
+        answer.body = body = self._cleaner.body(answer.body.removeprefix(_BOM))
+        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
             decoder, assembler = EventDecoder(), ResponseAssembler()
-            for event in [*decoder.feed(answer.body), *decoder.flush()]:
+            for event in [*decoder.feed(body), *decoder.flush()]:
                 assembler.add(event)
             return self._judge_stream(answer, assembler.result())
         return read_answer(answer)
 
-    async def _read_all(self, response: aiohttp.ClientResponse, held: _Held) -> bytes:
+    async def _read_all(self, content: aiohttp.StreamReader, held: _Held) -> bytes:
         """The whole body, decompressed, up to the cap."""
         pieces = []
-        async for piece in response.content.iter_any():
-            await held.add(len(piece))
+        while not content.at_eof():
+            piece = await content.readany()
             pieces.append(piece)
+            if not held.add(len(piece)):
+                await held.turn()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _read_stream(
@@ -237,7 +255,7 @@ class Transport:
                 if assembler.finished:
                     break
         if plain:
-            return self._judge(replace(answer, body=b"".join(plain)))
+            return self._judge(changed(answer, body=b"".join(plain)))
         for event in decoder.flush():
             assembler.add(event)
         clock.note(assembler)
@@ -260,36 +278,20 @@ class Transport:
                 ) from None
             if not piece:
                 return
-            await held.add(len(piece))
+            if not held.add(len(piece)):
+                await held.turn()
             yield piece
             if events() > seen:
                 seen, deadline = events(), loop.time() + idle_s
 
     def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
         if result.error is not None:
-            return self._judge(replace(answer, body=result.error))
+            return self._judge(changed(answer, body=result.error))
         if result.response is not None:
-            return self._judge(replace(answer, body=result.response, ended_as=result.terminal))
+            return self._judge(changed(answer, body=result.response, ended_as=result.terminal))
         message = "the stream ended without its terminal event"
-        partial = as_text(self._clean_bytes(result.partial)) if result.partial else None
+        partial = as_text(self._cleaner.body(result.partial)) if result.partial else None
         return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
-
-    def _without_key(self, outcome: Reply | Failure) -> Reply | Failure:
-        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
-        changes: dict[str, Any] = {}
-        for name in ("code", "error_code", "type", "message", "request_id", "model"):
-            text = getattr(outcome, name, None)
-            if text and (clean := self._clean(text)) != text:
-                changes[name] = clean
-        return replace(outcome, **changes) if changes else outcome
-
-    def _clean(self, text: str) -> str:
-        return text.replace(self._endpoint.api_key, IN_ITS_PLACE) if self._secrets else text
-
-    def _clean_bytes(self, text: bytes) -> bytes:
-        for secret in self._secrets:
-            text = text.replace(secret, IN_ITS_PLACE.encode())
-        return text
 
     def _url(self, path: str) -> str:
         if path not in self._urls:
@@ -300,20 +302,25 @@ class Transport:
 class _Clock:
     """Times the first event and the first text of one attempt."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_loop_time", "_start_s", "first_event_s", "first_text_s")
+
+    def __init__(self, start_s: float) -> None:
         self._loop_time = asyncio.get_running_loop().time
-        self._started = self._loop_time()
+        self._start_s = start_s
         self.first_event_s: float | None = None
         self.first_text_s: float | None = None
 
-    def now_s(self) -> float:
-        return self._loop_time() - self._started
+    def timing(self) -> Timing:
+        return Timing(self._now_s(), self.first_event_s, self.first_text_s)
 
     def note(self, assembler: ResponseAssembler) -> None:
         if self.first_event_s is None and assembler.events:
-            self.first_event_s = self.now_s()
+            self.first_event_s = self._now_s()
         if self.first_text_s is None and assembler.text_seen:
-            self.first_text_s = self.now_s()
+            self.first_text_s = self._now_s()
+
+    def _now_s(self) -> float:
+        return self._loop_time() - self._start_s
 
 
 def _looks_like_events(body: bytes) -> bool:
@@ -322,21 +329,15 @@ def _looks_like_events(body: bytes) -> bool:
     return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
 
 
-def _spellings(key: str) -> tuple[bytes, ...]:
-    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
-    escaped = [key.replace("/", "\\/")]
-    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
-    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the headers ask for. A date is measured from the gateway's own clock, if it shows it."""
-    names = ("retry-after", "retry-after-ms")
-    asked = {name: response.headers[name] for name in names if name in response.headers}
+    asked = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
+    if not asked:
+        return None
     now = time.time()
-    if asked and "Date" in response.headers:
+    if "Date" in headers:
         with contextlib.suppress(ValueError, OverflowError):
-            now = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            now = parsedate_to_datetime(headers["Date"]).timestamp()
     return read_retry_after(asked, now)
 
 
