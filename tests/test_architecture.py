@@ -54,12 +54,14 @@ TABLE = {
     "report": "inflight pricing records usage",
     "resume": "errors hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
+    "writer": "answer errorlimit errors inflight journal records report retry runlog spending",
     "runner": (
-        "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport"
+        "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
+        "writer"
     ),
     "job": (
         "answer budget endpoint errorlimit errors gateway hashes inflight journal limits pricing rates reader "
-        "records report resume retry runlog runner selection spending transport version"
+        "records report resume retry runlog runner selection spending transport version writer"
     ),
     "api": "job report",
     "progress": "job pricing",
