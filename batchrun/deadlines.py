@@ -6,75 +6,61 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 
 class Deadline:
-    """One block of a task, entered by `with`: cancelled once its time is over.
+    """One stretch of work of the task that begins it; the task is cancelled once its time is over."""
 
-    `has_passed` tells so in an `except asyncio.CancelledError`; anybody else's cancellation goes on.
-    """
+    __slots__ = ("has_passed", "start_s", "task")
 
-    __slots__ = ("_cancellations", "_deadlines", "_task", "has_passed", "start_s")
+    task: asyncio.Task[object]
+    start_s: float  # by the loop's clock
+    has_passed: bool
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self.has_passed = False
-
-    def __enter__(self) -> Deadline:
-        task = asyncio.current_task()
-        assert task is not None, "only a task can be cancelled"
-        self._task, self._cancellations = task, task.cancelling()
-        self.start_s = self._deadlines.add(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        """Ends a block that ran out of time without an exception; `has_passed` says so."""
-        self._deadlines.remove(self)
+    def ran_out(self) -> bool:
+        """Whether a cancellation was this deadline's alone. Then it is taken back, and the task may go on."""
         if not self.has_passed:
             return False
-        is_ours_alone = self._task.uncancel() <= self._cancellations
-        return is_ours_alone and kind is asyncio.CancelledError
-
-    def pass_now(self) -> None:
-        """Its time is over."""
-        self.has_passed = True
-        self._task.cancel()
+        self.has_passed = False
+        return self.task.uncancel() == 0
 
 
 class Deadlines:
-    """Blocks that may each take `seconds`."""
+    """Stretches of work that may each take `seconds`: `begin` one, and `end` it whatever became of it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Deadline, float] = {}  # the oldest first
+        self._open: dict[Deadline, float] = {}  # when they are over, the next one first
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, deadline: Deadline) -> float:
-        """A block begins; returns when that is, by the loop's clock."""
-        now = self._open[deadline] = self._loop.time()
+    def begin(self, deadline: Deadline) -> None:
+        """The running task begins."""
+        task = asyncio.current_task()
+        assert task is not None, "only a task can be cancelled"
+        deadline.task, deadline.has_passed = task, False
+        now = deadline.start_s = self._loop.time()
+        self._open[deadline] = now + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
-        return now
 
-    def remove(self, deadline: Deadline) -> None:
-        """A block has ended. The timer stays: it is set anew when it goes off."""
+    def end(self, deadline: Deadline) -> None:
+        """The task is done with it. The timer stays: it is set anew when it goes off."""
         self._open.pop(deadline, None)
+        deadline.ran_out()
 
     def close(self) -> None:
-        """No block begins any more."""
+        """Nothing begins any more."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
-        for deadline, start_s in list(self._open.items()):
-            if start_s + self._seconds > now:
-                self._timer = self._loop.call_at(start_s + self._seconds, self._look)
+        for deadline, over_at in list(self._open.items()):
+            if over_at > now:
+                self._timer = self._loop.call_at(over_at, self._look)
                 return
             del self._open[deadline]
-            deadline.pass_now()
+            deadline.has_passed = True
+            deadline.task.cancel()

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from http.cookies import SimpleCookie
 from types import TracebackType
 
 import aiohttp
@@ -79,43 +80,61 @@ class _TooLargeError(Exception):
     """An answer passed the cap."""
 
 
-class _Held:
-    """The bytes of one answer while it is read, counted against its own cap and against those of all others."""
+class _Attempt(Deadline):
+    """What is known of one attempt while it lasts: its time, and the bytes of its answer that are held."""
 
-    __slots__ = ("_cap", "_is_alone", "_memory", "_size")
+    __slots__ = ("first_event_s", "first_text_s", "held", "is_alone")
 
-    def __init__(self, memory: _Memory, cap: int) -> None:
-        self._memory = memory
-        self._cap = cap
-        self._size = 0
-        self._is_alone = False
+    def __init__(self) -> None:
+        self.first_event_s: float | None = None
+        self.first_text_s: float | None = None
+        self.held = 0
+        self.is_alone = False
 
-    def add(self, size: int) -> bool:
-        """Count `size` bytes more; False where all answers together hold too much. Raises `_TooLargeError`."""
-        self._size += size
-        self._memory.held += size
-        if self._size > self._cap:
-            raise _TooLargeError
-        return self._memory.held <= HELD_BYTES or self._is_alone
-
-    async def turn(self) -> None:
-        """Wait until this answer is the one that may be read on, whatever is held."""
-        await self._memory.alone.acquire()
-        self._is_alone = True
-
-    def release(self) -> None:
-        """The answer is whole, or given up."""
-        self._memory.held -= self._size
-        if self._is_alone:
-            self._memory.alone.release()
+    def note(self, assembler: ResponseAssembler, now: float) -> None:
+        """Time the first event and the first text of a stream."""
+        if self.first_event_s is None and assembler.events:
+            self.first_event_s = now - self.start_s
+        if self.first_text_s is None and assembler.text_seen:
+            self.first_text_s = now - self.start_s
 
 
 class _Memory:
-    """What all answers hold that are being read. Whoever has `alone` may read on past `HELD_BYTES`."""
+    """What all answers hold that are being read, each up to `cap`. Whoever has `alone` may read past `HELD_BYTES`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cap: int) -> None:
         self.held = 0
         self.alone = asyncio.Lock()
+        self._cap = cap
+
+    def add(self, attempt: _Attempt, size: int) -> bool:
+        """Count `size` bytes more; False where the attempt is to `wait`. Raises `_TooLargeError`."""
+        attempt.held += size
+        self.held += size
+        if attempt.held > self._cap:
+            raise _TooLargeError
+        return self.held <= HELD_BYTES or attempt.is_alone
+
+    async def wait(self, attempt: _Attempt) -> None:
+        """Until this attempt is the one that may read on, whatever is held."""
+        await self.alone.acquire()
+        attempt.is_alone = True
+
+    def release(self, attempt: _Attempt) -> None:
+        """The answer is whole, or given up."""
+        self.held -= attempt.held
+        if attempt.is_alone:
+            self.alone.release()
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Keeps none, and makes no empty jar for each request either."""
+
+    _none = SimpleCookie()
+
+    def filter_cookies(self, _: object) -> SimpleCookie:
+        """None."""
+        return self._none
 
 
 class Transport:
@@ -127,7 +146,7 @@ class Transport:
         self._max_bytes = max_response_bytes
         self._connections = connections
         self._cleaner = Cleaner(endpoint.api_key)
-        self._memory = _Memory()
+        self._memory = _Memory(max_response_bytes)
         self._urls: dict[str, str] = {}
 
     async def __aenter__(self) -> Transport:
@@ -142,13 +161,14 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
             headers=headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             trust_env=False,
             read_bufsize=1 << 18,
             max_field_size=1 << 16,
         )
         self._deadlines = Deadlines(self._timeouts.attempt_s)
+        self._now = asyncio.get_running_loop().time
         return self
 
     async def __aexit__(
@@ -159,34 +179,36 @@ class Transport:
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        outcome: Reply | Failure | None = None
-        with Deadline(self._deadlines) as deadline:
-            clock = _Clock(deadline.start_s)
-            outcome = await self._attempt(line, clock)
-        if outcome is None:
+        attempt = _Attempt()
+        self._deadlines.begin(attempt)
+        outcome: Reply | Failure
+        try:
+            outcome = await self._exchange(line, attempt)
+        except asyncio.CancelledError:
+            if not attempt.ran_out():
+                raise
             message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
             outcome = Failure("attempt_timeout", message)
-        outcome = self._cleaner.outcome(outcome)
-        if isinstance(outcome, Failure):
-            return replace(outcome, timing=clock.timing())
-        outcome.timing = clock.timing()
-        return outcome
-
-    async def _attempt(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
-        """The exchange, or why there was none."""
-        try:
-            return await self._exchange(line, clock)
         except _DeadlineError as late:
-            return Failure(late.args[0], late.args[1])
+            outcome = Failure(late.args[0], late.args[1])
         except _TooLargeError:
-            return Failure(
+            outcome = Failure(
                 "response_too_large",
                 f"the answer passes {self._max_bytes:,} bytes; raise --max-response-bytes to keep such answers",
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
-            return _network_failure(error)
+            outcome = _network_failure(error)
+        finally:
+            self._deadlines.end(attempt)
+        outcome = self._cleaner.outcome(outcome)
+        timing = Timing(self._now() - attempt.start_s, attempt.first_event_s, attempt.first_text_s)
+        if isinstance(outcome, Failure):
+            return replace(outcome, timing=timing)
+        outcome.timing = timing
+        return outcome
 
-    async def _exchange(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
+    async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
+        """Over the wire and back."""
         response = await self._session.post(
             self._url(line.url),
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
@@ -194,28 +216,31 @@ class Transport:
             allow_redirects=False,
             proxy=self._endpoint.proxy,
         )
-        held = _Held(self._memory, self._max_bytes)
         try:
-            return await self._read(line, response, held, clock)
+            status, headers = response.status, response.headers
+            if 300 <= status < 400:
+                place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
+                return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
+            if (response.content_length or 0) > self._max_bytes:
+                raise _TooLargeError
+            answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
+            if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
+                return await self._read_stream(response, answer, attempt)
+            answer.body = await self._read_all(response.content, attempt)
+            return self._judge(answer)
         finally:
-            held.release()
+            self._memory.release(attempt)
             response.release()  # an answer that was not read to its end takes its connection with it
 
-    async def _read(
-        self, line: RequestLine, response: aiohttp.ClientResponse, held: _Held, clock: _Clock
-    ) -> Reply | Failure:
-        """The answer, once its head is there."""
-        status, headers = response.status, response.headers
-        answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
-        if 300 <= status < 400:
-            place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
-            return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
-        if (response.content_length or 0) > self._max_bytes:
-            raise _TooLargeError
-        if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
-            return await self._read_stream(response, held, answer, clock)
-        answer.body = await self._read_all(response.content, held)
-        return self._judge(answer)
+    async def _read_all(self, content: aiohttp.StreamReader, attempt: _Attempt) -> bytes:
+        """The whole body, decompressed, up to the cap."""
+        pieces = []
+        while not content.at_eof():
+            piece = await content.readany()
+            pieces.append(piece)
+            if not self._memory.add(attempt, len(piece)):
+                await self._memory.wait(attempt)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _judge(self, answer: HttpAnswer) -> Reply | Failure:
         answer.body = body = self._cleaner.body(answer.body.removeprefix(_BOM))
@@ -226,23 +251,13 @@ class Transport:
             return self._judge_stream(answer, assembler.result())
         return read_answer(answer)
 
-    async def _read_all(self, content: aiohttp.StreamReader, held: _Held) -> bytes:
-        """The whole body, decompressed, up to the cap."""
-        pieces = []
-        while not content.at_eof():
-            piece = await content.readany()
-            pieces.append(piece)
-            if not held.add(len(piece)):
-                await held.turn()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     async def _read_stream(
-        self, response: aiohttp.ClientResponse, held: _Held, answer: HttpAnswer, clock: _Clock
+        self, response: aiohttp.ClientResponse, answer: HttpAnswer, attempt: _Attempt
     ) -> Reply | Failure:
         decoder, assembler = EventDecoder(), ResponseAssembler()
         is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
         plain: list[bytes] = []
-        async with contextlib.aclosing(self._pieces(response, held, lambda: assembler.events)) as pieces:
+        async with contextlib.aclosing(self._pieces(response, attempt, lambda: assembler.events)) as pieces:
             async for piece in pieces:
                 if is_events is None and (start := piece.removeprefix(_BOM).lstrip()):
                     is_events = start[:1] not in b"{[<"
@@ -251,18 +266,18 @@ class Transport:
                     continue
                 for event in decoder.feed(piece):
                     assembler.add(event)
-                clock.note(assembler)
+                attempt.note(assembler, self._now())
                 if assembler.finished:
                     break
         if plain:
             return self._judge(changed(answer, body=b"".join(plain)))
         for event in decoder.flush():
             assembler.add(event)
-        clock.note(assembler)
+        attempt.note(assembler, self._now())
         return self._judge_stream(answer, assembler.result())
 
     async def _pieces(
-        self, response: aiohttp.ClientResponse, held: _Held, events: Callable[[], int]
+        self, response: aiohttp.ClientResponse, attempt: _Attempt, events: Callable[[], int]
     ) -> AsyncGenerator[bytes]:
         """The stream's bytes up to the cap, with the idle deadline moved on by events and nothing else."""
         idle_s = self._timeouts.idle_s
@@ -278,8 +293,8 @@ class Transport:
                 ) from None
             if not piece:
                 return
-            if not held.add(len(piece)):
-                await held.turn()
+            if not self._memory.add(attempt, len(piece)):
+                await self._memory.wait(attempt)
             yield piece
             if events() > seen:
                 seen, deadline = events(), loop.time() + idle_s
@@ -299,41 +314,19 @@ class Transport:
         return self._urls[path]
 
 
-class _Clock:
-    """Times the first event and the first text of one attempt."""
-
-    __slots__ = ("_loop_time", "_start_s", "first_event_s", "first_text_s")
-
-    def __init__(self, start_s: float) -> None:
-        self._loop_time = asyncio.get_running_loop().time
-        self._start_s = start_s
-        self.first_event_s: float | None = None
-        self.first_text_s: float | None = None
-
-    def timing(self) -> Timing:
-        return Timing(self._now_s(), self.first_event_s, self.first_text_s)
-
-    def note(self, assembler: ResponseAssembler) -> None:
-        if self.first_event_s is None and assembler.events:
-            self.first_event_s = self._now_s()
-        if self.first_text_s is None and assembler.text_seen:
-            self.first_text_s = self._now_s()
-
-    def _now_s(self) -> float:
-        return self._loop_time() - self._start_s
-
-
 def _looks_like_events(body: bytes) -> bool:
     """Whether a body starts as server-sent events do: with a field, a comment or a blank line before one."""
+    if body.startswith(b"{"):
+        return False  # as nearly all do
     start = body[:512].lstrip()
     return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the headers ask for. A date is measured from the gateway's own clock, if it shows it."""
-    asked = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
-    if not asked:
+    if "retry-after" not in headers and "retry-after-ms" not in headers:
         return None
+    asked = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
     now = time.time()
     if "Date" in headers:
         with contextlib.suppress(ValueError, OverflowError):
