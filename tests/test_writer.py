@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import until
 from support import FailingFile, Faults, read_records
 
 from batchrun import journal
@@ -17,6 +20,7 @@ from batchrun.answer import Failure, Reply
 from batchrun.errors import BatchrunError, DiskError
 from batchrun.journal import Journal
 from batchrun.pricing import PriceBook
+from batchrun.rates import Rate
 from batchrun.records import RequestLine, parse_request
 from batchrun.report import Tally
 from batchrun.runlog import RunLog
@@ -101,8 +105,27 @@ async def test_what_is_ready_shares_a_write_and_counts_after_it(folder: Path) ->
         assert (desk.writer.recorded, desk.tally.recorded, desk.writer.ready) == (0, 0, 5)
         await turns()
         assert [len(write) for write in desk.sink.writes] == [5]
-        assert (desk.writer.recorded, desk.tally.recorded, desk.writer.ready) == (5, 5, 0)
+        assert (desk.writer.recorded, desk.writer.ready) == (5, 0)
         assert desk.writer.newly_recorded() == [1, 2, 3, 4, 5]
+
+
+async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up(folder: Path) -> None:
+    has_list = threading.Event()
+
+    class SlowBook(PriceBook):
+        def rate(self, model: str, when: datetime | None = None) -> Rate | None:
+            has_list.wait(10)
+            return super().rate(model, when)
+
+    async with Desk(folder) as desk:
+        desk.tally.book = SlowBook()
+        desk.writer.record(done(1))
+        await turns()
+        desk.writer.record(done(2))
+        assert await desk.writer.may_send(line(3), 1, NOTHING)
+        assert (desk.writer.recorded, desk.tally.recorded) == (2, 0)
+        has_list.set()
+        await until(lambda: desk.tally.recorded == 2)
 
 
 async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> None:
