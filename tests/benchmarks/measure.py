@@ -17,11 +17,12 @@ from tests.benchmarks.machine import pin
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process cost: processor seconds (user and system), wall seconds, peak resident bytes."""
+    """What one process cost: processor seconds (user and system), wall seconds, peak resident bytes; what it said."""
 
     cpu_s: float
     wall_s: float
     peak_bytes: int
+    output: bytes = b""
 
 
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
@@ -43,7 +44,7 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output.decode()[-2000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024)
+    return Cost(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024, output)
 
 
 def batchrun(*arguments: str, base_url: str = "") -> Cost:
