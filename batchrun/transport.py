@@ -230,7 +230,8 @@ class Transport:
             return self._judge(answer)
         finally:
             self._memory.release(attempt)
-            response.release()  # an answer that was not read to its end takes its connection with it
+            if not response.closed:
+                response.release()  # an answer that was not read to its end takes its connection with it
 
     async def _read_all(self, content: aiohttp.StreamReader, attempt: _Attempt) -> bytes:
         """The whole body, decompressed, up to the cap."""

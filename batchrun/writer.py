@@ -52,20 +52,9 @@ class _ToSend(msgspec.Struct):
     """An attempt that waits for the run log to know of it."""
 
     line: RequestLine
-    attempt: int
     upper_usd: Decimal
+    event: Sent
     turn: asyncio.Future[None]
-
-    def event(self) -> Sent:
-        line = self.line
-        return Sent(
-            line=line.line_number,
-            attempt=self.attempt,
-            model=line.model,
-            body_bytes=len(line.body),
-            max_output_tokens=line.max_output_tokens,
-            upper_usd=self.upper_usd or None,
-        )
 
 
 class Writer:
@@ -112,7 +101,8 @@ class Writer:
         if self._is_closed:
             return False
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._to_send.append(_ToSend(line, attempt, upper_usd, turn))
+        event = Sent(line.line_number, attempt, line.model, len(line.body), line.max_output_tokens, upper_usd or None)
+        self._to_send.append(_ToSend(line, upper_usd, event, turn))
         self._has_work.set()
         try:
             await turn
@@ -204,7 +194,8 @@ class Writer:
 
     def _record(self, done: list[Done]) -> None:
         """Write result lines; then, and only then, count them."""
-        heads = [self._head(one) for one in done]
+        elapsed_s = round(time.monotonic() - self._start, 3)
+        heads = [self._head(one, elapsed_s) for one in done]
         records = [
             encode_result(head, one.outcome.status, one.outcome.request_id, one.outcome.body)
             for head, one in zip(heads, done, strict=True)
@@ -260,7 +251,7 @@ class Writer:
     def _log_sent(self, to_send: list[_ToSend]) -> None:
         if self._log is not None:
             try:
-                self._log.write_sent([one.event() for one in to_send])
+                self._log.write_sent([one.event for one in to_send])
             except DiskError as error:
                 self._stop(error)
 
@@ -269,7 +260,7 @@ class Writer:
         if self._unanswered.pop(line.line_number, None) is not None:
             self.log("ended", line=line.line_number, code="unsent")
 
-    def _head(self, done: Done) -> ResultHead:
+    def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome = done.line, done.outcome
         error = None
         if isinstance(outcome, Failure):
@@ -282,20 +273,16 @@ class Writer:
             of=self._facts.lines,
             sha=line.sha,
             started=self._facts.started,
-            elapsed_s=round(time.monotonic() - self._start, 3),
+            elapsed_s=elapsed_s,
             outcome="failed" if isinstance(outcome, Failure) else outcome.outcome,
             asked=line.model,
             attempts=done.attempts,
             throttles=done.throttles,
             may_heal=isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
             latency_s=round(timing.total_s, 4),
-            first_event_s=_rounded(timing.first_event_s),
-            first_text_s=_rounded(timing.first_text_s),
+            first_event_s=timing.first_event_s and round(timing.first_event_s, 4),
+            first_text_s=timing.first_text_s and round(timing.first_text_s, 4),
             model=outcome.model,
             usage=outcome.usage,
         )
         return ResultHead(line.custom_id, run, error)
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 4)

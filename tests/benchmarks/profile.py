@@ -59,7 +59,7 @@ def room_of(frame: FrameType | None) -> str:
     """The module of batchrun's, or the library, that is at work; the event loop where none of them is."""
     while frame is not None:
         path = frame.f_code.co_filename
-        if path.startswith(PACKAGE):
+        if path.startswith(PACKAGE) and not path.endswith("/signals.py"):  # it drives the event loop
             return Path(path).stem
         for part, library in LIBRARIES.items():
             if part in path:
