@@ -162,10 +162,12 @@ class Runner:
                 self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
             elif self.stopped is None:
                 await self._pass_over()
-            if len(self._workers) - self._set_aside > self._slots:
+            spare = len(self._workers) - self._set_aside - self._slots
+            if spare > 0:
                 return
-            self._fill_slots()
-            if len(self._workers) + self._writer.ready >= self._most_lines:
+            if spare < 0:
+                self._fill_slots()
+            if self._set_aside and len(self._workers) + self._writer.ready >= self._most_lines:
                 await asyncio.sleep(0)  # the writer's turn, before more lines are read
 
     async def _pass_over(self) -> None:
