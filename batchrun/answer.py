@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 import msgspec
 import orjson
-from msgspec import Raw
 
 from batchrun.envelope import Envelope, asked_wait_s, plain, read_envelope, read_rate_headers
 from batchrun.pace import RateHeaders
@@ -30,9 +29,10 @@ from batchrun.usage import Usage, parse_usage, read_usage
 
 MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
 
+_Json = dict[str, Any]
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+
+class Timing(msgspec.Struct, frozen=True, gc=False):
     """Seconds since the request was sent; None where the answer was not a stream, or never got there."""
 
     total_s: float
@@ -40,7 +40,10 @@ class Timing:
     first_text_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+_NOT_TIMED = Timing(0.0)
+
+
+@dataclass(slots=True)  # not frozen: one is made for every line, and that would take four times as long
 class Reply:
     """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
 
@@ -52,7 +55,7 @@ class Reply:
     usage: Usage | None
     error_code: str | None = None
     message: str = ""
-    timing: Timing = Timing(0.0)
+    timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
 
 
@@ -75,7 +78,7 @@ class Failure:
     may_be_billed: bool = True
     model: str | None = None
     usage: Usage | None = None
-    timing: Timing = Timing(0.0)
+    timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
 
 
@@ -85,8 +88,7 @@ def told(failure: Failure) -> str:
     return f"{status}{failure.code}: {' '.join(failure.message.split())}"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(msgspec.Struct):
     """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""
 
     status: int
@@ -108,23 +110,6 @@ class HttpAnswer:
         return "x-oneapi-request-id" in self.headers
 
 
-class _Body(msgspec.Struct):
-    """The fields of an answer that decide what it is."""
-
-    object: Any = None
-    status: Any = None
-    error: Any = None
-    output: Raw = Raw()
-    choices: Any = None
-    data: Raw = Raw()
-    model: Any = None
-    incomplete_details: Any = None
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-_decode_any = msgspec.json.Decoder().decode
-
-
 def read_answer(http: HttpAnswer) -> Reply | Failure:
     """Judge one whole HTTP answer."""
     if http.status != 200:
@@ -134,38 +119,39 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
         return _failed(http, "empty_body", "the gateway answered 200 with nothing in it")
     if body.startswith(b"<"):
         return _failed(http, "html_instead_of_json", f"got an HTML page ({_title(body)})")
-    if not _is_plain_json(body):
+    try:
+        fields = _plain_json(body)
+    except ValueError:
         return _read_awkward(http, body)
-    if not body.startswith(b"{"):
+    if not isinstance(fields, dict):
         return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
-    fields = _decode_body(body)
-    if fields.error:
-        return _failed_by(http, read_envelope(_decode_any(body)), fields.status, fields.model)
+    if fields.get("error"):
+        return _failed_by(http, read_envelope(fields), fields.get("status"), fields.get("model"))
     if http.url != RESPONSES:
         return _read_other(http, body, fields)
     return _read_response(http, body, fields)
 
 
-def _read_response(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Failure:
-    status = fields.status
+def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
+    status = fields.get("status")
     if http.ended_as in ("response.incomplete", "response.failed") and status in (None, "completed"):
         status = http.ended_as.removeprefix("response.")
     if status == "incomplete":
-        details = fields.incomplete_details if isinstance(fields.incomplete_details, dict) else {}
-        reason = str(details.get("reason") or "unknown")
+        details = fields.get("incomplete_details")
+        reason = str((details.get("reason") if isinstance(details, dict) else None) or "unknown")
         return _reply(http, body, fields, "incomplete", f"incomplete_{reason}", f"the answer stops early: {reason}")
     if status == "failed":
         return _failed(http, "response_failed", "the response's status is failed, without a reason")
     if status not in (None, "completed"):
         return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
-    output = bytes(fields.output)
-    if output in (b"", b"null") and fields.object == "response" and status == "completed":
-        output = b"[]"
-    if not output.startswith(b"["):
+    output = fields.get("output")
+    if output is None and fields.get("object") == "response" and status == "completed":
+        output = []
+    if not isinstance(output, list):
         return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
-    if output[1:-1].strip() == b"":
+    if not output:
         return _reply(http, body, fields, "failed", "empty_output", "the response is completed but holds nothing")
-    refused = b'"refusal"' in output and _has_refusal(_decode_any(output))
+    refused = b'"refusal"' in body and _has_refusal(output)
     return _reply(http, body, fields, "refused" if refused else "succeeded")
 
 
@@ -179,11 +165,11 @@ def _has_refusal(output: Any) -> bool:
     )
 
 
-def _read_other(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Failure:
+def _read_other(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
     """A chat completion or embeddings: passed through, judged by what every one of them must hold."""
     if http.url == ENDPOINTS[1]:
-        choices = fields.choices if isinstance(fields.choices, list) else []
-        if not choices or not all(isinstance(choice, dict) for choice in choices):
+        choices = fields.get("choices")
+        if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
             return _failed(http, "not_a_response", "got JSON without choices: " + _shown(body))
         reasons = {choice.get("finish_reason") for choice in choices}
         for reason, name in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
@@ -193,22 +179,22 @@ def _read_other(http: HttpAnswer, body: bytes, fields: _Body) -> Reply | Failure
             isinstance(choice.get("message"), dict) and choice["message"].get("refusal") for choice in choices
         )
         return _reply(http, body, fields, "refused" if refused else "succeeded")
-    if not bytes(fields.data).startswith(b"["):
+    if not isinstance(fields.get("data"), list):
         return _failed(http, "not_a_response", "got JSON without data: " + _shown(body))
     return _reply(http, body, fields, "succeeded")
 
 
 def _reply(
-    http: HttpAnswer, body: bytes, fields: _Body, outcome: Outcome, code: str | None = None, message: str = ""
+    http: HttpAnswer, body: bytes, fields: _Json, outcome: Outcome, code: str | None = None, message: str = ""
 ) -> Reply:
-    model = fields.model if isinstance(fields.model, str) else None
+    model = fields.get("model")
     return Reply(
         status=http.status,
         body=one_line(body),
         request_id=http.request_id,
         outcome=outcome,
-        model=model,
-        usage=read_usage(body),
+        model=model if isinstance(model, str) else None,
+        usage=parse_usage(fields.get("usage")),
         error_code=code,
         message=message,
         rate=read_rate_headers(http.headers),
@@ -324,18 +310,21 @@ def _shallow(raw: bytes) -> Any:
     return json.loads(raw, parse_int=_int)
 
 
-def _is_plain_json(body: bytes) -> bool:
-    """Whether every reader takes this JSON; orjson is the strictest of them, but for depth."""
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return not nests_deeper(body, MAX_DEPTH)
+def _plain_json(body: bytes) -> Any:
+    """The value of JSON that every reader takes (orjson is the strictest, but for depth). Raises `ValueError`."""
+    value = orjson.loads(body)
+    if nests_deeper(body, MAX_DEPTH):
+        raise ValueError("nests too deep")
+    return value
 
 
 def stored_body(body: bytes) -> bytes:
     """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
-    return one_line(body) if _is_plain_json(body) else as_text(body)
+    try:
+        _plain_json(body)
+    except ValueError:
+        return as_text(body)
+    return one_line(body)
 
 
 def _title(body: bytes) -> str:

@@ -34,9 +34,13 @@ class ResultFileError(UsageError):
 
 
 class StopError(BatchrunError):
-    """The job stopped early and can be resumed: key, quota, outage, disk."""
+    """The job stopped early and can be resumed: key, quota, outage, disk.
+
+    `written` counts the records that are in the result file all the same, of those that were to be written.
+    """
 
     exit_code = 3
+    written = 0
 
 
 class DiskError(StopError):

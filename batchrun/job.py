@@ -39,13 +39,14 @@ from batchrun.report import Report, Tally
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
-from batchrun.runner import RunFacts, Runner, Stopped, Watcher
+from batchrun.runner import Runner, Stopped, Watcher
 from batchrun.selection import Sampler, Unwanted, count_pending, first
 from batchrun.spending import Bounds, Spending, Unbounded
 from batchrun.transport import Timeouts, Transport
 from batchrun.tune import request_file
 from batchrun.version import __version__
 from batchrun.window import Bound
+from batchrun.writer import RunFacts
 
 if TYPE_CHECKING:
     from batchrun.gateway import GatewayOptions

@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -37,8 +37,8 @@ _datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 class Sink(Protocol):
     """Where records go."""
 
-    def append(self, record: bytes) -> None:
-        """Write one whole record, newline included. Raises `StopError`."""
+    def append_all(self, records: Sequence[bytes]) -> None:
+        """Write whole records, newlines included. Raises `StopError`, which knows how many were written."""
 
     def sync(self) -> None:
         """Make what was appended durable. Raises `DiskError`. Safe in a thread of its own."""
@@ -51,19 +51,24 @@ class Stream:
         self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would complain at exit about its unread rest
 
     def append(self, record: bytes) -> None:
-        """Write one record. Raises `PipeError` where the reader has gone, `DiskError` for all else."""
-        written = 0
+        """Write one record, as `append_all`."""
+        self.append_all([record])
+
+    def append_all(self, records: Sequence[bytes]) -> None:
+        """Write records. Raises `PipeError` where the reader has gone, `DiskError` for all else."""
+        together, written = b"".join(records), 0
         try:
-            while written < len(record):
-                count = self._file.write(record[written:])
+            while written < len(together):
+                count = self._file.write(together[written:])
                 if count is None:  # somebody made the pipe non-blocking, and it is full
                     select.select([], [self._file], [])
                 else:
                     written += count
-        except BrokenPipeError as error:
-            raise PipeError(f"cannot write standard output: {error.strerror}") from error
         except OSError as error:
-            raise DiskError(f"cannot write standard output: {error.strerror}") from error
+            kind = PipeError if isinstance(error, BrokenPipeError) else DiskError
+            failed = kind(f"cannot write standard output: {error.strerror}")
+            failed.written = together.count(b"\n", 0, written)
+            raise failed from error
 
     def sync(self) -> None:
         """Nothing to do: a pipe's durability is its reader's."""
@@ -269,18 +274,31 @@ class Journal:
 
     def append(self, record: bytes) -> None:
         """Write one whole record, newline included. Raises `DiskError`; the file then ends where it did before."""
+        self._check_in_place(record)
+        self._write(record)
+
+    def append_all(self, records: Sequence[bytes]) -> None:
+        """Write several records with one write, or as many of them as there is room for. Raises `DiskError`."""
+        together = b"".join(records)
+        self._check_in_place(together)
         try:
-            self._check_in_place()
+            self._write(together)
         except DiskError as error:
-            raise DiskError(f"{error}; {self._rescue(record)}") from None
+            with contextlib.suppress(DiskError):
+                for record in records if len(records) > 1 else ():
+                    self._write(record)
+                    error.written += 1
+            raise
+
+    def _write(self, whole: bytes) -> None:
         try:
-            write_whole(self._file, record)
+            write_whole(self._file, whole)
         except OSError as error:
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror}; what is in it is whole. "
                 "Make room and run the same command again"
             ) from error
-        self._size += len(record)
+        self._size += len(whole)
 
     def sync(self) -> None:
         """Everything appended before is on the disk when this returns, as far as the disk says the truth.
@@ -297,8 +315,14 @@ class Journal:
             )
             raise self._sync_error from error
 
-    def _check_in_place(self) -> None:
-        """The path must still lead to this file, at the size we left it."""
+    def _check_in_place(self, records: bytes) -> None:
+        """The path must still lead to this file, at the size we left it; else `records` are saved elsewhere."""
+        try:
+            self._check_place()
+        except DiskError as error:
+            raise DiskError(f"{error}; {self._rescue(records)}") from None
+
+    def _check_place(self) -> None:
         here = os.fstat(self._file.fileno())
         try:
             there = self.path.stat()
@@ -309,15 +333,15 @@ class Journal:
         if here.st_size != self._size:
             raise DiskError(f"{self.path} was changed by another program while running")
 
-    def _rescue(self, record: bytes) -> str:
-        """Save an answer that has lost its file, with all of the file if that is gone; says where it is."""
+    def _rescue(self, records: bytes) -> str:
+        """Save answers that have lost their file, with all of the file if that is gone; says where they are."""
         rescue, fd = self._beside("rescue"), self._file.fileno()
         try:
             with rescue.open("ab", buffering=0) as saved:
                 if not self._lost_its_place and os.fstat(fd).st_nlink == 0:
                     for piece in _pieces(fd, 0, self._size):
                         write_whole(saved, piece)
-                write_whole(saved, record)
+                write_whole(saved, records)
         except OSError:
             return "run the same command again"
         self._lost_its_place = True

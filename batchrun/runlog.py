@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
@@ -79,6 +79,21 @@ def write_whole(file: IO[bytes], data: bytes) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(os.fstat(file.fileno()).st_size - written)
         raise
+
+
+class Sent(msgspec.Struct, tag_field="event", tag="sent", gc=False):
+    """The event of an attempt that is about to be sent: what a later run looks at where nothing became of it."""
+
+    line: int
+    attempt: int
+    model: str
+    body_bytes: int
+    max_output_tokens: int | None = None
+    upper_usd: Decimal | None = None
+    t: float = 0.0
+
+
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -187,6 +202,14 @@ class RunLog:
         self._is_unused = False
         self._append(event, **facts)
 
+    def write_sent(self, attempts: Sequence[Sent]) -> None:
+        """Append the events of attempts with one write; else as `write`."""
+        now = self._now()
+        for attempt in attempts:
+            attempt.t = now
+        self._is_unused = False
+        self._append_lines(_encode_lines(attempts))
+
     def close(self, *, forget: bool = False) -> None:
         """Unlock and close; `forget` removes a log that this process made and no run has begun in."""
         if forget and self._is_unused:
@@ -195,9 +218,14 @@ class RunLog:
         self._file.close()
 
     def _append(self, event: str, **facts: Any) -> None:
-        record = orjson.dumps({"t": round(self._clock() - self._start, 3), "event": event, **facts})
+        self._append_lines(orjson.dumps({"t": self._now(), "event": event, **facts}) + b"\n")
+
+    def _now(self) -> float:
+        return round(self._clock() - self._start, 3)
+
+    def _append_lines(self, lines: bytes) -> None:
         try:
-            write_whole(self._file, record + b"\n")
+            write_whole(self._file, lines)
         except OSError as error:
             raise DiskError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from error
 

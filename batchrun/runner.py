@@ -3,7 +3,7 @@
 Follow `Runner._work` from top to bottom. `job.py` makes a `Runner` and says what becomes of it.
 
 1. A worker has one line at a time; lines are read when a worker is free, so memory does not grow with the file.
-2. A line is done when its record is in the sink; counters, bar and bill move after that, never before.
+2. A line is done when its record is in the sink; counters, bar and bill move after that, never before: `writer.py`.
 3. Stopping: nobody gets a new turn, what is in flight is finished and recorded, everything else stays undone.
 4. A line that waits without a slot (a backoff, an outage) lets another worker have the slot.
 """
@@ -27,24 +27,17 @@ from batchrun.inflight import InFlight
 from batchrun.journal import Sink
 from batchrun.limits import Limiter, Limits, Permit
 from batchrun.rates import NOTHING
-from batchrun.records import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
+from batchrun.records import RequestLine
 from batchrun.report import Tally
 from batchrun.retry import Kind, RetryPolicy, classify, retry_transient
 from batchrun.runlog import RunLog
 from batchrun.spending import Spending
 from batchrun.transport import Transport
+from batchrun.writer import Done, RunFacts, Writer
 
 TICK_EVERY_S = 0.25
 SYNC_EVERY_S = 1.0
 LONG_PAUSE_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What every record of a run says of it: when it started (UTC) and how many lines its input has."""
-
-    started: str
-    lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +96,25 @@ class Runner:
         explain: Callable[[Failure], str],
     ) -> None:
         self.stopped: Stopped | None = None
-        self.recorded = 0
-        self._newly_recorded: list[int] = []
-        self.unanswered: dict[int, InFlight] = {}
         self.passed_over = 0
         self.limiter = Limiter(limits, asyncio.get_running_loop().time, self._held_too_long, spending.budget)
         self._lines = lines
-        self._facts = facts
         self._transport = transport
         self._limits = limits
         self._retry = retry
         self._grace_s = grace_s
         self._spending = spending
-        self._error_limit = error_limit
         self._sink = sink
         self._tally = tally
-        self._log = log
+        self._writer = Writer(
+            sink=sink,
+            log=log,
+            facts=facts,
+            tally=tally,
+            spending=spending,
+            error_limit=error_limit,
+            stop=self._stop_for,
+        )
         self._watcher = watcher
         self._tick = tick
         self._explain = explain
@@ -135,26 +131,27 @@ class Runner:
 
     async def run(self) -> None:
         """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
-        async with asyncio.TaskGroup() as self._group:
-            background = [self._group.create_task(self._beat()), self._group.create_task(self._drain())]
-            self.fill_slots()
-            while self._workers:
-                await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
-                self.fill_slots()  # two that leave at once, each as one too many, may have been the last two
-            if self.passed_over:
-                self.stop(self._spending.why_over(), StopError.exit_code)
-            for task in background:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                coroutines = (self._writer.run(), self._beat(), self._drain())
+                background = [self._group.create_task(coroutine) for coroutine in coroutines]
+                self.fill_slots()
+                while self._workers:
+                    await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+                    self.fill_slots()  # two that leave at once, each as one too many, may have been the last two
+                if self.passed_over:
+                    self.stop(self._spending.why_over(), StopError.exit_code)
+                for task in background:
+                    task.cancel()
+        finally:
+            self._writer.finish()  # whatever ended the run: an answer that is here has been paid for
 
     async def _work(self) -> None:
-        """One worker. A disk that fails, or an input that changed, stops the job; others may finish and record."""
+        """One worker. An input that changed stops the job; others may finish and record."""
         try:
             await self._work_off()
-        except PipeError as error:
-            self.stop(str(error), error.exit_code)
-            self._leave_at_once()
         except BatchrunError as error:
-            self.stop(str(error), StopError.exit_code)
+            self._stop_for(error)
 
     async def _work_off(self) -> None:
         """Line after line, until there are none, or more workers than slots."""
@@ -162,12 +159,16 @@ class Runner:
             sends = _Sends(upper_usd=self._spending.upper(line))
             outcome = await self._answer(line, sends)
             if outcome is not None:
-                self._record(line, outcome, sends)
+                self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
             elif self.stopped is None:
                 await self._pass_over()
-            if len(self._workers) - self._set_aside > self._slots:
+            spare = len(self._workers) - self._set_aside - self._slots
+            if spare > 0:
                 return
-            self.fill_slots()
+            if spare < 0:
+                self.fill_slots()
+            if self._set_aside and len(self._workers) + self._writer.ready >= self._most_lines:
+                await asyncio.sleep(0)  # the writer's turn, before more lines are read
 
     async def _pass_over(self) -> None:
         """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
@@ -193,10 +194,10 @@ class Runner:
         """One attempt that counts. A throttle or an outage does not count: then the line is sent again."""
         while (permit := await self.limiter.acquire(self._tokens_at_most(line), sends.upper_usd)) is not None:
             sends.attempts += 1
-            if not self._may_send(line, sends):
+            outcome = await self._send(line, permit, sends.attempts)
+            if outcome is None:
                 self.limiter.unsent(permit)
                 return None
-            outcome = await self._send(line, permit, sends.attempts)
             if isinstance(outcome, Reply):
                 self.limiter.answered(permit, line.model, _tokens_used(outcome), outcome.rate)
                 self._note_return()
@@ -220,25 +221,11 @@ class Runner:
             return outcome
         return None
 
-    def _may_send(self, line: RequestLine, sends: _Sends) -> bool:
-        """Put an attempt into the run log; False where the job is stopping by now, or the log could not be written."""
-        if self.stopped is None:
-            self.log_event(
-                "sent",
-                line=line.line_number,
-                attempt=sends.attempts,
-                model=line.model,
-                body_bytes=len(line.body),
-                max_output_tokens=line.max_output_tokens,
-                upper_usd=str(sends.upper_usd) if sends.upper_usd else None,
-            )
-        return self.stopped is None
-
-    async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure:
-        """Over the wire and back."""
-        upper_usd = permit.upper_usd or None
-        self.unanswered[line.line_number] = InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd)
+    async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure | None:
+        """Into the run log, then over the wire and back; None where the job is stopping by now."""
         try:
+            if not await self._writer.may_send(line, attempt, permit.upper_usd):
+                return None
             outcome = await self._transport.send(line)
         except BaseException:  # cancelled: the turn goes back, whatever comes
             self.limiter.abandoned(permit)
@@ -246,11 +233,10 @@ class Runner:
         permit.cost_usd, unbilled_usd = self._spending.settled(line, outcome, permit.upper_usd)
         unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
         if isinstance(outcome, Failure):
-            del self.unanswered[line.line_number]
-            self.log_event("ended", line=line.line_number, code=outcome.code, status=outcome.status, **unbilled)
+            self._writer.ended(line, outcome, **unbilled)
             self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
         elif unbilled:
-            self.log_event("unmeasured", line=line.line_number, **unbilled)
+            self._writer.log("unmeasured", line=line.line_number, **unbilled)
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
@@ -264,7 +250,7 @@ class Runner:
         if gate.is_outage and not self._is_gone:
             self._is_gone = True
             self._watcher.notice(f"the gateway is gone ({told(failure)}); probing until it is back, no line is lost")
-            self.log_event("outage", code=failure.code)
+            self._writer.log("outage", code=failure.code)
         return verdict is Verdict.OUTAGE
 
     def _tell_pause(self, failure: Failure) -> None:
@@ -279,46 +265,7 @@ class Runner:
         if self._is_gone and not self.limiter.gate.is_outage:
             self._is_gone = False
             self._watcher.notice("the gateway is back")
-            self.log_event("back")
-
-    def _record(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> None:
-        """Write the result line; then, and only then, count it. Raises `StopError`."""
-        head = self._head(line, outcome, sends)
-        self._sink.append(encode_result(head, outcome.status, outcome.request_id, outcome.body))
-        self.recorded += 1
-        self._tally.add(head)
-        if self._error_limit is not None and self._error_limit.add(line, head.run.outcome, outcome.body):
-            self.stop(self._error_limit.why_stopped(), StopError.exit_code)
-        self.unanswered.pop(line.line_number, None)
-        self._newly_recorded.append(line.line_number)
-        if billed_usd := self._spending.recorded(line, outcome):
-            self.log_event("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
-
-    def _head(self, line: RequestLine, outcome: Reply | Failure, sends: _Sends) -> ResultHead:
-        error = None
-        if isinstance(outcome, Failure):
-            error = ErrorInfo(outcome.code, outcome.message)
-        elif outcome.error_code is not None:
-            error = ErrorInfo(outcome.error_code, outcome.message)
-        timing = outcome.timing
-        run = RunInfo(
-            line=line.line_number,
-            of=self._facts.lines,
-            sha=line.sha,
-            started=self._facts.started,
-            elapsed_s=round(time.monotonic() - self._start, 3),
-            outcome="failed" if isinstance(outcome, Failure) else outcome.outcome,
-            asked=line.model,
-            attempts=sends.attempts,
-            throttles=sends.throttles,
-            may_heal=isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
-            latency_s=round(timing.total_s, 4),
-            first_event_s=_rounded(timing.first_event_s),
-            first_text_s=_rounded(timing.first_text_s),
-            model=outcome.model,
-            usage=outcome.usage,
-        )
-        return ResultHead(line.custom_id, run, error)
+            self._writer.log("back")
 
     # ----------------------------------------------------------------------------------------- stopping
 
@@ -328,6 +275,7 @@ class Runner:
             return
         self.stopped = Stopped(why, exit_code)
         self.limiter.close()
+        self._writer.close()
         self._stopping.set()
         if count := self.limiter.in_flight:
             rest = f"finishing {count} in flight, up to {self._grace_s:g} s (Ctrl-C leaves at once)"
@@ -339,6 +287,12 @@ class Runner:
             self.stop(f"interrupted ({number.name})", 128 + number)
         else:
             self._watcher.notice("leaving at once; what was in flight may be billed, and goes again next time")
+            self._leave_at_once()
+
+    def _stop_for(self, error: BatchrunError) -> None:
+        """What a worker or the writer cannot do; where nobody reads the results, nothing more can be recorded."""
+        self.stop(str(error), StopError.exit_code)
+        if isinstance(error, PipeError):
             self._leave_at_once()
 
     def _leave_at_once(self) -> None:
@@ -357,14 +311,36 @@ class Runner:
     # ---------------------------------------------------------------------------------------- the rest
 
     @property
+    def recorded(self) -> int:
+        """Lines that have their record."""
+        return self._writer.recorded
+
+    @property
+    def unanswered(self) -> dict[int, InFlight]:
+        """The attempts, by line, of which nobody knows what became."""
+        return self._writer.unanswered
+
+    def log_event(self, event: str, **facts: object) -> None:
+        """Tell the run log, if any; where it cannot be written the job stops, but what is in flight is recorded."""
+        self._writer.log(event, **facts)
+
+    def newly_recorded(self) -> list[int]:
+        """The lines that have their record since this was asked last."""
+        return self._writer.newly_recorded()
+
+    @property
     def _slots(self) -> int:
         """Workers that are needed: as many as may be in flight."""
         return self.limiter.slots
 
+    @property
+    def _most_lines(self) -> int:
+        """Lines that may be held at a time, whatever becomes of them."""
+        return 2 * self._slots + 16
+
     def fill_slots(self) -> None:
         """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
-        bound = 2 * self._slots + 16
-        while self._has_lines and self._set_aside + self._slots > len(self._workers) < bound:
+        while self._has_lines and self._set_aside + self._slots > len(self._workers) < self._most_lines:
             self._add_worker()
 
     def _add_worker(self) -> None:
@@ -389,19 +365,13 @@ class Runner:
         while True:
             await asyncio.sleep(TICK_EVERY_S)
             self._tick()
-            if numbers := self.newly_recorded():
-                self.log_event("recorded", numbers=numbers)
+            self._writer.log_recorded()
             if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
                 synced, synced_at = self.recorded, time.monotonic()
                 try:
                     await asyncio.to_thread(self._sink.sync)
                 except DiskError as error:
                     self.stop(str(error), error.exit_code)
-
-    def newly_recorded(self) -> list[int]:
-        """The lines that have their record since this was asked last."""
-        numbers, self._newly_recorded = self._newly_recorded, []
-        return numbers
 
     async def _sleep(self, seconds: float) -> None:
         """A backoff, cut short when the job is stopping."""
@@ -417,22 +387,9 @@ class Runner:
             return len(line.body) / 4 + line.max_output_tokens
         return len(line.body) / 4 + self._tally.output_tokens / max(1, self._tally.recorded)
 
-    def log_event(self, event: str, **facts: object) -> None:
-        """Tell the run log, if any; where it cannot be written the job stops, but what is in flight is recorded."""
-        if self._log is None:
-            return
-        try:
-            self._log.write(event, **facts)
-        except DiskError as error:
-            self.stop(str(error), error.exit_code)
-
 
 def _tokens_used(outcome: Reply | Failure) -> float | None:
     """What settles a reservation: the usage reported; nothing for a failure; None (keep it) for an answer without."""
     if outcome.usage is not None:
         return float(outcome.usage.total_tokens)
     return 0.0 if isinstance(outcome, Failure) else None
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +13,10 @@ from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
     from batchrun.job import Run
+
+# Objects between two looks for unreachable ones. A request in flight holds some forty, so that the usual 700 look at
+# the same living ones over and over: a sixth of the processor time.
+COLLECT_EVERY = 20_000
 
 _KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
 
@@ -46,6 +51,7 @@ def leaving_on_signal() -> Iterator[None]:
 
 def drive(run: Run) -> None:
     """Run the event loop. The first signal drains, the second leaves at once."""
+    gc.set_threshold(COLLECT_EVERY)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         loop = runner.get_loop()
         for number in _heeded_signals(signal.SIGINT, *_KILLS):

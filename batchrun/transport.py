@@ -14,15 +14,18 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import Any
 
 import aiohttp
+from msgspec.structs import replace as changed
 
 from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer
+from batchrun.cleaning import Cleaner
+from batchrun.deadlines import Deadline, Deadlines
 from batchrun.endpoint import Endpoint
 from batchrun.envelope import read_retry_after
 from batchrun.records import RESPONSES, RequestLine, as_text
@@ -37,16 +40,13 @@ except ImportError:  # Windows
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
 
-# A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
-SHORTEST_SECRET = 12
-IN_ITS_PLACE = "[the api key]"
-
 OTHER_FILES = 64  # open besides the connections: results, log, input, the loop's own
 
 # What the answers that are being read may hold together; past it one at a time is read on.
 HELD_BYTES = 48 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +80,61 @@ class _TooLargeError(Exception):
     """An answer passed the cap."""
 
 
-class _Held:
-    """The bytes of one answer while it is read, counted against its own cap and against those of all others."""
+class _Attempt(Deadline):
+    """What is known of one attempt while it lasts: its time, and the bytes of its answer that are held."""
 
-    def __init__(self, memory: _Memory, cap: int) -> None:
-        self._memory = memory
-        self._cap = cap
-        self._size = 0
-        self._is_alone = False
+    __slots__ = ("first_event_s", "first_text_s", "held", "is_alone")
 
-    async def add(self, size: int) -> None:
-        """Count `size` bytes more; waits where all answers together hold too much. Raises `_TooLargeError`."""
-        self._size += size
-        self._memory.held += size
-        if self._size > self._cap:
-            raise _TooLargeError
-        if self._memory.held > HELD_BYTES and not self._is_alone:
-            await self._memory.alone.acquire()
-            self._is_alone = True
+    def __init__(self) -> None:
+        self.first_event_s: float | None = None
+        self.first_text_s: float | None = None
+        self.held = 0
+        self.is_alone = False
 
-    def release(self) -> None:
-        """The answer is whole, or given up."""
-        self._memory.held -= self._size
-        if self._is_alone:
-            self._memory.alone.release()
+    def note(self, assembler: ResponseAssembler, now: float) -> None:
+        """Time the first event and the first text of a stream."""
+        if self.first_event_s is None and assembler.events:
+            self.first_event_s = now - self.start_s
+        if self.first_text_s is None and assembler.text_seen:
+            self.first_text_s = now - self.start_s
 
 
 class _Memory:
-    """What all answers hold that are being read. Whoever has `alone` may read on past `HELD_BYTES`."""
+    """What all answers hold that are being read, each up to `cap`. Whoever has `alone` may read past `HELD_BYTES`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cap: int) -> None:
         self.held = 0
         self.alone = asyncio.Lock()
+        self._cap = cap
+
+    def add(self, attempt: _Attempt, size: int) -> bool:
+        """Count `size` bytes more; False where the attempt is to `wait`. Raises `_TooLargeError`."""
+        attempt.held += size
+        self.held += size
+        if attempt.held > self._cap:
+            raise _TooLargeError
+        return self.held <= HELD_BYTES or attempt.is_alone
+
+    async def wait(self, attempt: _Attempt) -> None:
+        """Until this attempt is the one that may read on, whatever is held."""
+        await self.alone.acquire()
+        attempt.is_alone = True
+
+    def release(self, attempt: _Attempt) -> None:
+        """The answer is whole, or given up."""
+        self.held -= attempt.held
+        if attempt.is_alone:
+            self.alone.release()
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Keeps none, and makes no empty jar for each request either."""
+
+    _none = SimpleCookie()
+
+    def filter_cookies(self, _: object) -> SimpleCookie:
+        """None."""
+        return self._none
 
 
 class Transport:
@@ -121,13 +144,14 @@ class Transport:
         self._endpoint = endpoint
         self._timeouts = timeouts
         self._max_bytes = max_response_bytes
-        self._secrets = _spellings(endpoint.api_key) if len(endpoint.api_key) >= SHORTEST_SECRET else ()
-        self._memory = _Memory()
+        self._cleaner = Cleaner(endpoint.api_key)
+        self._memory = _Memory(max_response_bytes)
         self._urls: dict[str, str] = {}
 
     async def __aenter__(self) -> Transport:
         headers = {
             "Content-Type": "application/json",
+            "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"batchrun/{__version__}",
         }
@@ -136,25 +160,34 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
             headers=headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             trust_env=False,
             read_bufsize=1 << 18,
             max_field_size=1 << 16,
         )
+        self._deadlines = Deadlines(self._timeouts.attempt_s)
+        self._now = asyncio.get_running_loop().time
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._deadlines.close()
         await self._session.close()
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        clock, deadline = _Clock(), asyncio.timeout(self._timeouts.attempt_s)
+        attempt = _Attempt()
+        self._deadlines.begin(attempt)
+        outcome: Reply | Failure
         try:
-            async with deadline:
-                outcome = await self._exchange(line, clock)
+            outcome = await self._exchange(line, attempt)
+        except asyncio.CancelledError:
+            if not attempt.ran_out():
+                raise
+            message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
+            outcome = Failure("attempt_timeout", message)
         except _DeadlineError as late:
             outcome = Failure(late.args[0], late.args[1])
         except _TooLargeError:
@@ -164,66 +197,67 @@ class Transport:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
             outcome = _network_failure(error)
-            if deadline.expired():
-                message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
-                outcome = Failure("attempt_timeout", message)
-        timing = Timing(clock.now_s(), clock.first_event_s, clock.first_text_s)
-        return self._without_key(replace(outcome, timing=timing))
+        finally:
+            self._deadlines.end(attempt)
+        outcome = self._cleaner.outcome(outcome)
+        timing = Timing(self._now() - attempt.start_s, attempt.first_event_s, attempt.first_text_s)
+        if isinstance(outcome, Failure):
+            return replace(outcome, timing=timing)
+        outcome.timing = timing
+        return outcome
 
-    async def _exchange(self, line: RequestLine, clock: _Clock) -> Reply | Failure:
-        async with self._session.post(
+    async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
+        """Over the wire and back."""
+        response = await self._session.post(
             self._url(line.url),
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
-            headers={"Accept": "text/event-stream" if line.stream else "application/json"},
+            headers=_STREAM_HEADERS if line.stream else None,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
-        ) as response:
-            answer = HttpAnswer(
-                status=response.status,
-                headers=response.headers,
-                body=b"",
-                url=line.url,
-                retry_after_s=_retry_after_s(response),
-            )
-            if 300 <= response.status < 400:
-                place = self._clean(response.headers.get("Location", "nowhere"))[:200]
-                return Failure("redirected", f"HTTP {response.status} to {place}; not followed", response.status)
+        )
+        try:
+            status, headers = response.status, response.headers
+            if 300 <= status < 400:
+                place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
+                return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
             if (response.content_length or 0) > self._max_bytes:
                 raise _TooLargeError
-            held = _Held(self._memory, self._max_bytes)
-            is_stream = response.status == 200 and "event-stream" in response.headers.get("Content-Type", "")
-            try:
-                if is_stream and line.url == RESPONSES:
-                    return await self._read_stream(response, held, answer, clock)
-                return self._judge(replace(answer, body=await self._read_all(response, held)))
-            finally:
-                held.release()
+            answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
+            if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
+                return await self._read_stream(response, answer, attempt)
+            answer.body = await self._read_all(response.content, attempt)
+            return self._judge(answer)
+        finally:
+            self._memory.release(attempt)
+            if not response.closed:
+                response.release()  # an answer that was not read to its end takes its connection with it
+
+    async def _read_all(self, content: aiohttp.StreamReader, attempt: _Attempt) -> bytes:
+        """The whole body, decompressed, up to the cap."""
+        pieces = []
+        while not content.at_eof():
+            piece = await content.readany()
+            pieces.append(piece)
+            if not self._memory.add(attempt, len(piece)):
+                await self._memory.wait(attempt)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _judge(self, answer: HttpAnswer) -> Reply | Failure:
-        if answer.body.startswith(_BOM) or any(secret in answer.body for secret in self._secrets):
-            answer = replace(answer, body=self._clean_bytes(answer.body.removeprefix(_BOM)))
-        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(answer.body):
+        answer.body = body = self._cleaner.body(answer.body.removeprefix(_BOM))
+        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
             decoder, assembler = EventDecoder(), ResponseAssembler()
-            for event in [*decoder.feed(answer.body), *decoder.flush()]:
+            for event in [*decoder.feed(body), *decoder.flush()]:
                 assembler.add(event)
             return self._judge_stream(answer, assembler.result())
         return read_answer(answer)
 
-    async def _read_all(self, response: aiohttp.ClientResponse, held: _Held) -> bytes:
-        """The whole body, decompressed, up to the cap."""
-        pieces = []
-        async for piece in response.content.iter_any():
-            await held.add(len(piece))
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     async def _read_stream(
-        self, response: aiohttp.ClientResponse, held: _Held, answer: HttpAnswer, clock: _Clock
+        self, response: aiohttp.ClientResponse, answer: HttpAnswer, attempt: _Attempt
     ) -> Reply | Failure:
         decoder, assembler = EventDecoder(), ResponseAssembler()
         is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
         plain: list[bytes] = []
-        async with contextlib.aclosing(self._pieces(response, held, lambda: assembler.events)) as pieces:
+        async with contextlib.aclosing(self._pieces(response, attempt, lambda: assembler.events)) as pieces:
             async for piece in pieces:
                 if is_events is None and (start := piece.removeprefix(_BOM).lstrip()):
                     is_events = start[:1] not in b"{[<"
@@ -232,18 +266,18 @@ class Transport:
                     continue
                 for event in decoder.feed(piece):
                     assembler.add(event)
-                clock.note(assembler)
+                attempt.note(assembler, self._now())
                 if assembler.finished:
                     break
         if plain:
-            return self._judge(replace(answer, body=b"".join(plain)))
+            return self._judge(changed(answer, body=b"".join(plain)))
         for event in decoder.flush():
             assembler.add(event)
-        clock.note(assembler)
+        attempt.note(assembler, self._now())
         return self._judge_stream(answer, assembler.result())
 
     async def _pieces(
-        self, response: aiohttp.ClientResponse, held: _Held, events: Callable[[], int]
+        self, response: aiohttp.ClientResponse, attempt: _Attempt, events: Callable[[], int]
     ) -> AsyncGenerator[bytes]:
         """The stream's bytes up to the cap, with the idle deadline moved on by events and nothing else."""
         idle_s = self._timeouts.idle_s
@@ -259,36 +293,20 @@ class Transport:
                 ) from None
             if not piece:
                 return
-            await held.add(len(piece))
+            if not self._memory.add(attempt, len(piece)):
+                await self._memory.wait(attempt)
             yield piece
             if events() > seen:
                 seen, deadline = events(), loop.time() + idle_s
 
     def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
         if result.error is not None:
-            return self._judge(replace(answer, body=result.error))
+            return self._judge(changed(answer, body=result.error))
         if result.response is not None:
-            return self._judge(replace(answer, body=result.response, ended_as=result.terminal))
+            return self._judge(changed(answer, body=result.response, ended_as=result.terminal))
         message = "the stream ended without its terminal event"
-        partial = as_text(self._clean_bytes(result.partial)) if result.partial else None
+        partial = as_text(self._cleaner.body(result.partial)) if result.partial else None
         return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
-
-    def _without_key(self, outcome: Reply | Failure) -> Reply | Failure:
-        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
-        changes: dict[str, Any] = {}
-        for name in ("code", "error_code", "type", "message", "request_id", "model"):
-            text = getattr(outcome, name, None)
-            if text and (clean := self._clean(text)) != text:
-                changes[name] = clean
-        return replace(outcome, **changes) if changes else outcome
-
-    def _clean(self, text: str) -> str:
-        return text.replace(self._endpoint.api_key, IN_ITS_PLACE) if self._secrets else text
-
-    def _clean_bytes(self, text: bytes) -> bytes:
-        for secret in self._secrets:
-            text = text.replace(secret, IN_ITS_PLACE.encode())
-        return text
 
     def _url(self, path: str) -> str:
         if path not in self._urls:
@@ -296,46 +314,23 @@ class Transport:
         return self._urls[path]
 
 
-class _Clock:
-    """Times the first event and the first text of one attempt."""
-
-    def __init__(self) -> None:
-        self._loop_time = asyncio.get_running_loop().time
-        self._started = self._loop_time()
-        self.first_event_s: float | None = None
-        self.first_text_s: float | None = None
-
-    def now_s(self) -> float:
-        return self._loop_time() - self._started
-
-    def note(self, assembler: ResponseAssembler) -> None:
-        if self.first_event_s is None and assembler.events:
-            self.first_event_s = self.now_s()
-        if self.first_text_s is None and assembler.text_seen:
-            self.first_text_s = self.now_s()
-
-
 def _looks_like_events(body: bytes) -> bool:
     """Whether a body starts as server-sent events do: with a field, a comment or a blank line before one."""
+    if body.startswith(b"{"):
+        return False  # as nearly all do
     start = body[:512].lstrip()
     return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
 
 
-def _spellings(key: str) -> tuple[bytes, ...]:
-    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
-    escaped = [key.replace("/", "\\/")]
-    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
-    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the headers ask for. A date is measured from the gateway's own clock, if it shows it."""
-    names = ("retry-after", "retry-after-ms")
-    asked = {name: response.headers[name] for name in names if name in response.headers}
+    if "retry-after" not in headers and "retry-after-ms" not in headers:
+        return None
+    asked = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
     now = time.time()
-    if asked and "Date" in response.headers:
+    if "Date" in headers:
         with contextlib.suppress(ValueError, OverflowError):
-            now = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            now = parsedate_to_datetime(headers["Date"]).timestamp()
     return read_retry_after(asked, now)
 
 

@@ -87,8 +87,47 @@ def parse_usage(usage: object) -> Usage | None:
     The total is always input + output: the bill is made of these two, and a reported total that disagrees
     with them (a gateway that adds reasoning twice, say) would only let the report contradict itself.
     """
-    if not isinstance(usage, dict):
-        return None
+    try:
+        return _read_plain(msgspec.convert(usage, _Plain))
+    except msgspec.ValidationError:
+        return _parse_any(usage) if isinstance(usage, dict) else None
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count = 0
+    cache_write_tokens: Count = 0
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count = 0
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """Usage as the official API reports it: nearly every one."""
+
+    input_tokens: Annotated[int, msgspec.Meta(ge=1, le=_LARGEST_COUNT)]  # two zeros may stand beside chat counts
+    output_tokens: Count
+    input_tokens_details: _InputDetails
+    output_tokens_details: _OutputDetails
+
+
+def _read_plain(usage: _Plain) -> Usage:
+    tokens, output_tokens = usage.input_tokens, usage.output_tokens
+    cached, written = usage.input_tokens_details.cached_tokens, usage.input_tokens_details.cache_write_tokens
+    reasoning = usage.output_tokens_details.reasoning_tokens
+    cached = cached if cached <= tokens else 0
+    return Usage(
+        tokens,
+        cached,
+        output_tokens,
+        reasoning if reasoning <= output_tokens else 0,
+        tokens + output_tokens,
+        written if written <= tokens - cached else 0,
+    )
+
+
+def _parse_any(usage: _Json) -> Usage | None:
+    """Usage of any dialect, however odd."""
     names, other = _choose_names(usage)
     input_tokens = _count(usage.get(names.input))
     output_tokens = _output(usage, names, input_tokens)

@@ -26,6 +26,7 @@ TABLE = {
     "envelope": "pace",
     "rawjson": "",
     "usage": "",
+    "deadlines": "",
     "gateway": "",
     "endpoint": "errors",
     "rates": "errors usage",
@@ -37,7 +38,8 @@ TABLE = {
     "records": "rawjson usage",
     "answer": "envelope pace rawjson records usage",
     "retry": "answer",
-    "transport": "answer endpoint envelope records sse stream version",
+    "cleaning": "answer",
+    "transport": "answer cleaning deadlines endpoint envelope records sse stream version",
     "reader": "errors hashes records",
     "misfit": "errors records",
     "errorlimit": "errors misfit records",
@@ -56,12 +58,14 @@ TABLE = {
     "live": "errors limits transport tune window",
     "resume": "errors hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
+    "writer": "answer errorlimit errors inflight journal records report retry runlog spending",
     "runner": (
-        "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport"
+        "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
+        "writer"
     ),
     "job": (
         "answer budget endpoint errorlimit errors gateway hashes inflight journal limits live pricing rates reader "
-        "records report resume retry runlog runner selection spending transport tune version window"
+        "records report resume retry runlog runner selection spending transport tune version window writer"
     ),
     "api": "job report",
     "progress": "job pricing",

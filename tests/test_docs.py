@@ -289,7 +289,7 @@ def test_the_parts_of_the_report_are_named_too() -> None:
 
 
 def test_the_events_of_the_run_log_are_those_of_the_code() -> None:
-    pattern = re.compile(r'(?:log_event|self\._append|_log\.write)\(\s*"(\w+)"')
+    pattern = re.compile(r'(?:log_event\(|self\._append\(|log\.write\(|\.log\(|tag=)\s*"(\w+)"')
     written = {name for path in (ROOT / "batchrun").glob("*.py") for name in pattern.findall(path.read_text("utf-8"))}
     assert set(fields_in("Run log")) == written
     assert LastRun([json.dumps({"event": name}).encode() for name in written]).stopped in (True, False)

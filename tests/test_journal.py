@@ -316,6 +316,19 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         assert path.read_bytes() == b"".join([*lines[:3], *lines[4:20], lines[3]])
 
 
+def test_of_records_that_do_not_fit_together_those_that_fit_are_kept(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        path = disk / "results.jsonl"
+        lines = [record(f"r-{number}", number) for number in range(1000)]
+        with Journal(path) as journal:
+            with pytest.raises(DiskError) as caught:
+                journal.append_all(lines)
+            assert 10 < caught.value.written < 1000
+            assert path.read_bytes() == b"".join(lines[: caught.value.written])
+            with pytest.raises(DiskError):
+                journal.append(lines[0])
+
+
 def test_half_a_record_that_cannot_be_taken_back_is_nobodys_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk refuses the rest of a record, and to be shortened: the next answers must not be glued to the half."""
     faults = Faults("short", when=2)

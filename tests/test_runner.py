@@ -7,7 +7,7 @@ import gc
 import json
 import signal
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -556,10 +556,13 @@ class Kept:
         self.count = 0
         self._fails_at = fails_at
 
-    def append(self, record: bytes) -> None:
-        self.count += 1
-        if self._fails_at and self.count >= self._fails_at:
-            raise DiskError("no space left on device")
+    def append_all(self, records: Sequence[bytes]) -> None:
+        for written, _ in enumerate(records):
+            self.count += 1
+            if self._fails_at and self.count >= self._fails_at:
+                error = DiskError("no space left on device")
+                error.written = written
+                raise error
 
     def sync(self) -> None:
         pass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,30 @@ def _processor(folder: Path, scale: Scale, answer_bytes: int) -> Row:
     ratio = median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
     what = f"processor time a request, {answer_bytes} B answers ({median(ours) * 1e6:.0f} µs)"
     return Row(f"processor_{answer_bytes}", what, ratio, "× bare loop", 1.3, reference=median(bare) * 1e6)
+
+
+def profile(folder: Path, scale: Scale) -> list[Row]:
+    """Where the processor time of a request goes, room by room; how much of what is measured without that it is."""
+    lines = scale.lines(20_000)
+    many, one = write_requests(folder / "many.jsonl", lines), write_requests(folder / "one.jsonl", 1)
+    results = folder / "results.jsonl"
+    rooms, measured_s = Counter[str](), 0.0
+    with serving() as server:
+        for _ in range(scale.times):
+            for requests, sign in ((many, 1), (one, -1)):
+                remove_results(results)
+                command = (sys.executable, "-m", "tests.benchmarks.profile")
+                sampled = cost_of(*command, server.base_url, str(requests), str(results))
+                for room, seconds in json.loads(sampled.output).items():
+                    rooms[room] += sign * seconds
+                remove_results(results)
+                options = ("-o", str(results), "-c", "64", "-q")
+                measured_s += sign * batchrun("run", str(requests), *options, base_url=server.base_url).cpu_s
+    requests_made = lines * scale.times
+    for room, seconds in rooms.most_common():
+        print(f"    {room:<14} {seconds / requests_made * 1e6:6.1f} µs {seconds / measured_s:6.1%}")
+    what = f"of a request's {measured_s / requests_made * 1e6:.0f} µs accounted for, room by room (above)"
+    return [Row("profile", what, rooms.total() / measured_s, "of the time", 0.9, more_is_better=True)]
 
 
 def pool(folder: Path, scale: Scale) -> list[Row]:
@@ -291,6 +317,7 @@ def report(folder: Path, scale: Scale) -> list[Row]:
 
 WORKLOADS: dict[str, Workload] = {
     "processor": processor,
+    "profile": profile,
     "pool": pool,
     "memory": memory,
     "check": check,

@@ -1,0 +1,51 @@
+"""Answers that repeat the key are cleaned of it, whatever part of them does. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from batchrun.answer import Failure, Reply
+
+# A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
+SHORTEST_SECRET = 12
+IN_ITS_PLACE = "[the api key]"
+
+_TEXTS_OF_REPLIES = ("error_code", "message", "request_id", "model")
+_TEXTS_OF_FAILURES = ("code", "type", "message", "request_id", "model")
+
+
+class Cleaner:
+    """Takes one key out of all that may be stored or shown."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._spellings = _spellings(key) if len(key) >= SHORTEST_SECRET else ()
+
+    def text(self, text: str) -> str:
+        """A text of whatever length without the key."""
+        return text.replace(self._key, IN_ITS_PLACE) if self._spellings else text
+
+    def body(self, body: bytes) -> bytes:
+        """A body without the key, however JSON spells it."""
+        for spelling in self._spellings:
+            body = body.replace(spelling, IN_ITS_PLACE.encode())
+        return body
+
+    def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
+        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
+        if not self._spellings:
+            return outcome
+        changes: dict[str, Any] = {}
+        for name in _TEXTS_OF_REPLIES if isinstance(outcome, Reply) else _TEXTS_OF_FAILURES:
+            text = getattr(outcome, name)
+            if text and self._key in text:
+                changes[name] = self.text(text)
+        return replace(outcome, **changes) if changes else outcome
+
+
+def _spellings(key: str) -> tuple[bytes, ...]:
+    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
+    escaped = [key.replace("/", "\\/")]
+    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
+    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))
