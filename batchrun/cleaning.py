@@ -10,6 +10,7 @@ from batchrun.answer import Failure, Reply
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
 IN_ITS_PLACE = "[the api key]"
+START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
 
 _TEXTS_OF_REPLIES = ("error_code", "message", "request_id", "model")
 _TEXTS_OF_FAILURES = ("code", "type", "message", "request_id", "model")
@@ -29,7 +30,8 @@ class Cleaner:
     def body(self, body: bytes) -> bytes:
         """A body without the key, however JSON spells it."""
         for spelling in self._spellings:
-            body = body.replace(spelling, IN_ITS_PLACE.encode())
+            if spelling[:START_BYTES] in body:
+                body = body.replace(spelling, IN_ITS_PLACE.encode())
         return body
 
     def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
