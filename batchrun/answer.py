@@ -76,6 +76,7 @@ class Failure:
     model: str | None = None
     usage: Usage | None = None
     timing: Timing = Timing(0.0)
+    rate: RateHeaders | None = None
 
 
 def told(failure: Failure) -> str:
@@ -265,6 +266,7 @@ def _failed_by(http: HttpAnswer, envelope: Envelope, status: Any = None, model: 
         from_relay=http.from_relay,
         model=plain(model) if isinstance(model, str) else None,
         usage=read_usage(http.body) if http.status == 200 else None,
+        rate=read_rate_headers(http.headers) if http.status == 429 else None,
     )
 
 

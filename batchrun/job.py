@@ -245,7 +245,7 @@ class Run:
         self._log_event("start", **self._start_facts())
         async with contextlib.AsyncExitStack() as stack:
             endpoint = await self._reachable_endpoint(stack)
-            transport = Transport(endpoint, job.timeouts, job.max_response_bytes, limits.concurrency)
+            transport = Transport(endpoint, job.timeouts, job.max_response_bytes)
             self._runner = Runner(
                 lines=first(self._input.requests(without=Unwanted(self._done, self._sample)), job.limit),
                 facts=RunFacts(self._started, self.total),
@@ -278,12 +278,12 @@ class Run:
         """The limits, lowered to as many connections as this process may open."""
         limits = self.job.limits
         ends = 1 if self.job.simulate is None else 2  # a simulated gateway has the other ends in this process
-        allowed = open_files_for(ends * limits.concurrency) // ends
-        if not allowed or allowed >= limits.concurrency:
+        wanted = min(limits.bounds.most, self.pending)
+        allowed = open_files_for(ends * wanted) // ends
+        if not allowed or allowed >= wanted:
             return limits
         self._observer.notice(f"only {allowed:,} in flight: this process may open no more files (ulimit -n)")
-        least = None if limits.adaptive_from is None else min(limits.adaptive_from, allowed)
-        return replace(limits, concurrency=allowed, adaptive_from=least)
+        return replace(limits, concurrency=limits.bounds.at_most(allowed))
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
         if self.job.simulate is None:
@@ -414,7 +414,7 @@ class Run:
             "unbilled_usd": str(self._unbilled_usd),
             "max_cost_usd": None if job.max_cost_usd is None else str(job.max_cost_usd),
             "base_url": "simulated" if job.simulate else job.endpoint.base_url,
-            "concurrency": job.limits.concurrency,
+            "concurrency": str(job.limits.bounds),
             "rpm": job.limits.requests_per_minute,
             "tpm": job.limits.tokens_per_minute,
         }

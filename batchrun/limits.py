@@ -1,15 +1,14 @@
-"""When the next request may go: slots, pace, the shared cooldown; and, by the gate of `gate.py`, outages.
+"""When the next request may go: the one place where workers wait for their turn; they are let through in order.
 
-1. The arithmetic is pure: every method takes `now` (seconds of a monotonic clock) and returns.
-2. `Limiter` is the only asynchronous face, and the one place where workers wait; they are let through in order.
-3. A slot is held for one attempt, never for a backoff.
-4. A throttle cuts the limit once an episode.
+1. Here is no arithmetic: slots, pace and pauses are `adaptive.py`'s, outages `gate.py`'s, `--rpm` and `--tpm`
+   `quota.py`'s, `--max-cost` `budget.py`'s. All of them are pure and are told the time.
+2. A slot is held for one attempt, never for a backoff.
+3. Who waits is a future in one queue, and one timer wakes the first of them: nobody polls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,141 +17,39 @@ from decimal import Decimal
 from batchrun.adaptive import Controller, Sent
 from batchrun.budget import Budget
 from batchrun.gate import Gate, Sign, Verdict
-from batchrun.pace import RateHeaders
+from batchrun.pace import RateHeaders, Spacing
+from batchrun.quota import RequestQuota, Reserved, TokenQuota
 from batchrun.rates import NOTHING
-
-START_SLOTS = 8  # where finding out begins: a bad key costs no more requests than that
+from batchrun.window import Bound, Concurrency
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer.
 
-    With `adaptive_from` the number in flight is found out, between that and `concurrency`.
+    `concurrency` is a number, or the bounds within which it is found out.
     """
 
-    concurrency: int = 32
+    concurrency: int | Concurrency = Concurrency()
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_outage_s: float = 1800.0
-    adaptive_from: int | None = None
-
-
-class TokenBucket:
-    """A smooth rate: at most `per_minute` in any 60 s, and one taking more.
-
-    The bucket holds a tenth of a second's worth, so that late timers are caught up with and nothing bursts; its
-    refill is lowered by what it holds. It may go into debt for one taking, which may be larger than the bucket.
-    """
-
-    def __init__(self, per_minute: float, now: float, *, unit: float = 1.0) -> None:
-        self.capacity = max(unit, per_minute / 600)
-        self.refill_per_s = (per_minute + unit - self.capacity) / 60
-        self.level = self.capacity
-        self._now = now
-        self._unit = unit
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until something may be taken; 0 where it may be now."""
-        self._refill(now)
-        missing = self._unit - self.level
-        # A millionth is forgiven: who waits exactly as long as told is let through, whatever floats make of it.
-        return missing / self.refill_per_s if missing > 1e-6 * self._unit else 0.0
-
-    def take(self, amount: float, now: float) -> None:
-        """Take `amount`; a negative one gives back what was not used."""
-        self._refill(now)
-        self.level = min(self.capacity, self.level - amount)
-
-    def _refill(self, now: float) -> None:
-        self.level = min(self.capacity, self.level + (now - self._now) * self.refill_per_s)
-        self._now = now
-
-
-class Spacing:
-    """Requests sent evenly, at a pace that may change at any time; who comes late catches up by 10 ms, no more."""
-
-    CATCH_UP_S = 0.01
-
-    def __init__(self, now: float) -> None:
-        self._next_at = now
-
-    def wait_s(self, per_s: float | None, now: float) -> float:
-        """Seconds until the next may go; `per_s` None is no pace."""
-        return 0.0 if per_s is None else max(0.0, self._next_at - now)
-
-    def take(self, per_s: float | None, now: float) -> None:
-        """One went."""
-        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + (1 / per_s if per_s else 0.0)
-
-
-class ConcurrencyLimit:
-    """How many requests may be in flight: cut by a throttle, once an episode; grown back while it is used."""
-
-    DECREASE = 0.7
-
-    def __init__(self, maximum: int) -> None:
-        self.maximum = maximum
-        self._limit = float(maximum)
-        self._last_cut = float("-inf")
 
     @property
-    def slots(self) -> int:
-        """The limit now, a whole number ≥ 1."""
-        return max(1, int(self._limit))
-
-    def throttled(self, sent_at: float, now: float) -> bool:
-        """A request sent at `sent_at` was refused; False where the limit has been cut since it was sent."""
-        if sent_at < self._last_cut:
-            return False
-        self._limit = max(1.0, min(self._limit, self.maximum) * self.DECREASE)
-        self._last_cut = now
-        return True
-
-    def succeeded(self, in_flight: int) -> None:
-        """One more a round trip, but only where the limit was what held it back (a low peak proves nothing)."""
-        if in_flight >= self.slots - 1 and self._limit < self.maximum:
-            self._limit = min(self.maximum, self._limit + 1 / self._limit)
-
-
-class Cooldown:
-    """One pause for the whole job after a throttle: as long as was asked for, else 1 s, 2 s, … 30 s."""
-
-    FIRST_S, MAX_S, MAX_ASKED_S = 1.0, 30.0, 300.0
-
-    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        self.until = float("-inf")
-        self._step_s = self.FIRST_S
-        self._was_refused = False  # since the last success
-        self._jitter = jitter
-
-    def throttled(self, retry_after_s: float | None, is_new_episode: bool, now: float) -> None:
-        """Lengthen the pause; refusals of one episode count once, unless they ask for longer."""
-        pause_s = 0.0 if retry_after_s is None else min(retry_after_s, self.MAX_ASKED_S)
-        # A gateway that says 0 s for ever must not be asked for ever: its word is enough only the first time.
-        if is_new_episode and (retry_after_s is None or self._was_refused):
-            pause_s = max(pause_s, self._step_s * (0.5 + 0.5 * self._jitter()))
-            self._step_s = min(2 * self._step_s, self.MAX_S)
-        self._was_refused = True
-        self.until = max(self.until, now + pause_s)
-
-    def succeeded(self) -> None:
-        """The gateway takes requests again: the next pause is short."""
-        self._step_s = self.FIRST_S
-        self._was_refused = False
+    def bounds(self) -> Concurrency:
+        """The requests in flight, as bounds."""
+        number = self.concurrency
+        return number if isinstance(number, Concurrency) else Concurrency(number, number)
 
 
 @dataclass(slots=True)
 class Permit:
-    """The right to send one attempt, with what it may use: tokens at a guess, USD at most.
+    """The right to send one attempt. `cost_usd` is what it cost; as long as nobody knows, it is `upper_usd`."""
 
-    `cost_usd` is what it cost; as long as nobody knows, it is `upper_usd`.
-    """
-
-    sent_at: float
-    tokens: float
-    is_probe: bool = False
-    sent: Sent | None = None  # what the controller wants back, once
+    sent: Sent
+    is_probe: bool
+    tokens: Reserved | None = None
+    is_told: bool = False  # whether the controller knows what came of it
     upper_usd: Decimal = NOTHING
     cost_usd: Decimal = NOTHING
 
@@ -172,18 +69,15 @@ class Limiter:
     ) -> None:
         now = clock()
         self.limits = limits
-        self.concurrency = ConcurrencyLimit(limits.concurrency)
-        self.controller: Controller | None = None
-        if limits.adaptive_from is not None:
-            start = max(limits.adaptive_from, min(START_SLOTS, limits.concurrency))
-            self.controller = Controller(limits.adaptive_from, limits.concurrency, start, now)
-        self._spacing = Spacing(now)
-        self.cooldown = Cooldown()
+        self.controller = Controller(limits.bounds, now)
+        self.is_paused = False
         self.gate = Gate()
         self.budget = budget
         self.in_flight = 0
-        self._requests = _bucket(limits.requests_per_minute, now, 1.0)
-        self._tokens = _bucket(limits.tokens_per_minute, now, 1.0)
+        self._spacing = Spacing(now)
+        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+        self._requests = RequestQuota(rpm, now) if rpm is not None else None
+        self._tokens = TokenQuota(tpm, now) if tpm is not None else None
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
         self._waiters: deque[tuple[asyncio.Future[Permit | None], float, Decimal]] = deque()
@@ -216,42 +110,55 @@ class Limiter:
     @property
     def paused_until(self) -> float:
         """When the pause after the last throttle ends, by the clock of the limiter."""
-        return self.cooldown.until if self.controller is None else self.controller.paused_until
+        return self.controller.paused_until
 
     @property
     def slots(self) -> int:
         """How many may be in flight now."""
-        return self.controller.slots if self.controller is not None else self.concurrency.slots
+        return self.controller.slots
+
+    @property
+    def bound_by(self) -> Bound:
+        """What holds the run back now."""
+        now = self._clock()
+        if self.is_paused:
+            return Bound.PAUSED
+        if self.gate.is_shut:
+            return Bound.OUTAGE
+        if not self._waiters or self.in_flight >= self.slots:
+            return self.controller.bound_by(self.in_flight, now, is_wanted=bool(self._waiters))
+        if self.budget is not None and not self.budget.fits(self._waiters[0][2]):
+            return Bound.BUDGET
+        requests_s = self._requests.wait_s(now) if self._requests is not None else 0.0
+        tokens_s = self._tokens.wait_s(now) if self._tokens is not None else 0.0
+        if max(requests_s, tokens_s) > self._controller_wait_s(now):
+            return Bound.OWN_REQUESTS if requests_s > tokens_s else Bound.OWN_TOKENS
+        return self.controller.bound_by(self.in_flight, now)
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
     def answered(self, permit: Permit, model: str, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
-        if self.controller is not None and permit.sent is not None:
-            if rate is not None:
-                self.controller.headers(permit.sent, rate, self._clock())
-            self.controller.succeeded(permit.sent, self._clock())
-            permit.sent = None
-        else:
-            self.concurrency.succeeded(self.in_flight)
-            self.cooldown.succeeded()
+        now = self._clock()
+        if rate is not None:
+            self.controller.headers(permit.sent, rate, now)
+        self.controller.succeeded(permit.sent, now)
+        permit.is_told = True
         self._spoke(permit, tokens_used, model)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
         """The gateway spoke, if only to refuse this line: it is there."""
         self._spoke(permit, tokens_used)
 
-    def throttled(self, permit: Permit, retry_after_s: float | None) -> None:
-        """The gateway said "too fast": the whole job pauses, and comes back with fewer in flight."""
+    def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
+        """The gateway said "too fast": the whole job slows down, and pauses where that was asked for."""
         now = self._clock()
-        if self.controller is not None and permit.sent is not None:
-            self.controller.throttled(permit.sent, retry_after_s, now)
-            permit.sent = None
-        else:
-            is_new = self.concurrency.throttled(permit.sent_at, now)
-            self.cooldown.throttled(retry_after_s, is_new, now)
-        self.gate.answered(permit.sent_at, now)
-        self._resolve(Verdict.LINE, permit.sent_at)
+        if rate is not None:
+            self.controller.headers(permit.sent, rate, now)
+        self.controller.throttled(permit.sent, retry_after_s, now)
+        permit.is_told = True
+        self.gate.answered(permit.sent.at, now)
+        self._resolve(Verdict.LINE, permit.sent.at)
         self._give_back(permit, 0.0)
         if self._throttled_since is None:
             self._throttled_since = now
@@ -260,7 +167,7 @@ class Limiter:
 
     async def failed(self, permit: Permit, sign: Sign) -> Verdict:
         """An outage sign: count it, then wait, without the permit, for what it meant."""
-        counts = self.gate.failed(sign, permit.sent_at, self._clock(), is_probe=permit.is_probe)
+        counts = self.gate.failed(sign, permit.sent.at, self._clock(), is_probe=permit.is_probe)
         is_outage = self.gate.is_outage or self._is_closed  # closed: nobody is left to find out
         if is_outage:
             self._resolve(Verdict.OUTAGE)
@@ -270,7 +177,7 @@ class Limiter:
         if not counts:
             return Verdict.LINE
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._doubtful.append((permit.sent_at, verdict))
+        self._doubtful.append((permit.sent.at, verdict))
         self._pump()
         return await verdict
 
@@ -281,7 +188,7 @@ class Limiter:
     def unsent(self, permit: Permit) -> None:
         """Nobody was there to use it, or nothing was to be sent any more."""
         if self._requests is not None:
-            self._requests.take(-1, self._clock())
+            self._requests.give_back(self._clock())
         permit.cost_usd = NOTHING
         self._give_back(permit, 0.0)
 
@@ -301,19 +208,21 @@ class Limiter:
 
     def _spoke(self, permit: Permit, tokens_used: float | None, model: str | None = None) -> None:
         self._throttled_since = None
-        self.gate.answered(permit.sent_at, self._clock(), model)
-        self._resolve(Verdict.LINE, permit.sent_at)
+        self.gate.answered(permit.sent.at, self._clock(), model)
+        self._resolve(Verdict.LINE, permit.sent.at)
         self._give_back(permit, tokens_used)
 
     def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
         self.in_flight -= 1
-        if self.controller is not None and permit.sent is not None:  # it says nothing about the limits
+        if not permit.is_told:  # it says nothing about the limits
             self.controller.failed(permit.sent, self._clock())
-            permit.sent = None
         if permit.is_probe:
             self._probe_in_flight = False
-        if self._tokens is not None and tokens_used is not None:
-            self._tokens.take(tokens_used - permit.tokens, self._clock())
+        if self._tokens is not None and permit.tokens is not None and tokens_used is not None:
+            if tokens_used:
+                self._tokens.settle(permit.tokens, tokens_used, self._clock())
+            else:
+                self._tokens.give_back(permit.tokens, self._clock())
         if self.budget is not None:
             self.budget.settle(permit.upper_usd, permit.cost_usd)
         self._pump()
@@ -333,35 +242,34 @@ class Limiter:
 
     def _wait_s(self, upper_usd: Decimal, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
-        if self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
+        if self.is_paused or self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
-        waits = [self.cooldown.until - now, 0.0]
-        if self.controller is not None:
-            waits += [self.controller.paused_until - now, self._spacing.wait_s(self.controller.pace_per_s, now)]
+        wait_s = self._controller_wait_s(now)
         if self.gate.is_shut:
-            waits.append(self.gate.next_probe - now)
+            wait_s = max(wait_s, self.gate.next_probe - now)
         if self._requests is not None:
-            waits.append(self._requests.wait_s(now))
+            wait_s = max(wait_s, self._requests.wait_s(now))
         if self._tokens is not None:
-            waits.append(self._tokens.wait_s(now))
-        return max(waits)
+            wait_s = max(wait_s, self._tokens.wait_s(now))
+        return wait_s
+
+    def _controller_wait_s(self, now: float) -> float:
+        return max(self._spacing.wait_s(self.controller.pace_per_s, now), self.controller.paused_until - now)
 
     def _grant(self, tokens: float, upper_usd: Decimal, now: float) -> Permit:
         self.in_flight += 1
         if self.budget is not None:
             self.budget.reserve(upper_usd)
         if self._requests is not None:
-            self._requests.take(1, now)
-        if self._tokens is not None:
-            self._tokens.take(tokens, now)
+            self._requests.take(now)
         is_probe = self.gate.is_shut
         self._probe_in_flight = self._probe_in_flight or is_probe
-        permit = Permit(now, tokens, is_probe, upper_usd=upper_usd, cost_usd=upper_usd)
-        if self.controller is not None:
-            permit.sent = self.controller.sent(self.in_flight, now)
-            self._spacing.take(self.controller.pace_per_s, now)
+        permit = Permit(self.controller.sent(self.in_flight, now), is_probe, upper_usd=upper_usd, cost_usd=upper_usd)
+        if self._tokens is not None:
+            permit.tokens = self._tokens.take(tokens, now)
+        self._spacing.take(self.controller.pace_per_s, now)
         return permit
 
     def _pump(self) -> None:
@@ -403,7 +311,3 @@ class Limiter:
         if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.gate.next_probe:
             self._resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
         self._pump()
-
-
-def _bucket(per_minute: float | None, now: float, unit: float) -> TokenBucket | None:
-    return None if per_minute is None else TokenBucket(per_minute, now, unit=unit)

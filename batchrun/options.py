@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +19,9 @@ if TYPE_CHECKING:
     from batchrun.gateway import GatewayOptions
     from batchrun.job import Job
     from batchrun.records import Overrides
+    from batchrun.window import Concurrency
 
 Command = Callable[..., Any]
-AUTO_MOST = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Concurrency:
-    """`-c`: at most so many in flight; found out between the two where `least` is given."""
-
-    most: int
-    least: int | None = None
 
 
 class FiniteRange(click.FloatRange):
@@ -67,16 +58,14 @@ class ConcurrencyType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
         """The option's text as a `Concurrency`."""
+        from batchrun.window import Concurrency
+
         if isinstance(value, Concurrency):
             return value
-        least, dash, most = ("1", "-", str(AUTO_MOST)) if value == "auto" else str(value).partition("-")
-        numbers = [least, most] if dash else [least]
-        if not all(number.isascii() and number.isdecimal() for number in numbers):
-            self.fail(f"{value!r} is neither a number, nor auto, nor MIN-MAX such as 4-200", param, ctx)
-        low, high = int(numbers[0]), int(numbers[-1])
-        if not 1 <= low <= high <= 10_000:
-            self.fail(f"{value}: from 1 to 10000, the smaller number first", param, ctx)
-        return Concurrency(high, low if dash else None)
+        try:
+            return Concurrency.parse(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _options(*options: Command) -> Command:
@@ -117,7 +106,7 @@ pace_options = _options(
         "-c",
         "--concurrency",
         type=ConcurrencyType(),
-        default="32",
+        default="auto",
         metavar="N|auto|MIN-MAX",
         help="Requests in flight: a number, or found out by itself (auto is 1-2000).",
     ),
@@ -259,8 +248,7 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
         endpoint=_endpoint(options),
         overrides=make_overrides(options),
         limits=Limits(
-            concurrency=options["concurrency"].most,
-            adaptive_from=options["concurrency"].least,
+            concurrency=options["concurrency"],
             requests_per_minute=options["rpm"],
             tokens_per_minute=options["tpm"],
             max_outage_s=options["max_outage"],

@@ -13,6 +13,23 @@ from collections import deque
 from dataclasses import dataclass
 
 
+class Spacing:
+    """Requests sent evenly, at a pace that may change at any time; who comes late catches up by 10 ms, no more."""
+
+    CATCH_UP_S = 0.01
+
+    def __init__(self, now: float) -> None:
+        self._next_at = now
+
+    def wait_s(self, per_s: float | None, now: float) -> float:
+        """Seconds until the next may go; `per_s` None is no pace."""
+        return 0.0 if per_s is None else max(0.0, self._next_at - now)
+
+    def take(self, per_s: float | None, now: float) -> None:
+        """One went."""
+        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + (1 / per_s if per_s else 0.0)
+
+
 @dataclass(slots=True)
 class _Mark:
     """A throttle: when, how much had been admitted and how long nothing had been sent until then."""
@@ -31,6 +48,7 @@ class LearntPace:
     UNSURE_HOLD_S, FIRST_HOLD_S, MAX_HOLD_S = 1.0, 5.0, 60.0
     HOLD_PER_PAUSE = 30.0  # a pause of 1 s every 30 s costs 3 % of the time
     HOLD_ADMITTED = 200.0  # between throttles: 1 throttle in 200 answers at worst
+    PASSED_S = 2.0  # what was let through in less may have been a bucket's store
     USED = 0.85  # of the pace: below that it is not what holds the run back
 
     def __init__(self, now: float) -> None:
@@ -94,6 +112,17 @@ class LearntPace:
     def is_sure(self) -> bool:
         """Whether the pace is about what the limit is, as far as is known."""
         return self.per_s is not None and self.per_s >= self._fast_until
+
+    def is_held(self, now: float) -> bool:
+        """Whether the pace has not risen since it was set: it passed, as far as is known."""
+        return now < self._creep_at
+
+    def passed_per_s(self, now: float) -> float | None:
+        """Requests a second that were let through of late, pauses included; None after too short a time to tell."""
+        for mark in reversed(self._marks):
+            if self.admitted - mark.admitted >= self.ENOUGH and now - mark.at >= self.PASSED_S:
+                return (self.admitted - mark.admitted) / (now - mark.at)
+        return None
 
     # ------------------------------------------------------------------------------------------ inside
 

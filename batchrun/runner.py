@@ -210,7 +210,7 @@ class Runner:
                 return None
             if decision.kind is Kind.THROTTLE:
                 sends.throttles += 1
-                self.limiter.throttled(permit, outcome.retry_after_s)
+                self.limiter.throttled(permit, outcome.retry_after_s, outcome.rate)
                 self._tell_pause(outcome)
                 continue
             if decision.is_outage_sign and await self._was_outage(permit, line, outcome, sends):
@@ -358,8 +358,8 @@ class Runner:
 
     @property
     def _slots(self) -> int:
-        """Workers that are needed: as many as may be in flight, where that is found out on the way."""
-        return self._limits.concurrency if self._limits.adaptive_from is None else self.limiter.slots
+        """Workers that are needed: as many as may be in flight."""
+        return self.limiter.slots
 
     def _fill_slots(self) -> None:
         """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""

@@ -117,11 +117,10 @@ class _Memory:
 class Transport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
-    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, max_response_bytes: int, connections: int) -> None:
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, max_response_bytes: int) -> None:
         self._endpoint = endpoint
         self._timeouts = timeouts
         self._max_bytes = max_response_bytes
-        self._connections = connections
         self._secrets = _spellings(endpoint.api_key) if len(endpoint.api_key) >= SHORTEST_SECRET else ()
         self._memory = _Memory()
         self._urls: dict[str, str] = {}
@@ -135,7 +134,7 @@ class Transport:
         if self._endpoint.api_key:
             headers["Authorization"] = "Bearer " + self._endpoint.api_key
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),

@@ -3,7 +3,9 @@
 import asyncio
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import Any
 
 import aiohttp
@@ -88,3 +90,9 @@ def in_virtual_time(test: Callable[[], Awaitable[None]]) -> None:
 
     with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
         runner.run(run())
+
+
+def most_in_a_minute(times: list[float], amounts: list[float]) -> float:
+    """The most that was taken in any 60 s."""
+    sums = [0.0, *accumulate(amounts)]
+    return max(sums[bisect_right(times, time + 59.999)] - sums[i] for i, time in enumerate(times))

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batchrun.adaptive import Bound, Controller, Sent
+from batchrun.adaptive import Controller, Sent
 from batchrun.pace import RateHeaders
+from batchrun.window import AUTO_MOST, Bound, Concurrency
 
 Z_OF_P99 = 2.326
 
@@ -234,10 +235,11 @@ class Batching:
 
 @dataclass
 class Faulty:
-    """Another gateway behind random faults: a share of 503s, and throttles at given times."""
+    """Another gateway behind random faults: shares of 503s and of 429s for no reason, throttles at given times."""
 
     behind: Gateway
     share: float = 0.0
+    strays: float = 0.0
     throttle_at: tuple[float, ...] = ()
     retry_after_s: float | None = None
     _thrown: int = 0
@@ -246,6 +248,8 @@ class Faulty:
         if self._thrown < len(self.throttle_at) and now >= self.throttle_at[self._thrown]:
             self._thrown += 1
             return Answer(0.0, 429, self.retry_after_s), 0
+        if self.strays and rng.random() < self.strays:
+            return Answer(0.01, 429, self.retry_after_s), 0
         if rng.random() < self.share:
             return Answer(0.01, 503), 0
         return self.behind.arrive(now, rng)
@@ -308,11 +312,10 @@ class Client:
         seed: int = 0,
         net_s: float = 0.001,
         minimum: int = 1,
-        maximum: int = 2000,
-        start: int = 8,
+        maximum: int = AUTO_MOST,
         warm_up_s: float = 10.0,
     ) -> None:
-        self.controller = Controller(minimum, maximum, start, 0.0)
+        self.controller = Controller(Concurrency(minimum, maximum), 0.0)
         self.gateway = gateway
         self.rng = random.Random(seed)
         self.net_s = net_s

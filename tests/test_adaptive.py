@@ -27,8 +27,9 @@ from simulator import (
     steady,
 )
 
-from batchrun.adaptive import Bound, Controller
+from batchrun.adaptive import Controller
 from batchrun.pace import RateHeaders
+from batchrun.window import Bound, Concurrency
 
 
 def meets(scenario: Scenario, outcome: Outcome) -> None:
@@ -106,15 +107,42 @@ def test_a_capacity_that_halves_and_doubles_with_retry_after() -> None:
 
 
 def test_one_long_retry_after_pauses_once_and_freezes_nothing() -> None:
-    outcome = Client(Faulty(Capacity(steady(40), Latency(0.2)), 0, (20.0,), 89)).run(180)
+    outcome = Client(Faulty(Capacity(steady(40), Latency(0.2)), throttle_at=(20.0,), retry_after_s=89)).run(180)
     assert answered_between(outcome, 22, 105) == 0
     assert answered_between(outcome, 115, 179) >= 0.95 * 200
 
 
 def test_refusals_without_a_reason_do_not_wear_the_limit_down() -> None:
-    faulty = Faulty(Unlimited(Latency(1)), 0, tuple(float(at) for at in range(5, 120, 10)))
+    faulty = Faulty(Unlimited(Latency(1)), throttle_at=tuple(float(at) for at in range(5, 120, 10)))
     outcome = Client(faulty, maximum=200).run(180)
     assert answered_between(outcome, 60, 179) >= 0.8 * 200
+
+
+@pytest.mark.parametrize(
+    ("share", "retry_after_s", "within_s"),
+    [(0.005, None, 100), (0.005, 1, 300), (0.02, None, 100), (0.02, 1, 100), (0.1, None, 100), (0.1, 1, 100)],
+)
+def test_refusals_that_no_pace_avoids_do_not_slow_the_job_down(
+    share: float, retry_after_s: float | None, within_s: int
+) -> None:
+    """One channel of a relay is spent: some are refused, however slowly they come. 200 a second are possible."""
+    for seed in (1, 2):
+        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
+        outcome = Client(strays, seed=seed, maximum=200).run(within_s + 201)
+        assert answered_between(outcome, within_s, within_s + 200) >= 0.85 * 200
+
+
+def test_a_real_limit_behind_strays_is_still_kept() -> None:
+    strays = Faulty(Bucket(steady(150), 150, Latency(0.1)), strays=0.01)
+    outcome = Client(strays, seed=1, warm_up_s=60).run(400)
+    assert outcome.used >= 0.9
+    assert outcome.refusals <= 0.05
+
+
+def test_a_limit_that_falls_to_a_tenth_is_no_stray() -> None:
+    outcome = Client(Bucket(Steps(((0, 150), (60, 15))), 15, Latency(0.1)), seed=1).run(300)
+    assert outcome.seconds[299].throttled - outcome.seconds[60].throttled <= 0.03 * 15 * 239
+    assert answered_between(outcome, 120, 299) >= 0.9 * 15
 
 
 def test_an_idle_hour_changes_nothing() -> None:
@@ -125,7 +153,7 @@ def test_an_idle_hour_changes_nothing() -> None:
 
 
 def test_a_few_lines_are_sent_at_once() -> None:
-    outcome = Client(Unlimited(Latency(1)), start=8).run(60, lines=8)
+    outcome = Client(Unlimited(Latency(1))).run(60, lines=8)
     assert outcome.answered == 8
     assert outcome.ended_at < 1.1
 
@@ -215,7 +243,7 @@ def test_it_says_what_holds_it_back(gateway: Gateway, bound: Bound) -> None:
 
 
 def test_few_lines_are_what_holds_it_back_when_there_are_few() -> None:
-    controller = Controller(1, 100, 50, 0.0)
+    controller = Controller(Concurrency(50, 100), 0.0)
     controller.sent(1, 0.0)
     assert controller.bound_by(1, 0.5) is Bound.LINES
 
@@ -224,7 +252,7 @@ def test_few_lines_are_what_holds_it_back_when_there_are_few() -> None:
 
 
 def test_a_request_sent_before_the_cut_does_not_cut_again() -> None:
-    controller = Controller(1, 100, 20, 0.0)
+    controller = Controller(Concurrency(20, 20), 0.0)
     early = [controller.sent(number, 0.0) for number in range(1, 21)]
     controller.throttled(early[19], None, 0.1)
     slots = controller.slots
@@ -235,7 +263,7 @@ def test_a_request_sent_before_the_cut_does_not_cut_again() -> None:
 
 def test_growth_needs_the_limit_to_be_used() -> None:
     """In flight below 80 % of the limit says nothing about what lies beyond it."""
-    controller = Controller(1, 100, 20, 0.0)
+    controller = Controller(Concurrency(20, 100), 0.0)
     for second in range(1, 200):
         controller.succeeded(controller.sent(10, float(second)), second + 0.5)
     assert controller.slots == 20
@@ -257,7 +285,7 @@ def test_growth_needs_the_limit_to_be_used() -> None:
 def test_whatever_comes_it_stays_within_bounds(
     events: list[tuple[str, float, float | None, float]], minimum: int, more: int
 ) -> None:
-    controller = Controller(minimum, minimum + more, minimum, 0.0)
+    controller = Controller(Concurrency(minimum, minimum + more), 0.0)
     now, waiting = 0.0, []
     for kind, seconds, retry_after_s, number in events:
         waiting.append(controller.sent(len(waiting) + 1, now))
@@ -274,7 +302,7 @@ def test_whatever_comes_it_stays_within_bounds(
                 told = RateHeaders(number, number / 2, seconds, number, abs(number) / 3, -seconds)
                 controller.headers(sent, told, now)
                 controller.succeeded(sent, now)
-        assert minimum <= controller.slots <= minimum + more
+        assert (minimum if more else 1) <= controller.slots <= minimum + more  # a fixed number is a highest one
         pace = controller.pace_per_s
         assert pace is None or pace > 0
         assert isinstance(controller.bound_by(len(waiting), now), Bound)

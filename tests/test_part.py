@@ -14,9 +14,9 @@ from batchrun.cli import cli
 from batchrun.envelope import read_rate_headers
 from batchrun.errorlimit import MaxErrors
 from batchrun.errors import StopError, UsageError
-from batchrun.limits import Spacing
-from batchrun.options import Concurrency, ConcurrencyType
-from batchrun.pace import RateHeaders
+from batchrun.options import ConcurrencyType
+from batchrun.pace import RateHeaders, Spacing
+from batchrun.window import Concurrency
 
 LINES = 40
 NOWHERE = Endpoint("http://127.0.0.1")
@@ -97,7 +97,8 @@ def test_too_many_errors_stop_the_job_and_it_goes_on_later(requests: Path, tmp_p
 def test_a_rate_of_errors_stops_the_job_once_it_can_be_judged(tmp_path: Path) -> None:
     requests = written(tmp_path / "many.jsonl", 400)
     some_bad = GatewayOptions(script="400; ok; ok; ok")
-    job = Job(str(requests), tmp_path / "r.jsonl", NOWHERE, simulate=some_bad, max_errors=MaxErrors.parse("10%"))
+    limits, most = Limits(concurrency=32), MaxErrors.parse("10%")
+    job = Job(str(requests), tmp_path / "r.jsonl", NOWHERE, simulate=some_bad, limits=limits, max_errors=most)
     stopped = run(job)
     assert stopped.exit_code == 3
     assert 100 <= stopped.report.lines.succeeded + stopped.report.lines.failed <= 100 + 32
@@ -168,9 +169,9 @@ def test_an_estimate_before_and_after_the_first_lines(requests: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("64", Concurrency(64)),
-        ("auto", Concurrency(2000, 1)),
-        ("4-200", Concurrency(200, 4)),
+        ("64", Concurrency(64, 64)),
+        ("auto", Concurrency(1, 2000)),
+        ("4-200", Concurrency(4, 200)),
         ("7-7", Concurrency(7, 7)),
     ],
 )
@@ -189,7 +190,7 @@ async def test_a_capacity_that_nobody_told_is_found_and_kept_to(tmp_path: Path) 
     requests = written(tmp_path / "many.jsonl", 1200)
     options = GatewayOptions(latency_median_s=0.1, capacity=20)
     async with Gateway(options) as gateway:
-        job = Job(str(requests), tmp_path / "r.jsonl", Endpoint(gateway.base_url), limits=Limits(500, adaptive_from=1))
+        job = Job(str(requests), tmp_path / "r.jsonl", Endpoint(gateway.base_url), limits=Limits(Concurrency(1, 500)))
         outcome = await run_async(job)
         assert gateway.ledger.peak_in_flight >= 20
     assert outcome.report.lines.succeeded == 1200
@@ -200,7 +201,7 @@ async def test_a_capacity_that_nobody_told_is_found_and_kept_to(tmp_path: Path) 
 async def test_without_a_limit_it_rises_to_what_the_user_allows_and_no_further(tmp_path: Path) -> None:
     requests = written(tmp_path / "many.jsonl", 1500)
     async with Gateway(GatewayOptions(latency_median_s=0.3)) as gateway:
-        job = Job(str(requests), tmp_path / "r.jsonl", Endpoint(gateway.base_url), limits=Limits(100, adaptive_from=4))
+        job = Job(str(requests), tmp_path / "r.jsonl", Endpoint(gateway.base_url), limits=Limits(Concurrency(4, 100)))
         outcome = await run_async(job)
         assert 80 <= gateway.ledger.peak_in_flight <= 100
     assert outcome.report.throttles == 0
@@ -209,7 +210,7 @@ async def test_without_a_limit_it_rises_to_what_the_user_allows_and_no_further(t
 async def test_a_bad_key_costs_no_more_than_the_first_few(requests: Path, tmp_path: Path) -> None:
     async with Gateway(GatewayOptions(api_keys={"sk-good-0123456789"}, latency_median_s=0.05)) as gateway:
         endpoint = Endpoint(gateway.base_url, "sk-bad-0123456789")
-        limits = Limits(2000, adaptive_from=1)
+        limits = Limits()
         outcome = await run_async(Job(str(requests), tmp_path / "r.jsonl", endpoint, limits=limits))
         assert outcome.exit_code == 3
         assert gateway.ledger.requests <= 8

@@ -394,7 +394,7 @@ async def sent(
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    async with Transport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26, 4) as transport:
+    async with Transport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26) as transport:
         outcome: Reply | Failure | None = await transport.send(LINE)
         if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
             outcome = await retry_transient(outcome, lambda: transport.send(LINE), policy, sleep)

@@ -180,7 +180,7 @@ from batchrun.records import parse_request
 key, endpoint = None, Endpoint("http://127.0.0.1:1/v1", sys.stdin.read())
 
 async def main():
-    async with Transport(endpoint, Timeouts(), 1000, 1) as transport:
+    async with Transport(endpoint, Timeouts(), 1000) as transport:
         transport._session.post = None
         await transport.send(parse_request(b'{"model":"m","input":"x"}', 1))
 

@@ -45,7 +45,7 @@ async def ask(
 ) -> Reply | Failure:
     """One attempt."""
     url = server if isinstance(server, str) else server.base_url
-    async with Transport(Endpoint(url, key, proxy), timeouts, cap, 4) as transport:
+    async with Transport(Endpoint(url, key, proxy), timeouts, cap) as transport:
         return await transport.send(line)
 
 
@@ -550,7 +550,7 @@ async def test_large_answers_wait_for_each_other_and_all_arrive(monkeypatch: pyt
     raw = [http(body), chunked(body[:150_000], body[150_000:]), sse(*whole_stream(pad="x" * 300_000))]
     async with (
         Hostile(*raw * 4) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP, 12) as transport,
+        Transport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(STREAM) for _ in range(12)))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
@@ -563,7 +563,7 @@ async def test_one_large_answer_that_stalls_stops_no_other_for_good(monkeypatch:
     stalled = hostile.then_silence(http(body)[:200_000])
     async with (
         Hostile(stalled, stalled, http(body)) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP, 12) as transport,
+        Transport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(PLAIN) for _ in range(2)))
         assert [getattr(outcome, "code", None) for outcome in outcomes] == ["attempt_timeout"] * 2
@@ -629,7 +629,7 @@ def peak_megabytes():
 async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
-    async with Transport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20, 4) as transport:
+    async with Transport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20) as transport:
         outcomes = await asyncio.gather(*(transport.send(line) for _ in range(4)))
     server.close()
     print(*(outcome.code for outcome in outcomes), peak_megabytes())
@@ -669,7 +669,7 @@ async def test_redirects_are_not_followed_and_nothing_goes_elsewhere(status: int
 
 async def test_a_cookie_is_not_sent_back() -> None:
     async with Hostile(http(Set_Cookie="session=1; Path=/")) as server:
-        async with Transport(Endpoint(server.base_url, KEY), Timeouts(), CAP, 4) as transport:
+        async with Transport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:
             await transport.send(PLAIN)
             await transport.send(PLAIN)
         assert server.asked[1].header("Cookie") is None

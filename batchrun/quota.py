@@ -1,0 +1,135 @@
+"""`--rpm` and `--tpm`: so many requests, so many tokens in any minute, kept as promises and spread evenly.
+
+1. The arithmetic is pure: every method takes `now` (seconds of a monotonic clock).
+2. Neither starts with a minute's worth at once: after a kill, the next run must not send that a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MINUTE_S = 60.0
+
+
+class RequestQuota:
+    """A token bucket: at most `per_minute` in any 60 s, and one more.
+
+    The bucket holds a tenth of a second's worth, so that late timers are caught up with and nothing bursts; its
+    refill is lowered by what it holds.
+    """
+
+    def __init__(self, per_minute: float, now: float) -> None:
+        self.per_minute = per_minute
+        self.capacity = max(1.0, per_minute / 600)
+        self.refill_per_s = (per_minute + 1 - self.capacity) / MINUTE_S
+        self.level = self.capacity
+        self._now = now
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a request may go; 0 where it may now."""
+        self._refill(now)
+        missing = 1 - self.level
+        # A millionth is forgiven: who waits exactly as long as told is let through, whatever floats make of it.
+        return missing / self.refill_per_s if missing > 1e-6 else 0.0
+
+    def take(self, now: float) -> None:
+        """A request goes."""
+        self._refill(now)
+        self.level -= 1
+
+    def give_back(self, now: float) -> None:
+        """It did not go after all."""
+        self._refill(now)
+        self.level = min(self.capacity, self.level + 1)
+
+    def _refill(self, now: float) -> None:
+        self.level = min(self.capacity, self.level + (now - self._now) * self.refill_per_s)
+        self._now = now
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What one request holds of a `TokenQuota`: `slot` is when it was sent, `expected` what it is likely to use."""
+
+    slot: int
+    estimate: float
+    tokens: float
+    expected: float
+
+
+class TokenQuota:
+    """The tokens of all that was sent in any 60 s: at most `per_minute`, and those of one request more.
+
+    1. What a request may use is reserved when it is sent, and settled by what it did use; both count for the time
+       at which it was sent. So the promise holds whatever the answers in flight turn out to be, and where far more is
+       reserved than used, in flight there is less than could be.
+    2. Requests go evenly: each puts off the next one by as long as what it is expected to use takes to flow in. What
+       it did use corrects that, so that errors of the estimate neither waste the limit nor add up.
+    3. Where estimates are too low (few bytes a token, long answers), more is reserved from then on.
+    """
+
+    SLOT_S = 0.1
+    SLOTS = round(MINUTE_S / SLOT_S)
+    CATCH_UP_S = 0.1  # who comes late may make up for so much, and nobody bursts
+    REMEMBERED = 300  # requests, in the mean of used by estimated
+
+    def __init__(self, per_minute: float, now: float) -> None:
+        self.per_minute = per_minute
+        self._held: dict[int, float] = {}  # tokens by slot of a tenth of a second, in order
+        self._total = 0.0
+        self._next_at = now
+        self._used, self._estimated = 0.0, 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a request may go, as far as is known; 0 where it may now."""
+        self._expire(now)
+        wait_s = max(0.0, self._next_at - now)
+        if self._total >= self.per_minute * (1 - 1e-9) and self._held:
+            oldest_out = (next(iter(self._held)) + self.SLOTS + 1) * self.SLOT_S
+            wait_s = max(wait_s, oldest_out - now, 0.001)
+        return wait_s if wait_s > 1e-6 else 0.0
+
+    def take(self, estimate: float, now: float) -> Reserved:
+        """A request goes that may use `estimate` tokens."""
+        ratio = self._used / self._estimated if self._estimated else 1.0
+        reserved = Reserved(int(now / self.SLOT_S), estimate, estimate * max(1.0, ratio), estimate * ratio)
+        self._held[reserved.slot] = self._held.get(reserved.slot, 0.0) + reserved.tokens
+        self._total += reserved.tokens
+        self._put_off(reserved.expected, now)
+        return reserved
+
+    def settle(self, reserved: Reserved, used: float, now: float) -> None:
+        """It used so many."""
+        self._correct(reserved, used, now)
+        keep = 1 - 1 / self.REMEMBERED
+        self._used, self._estimated = keep * self._used + used, keep * self._estimated + reserved.estimate
+
+    def give_back(self, reserved: Reserved, now: float) -> None:
+        """It failed, or was not sent: that says nothing of what requests use."""
+        self._correct(reserved, 0.0, now)
+
+    def change(self, per_minute: float) -> None:
+        """Another limit from now on; what the last minute used counts for it."""
+        self.per_minute = per_minute
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _correct(self, reserved: Reserved, used: float, now: float) -> None:
+        self._expire(now)
+        if reserved.slot in self._held:
+            self._held[reserved.slot] += used - reserved.tokens
+            self._total += used - reserved.tokens
+        self._put_off(used - reserved.expected, now)
+
+    def _put_off(self, tokens: float, now: float) -> None:
+        """So many tokens more, or fewer, have to flow in before the next request."""
+        earliest = now - self.CATCH_UP_S
+        self._next_at = max(earliest, max(earliest, self._next_at) + tokens * MINUTE_S / self.per_minute)
+
+    def _expire(self, now: float) -> None:
+        """Forget what is more than a minute old; a slot counts until all of it is."""
+        current = int(now / self.SLOT_S)
+        while self._held and (oldest := next(iter(self._held))) < current - self.SLOTS:
+            self._total -= self._held.pop(oldest)
+        if not self._held:
+            self._total = 0.0  # sums of floats drift
