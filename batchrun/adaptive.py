@@ -64,12 +64,15 @@ class Controller:
     @property
     def slots(self) -> int:
         """Requests allowed in flight."""
-        return self.window.slots
+        trial = self._strays.trial
+        return max(self.window.minimum, int(self.window.slots * (trial.slower if trial is not None else 1)))
 
     @property
     def pace_per_s(self) -> float | None:
         """Requests a second, sent evenly; None: as they come."""
-        paces = [*self._paces(), self._strays.pace_per_s]
+        paces = list(self._paces())
+        if self._strays.trial is not None:
+            paces.append(self._strays.trial.pace_per_s)
         if self._is_trickling:
             # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
             paces.append(0.5 / self._refusal_s)
@@ -110,14 +113,17 @@ class Controller:
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
         self._now = now
-        self._strays.answered(sent.at)
+        self._strays.answered(sent.at, now)
         self._time(now - sent.at)
         if sent.at >= self._cut_at:
             self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1
             self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
             self._refused_in_a_row = 0
             self._is_trickling = False
-        self.window.succeeded(sent.at, sent.in_flight, now)
+        if self._strays.trial is None:
+            self.window.succeeded(sent.at, sent.in_flight, now)
+        else:
+            self.window.plateau.back(sent.at, sent.in_flight, now - sent.at)
 
     def failed(self, sent: Sent, now: float) -> None:
         """It failed in a way that says nothing about limits (a 503, a reset, a bad request)."""
@@ -146,11 +152,8 @@ class Controller:
         if is_new:
             self._vote(sent.in_flight, now)
         is_shut = self._refused_in_a_row > 0
-        if is_new:
-            if (passed_per_s := self._learnt.passed_per_s(now)) is not None:
-                self._strays.passed(passed_per_s)
-            if self._is_rate and self._learnt.per_s is not None:
-                self._strays.limited(self._learnt.per_s, now, has_risen=not self._learnt.is_held(now))
+        if is_new and self._answers_at and self._is_unexplained(sent.in_flight, now):
+            self._strays.suspect(self._learnt.admitted, now)
         self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
         if is_new:
             if not self._is_rate:
@@ -175,6 +178,12 @@ class Controller:
 
     def _paces(self) -> tuple[float | None, float | None, float | None]:
         return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+
+    def _is_unexplained(self, level: int, now: float) -> bool:
+        """Whether a refusal comes although nothing was raised since the last cut."""
+        if self._is_rate and self._learnt.per_s is not None:
+            return self._learnt.is_held(now)
+        return self.window.is_below(level)
 
     def _forget_limits(self, now: float) -> None:
         """What was taken for limits were strays."""

@@ -1,114 +1,165 @@
 """Refusals that have nothing to do with how fast requests come: a relay of many channels, some of them spent. Pure.
 
 Taken for a limit, each of them slows the job down, for ever: one in two hundred is enough to wear it down to a tenth.
-So where refusals go on at a pace that is known to pass, a trial decides:
+But going slower ends the refusals of a limit, and not those. So where they go on, a trial decides:
 
-1. For a while requests go so much slower that a limit which refused such a share would refuse nothing any more.
-2. Refused as often as before, it is no limit: for some minutes up to thrice that share is sent again and no more.
-3. A door that is shut, or more refusals than that, are a limit all the same; and nothing is believed for good.
+1. A refusal is suspicious if nothing had been raised since the last cut, and answers came in between.
+2. After a few of them requests go so much slower, and so many fewer at once, that a limit which let through what it
+   did, and refused such a share, would refuse none.
+3. Refused as often as before, they are strays: for some minutes about that share is sent again, and no more happens.
+   Refused no longer, they come of a limit, and the next trial takes more suspicion.
+4. More refusals than that, or a door that is shut, are a limit all the same; and nothing is believed for good.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 
+@dataclass(slots=True)
+class _Excess:
+    """Whether more is refused than a share of all: each refusal counts one, each request takes the share back."""
+
+    MOST = 8.0  # with half the share refused, chance comes to so much once in 20,000 refusals
+    AGAIN = 2.0  # below that once it was reached: what goes on is seen sooner
+
+    share: float
+    _sum: float = 0.0
+
+    def answered(self) -> None:
+        self._sum = max(0.0, self._sum - self.share)
+
+    def refused(self) -> bool:
+        """Whether it is more now."""
+        self._sum += 1 - self.share
+        if self._sum <= self.MOST:
+            return False
+        self._sum = self.MOST - self.AGAIN
+        return True
+
+
+@dataclass(slots=True)
+class _Sample:
+    """What became of requests that were sent from a time on."""
+
+    since: float
+    done: int = 0
+    refused: int = 0
+    refused_at: int = 0  # `done` at the last refusal
+
+    def answered(self) -> None:
+        self.done += 1
+
+    def refuse(self) -> None:
+        self.done += 1
+        self.refused += 1
+        self.refused_at = self.done
+
+
+@dataclass(slots=True)
+class Trial:
+    """Going slower to see whether refusals end. `slower` is the share of the slots to use."""
+
+    pace_per_s: float
+    slower: float
+    gap: float  # requests without a refusal that are no chance
+    excess: _Excess
+    sample: _Sample
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    """Suspicious refusals, and what became of all requests since the first one."""
+
+    sample: _Sample
+    admitted: int
+    count: int = 1
+
+
+@dataclass(slots=True)
 class Strays:
-    """Decides which refusals say nothing. `pace_per_s` is the trial's pace, None where there is no trial."""
+    """Decides which refusals say nothing. `trial`: one is on, and refusals are for it alone."""
 
-    SUSPICIOUS, MOST_SUSPICIOUS = 3, 48  # refusals at a pace that had passed, before a trial; twice as many after each
-    FALLEN = 0.7  # of the best pace that passed: a refusal below it is suspicious even if the pace was rising
-    # Refused, of all requests: fewer wear nothing down; where it is more there is too little left to compare.
-    LEAST_SHARE, MOST_SHARE = 0.003, 0.4
-    TRIAL, ENOUGH = 4.0, 2  # refusals that a trial waits for, and how many are enough: fewer of four come 1 time in 10
-    MANY = 6  # refusals in a trial that are too many for strays, where they come too often
-    SETTLES_S = 1.0  # until a bucket that was used up has something again
-    TOLERATED, LEAST_TOLERATED, MOST_TOLERATED = 3.0, 0.02, 0.6
+    SUSPICIOUS, MOST_SUSPICIOUS = 3, 24  # refusals before a trial; twice as many after each that found a limit
+    LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # refused: fewer wear nothing down; of more there is too little left
+    LEAST_S = 1.0  # what passed in less may have been a bucket's store, which takes as long to have something again
+    ENOUGH = 4  # refusals in a trial
+    GAP = 6.0  # times the requests that one refusal is expected in: without any, that is no chance
+    USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that a trial had
+    TOO_MANY = 3.0  # times the share that made it suspicious: the limit has fallen since
+    SLOWER, SLOWER_PER_SHARE = 0.9, 1.5
     BELIEVED_S = 600.0
-    REMEMBERED = 100  # requests, in the share refused of late
-    UNLIKELY = 1e-4  # so many refusals in a row, where each is a stray
 
-    def __init__(self) -> None:
-        self.pace_per_s: float | None = None
-        self._best_per_s = self._passed_per_s = 0.0
-        self._share, self._in_a_row = 0.0, 0
-        self._tolerated, self._tolerated_until = 0.0, -math.inf
-        self._needed = self.SUSPICIOUS
-        self._suspected, self._done = 0, 0  # since the last refusal that was to be expected
-        self._trial_share, self._trial_length, self._trial_refused = 0.0, 0, 0
-        self._trial_at = -math.inf
+    trial: Trial | None = None
+    _suspicion: _Suspicion | None = None
+    _needed: int = SUSPICIOUS
+    _needed_until: float = math.inf
+    _usual: _Excess | None = None
+    _usual_until: float = -math.inf
 
-    def answered(self, sent_at: float) -> None:
+    def answered(self, sent_at: float, now: float) -> None:
         """One was let through."""
-        if sent_at < self._trial_at:
-            return
-        self._done += 1
-        self._in_a_row = 0
-        self._share -= self._share / self.REMEMBERED
-        if self.pace_per_s is not None and self._done >= self._trial_length:
-            self._end_trial_as_limit()
+        if self._usual is not None:
+            self._usual.answered()
+        if self._suspicion is not None and sent_at >= self._suspicion.sample.since:
+            self._suspicion.sample.answered()
+        if self.trial is not None and sent_at >= self.trial.sample.since:
+            self.trial.sample.answered()
+            self.trial.excess.answered()
+            if self.trial.sample.done - self.trial.sample.refused_at >= self.trial.gap:
+                self._found_limit(now)
 
     def refused(self, sent_at: float, now: float) -> bool:
         """One was refused; True where that says nothing."""
-        if sent_at < self._trial_at:
-            return self.pace_per_s is not None
-        self._done += 1
-        self._in_a_row += 1
-        self._share += (1 - self._share) / self.REMEMBERED
-        if self.pace_per_s is None:
-            is_shut = self._is_shut(self._tolerated / self.TOLERATED)
-            return now < self._tolerated_until and self._share <= self._tolerated and not is_shut
-        self._trial_refused += 1
-        if self._is_shut(self._trial_share) or (self._trial_refused >= self.MANY and not self._is_as_before):
-            self._end_trial_as_limit()
-            return False
+        if self._suspicion is not None and sent_at >= self._suspicion.sample.since:
+            self._suspicion.sample.refuse()
+        if self.trial is None:
+            return self._usual is not None and now < self._usual_until and not self._usual.refused()
+        if sent_at >= self.trial.sample.since:
+            self.trial.sample.refuse()
+            if self.trial.excess.refused():
+                self._found_limit(now)
+                return False
         return True
 
     def has_judged(self, now: float) -> bool:
-        """Whether a trial has just ended with the verdict that refusals are strays."""
-        if self.pace_per_s is None or self._trial_refused < self.ENOUGH or not self._is_as_before:
+        """Whether the trial has just ended with the verdict that refusals are strays."""
+        if self.trial is None or self.trial.sample.refused < self.ENOUGH:
             return False
-        self.pace_per_s = None
-        share = max(self._trial_share, self._trial_refused / self._done)
-        self._tolerated = min(max(self.LEAST_TOLERATED, self.TOLERATED * share), self.MOST_TOLERATED)
-        self._tolerated_until = now + self.BELIEVED_S
+        share = self.USUAL * self.trial.sample.refused / self.trial.sample.done
+        self._usual = _Excess(min(max(self.LEAST_USUAL, share), self.MOST_USUAL))
+        self._usual_until = now + self.BELIEVED_S
         self._needed = self.SUSPICIOUS
-        self._suspected = self._done = 0
+        self.trial = None
         return True
 
-    def passed(self, per_s: float) -> None:
-        """So many a second were let through of late, pauses included."""
-        self._passed_per_s = per_s
-        self._best_per_s = max(self._best_per_s, per_s)
-
-    def limited(self, per_s: float, now: float, *, has_risen: bool) -> None:
-        """A refusal was taken for a limit at that pace."""
-        is_fallen = per_s < self.FALLEN * self._best_per_s
-        if has_risen and not is_fallen:
-            self._suspected = self._done = 0
+    def suspect(self, admitted: int, now: float) -> None:
+        """A refusal that a limit does not explain, when so many requests had been let through in all."""
+        suspicion = self._suspicion
+        if suspicion is None or suspicion.sample.refused < self.LEAST_SHARE * suspicion.sample.done:
+            self._suspicion = _Suspicion(_Sample(now), admitted)
             return
-        self._suspected += 1
-        if self._suspected < self._needed:
+        suspicion.count += 1
+        needed = self._needed if now < self._needed_until else self.SUSPICIOUS
+        elapsed_s, sample = now - suspicion.sample.since, suspicion.sample
+        if suspicion.count < needed or elapsed_s < self.LEAST_S:
             return
-        share = self._suspected / max(self._done, 1)
-        self._suspected = self._done = 0
-        if self.LEAST_SHARE <= share <= self.MOST_SHARE:
-            self._trial_share, self._trial_refused, self._trial_at = share, 0, now + self.SETTLES_S
-            self._trial_length = math.ceil(self.TRIAL / share)
-            # Of what was let through, not of the pace: a bucket that runs over slowly refuses few for a long time.
-            passed_per_s = min(per_s, self._passed_per_s) if self._passed_per_s else per_s
-            self.pace_per_s = passed_per_s * (0.9 - 1.5 * share)
+        self._suspicion = None
+        share = sample.refused / sample.done
+        if admitted > suspicion.admitted and share <= self.MOST_SHARE:
+            slower = self.SLOWER - self.SLOWER_PER_SHARE * share
+            # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
+            passed_per_s = (admitted - suspicion.admitted) / elapsed_s
+            self.trial = Trial(
+                pace_per_s=slower * passed_per_s,
+                slower=slower,
+                gap=self.GAP / share,
+                excess=_Excess(self.TOO_MANY * share),
+                sample=_Sample(now + self.LEAST_S),
+            )
 
-    @property
-    def _is_as_before(self) -> bool:
-        """Whether a trial is refused no more often than made it suspicious, within thrice that."""
-        return self._trial_refused <= self.TOLERATED * self._trial_share * self._done
-
-    def _is_shut(self, share: float) -> bool:
-        return self._in_a_row >= self.SUSPICIOUS and share**self._in_a_row < self.UNLIKELY
-
-    def _end_trial_as_limit(self) -> None:
-        assert self.pace_per_s is not None, "there is a trial to end"
-        self._best_per_s, self.pace_per_s = self.pace_per_s, None
+    def _found_limit(self, now: float) -> None:
+        self.trial = None
         self._needed = min(2 * self._needed, self.MOST_SUSPICIOUS)
-        self._suspected = self._done = 0
+        self._needed_until = now + self.BELIEVED_S
