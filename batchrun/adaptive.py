@@ -152,7 +152,7 @@ class Controller:
         if is_new:
             self._vote(sent.in_flight, now)
         is_shut = self._refused_in_a_row > 0
-        if is_new and self._answers_at and self._is_unexplained(sent.in_flight, now):
+        if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
             self._strays.suspect(self._learnt.admitted, now)
         self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
         if is_new:
@@ -179,11 +179,11 @@ class Controller:
     def _paces(self) -> tuple[float | None, float | None, float | None]:
         return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
 
-    def _is_unexplained(self, level: int, now: float) -> bool:
+    def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""
         if self._is_rate and self._learnt.per_s is not None:
             return self._learnt.is_held(now)
-        return self.window.is_below(level)
+        return not self.window.is_trying and self._cut_at > -math.inf
 
     def _forget_limits(self, now: float) -> None:
         """What was taken for limits were strays."""

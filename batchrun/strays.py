@@ -81,7 +81,7 @@ class _Suspicion:
 class Strays:
     """Decides which refusals say nothing. `trial`: one is on, and refusals are for it alone."""
 
-    SUSPICIOUS, MOST_SUSPICIOUS = 3, 24  # refusals before a trial; twice as many after each that found a limit
+    SUSPICIOUS, MOST_SUSPICIOUS = 3, 81  # refusals before a trial; thrice as many after each that found a limit
     LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # refused: fewer wear nothing down; of more there is too little left
     LEAST_S = 1.0  # what passed in less may have been a bucket's store, which takes as long to have something again
     ENOUGH = 4  # refusals in a trial
@@ -127,8 +127,10 @@ class Strays:
         """Whether the trial has just ended with the verdict that refusals are strays."""
         if self.trial is None or self.trial.sample.refused < self.ENOUGH:
             return False
-        share = self.USUAL * self.trial.sample.refused / self.trial.sample.done
-        self._usual = _Excess(min(max(self.LEAST_USUAL, share), self.MOST_USUAL))
+        share = self.trial.sample.refused / self.trial.sample.done
+        if share > self.trial.excess.share:
+            return False
+        self._usual = _Excess(min(max(self.LEAST_USUAL, self.USUAL * share), self.MOST_USUAL))
         self._usual_until = now + self.BELIEVED_S
         self._needed = self.SUSPICIOUS
         self.trial = None
@@ -137,7 +139,7 @@ class Strays:
     def suspect(self, admitted: int, now: float) -> None:
         """A refusal that a limit does not explain, when so many requests had been let through in all."""
         suspicion = self._suspicion
-        if suspicion is None or suspicion.sample.refused < self.LEAST_SHARE * suspicion.sample.done:
+        if suspicion is None or suspicion.count < self.LEAST_SHARE * suspicion.sample.done:
             self._suspicion = _Suspicion(_Sample(now), admitted)
             return
         suspicion.count += 1
@@ -155,11 +157,11 @@ class Strays:
                 pace_per_s=slower * passed_per_s,
                 slower=slower,
                 gap=self.GAP / share,
-                excess=_Excess(self.TOO_MANY * share),
+                excess=_Excess(min(self.TOO_MANY * share, self.MOST_USUAL)),
                 sample=_Sample(now + self.LEAST_S),
             )
 
     def _found_limit(self, now: float) -> None:
         self.trial = None
-        self._needed = min(2 * self._needed, self.MOST_SUSPICIOUS)
+        self._needed = min(3 * self._needed, self.MOST_SUSPICIOUS)
         self._needed_until = now + self.BELIEVED_S

@@ -124,9 +124,10 @@ class Window:
             return Bound.PLATEAU
         return Bound.SLOW_START if self._phase is _Phase.RISING else Bound.CAPACITY
 
-    def is_below(self, level: int) -> bool:
-        """Whether so many are fewer than were ever refused in this series of cuts: the ceiling does not explain it."""
-        return self._phase in (_Phase.RETURNING, _Phase.HOLDING) and self.ceiling is not None and level < self.ceiling
+    @property
+    def is_trying(self) -> bool:
+        """Whether more are in flight than is known to be taken, to see what comes of it."""
+        return self._phase is _Phase.TRYING
 
     def sent(self, level: int, now: float) -> None:
         """A request went out as the `level`th in flight."""
