@@ -157,7 +157,7 @@ class Controller:
         self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
         if is_new:
             if not self._is_rate:
-                self.window.cut(sent.in_flight, sum(self._answers_at.values()), pause_s, now)
+                self.window.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
             self._answers_at.clear()
             self._opened_at = None

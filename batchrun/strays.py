@@ -14,7 +14,8 @@ But going slower ends the refusals of a limit, and not those. So where they go o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(slots=True)
@@ -57,15 +58,28 @@ class _Sample:
         self.refused_at = self.done
 
 
-@dataclass(slots=True)
+@dataclass
 class Trial:
     """Going slower to see whether refusals end. `slower` is the share of the slots to use."""
 
     pace_per_s: float
     slower: float
-    gap: float  # requests without a refusal that are no chance
+    before: _Sample  # what made it suspicious
     excess: _Excess
     sample: _Sample
+
+    NO_CHANCE: ClassVar = 0.1  # none refused in the trial, and before as many as there were
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether so many have not been refused now that it is no chance.
+
+        A limit hardly ever refuses anything in a trial: each that it did makes a limit ten times less likely.
+        """
+        refused = self.before.refused + self.sample.refused
+        done = self.before.done + self.sample.refused_at
+        no_chance = self.NO_CHANCE ** (1 + self.sample.refused)
+        return self.sample.done - self.sample.refused_at >= done * (no_chance ** (-1 / refused) - 1)
 
 
 @dataclass(slots=True)
@@ -84,8 +98,8 @@ class Strays:
     SUSPICIOUS, MOST_SUSPICIOUS = 3, 81  # refusals before a trial; thrice as many after each that found a limit
     LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # refused: fewer wear nothing down; of more there is too little left
     LEAST_S = 1.0  # what passed in less may have been a bucket's store, which takes as long to have something again
-    ENOUGH = 4  # refusals in a trial
-    GAP = 6.0  # times the requests that one refusal is expected in: without any, that is no chance
+    GROWS, LIKE = 2, 1.04
+    ENOUGH = 3  # refusals in a trial
     USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that a trial had
     TOO_MANY = 3.0  # times the share that made it suspicious: the limit has fallen since
     SLOWER, SLOWER_PER_SHARE = 0.9, 1.5
@@ -94,7 +108,8 @@ class Strays:
     trial: Trial | None = None
     _suspicion: _Suspicion | None = None
     _needed: int = SUSPICIOUS
-    _needed_until: float = math.inf
+    _limit_until: float = -math.inf
+    _unrefused_per_s: float = 0.0
     _usual: _Excess | None = None
     _usual_until: float = -math.inf
 
@@ -107,7 +122,7 @@ class Strays:
         if self.trial is not None and sent_at >= self.trial.sample.since:
             self.trial.sample.answered()
             self.trial.excess.answered()
-            if self.trial.sample.done - self.trial.sample.refused_at >= self.trial.gap:
+            if self.trial.has_ended:
                 self._found_limit(now)
 
     def refused(self, sent_at: float, now: float) -> bool:
@@ -143,25 +158,26 @@ class Strays:
             self._suspicion = _Suspicion(_Sample(now), admitted)
             return
         suspicion.count += 1
-        needed = self._needed if now < self._needed_until else self.SUSPICIOUS
         elapsed_s, sample = now - suspicion.sample.since, suspicion.sample
-        if suspicion.count < needed or elapsed_s < self.LEAST_S:
+        if suspicion.count < self.SUSPICIOUS or elapsed_s < self.LEAST_S:
+            return
+        # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
+        passed_per_s = (admitted - suspicion.admitted) / elapsed_s
+        if now < self._limit_until and passed_per_s > self.LIKE * self._unrefused_per_s and suspicion.count < self._needed:
             return
         self._suspicion = None
         share = sample.refused / sample.done
-        if admitted > suspicion.admitted and share <= self.MOST_SHARE:
+        if admitted > suspicion.admitted and 0 < share <= self.MOST_SHARE:
             slower = self.SLOWER - self.SLOWER_PER_SHARE * share
-            # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
-            passed_per_s = (admitted - suspicion.admitted) / elapsed_s
             self.trial = Trial(
                 pace_per_s=slower * passed_per_s,
                 slower=slower,
-                gap=self.GAP / share,
+                before=sample,
                 excess=_Excess(min(self.TOO_MANY * share, self.MOST_USUAL)),
                 sample=_Sample(now + self.LEAST_S),
             )
 
     def _found_limit(self, now: float) -> None:
-        self.trial = None
-        self._needed = min(3 * self._needed, self.MOST_SUSPICIOUS)
-        self._needed_until = now + self.BELIEVED_S
+        self._unrefused_per_s, self.trial = self.trial.pace_per_s, None
+        self._needed = min(self.GROWS * self._needed, self.MOST_SUSPICIOUS)
+        self._limit_until = now + self.BELIEVED_S

@@ -83,6 +83,7 @@ class Window:
     SATURATED = 0.8  # of the limit: a lower peak proves nothing about the limit
     STEP = 0.03  # the first cut of a series, below the number refused; at least one
     AGAIN = 0.7  # the further ones, with less than half a round trip of answers between
+    ABOVE, ABOVE_ENOUGH = 1.25, 2  # of the ceiling; answers to what was sent so far above show that it is none
     LEAST_KEPT = 0.5  # of the limit, by one cut
     PAID_FIRST, PAID_MOST = 8, 200  # answers before a try beyond the ceiling: at worst 1 refusal in 200 in the end
     PAID_PER_PAUSE = 30.0  # seconds for each second the last refusal paused
@@ -107,6 +108,7 @@ class Window:
         start = bounds.most if self._is_fixed else max(self._limit, START, bounds.least)
         self._limit = float(min(bounds.most, start))
         self.ceiling: int | None = None
+        self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
         self._careful_until = 0.0
         self._start_rising(1.0, 0.0, now)
 
@@ -139,6 +141,11 @@ class Window:
         """It was answered: grow, hold or try, as the phase says."""
         self.plateau.back(sent_at, level, now - sent_at)
         self._answers += self._phase is not _Phase.TRYING or sent_at >= self._phase_at
+        if self._is_above(sent_at, level, now):
+            self._above += 1
+            if self._above >= self.ABOVE_ENOUGH:
+                self.restore(now)
+                return
         if sent_at > self._full_at:
             return
         match self._phase:
@@ -159,8 +166,9 @@ class Window:
             case _:
                 pass
 
-    def cut(self, level: int, answers: int, pause_s: float, now: float) -> None:
+    def cut(self, sent_at: float, level: int, answers: int, pause_s: float, now: float) -> None:
         """A request was refused as the `level`th in flight, after so many answers since the last cut."""
+        self._refused_at, self._refused_after_s, self._above = sent_at, now - sent_at, 0
         again = self.ceiling is not None and answers < level / 2
         if not again:
             self._before = self._limit
@@ -187,6 +195,13 @@ class Window:
     @property
     def _step(self) -> int:
         return max(1, int(self._limit / 100))
+
+    def _is_above(self, sent_at: float, level: int, now: float) -> bool:
+        """Whether an answer contradicts the ceiling: it was sent after what was refused, and far above it."""
+        if self.ceiling is None or sent_at <= self._refused_at:
+            return False
+        late = min(1.0, self._refused_after_s / (now - sent_at))  # of these, the gateway knows nothing any more
+        return level > self.ABOVE * (1 + late) * self.ceiling + 1
 
     def _enter(self, phase: _Phase, now: float) -> None:
         self._phase, self._answers = phase, 0
