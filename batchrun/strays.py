@@ -95,19 +95,20 @@ class _Suspicion:
 class Strays:
     """Decides which refusals say nothing. `trial`: one is on, and refusals are for it alone."""
 
-    SUSPICIOUS, MOST_SUSPICIOUS = 3, 81  # refusals before a trial; thrice as many after each that found a limit
+    SUSPICIOUS = 3  # refusals before a trial
     LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # refused: fewer wear nothing down; of more there is too little left
     LEAST_S = 1.0  # what passed in less may have been a bucket's store, which takes as long to have something again
-    GROWS, LIKE = 2, 1.04
+    EXPLAINED = 1.03, 1.3  # of the pace of a trial without refusals: the limit is there
+    LEAST_DONE = 10
+    LONG_S, MORE = 5.0, 6
     ENOUGH = 3  # refusals in a trial
     USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that a trial had
     TOO_MANY = 3.0  # times the share that made it suspicious: the limit has fallen since
-    SLOWER, SLOWER_PER_SHARE = 0.9, 1.5
+    SLOWER, SLOWEST = 0.9, 0.6
     BELIEVED_S = 600.0
 
     trial: Trial | None = None
     _suspicion: _Suspicion | None = None
-    _needed: int = SUSPICIOUS
     _limit_until: float = -math.inf
     _unrefused_per_s: float = 0.0
     _usual: _Excess | None = None
@@ -140,14 +141,15 @@ class Strays:
 
     def has_judged(self, now: float) -> bool:
         """Whether the trial has just ended with the verdict that refusals are strays."""
-        if self.trial is None or self.trial.sample.refused < self.ENOUGH:
+        if self.trial is None:
             return False
-        share = self.trial.sample.refused / self.trial.sample.done
-        if share > self.trial.excess.share:
+        refused, done = self.trial.sample.refused, self.trial.sample.done
+        is_long = now > self.trial.sample.since + self.LONG_S
+        if refused < (self.ENOUGH if is_long else self.MORE) or refused > self.trial.excess.share * done:
             return False
-        self._usual = _Excess(min(max(self.LEAST_USUAL, self.USUAL * share), self.MOST_USUAL))
+        usual = self.USUAL * (refused + math.sqrt(refused)) / done
+        self._usual = _Excess(min(max(self.LEAST_USUAL, usual), self.MOST_USUAL))
         self._usual_until = now + self.BELIEVED_S
-        self._needed = self.SUSPICIOUS
         self.trial = None
         return True
 
@@ -159,16 +161,17 @@ class Strays:
             return
         suspicion.count += 1
         elapsed_s, sample = now - suspicion.sample.since, suspicion.sample
-        if suspicion.count < self.SUSPICIOUS or elapsed_s < self.LEAST_S:
+        if suspicion.count < self.SUSPICIOUS or elapsed_s < self.LEAST_S or sample.done < self.LEAST_DONE:
             return
         # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
         passed_per_s = (admitted - suspicion.admitted) / elapsed_s
-        if now < self._limit_until and passed_per_s > self.LIKE * self._unrefused_per_s and suspicion.count < self._needed:
-            return
         self._suspicion = None
+        low, high = self.EXPLAINED
+        if now < self._limit_until and low * self._unrefused_per_s < passed_per_s < high * self._unrefused_per_s:
+            return
         share = sample.refused / sample.done
         if admitted > suspicion.admitted and 0 < share <= self.MOST_SHARE:
-            slower = self.SLOWER - self.SLOWER_PER_SHARE * share
+            slower = max(self.SLOWEST, self.SLOWER - share)
             self.trial = Trial(
                 pace_per_s=slower * passed_per_s,
                 slower=slower,
@@ -179,5 +182,4 @@ class Strays:
 
     def _found_limit(self, now: float) -> None:
         self._unrefused_per_s, self.trial = self.trial.pace_per_s, None
-        self._needed = min(self.GROWS * self._needed, self.MOST_SUSPICIOUS)
         self._limit_until = now + self.BELIEVED_S

@@ -200,7 +200,7 @@ class Window:
         """Whether an answer contradicts the ceiling: it was sent after what was refused, and far above it."""
         if self.ceiling is None or sent_at <= self._refused_at:
             return False
-        late = min(1.0, self._refused_after_s / (now - sent_at))  # of these, the gateway knows nothing any more
+        late = min(1.0, self._refused_after_s / max(now - sent_at, 1e-9))  # of these the gateway knows nothing
         return level > self.ABOVE * (1 + late) * self.ceiling + 1
 
     def _enter(self, phase: _Phase, now: float) -> None:
