@@ -3,11 +3,10 @@
 Taken for a limit, each of them slows the job down, for ever: one in two hundred is enough to wear it down to a tenth.
 But going slower ends the refusals of a limit, and not those. So where they go on, a trial decides:
 
-1. A refusal is suspicious if nothing had been raised since the last cut, and answers came in between.
-2. After a few of them requests go so much slower, and so many fewer at once, that a limit which let through what it
-   did, and refused such a share, would refuse none.
+1. A refusal is suspicious if nothing had been raised since the last cut, and the door was not shut.
+2. After three of them requests go slower than what was let through meanwhile, and fewer at once.
 3. Refused as often as before, they are strays: for some minutes about that share is sent again, and no more happens.
-   Refused no longer, they come of a limit, and the next trial takes more suspicion.
+   Refused no longer, they come of a limit, and so do all others at about that pace.
 4. More refusals than that, or a door that is shut, are a limit all the same; and nothing is believed for good.
 """
 
@@ -22,8 +21,8 @@ from typing import ClassVar
 class _Excess:
     """Whether more is refused than a share of all: each refusal counts one, each request takes the share back."""
 
-    MOST = 8.0  # with half the share refused, chance comes to so much once in 20,000 refusals
-    AGAIN = 2.0  # below that once it was reached: what goes on is seen sooner
+    MOST: ClassVar = 8.0  # with half the share refused, chance comes to so much once in 20,000 refusals
+    AGAIN: ClassVar = 2.0  # below that once it was reached: what goes on is seen sooner
 
     share: float
     _sum: float = 0.0
@@ -42,37 +41,52 @@ class _Excess:
 
 @dataclass(slots=True)
 class _Sample:
-    """What became of requests that were sent from a time on."""
+    """What became of the requests that were sent from a time on."""
 
     since: float
     done: int = 0
     refused: int = 0
     refused_at: int = 0  # `done` at the last refusal
 
-    def answered(self) -> None:
+    @property
+    def share(self) -> float:
+        return self.refused / self.done
+
+    def count(self, sent_at: float, *, is_refused: bool) -> bool:
+        """Whether this one belongs to it."""
+        if sent_at < self.since:
+            return False
         self.done += 1
+        if is_refused:
+            self.refused += 1
+            self.refused_at = self.done
+        return True
 
-    def refuse(self) -> None:
-        self.done += 1
-        self.refused += 1
-        self.refused_at = self.done
+
+@dataclass(slots=True)
+class _Suspicion:
+    """Suspicious refusals, and what became of everything since the first one, which does not count."""
+
+    sample: _Sample
+    admitted: int
+    refusals: int = 1
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """Going slower to see whether refusals end. `slower` is the share of the slots to use."""
 
+    NO_CHANCE: ClassVar = 0.1  # that none is refused for so long, after as many as there were before
+
     pace_per_s: float
     slower: float
-    before: _Sample  # what made it suspicious
-    excess: _Excess
+    before: _Sample
     sample: _Sample
-
-    NO_CHANCE: ClassVar = 0.1  # none refused in the trial, and before as many as there were
+    excess: _Excess
 
     @property
-    def has_ended(self) -> bool:
-        """Whether so many have not been refused now that it is no chance.
+    def is_without_refusals(self) -> bool:
+        """Whether so many in a row were let through that it is no chance.
 
         A limit hardly ever refuses anything in a trial: each that it did makes a limit ten times less likely.
         """
@@ -82,104 +96,108 @@ class Trial:
         return self.sample.done - self.sample.refused_at >= done * (no_chance ** (-1 / refused) - 1)
 
 
-@dataclass(slots=True)
-class _Suspicion:
-    """Suspicious refusals, and what became of all requests since the first one."""
-
-    sample: _Sample
-    admitted: int
-    count: int = 1
-
-
-@dataclass(slots=True)
 class Strays:
-    """Decides which refusals say nothing. `trial`: one is on, and refusals are for it alone."""
+    """Decides which refusals say nothing. While there is a `trial`, requests and refusals are for it alone."""
 
     SUSPICIOUS = 3  # refusals before a trial
-    LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # refused: fewer wear nothing down; of more there is too little left
-    LEAST_S = 1.0  # what passed in less may have been a bucket's store, which takes as long to have something again
-    EXPLAINED = 1.03, 1.3  # of the pace of a trial without refusals: the limit is there
-    LEAST_DONE = 10
-    LONG_S, MORE = 5.0, 6
-    ENOUGH = 3  # refusals in a trial
-    USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that a trial had
-    TOO_MANY = 3.0  # times the share that made it suspicious: the limit has fallen since
-    SLOWER, SLOWEST = 0.9, 0.6
+    LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
+    LEAST_S, LEAST_DONE = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
+    SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
+    TOO_MANY = 3.0  # times the share that was suspicious: the limit has fallen since
+    ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
+    USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that the trial had
+    FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
+    LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0
 
-    trial: Trial | None = None
-    _suspicion: _Suspicion | None = None
-    _limit_until: float = -math.inf
-    _unrefused_per_s: float = 0.0
-    _usual: _Excess | None = None
-    _usual_until: float = -math.inf
+    def __init__(self) -> None:
+        self.trial: Trial | None = None
+        self._suspicion: _Suspicion | None = None
+        self._usual: _Excess | None = None
+        self._usual_until = self._limit_until = -math.inf
+        self._is_rough = False  # what is usual
+        self._unrefused_per_s = 0.0
 
     def answered(self, sent_at: float, now: float) -> None:
         """One was let through."""
         if self._usual is not None:
             self._usual.answered()
-        if self._suspicion is not None and sent_at >= self._suspicion.sample.since:
-            self._suspicion.sample.answered()
-        if self.trial is not None and sent_at >= self.trial.sample.since:
-            self.trial.sample.answered()
+        if self._suspicion is not None:
+            self._suspicion.sample.count(sent_at, is_refused=False)
+        if self.trial is not None and self.trial.sample.count(sent_at, is_refused=False):
             self.trial.excess.answered()
-            if self.trial.has_ended:
+            if self.trial.is_without_refusals:
                 self._found_limit(now)
 
-    def refused(self, sent_at: float, now: float) -> bool:
-        """One was refused; True where that says nothing."""
-        if self._suspicion is not None and sent_at >= self._suspicion.sample.since:
-            self._suspicion.sample.refuse()
-        if self.trial is None:
-            return self._usual is not None and now < self._usual_until and not self._usual.refused()
-        if sent_at >= self.trial.sample.since:
-            self.trial.sample.refuse()
-            if self.trial.excess.refused():
+    def refused(self, sent_at: float, admitted: int, now: float) -> bool:
+        """One was refused, when so many had been let through in all; True where that says nothing."""
+        if self._suspicion is not None:
+            self._suspicion.sample.count(sent_at, is_refused=True)
+        if self.trial is not None:
+            if self.trial.sample.count(sent_at, is_refused=True) and self.trial.excess.refused():
                 self._found_limit(now)
-                return False
+            return self.trial is not None
+        if self._usual is None or now >= self._usual_until or self._usual.refused():
+            return False
+        if self._is_rough:
+            self._look_closer(admitted, now)
         return True
 
     def has_judged(self, now: float) -> bool:
-        """Whether the trial has just ended with the verdict that refusals are strays."""
+        """Whether a trial has just ended with the verdict that refusals are strays, and no limit there is."""
         if self.trial is None:
             return False
-        refused, done = self.trial.sample.refused, self.trial.sample.done
-        is_long = now > self.trial.sample.since + self.LONG_S
-        if refused < (self.ENOUGH if is_long else self.MORE) or refused > self.trial.excess.share * done:
+        sample, before = self.trial.sample, self.trial.before
+        enough = self.ENOUGH if now > sample.since + self.LONG_S else self.MANY
+        if sample.refused < enough or sample.share > self.trial.excess.share:
             return False
-        usual = self.USUAL * (refused + math.sqrt(refused)) / done
+        usual = self.USUAL * (sample.share + math.sqrt(sample.refused) / sample.done)
         self._usual = _Excess(min(max(self.LEAST_USUAL, usual), self.MOST_USUAL))
         self._usual_until = now + self.BELIEVED_S
+        self._is_rough = sample.refused < self.MANY
+        if before.refused >= self.MANY and sample.share < self.FEWER * before.share:
+            self._found_limit(now)
+            return False
         self.trial = None
         return True
 
     def suspect(self, admitted: int, now: float) -> None:
-        """A refusal that a limit does not explain, when so many requests had been let through in all."""
+        """A refusal that no limit explains, when so many had been let through in all."""
         suspicion = self._suspicion
-        if suspicion is None or suspicion.count < self.LEAST_SHARE * suspicion.sample.done:
+        if suspicion is None or suspicion.refusals < self.LEAST_SHARE * suspicion.sample.done:
             self._suspicion = _Suspicion(_Sample(now), admitted)
             return
-        suspicion.count += 1
-        elapsed_s, sample = now - suspicion.sample.since, suspicion.sample
-        if suspicion.count < self.SUSPICIOUS or elapsed_s < self.LEAST_S or sample.done < self.LEAST_DONE:
+        suspicion.refusals += 1
+        if suspicion.refusals >= self.SUSPICIOUS:
+            self._try(suspicion, admitted, now)
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _look_closer(self, admitted: int, now: float) -> None:
+        """A second trial, when many more were refused, and requests go faster again: the first one saw but a few."""
+        if self._suspicion is None:
+            self._suspicion = _Suspicion(_Sample(now), admitted)
+        elif self._suspicion.sample.refused >= self.MANY and now > self._suspicion.sample.since + self.LONG_S:
+            self._is_rough = False
+            self._try(self._suspicion, admitted, now)
+
+    def _try(self, suspicion: _Suspicion, admitted: int, now: float) -> None:
+        sample, elapsed_s = suspicion.sample, now - suspicion.sample.since
+        if elapsed_s < self.LEAST_S or sample.done < self.LEAST_DONE:
             return
+        self._suspicion = None
         # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
         passed_per_s = (admitted - suspicion.admitted) / elapsed_s
-        self._suspicion = None
-        low, high = self.EXPLAINED
-        if now < self._limit_until and low * self._unrefused_per_s < passed_per_s < high * self._unrefused_per_s:
+        low, high = (times * self._unrefused_per_s for times in self.LIMIT)
+        if passed_per_s <= 0 or not 0 < sample.share <= self.MOST_SHARE:
             return
-        share = sample.refused / sample.done
-        if admitted > suspicion.admitted and 0 < share <= self.MOST_SHARE:
-            slower = max(self.SLOWEST, self.SLOWER - share)
-            self.trial = Trial(
-                pace_per_s=slower * passed_per_s,
-                slower=slower,
-                before=sample,
-                excess=_Excess(min(self.TOO_MANY * share, self.MOST_USUAL)),
-                sample=_Sample(now + self.LEAST_S),
-            )
+        if now < self._limit_until and low < passed_per_s < high:
+            return
+        slower = max(self.SLOWEST, self.SLOWER - sample.share)
+        excess = _Excess(min(self.TOO_MANY * sample.share, self.MOST_USUAL))
+        self.trial = Trial(slower * passed_per_s, slower, sample, _Sample(now + self.LEAST_S), excess)
 
     def _found_limit(self, now: float) -> None:
+        assert self.trial is not None, "there is a trial to end"
         self._unrefused_per_s, self.trial = self.trial.pace_per_s, None
         self._limit_until = now + self.BELIEVED_S
