@@ -43,6 +43,8 @@ class _Excess:
 class _Sample:
     """What became of the requests that were sent from a time on."""
 
+    MOST_SHARE: ClassVar = 0.7
+
     since: float
     done: int = 0
     refused: int = 0
@@ -51,6 +53,11 @@ class _Sample:
     @property
     def share(self) -> float:
         return self.refused / self.done
+
+    @property
+    def most_share(self) -> float:
+        """What the share may be in truth: three standard deviations more, as few as there were."""
+        return min(self.share * (1 + 3 / math.sqrt(self.refused)), self.MOST_SHARE)
 
     def count(self, sent_at: float, *, is_refused: bool) -> bool:
         """Whether this one belongs to it."""
@@ -103,9 +110,8 @@ class Strays:
     LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
     LEAST_S, LEAST_DONE = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
-    TOO_MANY = 3.0  # times the share that was suspicious: the limit has fallen since
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
-    USUAL, LEAST_USUAL, MOST_USUAL = 2.0, 0.01, 0.7  # sent again: so many times the share that the trial had
+    LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0
@@ -151,8 +157,7 @@ class Strays:
         enough = self.ENOUGH if now > sample.since + self.LONG_S else self.MANY
         if sample.refused < enough or sample.share > self.trial.excess.share:
             return False
-        usual = self.USUAL * (sample.share + math.sqrt(sample.refused) / sample.done)
-        self._usual = _Excess(min(max(self.LEAST_USUAL, usual), self.MOST_USUAL))
+        self._usual = _Excess(max(self.LEAST_USUAL, sample.most_share))
         self._usual_until = now + self.BELIEVED_S
         self._is_rough = sample.refused < self.MANY
         if before.refused >= self.MANY and sample.share < self.FEWER * before.share:
@@ -194,7 +199,7 @@ class Strays:
         if now < self._limit_until and low < passed_per_s < high:
             return
         slower = max(self.SLOWEST, self.SLOWER - sample.share)
-        excess = _Excess(min(self.TOO_MANY * sample.share, self.MOST_USUAL))
+        excess = _Excess(sample.most_share)  # more than that: the limit has fallen since
         self.trial = Trial(slower * passed_per_s, slower, sample, _Sample(now + self.LEAST_S), excess)
 
     def _found_limit(self, now: float) -> None:
