@@ -109,6 +109,7 @@ class Window:
         self._limit = float(min(bounds.most, start))
         self.ceiling: int | None = None
         self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
+        self._was_contradicted = False
         self._careful_until = 0.0
         self._start_rising(1.0, 0.0, now)
 
@@ -129,7 +130,7 @@ class Window:
     @property
     def is_trying(self) -> bool:
         """Whether more are in flight than is known to be taken, to see what comes of it."""
-        return self._phase is _Phase.TRYING
+        return self._phase is _Phase.TRYING or (self._phase is _Phase.RISING and not self._was_contradicted)
 
     def sent(self, level: int, now: float) -> None:
         """A request went out as the `level`th in flight."""
@@ -144,6 +145,7 @@ class Window:
         if self._is_above(sent_at, level, now):
             self._above += 1
             if self._above >= self.ABOVE_ENOUGH:
+                self._was_contradicted = True
                 self.restore(now)
                 return
         if sent_at > self._full_at:
