@@ -103,6 +103,7 @@ class Controller:
         self._now = now
         self._number += 1
         self._learnt.sent(now)
+        self._strays.sent(now)
         self.window.sent(in_flight, now)
         if self._opened_at is None:
             self._opened_at = now

@@ -27,12 +27,12 @@ class _Excess:
     share: float
     _sum: float = 0.0
 
-    def answered(self) -> None:
+    def sent(self) -> None:
         self._sum = max(0.0, self._sum - self.share)
 
     def refused(self) -> bool:
         """Whether it is more now."""
-        self._sum += 1 - self.share
+        self._sum += 1
         if self._sum <= self.MOST:
             return False
         self._sum = self.MOST - self.AGAIN
@@ -41,33 +41,36 @@ class _Excess:
 
 @dataclass(slots=True)
 class _Sample:
-    """What became of the requests that were sent from a time on."""
+    """The requests sent from a time on, and which of them were refused: that is known long before others are answered.
+
+    So a share is of those sent, not of those done: with answers of a minute, the first minute would be all refusals.
+    """
 
     MOST_SHARE: ClassVar = 0.7
 
     since: float
-    done: int = 0
+    sent: int = 0
     refused: int = 0
-    refused_at: int = 0  # `done` at the last refusal
+    passed: int = 0  # answers to what was sent after the last one refused
+    sent_before: int = 0  # up to that one
+    _refused_at: float = -math.inf
 
     @property
     def share(self) -> float:
-        return self.refused / self.done
+        return self.refused / self.sent
 
     @property
     def most_share(self) -> float:
         """What the share may be in truth: three standard deviations more, as few as there were."""
         return min(self.share * (1 + 3 / math.sqrt(self.refused)), self.MOST_SHARE)
 
-    def count(self, sent_at: float, *, is_refused: bool) -> bool:
-        """Whether this one belongs to it."""
-        if sent_at < self.since:
-            return False
-        self.done += 1
-        if is_refused:
+    def answer(self, sent_at: float) -> None:
+        self.passed += sent_at >= self.since and sent_at > self._refused_at
+
+    def refuse(self, sent_at: float) -> None:
+        if sent_at >= self.since:
             self.refused += 1
-            self.refused_at = self.done
-        return True
+            self.passed, self.sent_before, self._refused_at = 0, self.sent, sent_at
 
 
 @dataclass(slots=True)
@@ -98,9 +101,9 @@ class Trial:
         A limit hardly ever refuses anything in a trial: each that it did makes a limit ten times less likely.
         """
         refused = self.before.refused + self.sample.refused
-        done = self.before.done + self.sample.refused_at
+        sent = self.before.sent + self.sample.sent_before
         no_chance = self.NO_CHANCE ** (1 + self.sample.refused)
-        return self.sample.done - self.sample.refused_at >= done * (no_chance ** (-1 / refused) - 1)
+        return self.sample.passed >= sent * (no_chance ** (-1 / refused) - 1)
 
 
 class Strays:
@@ -108,7 +111,7 @@ class Strays:
 
     SUSPICIOUS = 3  # refusals before a trial
     LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
-    LEAST_S, LEAST_DONE = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
+    LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
     LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
@@ -124,23 +127,30 @@ class Strays:
         self._is_rough = False  # what is usual
         self._unrefused_per_s = 0.0
 
+    def sent(self, now: float) -> None:
+        """One goes out."""
+        if self._usual is not None:
+            self._usual.sent()
+        if self._suspicion is not None:
+            self._suspicion.sample.sent += 1
+        if self.trial is not None and now >= self.trial.sample.since:
+            self.trial.sample.sent += 1
+            self.trial.excess.sent()
+
     def answered(self, sent_at: float, now: float) -> None:
         """One was let through."""
-        if self._usual is not None:
-            self._usual.answered()
-        if self._suspicion is not None:
-            self._suspicion.sample.count(sent_at, is_refused=False)
-        if self.trial is not None and self.trial.sample.count(sent_at, is_refused=False):
-            self.trial.excess.answered()
+        if self.trial is not None:
+            self.trial.sample.answer(sent_at)
             if self.trial.is_without_refusals:
                 self._found_limit(now)
 
     def refused(self, sent_at: float, admitted: int, now: float) -> bool:
         """One was refused, when so many had been let through in all; True where that says nothing."""
         if self._suspicion is not None:
-            self._suspicion.sample.count(sent_at, is_refused=True)
+            self._suspicion.sample.refuse(sent_at)
         if self.trial is not None:
-            if self.trial.sample.count(sent_at, is_refused=True) and self.trial.excess.refused():
+            self.trial.sample.refuse(sent_at)
+            if sent_at >= self.trial.sample.since and self.trial.excess.refused():
                 self._found_limit(now)
             return self.trial is not None
         if self._usual is None or now >= self._usual_until or self._usual.refused():
@@ -169,7 +179,7 @@ class Strays:
     def suspect(self, admitted: int, now: float) -> None:
         """A refusal that no limit explains, when so many had been let through in all."""
         suspicion = self._suspicion
-        if suspicion is None or suspicion.refusals < self.LEAST_SHARE * suspicion.sample.done:
+        if suspicion is None or suspicion.refusals < self.LEAST_SHARE * suspicion.sample.sent:
             self._suspicion = _Suspicion(_Sample(now), admitted)
             return
         suspicion.refusals += 1
@@ -188,7 +198,7 @@ class Strays:
 
     def _try(self, suspicion: _Suspicion, admitted: int, now: float) -> None:
         sample, elapsed_s = suspicion.sample, now - suspicion.sample.since
-        if elapsed_s < self.LEAST_S or sample.done < self.LEAST_DONE:
+        if elapsed_s < self.LEAST_S or sample.sent < self.LEAST_SENT:
             return
         self._suspicion = None
         # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
