@@ -114,10 +114,12 @@ class Strays:
     LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
+    NONE_LEFT = 6.0  # strays at most in what was let through without one: there are none any more
     LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0
+    SURE = 100  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
 
     def __init__(self) -> None:
         self.trial: Trial | None = None
@@ -142,6 +144,8 @@ class Strays:
         if self.trial is not None:
             self.trial.sample.answer(sent_at)
             if self.trial.is_without_refusals:
+                if self._usual is not None and self.trial.sample.passed * self._usual.share > self.NONE_LEFT:
+                    self._usual = None
                 self._found_limit(now)
 
     def refused(self, sent_at: float, admitted: int, now: float) -> bool:
@@ -153,9 +157,9 @@ class Strays:
             if sent_at >= self.trial.sample.since and self.trial.excess.refused():
                 self._found_limit(now)
             return self.trial is not None
-        if self._usual is None or now >= self._usual_until or self._usual.refused():
+        if self._usual is None or self._usual.refused():
             return False
-        if self._is_rough:
+        if self._is_rough or now >= self._usual_until:
             self._look_closer(admitted, now)
         return True
 
@@ -167,9 +171,9 @@ class Strays:
         enough = self.ENOUGH if now > sample.since + self.LONG_S else self.MANY
         if sample.refused < enough or sample.share > self.trial.excess.share:
             return False
+        self._is_rough = self._usual is None and sample.refused < self.MANY
         self._usual = _Excess(max(self.LEAST_USUAL, sample.most_share))
         self._usual_until = now + self.BELIEVED_S
-        self._is_rough = sample.refused < self.MANY
         if before.refused >= self.MANY and sample.share < self.FEWER * before.share:
             self._found_limit(now)
             return False
@@ -193,7 +197,7 @@ class Strays:
         if self._suspicion is None:
             self._suspicion = _Suspicion(_Sample(now), admitted)
         elif self._suspicion.sample.refused >= self.MANY and now > self._suspicion.sample.since + self.LONG_S:
-            self._is_rough = False
+            self._is_rough, self._usual_until = False, now + self.BELIEVED_S
             self._try(self._suspicion, admitted, now)
 
     def _try(self, suspicion: _Suspicion, admitted: int, now: float) -> None:
@@ -214,5 +218,5 @@ class Strays:
 
     def _found_limit(self, now: float) -> None:
         assert self.trial is not None, "there is a trial to end"
+        self._limit_until = now + self.BELIEVED_S * min(1.0, self.trial.sample.sent / self.SURE)
         self._unrefused_per_s, self.trial = self.trial.pace_per_s, None
-        self._limit_until = now + self.BELIEVED_S
