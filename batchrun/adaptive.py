@@ -114,7 +114,8 @@ class Controller:
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
         self._now = now
-        self._strays.answered(sent.at, now)
+        if (limit_per_s := self._strays.answered(sent.at, now)) is not None:
+            self._learnt.at_most(limit_per_s)
         self._time(now - sent.at)
         if sent.at >= self._cut_at:
             self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1

@@ -104,6 +104,11 @@ class LearntPace:
             self._paused_s += pause_s
         self._expected_at = max(self._expected_at, now + pause_s + 2.0)
 
+    def at_most(self, per_s: float) -> None:
+        """So many a second are the limit, as far as is known in another way."""
+        if self.per_s is not None:
+            self.per_s = min(self.per_s, per_s * self.MARGIN)
+
     def drop(self) -> None:
         """It is no rate limit after all."""
         self.per_s = None

@@ -110,7 +110,7 @@ class Strays:
     """Decides which refusals say nothing. While there is a `trial`, requests and refusals are for it alone."""
 
     SUSPICIOUS = 3  # refusals before a trial
-    LEAST_SHARE, MOST_SHARE = 0.003, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
+    LEAST_SHARE, MOST_SHARE = 0.004, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
     LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
@@ -119,7 +119,7 @@ class Strays:
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0
-    SURE = 100  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
+    SURE = 40  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
 
     def __init__(self) -> None:
         self.trial: Trial | None = None
@@ -139,14 +139,18 @@ class Strays:
             self.trial.sample.sent += 1
             self.trial.excess.sent()
 
-    def answered(self, sent_at: float, now: float) -> None:
-        """One was let through."""
-        if self.trial is not None:
-            self.trial.sample.answer(sent_at)
-            if self.trial.is_without_refusals:
-                if self._usual is not None and self.trial.sample.passed * self._usual.share > self.NONE_LEFT:
-                    self._usual = None
-                self._found_limit(now)
+    def answered(self, sent_at: float, now: float) -> float | None:
+        """One was let through; returns the limit in requests a second, where a trial has just found one."""
+        trial = self.trial
+        if trial is None:
+            return None
+        trial.sample.answer(sent_at)
+        if not trial.is_without_refusals:
+            return None
+        if self._usual is not None and trial.sample.passed * self._usual.share > self.NONE_LEFT:
+            self._usual = None
+        self._found_limit(now)
+        return trial.pace_per_s / trial.slower
 
     def refused(self, sent_at: float, admitted: int, now: float) -> bool:
         """One was refused, when so many had been let through in all; True where that says nothing."""
