@@ -135,13 +135,13 @@ class Controller:
 
     def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
         """It was refused as too much; returns for how many seconds nothing should be sent."""
+        self._now = now
         if self._strays.refused(sent.at, self._learnt.admitted, now):
             if self._strays.has_judged(now):
                 self._forget_limits(now)
             self._learnt.refused()
-            self.failed(sent, now)
+            self.window.plateau.back(sent.at, sent.in_flight, None)
             return 0.0
-        self._now = now
         self._refusal_s += 0.2 * (min(now - sent.at, 5.0) - self._refusal_s)
         for limit in (self._learnt, self._requests, self._tokens):
             limit.refused()
@@ -185,7 +185,7 @@ class Controller:
         """Whether a refusal comes although nothing was raised since the last cut."""
         if self._is_rate and self._learnt.per_s is not None:
             return self._learnt.is_held(now)
-        return not self.window.is_trying and self._cut_at > -math.inf
+        return not self.window.is_raising and self._cut_at > -math.inf
 
     def _forget_limits(self, now: float) -> None:
         """What was taken for limits were strays."""

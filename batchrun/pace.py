@@ -48,7 +48,6 @@ class LearntPace:
     UNSURE_HOLD_S, FIRST_HOLD_S, MAX_HOLD_S = 1.0, 5.0, 60.0
     HOLD_PER_PAUSE = 30.0  # a pause of 1 s every 30 s costs 3 % of the time
     HOLD_ADMITTED = 200.0  # between throttles: 1 throttle in 200 answers at worst
-    PASSED_S = 2.0  # what was let through in less may have been a bucket's store
     USED = 0.85  # of the pace: below that it is not what holds the run back
 
     def __init__(self, now: float) -> None:
@@ -121,13 +120,6 @@ class LearntPace:
     def is_held(self, now: float) -> bool:
         """Whether the pace has not risen since it was set: it passed, as far as is known."""
         return now < self._creep_at
-
-    def passed_per_s(self, now: float) -> float | None:
-        """Requests a second that were let through of late, pauses included; None after too short a time to tell."""
-        for mark in reversed(self._marks):
-            if self.admitted - mark.admitted >= self.ENOUGH and now - mark.at >= self.PASSED_S:
-                return (self.admitted - mark.admitted) / (now - mark.at)
-        return None
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -5,9 +5,10 @@ But going slower ends the refusals of a limit, and not those. So where they go o
 
 1. A refusal is suspicious if nothing had been raised since the last cut, and the door was not shut.
 2. After three of them requests go slower than what was let through meanwhile, and fewer at once.
-3. Refused as often as before, they are strays: for some minutes about that share is sent again, and no more happens.
+3. Refused as often as before, they are strays: about that share is sent again from then on, and no more happens.
    Refused no longer, they come of a limit, and so do all others at about that pace.
-4. More refusals than that, or a door that is shut, are a limit all the same; and nothing is believed for good.
+4. More refusals than that, or a door that is shut, are a limit all the same. A trial that saw few refusals is soon
+   followed by another, and so is each after ten minutes: nothing is believed for good.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Trial:
         refused = self.before.refused + self.sample.refused
         sent = self.before.sent + self.sample.sent_before
         no_chance = self.NO_CHANCE ** (1 + self.sample.refused)
-        return self.sample.passed >= sent * (no_chance ** (-1 / refused) - 1)
+        return self.sample.passed >= sent * (math.pow(no_chance, -1 / refused) - 1)
 
 
 class Strays:
@@ -112,13 +113,13 @@ class Strays:
     SUSPICIOUS = 3  # refusals before a trial
     LEAST_SHARE, MOST_SHARE = 0.004, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
     LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
-    SLOWER, SLOWEST = 0.9, 0.6  # than what passed, and by the share refused
+    SLOWER, SLOWEST = 0.9, 0.6  # a trial, less the share refused, and at least; of what passed
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
-    NONE_LEFT = 6.0  # strays at most in what was let through without one: there are none any more
+    NONE_LEFT = 6.0  # refusals would be usual in what was let through without any: no channel is spent any more
     LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
-    BELIEVED_S = 600.0
+    BELIEVED_S = 600.0  # a trial costs a tenth of the throughput for some hundred requests
     SURE = 40  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
 
     def __init__(self) -> None:

@@ -128,8 +128,8 @@ class Window:
         return Bound.SLOW_START if self._phase is _Phase.RISING else Bound.CAPACITY
 
     @property
-    def is_trying(self) -> bool:
-        """Whether more are in flight than is known to be taken, to see what comes of it."""
+    def is_raising(self) -> bool:
+        """Whether more are in flight than ever before: that explains a refusal, unless answers contradicted one."""
         return self._phase is _Phase.TRYING or (self._phase is _Phase.RISING and not self._was_contradicted)
 
     def sent(self, level: int, now: float) -> None:
