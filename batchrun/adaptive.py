@@ -136,7 +136,7 @@ class Controller:
     def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
         """It was refused as too much; returns for how many seconds nothing should be sent."""
         self._now = now
-        if self._strays.refused(sent.at, self._learnt.admitted, now):
+        if self._strays.refused(sent.at, sent.number, self._learnt.admitted, now):
             if self._strays.has_judged(now):
                 self._forget_limits(now)
             self._learnt.refused()

@@ -27,13 +27,12 @@ class _Excess:
 
     share: float
     _sum: float = 0.0
+    _number: int = 0
 
-    def sent(self) -> None:
-        self._sum = max(0.0, self._sum - self.share)
-
-    def refused(self) -> bool:
-        """Whether it is more now."""
-        self._sum += 1
+    def refused(self, number: int) -> bool:
+        """Whether it is more now; `number` is in the order of sending: a burst is sent before any of it is refused."""
+        self._sum = max(0.0, self._sum - self.share * max(0, number - self._number)) + 1
+        self._number = max(self._number, number)
         if self._sum <= self.MOST:
             return False
         self._sum = self.MOST - self.AGAIN
@@ -120,6 +119,7 @@ class Strays:
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0  # a trial costs a tenth of the throughput for some hundred requests
+    ROUGHLY_S = 30.0  # a limit with strays: fewer refusals may have been chance
     SURE = 40  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
 
     def __init__(self) -> None:
@@ -132,13 +132,10 @@ class Strays:
 
     def sent(self, now: float) -> None:
         """One goes out."""
-        if self._usual is not None:
-            self._usual.sent()
         if self._suspicion is not None:
             self._suspicion.sample.sent += 1
         if self.trial is not None and now >= self.trial.sample.since:
             self.trial.sample.sent += 1
-            self.trial.excess.sent()
 
     def answered(self, sent_at: float, now: float) -> float | None:
         """One was let through; returns the limit in requests a second, where a trial has just found one."""
@@ -153,16 +150,16 @@ class Strays:
         self._found_limit(now)
         return trial.pace_per_s / trial.slower
 
-    def refused(self, sent_at: float, admitted: int, now: float) -> bool:
-        """One was refused, when so many had been let through in all; True where that says nothing."""
+    def refused(self, sent_at: float, number: int, admitted: int, now: float) -> bool:
+        """The `number`th sent was refused, when so many had been let through in all; True where that says nothing."""
         if self._suspicion is not None:
             self._suspicion.sample.refuse(sent_at)
         if self.trial is not None:
             self.trial.sample.refuse(sent_at)
-            if sent_at >= self.trial.sample.since and self.trial.excess.refused():
+            if sent_at >= self.trial.sample.since and self.trial.excess.refused(number):
                 self._found_limit(now)
             return self.trial is not None
-        if self._usual is None or self._usual.refused():
+        if self._usual is None or self._usual.refused(number):
             return False
         if self._is_rough or now >= self._usual_until:
             self._look_closer(admitted, now)
@@ -174,13 +171,14 @@ class Strays:
             return False
         sample, before = self.trial.sample, self.trial.before
         enough = self.ENOUGH if now > sample.since + self.LONG_S else self.MANY
-        if sample.refused < enough or sample.share > self.trial.excess.share:
+        slack = 1 / math.sqrt(sample.refused) if sample.refused >= self.MANY else 0.0
+        if sample.refused < enough or sample.share * (1 - slack) > self.trial.excess.share:
             return False
         self._is_rough = self._usual is None and sample.refused < self.MANY
         self._usual = _Excess(max(self.LEAST_USUAL, sample.most_share))
         self._usual_until = now + self.BELIEVED_S
         if before.refused >= self.MANY and sample.share < self.FEWER * before.share:
-            self._found_limit(now)
+            self._found_limit(now, self.ROUGHLY_S)
             return False
         self.trial = None
         return True
@@ -221,7 +219,7 @@ class Strays:
         excess = _Excess(sample.most_share)  # more than that: the limit has fallen since
         self.trial = Trial(slower * passed_per_s, slower, sample, _Sample(now + self.LEAST_S), excess)
 
-    def _found_limit(self, now: float) -> None:
+    def _found_limit(self, now: float, believed_s: float = BELIEVED_S) -> None:
         assert self.trial is not None, "there is a trial to end"
-        self._limit_until = now + self.BELIEVED_S * min(1.0, self.trial.sample.sent / self.SURE)
+        self._limit_until = now + believed_s * min(1.0, self.trial.sample.sent / self.SURE)
         self._unrefused_per_s, self.trial = self.trial.pace_per_s, None
