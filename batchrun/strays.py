@@ -114,7 +114,7 @@ class Strays:
     LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # a trial, less the share refused, and at least; of what passed
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
-    NONE_LEFT = 6.0  # refusals would be usual in what was let through without any: no channel is spent any more
+    NONE_LEFT = 4.0  # refusals would be usual in what was let through without any: no channel is spent any more
     LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
     FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit

@@ -560,8 +560,8 @@ SCENARIOS = [
         lambda: Faulty(Capacity(steady(200), Latency(1)), strays=0.05, retry_after_s=1),
         1,
         400,
-        150,
-        used=0.9,
+        200,
+        used=0.85,
         refusals=0.15,
     ),
 ]
