@@ -7,7 +7,8 @@
    when enough answers have paid for the refusal that this may cost.
 5. A rate limit refuses at numbers in flight at which others succeed: leave the number, set a pace.
 6. A queue refuses nothing: stay where more in flight brought no more answers (`plateau.py`), and look again.
-7. Whatever was learnt is tried again after a time that grows to minutes at most: nothing is frozen for good.
+7. What is refused however slowly requests come is no limit (`strays.py`): it is sent again, and nothing else changes.
+8. Whatever was learnt is tried again after a time that grows to minutes at most: nothing is frozen for good.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 from batchrun.pace import Allowance, LearntPace, RateHeaders
+from batchrun.strays import Strays
 from batchrun.window import Bound, Concurrency, Window
 
 
@@ -43,6 +45,7 @@ class Controller:
         self.window = Window(bounds, now)
         self.paused_until = now
         self._learnt = LearntPace(now)
+        self._strays = Strays()
         self._requests = Allowance(1.0)
         self._tokens = Allowance(None)
         self._is_rate = False
@@ -61,12 +64,15 @@ class Controller:
     @property
     def slots(self) -> int:
         """Requests allowed in flight."""
-        return self.window.slots
+        trial = self._strays.trial
+        return max(self.window.minimum, int(self.window.slots * (trial.slower if trial is not None else 1)))
 
     @property
     def pace_per_s(self) -> float | None:
         """Requests a second, sent evenly; None: as they come."""
-        paces = [*self._paces()]
+        paces = list(self._paces())
+        if self._strays.trial is not None:
+            paces.append(self._strays.trial.pace_per_s)
         if self._is_trickling:
             # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
             paces.append(0.5 / self._refusal_s)
@@ -97,6 +103,7 @@ class Controller:
         self._now = now
         self._number += 1
         self._learnt.sent(now)
+        self._strays.sent(now)
         self.window.sent(in_flight, now)
         if self._opened_at is None:
             self._opened_at = now
@@ -107,13 +114,18 @@ class Controller:
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
         self._now = now
+        if (limit_per_s := self._strays.answered(sent.at, now)) is not None:
+            self._learnt.at_most(limit_per_s)
         self._time(now - sent.at)
         if sent.at >= self._cut_at:
             self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1
             self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
             self._refused_in_a_row = 0
             self._is_trickling = False
-        self.window.succeeded(sent.at, sent.in_flight, now)
+        if self._strays.trial is None:
+            self.window.succeeded(sent.at, sent.in_flight, now)
+        else:
+            self.window.plateau.back(sent.at, sent.in_flight, now - sent.at)
 
     def failed(self, sent: Sent, now: float) -> None:
         """It failed in a way that says nothing about limits (a 503, a reset, a bad request)."""
@@ -124,6 +136,12 @@ class Controller:
     def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
         """It was refused as too much; returns for how many seconds nothing should be sent."""
         self._now = now
+        if self._strays.refused(sent.at, sent.number, self._learnt.admitted, now):
+            if self._strays.has_judged(now):
+                self._forget_limits(now)
+            self._learnt.refused()
+            self.window.plateau.back(sent.at, sent.in_flight, None)
+            return 0.0
         self._refusal_s += 0.2 * (min(now - sent.at, 5.0) - self._refusal_s)
         for limit in (self._learnt, self._requests, self._tokens):
             limit.refused()
@@ -136,10 +154,12 @@ class Controller:
         if is_new:
             self._vote(sent.in_flight, now)
         is_shut = self._refused_in_a_row > 0
+        if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
+            self._strays.suspect(self._learnt.admitted, now)
         self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
         if is_new:
             if not self._is_rate:
-                self.window.cut(sent.in_flight, sum(self._answers_at.values()), pause_s, now)
+                self.window.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
             self._answers_at.clear()
             self._opened_at = None
@@ -160,6 +180,20 @@ class Controller:
 
     def _paces(self) -> tuple[float | None, float | None, float | None]:
         return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+
+    def _is_unexplained(self, now: float) -> bool:
+        """Whether a refusal comes although nothing was raised since the last cut."""
+        if self._is_rate and self._learnt.per_s is not None:
+            return self._learnt.is_held(now)
+        return not self.window.is_raising and self._cut_at > -math.inf
+
+    def _forget_limits(self, now: float) -> None:
+        """What was taken for limits were strays."""
+        self._is_rate, self._votes = False, 0
+        self._floor, self._passed = 0, 0
+        self._learnt.drop()
+        self.window.restore(now)
+        self.paused_until = now
 
     @property
     def _late(self) -> float:

@@ -103,6 +103,11 @@ class LearntPace:
             self._paused_s += pause_s
         self._expected_at = max(self._expected_at, now + pause_s + 2.0)
 
+    def at_most(self, per_s: float) -> None:
+        """So many a second are the limit, as far as is known in another way."""
+        if self.per_s is not None:
+            self.per_s = min(self.per_s, per_s * self.MARGIN)
+
     def drop(self) -> None:
         """It is no rate limit after all."""
         self.per_s = None
@@ -111,6 +116,10 @@ class LearntPace:
     def is_sure(self) -> bool:
         """Whether the pace is about what the limit is, as far as is known."""
         return self.per_s is not None and self.per_s >= self._fast_until
+
+    def is_held(self, now: float) -> bool:
+        """Whether the pace has not risen since it was set: it passed, as far as is known."""
+        return now < self._creep_at
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -83,7 +83,8 @@ class Window:
     SATURATED = 0.8  # of the limit: a lower peak proves nothing about the limit
     STEP = 0.03  # the first cut of a series, below the number refused; at least one
     AGAIN = 0.7  # the further ones, with less than half a round trip of answers between
-    LEAST_KEPT = 0.6  # of the limit, by one cut
+    ABOVE, ABOVE_ENOUGH = 1.25, 2  # of the ceiling; answers to what was sent so far above show that it is none
+    LEAST_KEPT = 0.5  # of the limit, by one cut
     PAID_FIRST, PAID_MOST = 8, 200  # answers before a try beyond the ceiling: at worst 1 refusal in 200 in the end
     PAID_PER_PAUSE, LONGEST_PAID_S = 30.0, 5.0  # seconds for each second that the last refusal paused, up to so many
     LOOK_AGAIN_S, LOOK_AGAIN_MOST_S = 10.0, 300.0
@@ -107,6 +108,8 @@ class Window:
         start = bounds.most if self._is_fixed else max(self._limit, START, bounds.least)
         self._limit = float(min(bounds.most, start))
         self.ceiling: int | None = None
+        self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
+        self._was_contradicted = False
         self._careful_until = 0.0
         self._start_rising(1.0, 0.0, now)
 
@@ -124,6 +127,11 @@ class Window:
             return Bound.PLATEAU
         return Bound.SLOW_START if self._phase is _Phase.RISING else Bound.CAPACITY
 
+    @property
+    def is_raising(self) -> bool:
+        """Whether more are in flight than ever before: that explains a refusal, unless answers contradicted one."""
+        return self._phase is _Phase.TRYING or (self._phase is _Phase.RISING and not self._was_contradicted)
+
     def sent(self, level: int, now: float) -> None:
         """A request went out as the `level`th in flight."""
         self.plateau.sent(level, now)
@@ -134,6 +142,12 @@ class Window:
         """It was answered: grow, hold or try, as the phase says."""
         self.plateau.back(sent_at, level, now - sent_at)
         self._answers += self._phase is not _Phase.TRYING or sent_at >= self._phase_at
+        if self._is_above(sent_at, level, now):
+            self._above += 1
+            if self._above >= self.ABOVE_ENOUGH:
+                self._was_contradicted = True
+                self.restore(now)
+                return
         if sent_at > self._full_at:
             return
         match self._phase:
@@ -154,8 +168,9 @@ class Window:
             case _:
                 pass
 
-    def cut(self, level: int, answers: int, pause_s: float, now: float) -> None:
+    def cut(self, sent_at: float, level: int, answers: int, pause_s: float, now: float) -> None:
         """A request was refused as the `level`th in flight, after so many answers since the last cut."""
+        self._refused_at, self._refused_after_s, self._above = sent_at, now - sent_at, 0
         again = self.ceiling is not None and answers < level / 2
         if not again:
             self._before = self._limit
@@ -167,7 +182,6 @@ class Window:
             kept = level - self._step
         # After a pause few are in flight: one refused among them is not yet a limit of so few.
         self._limit = max(float(self.minimum), min(self._limit, max(kept, self.LEAST_KEPT * self._limit)))
-        self.ceiling = max(level, int(self._limit) + 1)
         if not again:
             self._paid_at = now + min(pause_s, self.LONGEST_PAID_S) * self.PAID_PER_PAUSE * self._price / self.PAID_MOST
         self._enter(_Phase.RETURNING, now)
@@ -183,6 +197,13 @@ class Window:
     @property
     def _step(self) -> int:
         return max(1, int(self._limit / 100))
+
+    def _is_above(self, sent_at: float, level: int, now: float) -> bool:
+        """Whether an answer contradicts the ceiling: it was sent after what was refused, and far above it."""
+        if self.ceiling is None or sent_at <= self._refused_at:
+            return False
+        late = min(1.0, self._refused_after_s / max(now - sent_at, 1e-9))  # of these the gateway knows nothing
+        return level > self.ABOVE * (1 + late) * self.ceiling + 1
 
     def _enter(self, phase: _Phase, now: float) -> None:
         self._phase, self._answers = phase, 0

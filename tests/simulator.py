@@ -545,6 +545,25 @@ SCENARIOS = [
         lambda: Faulty(Capacity(steady(40), Latency(0.2)), share=0.2),
         0.2,
     ),
+    # A relay with a spent channel: up to thrice that share is let pass, so a limit behind it refuses as many more.
+    Scenario(
+        "150/s bucket, 0.1 s, 1 % refused anyway",
+        lambda: Faulty(Bucket(steady(150), 150, Latency(0.1)), strays=0.01),
+        0.1,
+        300,
+        60,
+        used=0.9,
+        refusals=0.05,
+    ),
+    Scenario(
+        "200 at once, 1 s, 5 % refused anyway, Retry-After",
+        lambda: Faulty(Capacity(steady(200), Latency(1)), strays=0.05, retry_after_s=1),
+        1,
+        400,
+        200,
+        used=0.85,
+        refusals=0.15,
+    ),
 ]
 
 

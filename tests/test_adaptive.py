@@ -118,6 +118,65 @@ def test_refusals_without_a_reason_do_not_wear_the_limit_down() -> None:
     assert answered_between(outcome, 60, 179) >= 0.8 * 200
 
 
+@pytest.mark.parametrize(
+    ("share", "retry_after_s", "within_s"),
+    [(0.005, None, 100), (0.005, 1, 300), (0.02, None, 100), (0.02, 1, 100), (0.1, None, 100), (0.1, 1, 100)],
+)
+def test_refusals_that_no_pace_avoids_do_not_slow_the_job_down(
+    share: float, retry_after_s: float | None, within_s: int
+) -> None:
+    """One channel of a relay is spent: some are refused, however slowly they come. 200 a second are possible."""
+    for seed in (1, 2):
+        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
+        outcome = Client(strays, seed=seed, maximum=200).run(within_s + 201)
+        assert answered_between(outcome, within_s, within_s + 200) >= 0.85 * 200
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_strays_in_a_small_job_cost_less_than_half_of_it(share: float) -> None:
+    for retry_after_s in (None, 1):
+        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
+        outcome = Client(strays, seed=1, maximum=20).run(301)
+        assert answered_between(outcome, 100, 300) >= 0.5 * 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("retry_after_s", [None, 1])
+@pytest.mark.parametrize(
+    ("share", "since_s", "used"),
+    [(0.005, 300, 0.85), (0.02, 100, 0.85), (0.05, 100, 0.7), (0.1, 100, 0.85), (0.3, 200, 0.7)],
+)
+def test_refusals_that_no_pace_avoids_with_more_seeds(
+    share: float, since_s: int, used: float, retry_after_s: float | None
+) -> None:
+    for seed in range(1, 13):
+        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
+        outcome = Client(strays, seed=seed, maximum=200).run(since_s + 201)
+        assert answered_between(outcome, since_s, since_s + 200) >= used * 200
+
+
+@pytest.mark.long
+def test_strays_are_still_known_after_ten_minutes() -> None:
+    """What is believed is looked at again, and not found out from nothing."""
+    for seed in range(1, 5):
+        strays = Faulty(Unlimited(Latency(1)), strays=0.1, retry_after_s=1)
+        outcome = Client(strays, seed=seed, maximum=20).run(1001)
+        assert answered_between(outcome, 600, 1000) >= 0.9 * 20
+
+
+def test_a_real_limit_behind_strays_is_still_kept() -> None:
+    strays = Faulty(Bucket(steady(150), 150, Latency(0.1)), strays=0.01)
+    outcome = Client(strays, seed=1, warm_up_s=60).run(400)
+    assert outcome.used >= 0.9
+    assert outcome.refusals <= 0.05
+
+
+def test_a_limit_that_falls_to_a_tenth_is_no_stray() -> None:
+    outcome = Client(Bucket(Steps(((0, 150), (60, 15))), 15, Latency(0.1)), seed=1).run(300)
+    assert outcome.seconds[299].throttled - outcome.seconds[60].throttled <= 0.03 * 15 * 239
+    assert answered_between(outcome, 120, 299) >= 0.9 * 15
+
+
 def test_an_idle_hour_changes_nothing() -> None:
     client = Client(Bucket(steady(150), 150, Latency(0.1)))
     outcome = client.run(3800, idle=((100.0, 3700.0),))
@@ -232,6 +291,17 @@ def test_a_request_sent_before_the_cut_does_not_cut_again() -> None:
     for sent in early[:19]:
         controller.throttled(sent, None, 0.1)
     assert controller.slots == slots < 20
+
+
+def test_answers_far_above_the_ceiling_take_it_back() -> None:
+    """Eight at once, the third refused, the others answered: nobody has room for two only."""
+    controller = Controller(Concurrency(), 0.0)
+    sent = [controller.sent(number, number / 1000) for number in range(1, 9)]
+    controller.throttled(sent[2], None, 0.03)
+    assert controller.slots <= 4
+    for request in sent[3:]:
+        controller.succeeded(request, 1.0)
+    assert controller.slots >= 8
 
 
 def test_growth_needs_the_limit_to_be_used() -> None:
