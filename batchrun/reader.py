@@ -15,7 +15,7 @@ import gzip
 import io
 import os
 import re
-import shutil
+import select
 import stat
 import sys
 import tempfile
@@ -26,7 +26,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -45,6 +45,7 @@ SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _BUFFER = 1 << 17
+_HEED_MS = 200
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -276,9 +277,25 @@ def _opened(path: str, name: str, files: contextlib.ExitStack) -> tuple[IO[bytes
 
 def _copy(source: IO[bytes], files: contextlib.ExitStack) -> IO[bytes]:
     copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
-    shutil.copyfileobj(source, copy, _BUFFER)
+    copy.writelines(_arriving(source))
     copy.seek(0)
     return copy
+
+
+def _arriving(source: Any) -> Iterator[bytes]:
+    """The pieces of a pipe or a file as they come, without a read that blocks: a signal that arrives just before one
+    would be heeded only after it, which may be never."""
+    wait = None
+    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # no file at all; Windows
+        poll = select.poll()
+        poll.register(source.fileno(), select.POLLIN)
+        wait = poll.poll
+    while True:
+        if wait is not None and not wait(_HEED_MS):
+            continue
+        if not (piece := source.read1(_BUFFER)):
+            return
+        yield piece
 
 
 def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:

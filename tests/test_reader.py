@@ -9,10 +9,12 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -666,3 +668,36 @@ def test_what_is_too_large_to_be_kept_is_refused_too(
 def test_a_huge_id_is_an_id(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     written(path, batch("x" * (4 << 20)))
     assert Validated(path, monkeypatch, capsys).exit_code == 0
+
+
+def test_a_signal_that_interrupts_no_read_is_heeded_all_the_same(tmp_path: Path) -> None:
+    """As one that comes just before a read blocks: here another thread gets it, and the read is not broken off."""
+    fifo = tmp_path / "requests"
+    os.mkfifo(fifo)
+
+    class HeededError(Exception):
+        pass
+
+    def heed(number: int, frame: object) -> None:
+        raise HeededError
+
+    def send_signal() -> None:
+        with fifo.open("wb"):  # opens once the reader does
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+            time.sleep(0.05)
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            is_heeded.wait(5)
+
+    is_heeded = threading.Event()
+    before = signal.signal(signal.SIGUSR1, heed)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    sender = threading.Thread(target=send_signal)
+    try:
+        sender.start()
+        with pytest.raises(HeededError):
+            RequestFile(str(fifo))
+    finally:
+        is_heeded.set()
+        sender.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        signal.signal(signal.SIGUSR1, before)
