@@ -686,9 +686,10 @@ def test_a_signal_that_interrupts_no_read_is_heeded_all_the_same(tmp_path: Path)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
             time.sleep(0.05)
             signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-            is_heeded.wait(5)
+            if not is_heeded.wait(3):
+                has_ended.set()
 
-    is_heeded = threading.Event()
+    is_heeded, has_ended = threading.Event(), threading.Event()
     before = signal.signal(signal.SIGUSR1, heed)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     sender = threading.Thread(target=send_signal)
@@ -696,6 +697,7 @@ def test_a_signal_that_interrupts_no_read_is_heeded_all_the_same(tmp_path: Path)
         sender.start()
         with pytest.raises(HeededError):
             RequestFile(str(fifo))
+        assert not has_ended.is_set(), "heeded only once the pipe had ended"
     finally:
         is_heeded.set()
         sender.join()
