@@ -14,15 +14,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from batchrun.pace import Allowance, LearntPace, RateHeaders
 from batchrun.strays import Strays
 from batchrun.window import Bound, Concurrency, Window
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """What is asked later of a request that was sent: when, as the how-manieth in flight, and in all."""
 
     at: float
@@ -48,6 +48,7 @@ class Controller:
         self._strays = Strays()
         self._requests = Allowance(1.0)
         self._tokens = Allowance(None)
+        self._has_headers = False
         self._is_rate = False
         self._votes = 0
         self._number = 0
@@ -65,11 +66,13 @@ class Controller:
     def slots(self) -> int:
         """Requests allowed in flight."""
         trial = self._strays.trial
-        return max(self.window.minimum, int(self.window.slots * (trial.slower if trial is not None else 1)))
+        return self.window.slots if trial is None else max(self.window.minimum, int(self.window.slots * trial.slower))
 
     @property
     def pace_per_s(self) -> float | None:
         """Requests a second, sent evenly; None: as they come."""
+        if self._is_unpaced:
+            return None
         paces = list(self._paces())
         if self._strays.trial is not None:
             paces.append(self._strays.trial.pace_per_s)
@@ -119,7 +122,8 @@ class Controller:
         self._time(now - sent.at)
         if sent.at >= self._cut_at:
             self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1
-            self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
+            if self._floor:
+                self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
             self._refused_in_a_row = 0
             self._is_trickling = False
         if self._strays.trial is None:
@@ -169,6 +173,7 @@ class Controller:
 
     def headers(self, sent: Sent, headers: RateHeaders, now: float) -> None:
         """What an answer's headers say of the limits."""
+        self._has_headers = True
         for allowance, limit, remaining, reset_s in (
             (self._requests, headers.limit_requests, headers.remaining_requests, headers.reset_requests_s),
             (self._tokens, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_s),
@@ -180,6 +185,17 @@ class Controller:
 
     def _paces(self) -> tuple[float | None, float | None, float | None]:
         return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+
+    @property
+    def _is_unpaced(self) -> bool:
+        """Whether nothing that sets a pace is known: so it is with most gateways, for each of millions of requests."""
+        return (
+            self._learnt.per_s is None
+            and self.window.ceiling is None
+            and not self._has_headers
+            and not self._is_trickling
+            and self._strays.trial is None
+        )
 
     def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""
@@ -202,10 +218,11 @@ class Controller:
         return min(1.0, self._refusal_s / self._latency_s) if self._latency_s else 1.0
 
     def _time(self, seconds: float) -> None:
-        self._timed += 1
+        if self._timed < 300:
+            self._timed += 1
         off_s = seconds - self._latency_s
-        self._latency_s += off_s / min(self._timed, 300)
-        self._spread_s += (abs(off_s) - self._spread_s) / min(self._timed, 300)
+        self._latency_s += off_s / self._timed
+        self._spread_s += (abs(off_s) - self._spread_s) / self._timed
 
     def _is_open(self, now: float) -> bool:
         """Whether requests have been let in since the last cut: the first one would have been refused by now."""

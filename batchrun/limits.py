@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from batchrun.adaptive import Controller, Sent
 from batchrun.budget import Budget
 from batchrun.gate import Gate, Sign, Verdict
@@ -42,16 +44,15 @@ class Limits:
         return number if isinstance(number, Concurrency) else Concurrency(number, number)
 
 
-@dataclass(slots=True)
-class Permit:
+class Permit(msgspec.Struct, gc=False):
     """The right to send one attempt. `cost_usd` is what it cost; as long as nobody knows, it is `upper_usd`."""
 
     sent: Sent
-    is_probe: bool
+    upper_usd: Decimal
+    cost_usd: Decimal
+    is_probe: bool = False
     tokens: Reserved | None = None
     is_told: bool = False  # whether the controller knows what came of it
-    upper_usd: Decimal = NOTHING
-    cost_usd: Decimal = NOTHING
 
 
 class Limiter:
@@ -94,8 +95,7 @@ class Limiter:
         """
         if self._is_closed or self._is_too_dear(upper_usd):
             return None
-        now = self._clock()
-        if not self._waiters and self._wait_s(upper_usd, now) == 0:
+        if not self._waiters and self._wait_s(upper_usd, now := self._clock()) == 0:
             return self._grant(tokens, upper_usd, now)
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
         self._waiters.append((turn, tokens, upper_usd))
@@ -144,11 +144,11 @@ class Limiter:
             self.controller.headers(permit.sent, rate, now)
         self.controller.succeeded(permit.sent, now)
         permit.is_told = True
-        self._spoke(permit, tokens_used, model)
+        self._spoke(permit, tokens_used, now, model)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
         """The gateway spoke, if only to refuse this line: it is there."""
-        self._spoke(permit, tokens_used)
+        self._spoke(permit, tokens_used, self._clock())
 
     def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
         """The gateway said "too fast": the whole job slows down, and pauses where that was asked for."""
@@ -223,10 +223,11 @@ class Limiter:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _spoke(self, permit: Permit, tokens_used: float | None, model: str | None = None) -> None:
+    def _spoke(self, permit: Permit, tokens_used: float | None, now: float, model: str | None = None) -> None:
         self._throttled_since = None
-        self.gate.answered(permit.sent.at, self._clock(), model)
-        self._resolve(Verdict.LINE, permit.sent.at)
+        self.gate.answered(permit.sent.at, now, model)
+        if self._doubtful:
+            self._resolve(Verdict.LINE, permit.sent.at)
         self._give_back(permit, tokens_used)
 
     def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
@@ -264,7 +265,7 @@ class Limiter:
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
         wait_s = self._controller_wait_s(now)
-        if self.gate.is_shut:
+        if self.gate.shut_since is not None:
             wait_s = max(wait_s, self.gate.next_probe - now)
         if self._requests is not None:
             wait_s = max(wait_s, self._requests.wait_s(now))
@@ -273,7 +274,9 @@ class Limiter:
         return wait_s
 
     def _controller_wait_s(self, now: float) -> float:
-        return max(self._spacing.wait_s(self.controller.pace_per_s, now), self.controller.paused_until - now)
+        paused_s = max(0.0, self.controller.paused_until - now)
+        pace_per_s = self.controller.pace_per_s
+        return paused_s if pace_per_s is None else max(paused_s, self._spacing.wait_s(pace_per_s, now))
 
     def _grant(self, tokens: float, upper_usd: Decimal, now: float) -> Permit:
         self.in_flight += 1
@@ -281,16 +284,20 @@ class Limiter:
             self.budget.reserve(upper_usd)
         if self._requests is not None:
             self._requests.take(now)
-        is_probe = self.gate.is_shut
-        self._probe_in_flight = self._probe_in_flight or is_probe
-        permit = Permit(self.controller.sent(self.in_flight, now), is_probe, upper_usd=upper_usd, cost_usd=upper_usd)
+        permit = Permit(self.controller.sent(self.in_flight, now), upper_usd, upper_usd)
+        if self.gate.is_shut:
+            permit.is_probe = self._probe_in_flight = True
         if self._tokens is not None:
             permit.tokens = self._tokens.take(tokens, now)
-        self._spacing.take(self.controller.pace_per_s, now)
+        if (pace_per_s := self.controller.pace_per_s) is not None:
+            self._spacing.take(pace_per_s, now)
         return permit
 
     def _pump(self) -> None:
         """Let through whoever may go, and set the one timer for the next."""
+        if not self._waiters and not self._doubtful:
+            self._set_timer(None)
+            return
         now = self._clock()
         wait_s: float | None = None
         while self._waiters:

@@ -92,7 +92,7 @@ class Window:
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
         self.plateau = Plateau(now)
-        self._limit = 0.0
+        self._limit, self.slots = 0.0, 0  # as exact as it grows, and the whole number that is allowed
         self.resize(bounds, now)
         self._price = self.PAID_FIRST
         self._paid_at = now
@@ -106,17 +106,12 @@ class Window:
         self.minimum = 1 if self._is_fixed else bounds.least
         self.maximum = bounds.most
         start = bounds.most if self._is_fixed else max(self._limit, START, bounds.least)
-        self._limit = float(min(bounds.most, start))
+        self._allow(float(min(bounds.most, start)))
         self.ceiling: int | None = None
         self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
         self._was_contradicted = False
         self._careful_until = 0.0
         self._start_rising(1.0, 0.0, now)
-
-    @property
-    def slots(self) -> int:
-        """The limit now, a whole number."""
-        return max(self.minimum, min(self.maximum, int(self._limit)))
 
     @property
     def bound_by(self) -> Bound:
@@ -134,15 +129,20 @@ class Window:
 
     def sent(self, level: int, now: float) -> None:
         """A request went out as the `level`th in flight."""
-        self.plateau.sent(level, now)
+        if not self._is_fixed:
+            self.plateau.sent(level, now)
         if level >= self.SATURATED * self.slots:
             self._full_at = now
 
     def succeeded(self, sent_at: float, level: int, now: float) -> None:
         """It was answered: grow, hold or try, as the phase says."""
-        self.plateau.back(sent_at, level, now - sent_at)
+        if self._is_fixed:
+            if self.ceiling is None and self.slots == self.maximum:
+                return  # as it always is where nothing is refused
+        else:
+            self.plateau.back(sent_at, level, now - sent_at)
         self._answers += self._phase is not _Phase.TRYING or sent_at >= self._phase_at
-        if self._is_above(sent_at, level, now):
+        if self.ceiling is not None and self._is_above(sent_at, level, now):
             self._above += 1
             if self._above >= self.ABOVE_ENOUGH:
                 self._was_contradicted = True
@@ -157,7 +157,7 @@ class Window:
                 self._return(now)
             case _Phase.HOLDING if self._answers >= self._price and now >= self._paid_at:
                 self._enter(_Phase.TRYING, now)
-                self._limit = self.slots + self._step
+                self._allow(self.slots + self._step)
             case _Phase.TRYING:
                 # A whole round trip beyond the ceiling, and nothing refused: there is no ceiling here.
                 if self._answers >= self.slots:
@@ -181,14 +181,14 @@ class Window:
         if self._phase is _Phase.TRYING and not again:
             kept = level - self._step
         # After a pause few are in flight: one refused among them is not yet a limit of so few.
-        self._limit = max(float(self.minimum), min(self._limit, max(kept, self.LEAST_KEPT * self._limit)))
+        self._allow(max(float(self.minimum), min(self._limit, max(kept, self.LEAST_KEPT * self._limit))))
         if not again:
             self._paid_at = now + min(pause_s, self.LONGEST_PAID_S) * self.PAID_PER_PAUSE * self._price / self.PAID_MOST
         self._enter(_Phase.RETURNING, now)
 
     def restore(self, now: float) -> None:
         """The number was not the reason: take back the cuts of this series."""
-        self._limit = max(self._limit, self._before)
+        self._allow(max(self._limit, self._before))
         self.ceiling = None
         self._start_rising(1.0, 0.0, now)
 
@@ -205,6 +205,10 @@ class Window:
         late = min(1.0, self._refused_after_s / max(now - sent_at, 1e-9))  # of these the gateway knows nothing
         return level > self.ABOVE * (1 + late) * self.ceiling + 1
 
+    def _allow(self, limit: float) -> None:
+        self._limit = limit
+        self.slots = max(self.minimum, min(self.maximum, int(limit)))
+
     def _enter(self, phase: _Phase, now: float) -> None:
         self._phase, self._answers = phase, 0
         self._phase_at = now  # in RISING: since when the gain is what it is
@@ -216,10 +220,10 @@ class Window:
 
     def _rise(self, sent_at: float, now: float) -> None:
         if not self._is_fixed and self._answers % 8 == 0 and (knee := self.plateau.knee()) is not None:
-            self._limit = max(float(self.minimum), min(self._limit, knee))
+            self._allow(max(float(self.minimum), min(self._limit, knee)))
             self._enter(_Phase.PLATEAU, now)
             return
-        self._limit = min(float(self.maximum), self._limit + self._gain)
+        self._allow(min(float(self.maximum), self._limit + self._gain))
         if sent_at < self._phase_at:
             return
         if self._gain < 1 and self._limit > self._careful_until:  # a round trip went well: go faster
@@ -231,12 +235,13 @@ class Window:
         """Halve what is missing each round trip, up to one below the ceiling."""
         assert self.ceiling is not None, "there is a ceiling to return to"
         top = max(float(self.minimum), self.ceiling - 1.0)
-        self._limit = min(top, self._limit + max(1.0, (top - self._limit) / 2) / self._limit)
+        self._allow(min(top, self._limit + max(1.0, (top - self._limit) / 2) / self._limit))
         if self._limit >= top:
             self._enter(_Phase.HOLDING, now)
 
     def _look_again(self, now: float) -> None:
         """Begin again from below the knee with fresh latencies: old ones may be those of other answers."""
         self._look_again_s = min(2 * self._look_again_s, self.LOOK_AGAIN_MOST_S)
-        knee, self._limit = self._limit, max(float(self.minimum), self._limit / 1.6)
+        knee = self._limit
+        self._allow(max(float(self.minimum), self._limit / 1.6))
         self._start_rising(self.LOOK_GAIN, 2 * knee, now)
