@@ -82,6 +82,7 @@ LATE = {
     "options": {"batchrun", "orjson"},
     "job": {"batchrun"},  # the simulated gateway
     "pricing": {"genai_prices"},
+    "progress": {"tqdm"},
     "reader": {"zstandard"},
 }
 LIBRARIES = {  # library → the only modules that may import it
