@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 
 _64_BITS = (1 << 64) - 1
 
@@ -72,6 +73,12 @@ class Repeats:
         """Add a hash of 64 bits."""
         self._parts[key & 63].append(key)
 
+    def add_all(self, keys: Iterable[int]) -> None:
+        """Add many."""
+        parts = self._parts
+        for key in keys:
+            parts[key & 63].append(key)
+
     def found(self) -> frozenset[int]:
         """Those that came more than once."""
         doubled = [part for part in self._parts if len(set(part)) < len(part)]
@@ -96,6 +103,16 @@ class LineSet:
         if not self._bits[index] & bit:
             self._bits[index] |= bit
             self._count += 1
+
+    def add_range(self, numbers: range) -> None:
+        """Put all lines of a range without steps in."""
+        bits, index = ((1 << len(numbers)) - 1) << (numbers.start & 7), numbers.start >> 3
+        size = (bits.bit_length() + 7) // 8
+        if index + size > len(self._bits):
+            self._bits.extend(bytes(index + size - len(self._bits) + 1024))
+        before = int.from_bytes(self._bits[index : index + size], "little")
+        self._bits[index : index + size] = (before | bits).to_bytes(size, "little")
+        self._count += (bits & ~before).bit_count()
 
     def first_gap(self) -> int:
         """The lowest number from 1 on that is not in."""

@@ -16,6 +16,7 @@ tokens (priced as text), caches kept for an hour. A name that several providers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from importlib.metadata import version
@@ -166,6 +167,19 @@ class _Sums:
         tokens[3] += usage.reasoning_tokens
         tokens[4] += usage.cache_write_tokens
 
+    def add_all(self, usages: Sequence[Usage]) -> None:
+        if self.rate.starts:
+            for usage in usages:
+                self.add(usage)
+            return
+        self.lines += len(usages)
+        tokens = self.tokens[0]
+        tokens[0] += sum([usage.input_tokens for usage in usages])
+        tokens[1] += sum([usage.cached_tokens for usage in usages])
+        tokens[2] += sum([usage.output_tokens for usage in usages])
+        tokens[3] += sum([usage.reasoning_tokens for usage in usages])
+        tokens[4] += sum([usage.cache_write_tokens for usage in usages])
+
     def bill(self) -> ModelBill:
         usages = [Usage(i, cached, o, reasoning, i + o, w) for i, cached, o, reasoning, w in self.tokens]
         costs = [tier.cost(usage) for tier, usage in zip(self.rate.tiers, usages, strict=True)]
@@ -212,6 +226,21 @@ class Bill:
             self._unpriced_usage += usage
         else:
             sums.add(usage)
+
+    def add_alike(
+        self,
+        answered: str | None,
+        asked: str | None,
+        usages: Sequence[Usage],
+        when: datetime,
+        later_s: Sequence[float],
+    ) -> None:
+        """Add lines of the same models: as `add` of each, in fewer steps."""
+        if sums := self._known.get((answered, asked)):
+            sums.add_all(usages)
+        else:
+            for usage, seconds in zip(usages, later_s, strict=True):
+                self.add(answered, asked, usage, when, seconds)
 
     def _find(self, answered: str | None, asked: str | None, when: datetime) -> _Sums | None:
         rate, dated = self._book.quote(answered, asked, when)

@@ -16,6 +16,7 @@ TABLE = {
     "version": "",
     "errors": "",
     "hashes": "",
+    "histogram": "",
     "sse": "",
     "gate": "",
     "pace": "",
@@ -35,6 +36,7 @@ TABLE = {
     "inflight": "pricing rates",
     "stream": "rawjson sse",
     "records": "rawjson usage",
+    "glance": "rawjson records",
     "answer": "envelope pace rawjson records usage",
     "retry": "answer",
     "transport": "answer endpoint envelope records sse stream version",
@@ -51,10 +53,10 @@ TABLE = {
     "estimate_text": "estimate intervals pricing",
     "runlog": "errors inflight rates",
     "journal": "errors records runlog",
-    "report": "inflight pricing records usage",
+    "report": "histogram inflight pricing records usage",
     "tune": "errors runlog",
     "live": "errors limits transport tune window",
-    "resume": "errors hashes journal pricing rates reader records report runlog spending",
+    "resume": "errors glance hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
     "runner": (
         "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport"

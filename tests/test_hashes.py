@@ -92,6 +92,15 @@ def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> 
     assert repeats.found() == {key for key in hashes_added if hashes_added.count(key) > 1}
 
 
+@given(st.lists(keys | st.integers(0, 9)), st.lists(keys | st.integers(0, 9)))
+def test_repeats_are_found_however_they_were_added(one_by_one: list[int], at_once: list[int]) -> None:
+    repeats, added = Repeats(), one_by_one + at_once
+    for key in one_by_one:
+        repeats.add(key)
+    repeats.add_all(at_once)
+    assert repeats.found() == {key for key in added if added.count(key) > 1}
+
+
 def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     repeats = Repeats()
     tracemalloc.start()
@@ -112,6 +121,18 @@ def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int])
         assert len(lines) == len(model)
     for number in [*numbers, *others, *(number ^ 1 for number in numbers), *(number + 8 for number in numbers)]:
         assert (number in lines) == (number in model)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 300))), st.sets(st.integers(0, 3300)))
+def test_a_line_set_takes_ranges(ranges: list[tuple[int, int]], numbers: set[int]) -> None:
+    lines, model = LineSet(), set(numbers)
+    for number in numbers:
+        lines.add(number)
+    for start, length in ranges:
+        lines.add_range(range(start, start + length))
+        model.update(range(start, start + length))
+        assert len(lines) == len(model)
+    assert {number for number in range(3400) if number in lines} == model
 
 
 @given(st.sets(st.integers(1, 40)), st.integers(0, 40))
