@@ -32,7 +32,8 @@ TABLE = {
     "rates": "errors usage",
     "budget": "rates",
     "limits": "adaptive budget gate pace quota rates window",
-    "pricing": "rates usage",
+    "pricelist": "rates usage",
+    "pricing": "pricelist rates usage",
     "inflight": "pricing rates",
     "stream": "rawjson sse",
     "records": "rawjson usage",
@@ -83,14 +84,14 @@ LATE = {
     "tokens": {"rs_bpe"},
     "options": {"batchrun", "orjson"},
     "job": {"batchrun"},  # the simulated gateway
-    "pricing": {"genai_prices"},
+    "pricelist": {"genai_prices"},
     "progress": {"tqdm"},
     "reader": {"zstandard"},
 }
 LIBRARIES = {  # library → the only modules that may import it
     "aiohttp": {"transport", "gateway.app", "gateway.wire"},
     "click": {"cli", "options"},
-    "genai_prices": {"pricing"},
+    "genai_prices": {"pricelist"},
     "jsonschema_rs": {"misfit"},
     "tenacity": {"retry"},
     "tqdm": {"progress"},
