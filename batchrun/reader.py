@@ -1,7 +1,7 @@
 """The request file: opened once, checked whole before anything is sent, then read again to be sent.
 
-1. Memory does not grow with the file but for the tables of ids and checksums; a line is read up to its size
-   limit, no further.
+1. Memory does not grow with the file but for the checksums, the hashes of the ids go into a temporary file; a line
+   is read up to its size limit, no further.
 2. What cannot be read twice (standard input, a pipe, a compressed file) is first laid down in a temporary
    file without a name. Whether it is compressed its first bytes tell, not its name.
 3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
@@ -161,7 +161,7 @@ class RequestFile:
         for first, lines in self._batches():
             self._note_sums(first, lines)
             known_ids = known(first, lines) if known is not None else [""] * len(lines)
-            ids.add_all(map(hash64, filter(None, known_ids)))
+            hashes = [hash64(known_id) for known_id in known_ids if known_id]
             for number, raw, known_id in zip(range(first, first + len(lines)), lines, known_ids, strict=True):
                 if not raw or known_id:
                     continue
@@ -170,12 +170,13 @@ class RequestFile:
                 except RequestLineError as problem:
                     problems.add(number, problem)
                     continue
-                ids.add(hash64(request.given_id or request.custom_id))
+                hashes.append(hash64(request.given_id or request.custom_id))
                 survey.body_bytes += len(request.body)
                 kinds[request.fields.model, request.url, request.fields.stream] += 1
                 if visit is not None:
                     line = request.line(number)
                     visit(_numbered(line, occurrences) if line.derived else line)
+            ids.add_all(hashes)
         if repeated := ids.found():
             survey.repeated = self._tell_apart(repeated, problems)
         if problems:
