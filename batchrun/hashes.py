@@ -6,10 +6,16 @@ hash would be taken for one: at 1,000,000 ids the odds are 3 in 100,000,000.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from array import array
 from collections import Counter
+from collections.abc import Sequence
+from typing import IO
 
 _64_BITS = (1 << 64) - 1
+_PARTS = 256
+_KEPT = 1 << 17
 
 
 def hash64(text: str) -> int:
@@ -62,20 +68,61 @@ class HashTable:
 
 
 class Repeats:
-    """Finds out which of many hashes were added more than once, in little more than 8 bytes a hash."""
+    """Finds out which of many hashes were added more than once, in a megabyte or two.
+
+    What is more lies in a temporary file without a name; where there is no room for it, in memory at 8 bytes a hash.
+    """
 
     def __init__(self) -> None:
-        # Large, so that what is freed of them goes back to the system; small, for each is made a set of at the end.
-        self._parts = [array("Q") for _ in range(64)]
+        self._parts = [array("Q") for _ in range(_PARTS)]  # by the lowest bits: so each can be looked at by itself
+        self._count = 0
+        self._until = _KEPT
+        self._file: IO[bytes] | None = None
+        self._spans: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]  # (offset, bytes) in the file
 
     def add(self, key: int) -> None:
         """Add a hash of 64 bits."""
-        self._parts[key & 63].append(key)
+        self.add_all((key,))
+
+    def add_all(self, keys: Sequence[int]) -> None:
+        """Add many."""
+        parts = self._parts
+        for key in keys:
+            parts[key & _PARTS - 1].append(key)
+        self._count += len(keys)
+        if self._count >= self._until:
+            self._lay_down()
 
     def found(self) -> frozenset[int]:
-        """Those that came more than once."""
-        doubled = [part for part in self._parts if len(set(part)) < len(part)]
-        return frozenset(key for part in doubled for key, count in Counter(part).items() if count > 1)
+        """Those that came more than once. Ends it: the file is gone then."""
+        repeated = set[int]()
+        for part, spans in zip(self._parts, self._spans, strict=True):
+            hashes = array("Q", part)
+            for offset, size in spans:
+                assert self._file is not None, "it was written before"
+                self._file.seek(offset)
+                hashes.frombytes(self._file.read(size))
+            if len(set(hashes)) < len(hashes):
+                repeated.update(key for key, count in Counter(hashes).items() if count > 1)
+        if self._file is not None:
+            self._file.close()
+        return frozenset(repeated)
+
+    def _lay_down(self) -> None:
+        """Write what is in memory into the file."""
+        self._until = self._count + _KEPT
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            offset = self._file.seek(0, os.SEEK_END)
+            self._file.writelines(self._parts)
+            self._file.flush()
+        except OSError:
+            return  # what has been written of it counts for nothing
+        for part, spans in zip(self._parts, self._spans, strict=True):
+            spans.append((offset, 8 * len(part)))
+            offset += 8 * len(part)
+            del part[:]
 
 
 class LineSet:
@@ -96,6 +143,16 @@ class LineSet:
         if not self._bits[index] & bit:
             self._bits[index] |= bit
             self._count += 1
+
+    def add_range(self, numbers: range) -> None:
+        """Put all lines of a range without steps in."""
+        bits, index = ((1 << len(numbers)) - 1) << (numbers.start & 7), numbers.start >> 3
+        size = (bits.bit_length() + 7) // 8
+        if index + size > len(self._bits):
+            self._bits.extend(bytes(index + size - len(self._bits) + 1024))
+        before = int.from_bytes(self._bits[index : index + size], "little")
+        self._bits[index : index + size] = (before | bits).to_bytes(size, "little")
+        self._count += (bits & ~before).bit_count()
 
     def first_gap(self) -> int:
         """The lowest number from 1 on that is not in."""

@@ -19,18 +19,20 @@ import errno
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Protocol
 
 import msgspec
 
 from batchrun.errors import DiskError, PipeError, ResultFileError
-from batchrun.records import ResultHead, parse_result
+from batchrun.records import ResultHead, parse_result, parse_results
 from batchrun.runlog import open_locked, write_whole
 
 _OUR_START = b'{"id":"batch_req_'
 _PIECE = 1 << 20
 _BUFFER = 1 << 17
+_BATCH = 1 << 16
 _datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -126,6 +128,10 @@ class Journal:
     # ---------------------------------------------------------------------------------------- recovery
 
     def records(self) -> Iterator[ResultHead]:
+        """The heads of all records, one by one; see `batches`."""
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[Sequence[ResultHead]]:
         """The heads of all records, in file order, after the file has been made whole.
 
         The torn tail is cut off; damaged lines are quarantined once the file has been read through.
@@ -133,17 +139,12 @@ class Journal:
         """
         self._mend_tail()
         self._take_in_rescued()
-        good, end, damaged = 0, 0, list[tuple[int, int]]()
+        good, damaged = 0, list[tuple[int, int]]()
         with self._opened() as lines:
-            for raw in lines:
-                end += len(raw)
-                try:
-                    head = parse_result(raw)
-                except ValueError:
-                    damaged.append((end - len(raw), end))
-                else:
-                    good += 1
-                    yield head
+            for heads, spans in _batches(lines):
+                good += len(heads)
+                damaged += spans
+                yield heads
         if damaged:
             if not good:
                 raise self._foreign()
@@ -403,8 +404,31 @@ def _sync_directory(directory: Path) -> None:
 def read_results(path: Path) -> Iterator[ResultHead | None]:
     """The records of a result file that is not opened to be written; None for each line that is none."""
     with path.open("rb", buffering=_BUFFER) as lines:
-        for raw in lines:
-            try:
-                yield parse_result(raw.removesuffix(b"\n"))
-            except ValueError:
-                yield None
+        for heads, damaged in _batches(lines):
+            yield from heads
+            yield from [None] * len(damaged)
+
+
+def _batches(lines: IO[bytes]) -> Iterator[tuple[Sequence[ResultHead], list[tuple[int, int]]]]:
+    """Records, many at a time, and the offsets of the lines among them that are none."""
+    end = 0
+    while batch := lines.readlines(_BATCH):
+        start = end
+        end += sum(map(len, batch))
+        try:
+            heads = parse_results(batch)
+        except ValueError:
+            yield _one_by_one(batch, start)
+        else:
+            yield heads, []
+
+
+def _one_by_one(batch: list[bytes], start: int) -> tuple[Sequence[ResultHead], list[tuple[int, int]]]:
+    heads, damaged = list[ResultHead](), list[tuple[int, int]]()
+    for raw in batch:
+        try:
+            heads.append(parse_result(raw))
+        except ValueError:
+            damaged.append((start, start + len(raw)))
+        start += len(raw)
+    return heads, damaged

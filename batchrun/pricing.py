@@ -6,7 +6,7 @@ Rules, all tested in tests/test_pricing.py:
 2. A rate is linear within a tier: the bill adds integers, multiplies once, and equals the sum over its lines.
 3. The price file wins over the list, an exact name over a pattern, the answering model over the asked one.
 4. What no source prices by the token is unpriced and counted, never priced by guess or at 0.
-5. No network; and genai-prices, which takes 0.7 s to import, is imported when it is first needed.
+5. No network; and genai-prices, which is large, is asked when it is first needed, in a process of its own.
 
 What a usage does not say cannot be on the bill: service tiers, tool calls (web search), audio and image
 tokens (priced as text), caches kept for an hour. A name that several providers offer is taken for its maker's
@@ -16,17 +16,16 @@ tokens (priced as text), caches kept for an hour. A name that several providers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from batchrun.rates import NOTHING, PriceFile, Rate, TierPrice, total_usd
+from batchrun.pricelist import SHARED
+from batchrun.rates import PriceFile, Rate, total_usd
+from batchrun.rates import TierPrice as TierPrice
 from batchrun.usage import ZERO, Usage
-
-if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 
 class Quote(NamedTuple):
@@ -41,8 +40,6 @@ class PriceBook:
 
     def __init__(self, prices: PriceFile | None = None) -> None:
         self._file = prices
-        self._listed: dict[str, ModelInfo | None] = {}
-        self._rates: dict[tuple[str, int], Rate | None] = {}  # by name and identity of the listed price
 
     @classmethod
     def load(cls, path: Path | None) -> PriceBook:
@@ -63,80 +60,9 @@ class PriceBook:
         if self._file and (rate := self._file.find(names)):
             return Quote(rate, dated=False)
         for name in names:
-            if info := self._find_listed(name):
-                return Quote(self._listed_rate(name, info.get_prices(when)), isinstance(info.prices, list))
+            if listing := SHARED.find(name):
+                return Quote(listing.rate(when), listing.is_dated)
         return Quote(None, dated=False)
-
-    def _find_listed(self, model: str) -> ModelInfo | None:
-        if model not in self._listed:
-            import genai_prices
-
-            try:
-                self._listed[model] = genai_prices.calc_price(genai_prices.Usage(), model).model
-            except LookupError:
-                self._listed[model] = None
-        return self._listed[model]
-
-    def _listed_rate(self, model: str, price: ModelPrice) -> Rate | None:
-        key = (model, id(price))
-        if key not in self._rates:
-            self._rates[key] = _read_listed(model, price)
-        return self._rates[key]
-
-
-# Endings of prices in the list that fall on a plain request, but not on the tokens a usage tells apart.
-_BEYOND_TOKENS = (
-    *("requests_kcount", "messages_kcount", "_hours", "_kpages", "_mchars"),
-    *("_text_mtok", "_text_read_mtok", "_reasoning_mtok", "_citation_mtok"),
-)
-
-
-def _read_listed(model: str, price: ModelPrice) -> Rate | None:
-    """A price of the list as a rate; None unless it is for tokens, and the list itself computes the same."""
-    prices = {key: value for key, value in vars(price).items() if value is not None}
-    if "input_mtok" not in prices or any(key.endswith(_BEYOND_TOKENS) for key in prices):
-        return None
-    starts = sorted({tier.start for value in prices.values() for tier in getattr(value, "tiers", ())})
-    tiers = []
-    for start in (-1, *starts):
-        plain = _price_above(prices["input_mtok"], start)
-        tiers.append(
-            TierPrice(
-                input=plain,
-                cached=_price_above(prices.get("cache_read_mtok", plain), start),
-                cache_write=_price_above(prices.get("cache_write_mtok", plain), start),
-                output=_price_above(prices.get("output_mtok", NOTHING), start),  # embeddings have none
-            )
-        )
-    rate = Rate(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers))
-    return rate if _agrees(rate, price) else None
-
-
-def _price_above(price: Decimal | TieredPrices, tokens: int) -> Decimal:
-    """The price for requests of more input tokens than that."""
-    if isinstance(price, Decimal):
-        return price
-    return next((tier.price for tier in reversed(price.tiers) if tokens >= tier.start), price.base)
-
-
-def _agrees(rate: Rate, price: ModelPrice) -> bool:
-    """Whether the list charges what the rate does, at the edges of each tier: its meaning is not guessed."""
-    import genai_prices
-
-    for size in {0, 1000, *rate.starts, *(start + 1 for start in rate.starts)}:
-        usage = Usage(size, size // 2, 1000, 0, size + 1000, size // 4)
-        theirs = genai_prices.Usage(
-            input_tokens=usage.input_tokens,
-            cache_read_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        try:
-            if price.calc_price(theirs)["total_price"] != rate.cost(usage):
-                return False
-        except ValueError:  # the entry itself is broken
-            return False
-    return True
 
 
 class ModelBill(NamedTuple):
@@ -165,6 +91,19 @@ class _Sums:
         tokens[2] += usage.output_tokens
         tokens[3] += usage.reasoning_tokens
         tokens[4] += usage.cache_write_tokens
+
+    def add_all(self, usages: Sequence[Usage]) -> None:
+        if self.rate.starts:
+            for usage in usages:
+                self.add(usage)
+            return
+        self.lines += len(usages)
+        tokens = self.tokens[0]
+        tokens[0] += sum([usage.input_tokens for usage in usages])
+        tokens[1] += sum([usage.cached_tokens for usage in usages])
+        tokens[2] += sum([usage.output_tokens for usage in usages])
+        tokens[3] += sum([usage.reasoning_tokens for usage in usages])
+        tokens[4] += sum([usage.cache_write_tokens for usage in usages])
 
     def bill(self) -> ModelBill:
         usages = [Usage(i, cached, o, reasoning, i + o, w) for i, cached, o, reasoning, w in self.tokens]
@@ -212,6 +151,21 @@ class Bill:
             self._unpriced_usage += usage
         else:
             sums.add(usage)
+
+    def add_alike(
+        self,
+        answered: str | None,
+        asked: str | None,
+        usages: Sequence[Usage],
+        when: datetime,
+        later_s: Sequence[float],
+    ) -> None:
+        """Add lines of the same models: as `add` of each, in fewer steps."""
+        if sums := self._known.get((answered, asked)):
+            sums.add_all(usages)
+        else:
+            for usage, seconds in zip(usages, later_s, strict=True):
+                self.add(answered, asked, usage, when, seconds)
 
     def _find(self, answered: str | None, asked: str | None, when: datetime) -> _Sums | None:
         rate, dated = self._book.quote(answered, asked, when)

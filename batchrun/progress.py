@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.job import Status
 from batchrun.pricing import usd
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG_EVERY_S = 30.0
 SHORTEST_BAR = 4
@@ -59,7 +60,8 @@ class Progress:
         """Print a line above the bar."""
         if not self._quiet:
             with contextlib.suppress(OSError):  # a lost terminal, or a full disk, must not cost an answer
-                tqdm.write(f"batchrun: {text}", file=self._stream)
+                write = print if self._bar is None else self._bar.write
+                write(f"batchrun: {text}", file=self._stream)
 
     def detail(self, text: str) -> None:
         """Print a line that only `-v` asks for."""
@@ -89,6 +91,8 @@ class Progress:
         head = f"{status.done:,}/{status.total:,} {100 * status.done // max(1, status.total):3d}%"
         bar_format = _laid_out(head, self._facts(status), columns)
         if self._bar is None:
+            from tqdm import tqdm  # takes 1.6 MB, which a run without a bar does not need
+
             self._bar = tqdm(
                 total=status.total, initial=status.done, file=self._stream, ncols=columns, bar_format=bar_format
             )
@@ -105,7 +109,7 @@ class Progress:
         facts: list[tuple[str, ...]] = [(f"{_three_digits(self._rate.per_s)}/s",)]
         left = status.total - status.done
         if self._rate.per_s > 0 and left > 0:
-            facts.append((f"ETA {tqdm.format_interval(left / self._rate.per_s)}",))
+            facts.append((f"ETA {_clock_time(left / self._rate.per_s)}",))
         if status.failed:
             facts.append((f"{status.failed:,} failed",))
         if status.cost_usd:
@@ -150,6 +154,13 @@ class _Rate:
         start_s, start = self._points[0]
         if now_s > start_s:
             self.per_s = (count - start) / (now_s - start_s)
+
+
+def _clock_time(seconds: float) -> str:
+    """`05:12`, or `27:46:40` where it takes hours."""
+    minutes, left = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes:02}:{left:02}"
 
 
 def _short(amount: Decimal) -> str:

@@ -1,7 +1,7 @@
 """The request file: opened once, checked whole before anything is sent, then read again to be sent.
 
-1. Memory does not grow with the file but for the tables of ids and checksums; a line is read up to its size
-   limit, no further.
+1. Memory does not grow with the file but for the checksums, the hashes of the ids go into a temporary file; a line
+   is read up to its size limit, no further.
 2. What cannot be read twice (standard input, a pipe, a compressed file) is first laid down in a temporary
    file without a name. Whether it is compressed its first bytes tell, not its name.
 3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
@@ -23,10 +23,10 @@ import zlib
 from array import array
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import msgspec
 
@@ -46,6 +46,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _BUFFER = 1 << 17
 _HEED_MS = 200
+_BATCH = 1 << 16
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -68,6 +69,14 @@ class Survey:
             self.models[model] += lines
             self.endpoints[url] += lines
             self.streams += lines * (stream is True)
+
+
+class _Mark(NamedTuple):
+    """A place in the file: the number of the line before it, its offset, and how many requests stand before it."""
+
+    line: int
+    offset: int
+    requests: int
 
 
 class _Problems:
@@ -107,7 +116,7 @@ class RequestFile:
             raise UsageError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from error
         self.survey = Survey()
         self._sums = array("I")
-        self._marks = [(0, 0)]  # the line number and the offset behind each _STRIDE lines
+        self._marks = [_Mark(0, 0, 0)]
         self._twins = LineSet()  # the lines whose bare body stands in others, too
 
     def __enter__(self) -> RequestFile:
@@ -131,30 +140,44 @@ class RequestFile:
         if source is not None and results.exists() and os.path.samestat(results.stat(), source):
             raise UsageError(f"{results} holds the requests; choose another file for the results (-o)")
 
-    def check(self, visit: Callable[[RequestLine], None] | None = None) -> Survey:
+    def check(
+        self,
+        visit: Callable[[RequestLine], None] | None = None,
+        known: Callable[[int, Sequence[bytes]], Sequence[str]] | None = None,
+    ) -> Survey:
         """Look at every line, hand each good one to `visit`, and return the summary.
+
+        `known` is given lines as they stand, and the number of the first. It returns the ids of those that were sent
+        just so and have their answer, "" for the others. Of a line that is known only the id is looked at, whether it
+        is another's, too; the summary counts it among the lines and nowhere else.
 
         Raises `InputError` with the first problems where any line could not be sent.
         """
         problems = _Problems(self.name)
         survey, ids, occurrences = Survey(), Repeats(), HashTable()
         kinds: defaultdict[tuple[str, str, bool | None], int] = defaultdict(int)
-        self._sums, self._twins, self._marks = array("I"), LineSet(), [(0, 0)]
-        for number, raw in self._raw_lines():
-            self._sums.append(zlib.crc32(raw))
-            if not len(self._sums) % _STRIDE:
-                self._marks.append((number, self._file.tell()))
-            try:
-                request = read_request(raw, self._overrides)
-            except RequestLineError as problem:
-                problems.add(number, problem)
-                continue
-            ids.add(hash64(request.given_id or request.custom_id))
-            survey.body_bytes += len(request.body)
-            kinds[request.fields.model, request.url, request.fields.stream] += 1
-            if visit is not None:
-                line = request.line(number)
-                visit(_numbered(line, occurrences) if line.derived else line)
+        self._sums, self._twins, self._marks = array("I"), LineSet(), [_Mark(0, 0, 0)]
+        if self._overrides.replacements():
+            known = None  # what is sent is not what stands there; a model fills in only where it did not stand
+        for first, lines in self._batches():
+            self._note_sums(first, lines)
+            known_ids = known(first, lines) if known is not None else [""] * len(lines)
+            hashes = [hash64(known_id) for known_id in known_ids if known_id]
+            for number, raw, known_id in zip(range(first, first + len(lines)), lines, known_ids, strict=True):
+                if not raw or known_id:
+                    continue
+                try:
+                    request = read_request(raw, self._overrides)
+                except RequestLineError as problem:
+                    problems.add(number, problem)
+                    continue
+                hashes.append(hash64(request.given_id or request.custom_id))
+                survey.body_bytes += len(request.body)
+                kinds[request.fields.model, request.url, request.fields.stream] += 1
+                if visit is not None:
+                    line = request.line(number)
+                    visit(_numbered(line, occurrences) if line.derived else line)
+            ids.add_all(hashes)
         if repeated := ids.found():
             survey.repeated = self._tell_apart(repeated, problems)
         if problems:
@@ -165,6 +188,13 @@ class RequestFile:
             raise InputError([f"{self.name}: no requests in it; write one JSON object a line"], 1)
         self.survey = survey
         return survey
+
+    def _note_sums(self, first: int, lines: Sequence[bytes]) -> None:
+        """Keep what tells whether these lines still stand there when they are sent."""
+        self._sums.extend(map(zlib.crc32, filter(None, lines)))
+        last = first + len(lines) - 1
+        if not last % _STRIDE:
+            self._marks.append(_Mark(last, self._file.tell(), len(self._sums)))
 
     def _tell_apart(self, repeated: Container[int], problems: _Problems) -> int:
         """Look again at the lines whose id seems to stand twice: it may not, but for that of a bare body.
@@ -199,9 +229,9 @@ class RequestFile:
         Raises `StopError` where the file is no longer what was checked; of the lines below `start` most are not read.
         """
         occurrences = HashTable()
-        skipped = 0 if len(self._twins) else bisect_left(self._marks, (start, 0)) - 1
-        seen = skipped * _STRIDE
-        for number, raw in self._raw_lines(*self._marks[skipped]):
+        begin = self._marks[0 if len(self._twins) else bisect_left(self._marks, (start, 0, 0)) - 1]
+        seen = begin.requests
+        for number, raw in self._raw_lines(begin.line, begin.offset):
             if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
                 raise StopError(f"{self.name}:{number} changed while running; run the same command again")
             seen += 1
@@ -216,11 +246,19 @@ class RequestFile:
             raise StopError(f"{self.name} was cut off while running; run the same command again")
 
     def _raw_lines(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(line number, bytes without newline) of every line that is not blank, as far as the file was checked.
+        """(line number, bytes without newline) of every line that is not blank; see `_batches`."""
+        for first, lines in self._batches(number, offset):
+            for number, raw in enumerate(lines, first):
+                if raw:
+                    yield number, raw
 
-        Begins behind line `number`, which ends at `offset`.
+    def _batches(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+        """(number of the first, bytes without newlines) of some lines, blank ones empty, as far as it was checked.
+
+        Begins behind line `number`, which ends at `offset`. Each multiple of `_STRIDE` is the last line of its batch.
         """
         file, left, longest = self._file, self._stat.st_size - offset, MAX_LINE_BYTES + 1
+        lines, until = list[bytes](), left - _BATCH
         file.seek(offset)
         try:
             while left > 0 and (raw := file.readline(longest if left > longest else left)):
@@ -230,11 +268,14 @@ class RequestFile:
                     left -= _skip_line(file)
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
-                raw = raw.strip(_BLANK)
-                if raw:
-                    yield number, raw
+                lines.append(raw.strip(_BLANK))
+                if left <= until or not number % _STRIDE:
+                    yield number - len(lines) + 1, lines
+                    lines, until = [], left - _BATCH
         except OSError as error:
             raise UsageError(f"cannot read {self.name}: {error.strerror}") from error
+        if lines:
+            yield number - len(lines) + 1, lines
 
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:

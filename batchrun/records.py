@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -93,7 +93,7 @@ _decode_line = msgspec.json.Decoder(RequestFields).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | Raw) -> str:
     """16 hex digits that stand for `data` (BLAKE2b, 64 bits)."""
     return blake2b(data, digest_size=8).hexdigest()
 
@@ -338,16 +338,15 @@ class _ResultRecord(msgspec.Struct, frozen=True):
     error: ErrorInfo | None
 
 
-class _CheckedRecord(msgspec.Struct, frozen=True, gc=False):
+class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
 
     id: str
-    custom_id: str
-    run: RunInfo
     response: Raw
     error: ErrorInfo | None
 
 
+_HEX = b"0123456789abcdef"
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
 
@@ -365,6 +364,23 @@ def parse_result(raw: bytes) -> ResultHead:
     """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
     record = _decode_checked(raw)
     return ResultHead(record.custom_id, record.run, record.error)
+
+
+def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
+    """Many stored result lines, in less time than one by one. Raises `ValueError` where one is not a whole record."""
+    try:
+        if not all(map(bytes.isascii, lines)):
+            for raw in lines:
+                raw.decode()
+        records = list(map(_decode_record, lines))
+    except REFUSED as error:
+        raise ValueError(str(error)) from None
+    for started in {record.run.started for record in records}:
+        _check_started(started)
+    hashes = [record.run.sha for record in records]
+    if not {16}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
+        raise ValueError("one of them is no hash of a body")
+    return records
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
@@ -385,7 +401,7 @@ def _decode_checked(raw: bytes) -> _CheckedRecord:
         raise ValueError(str(error)) from None
     _check_started(record.run.started)
     sha = record.run.sha
-    if len(sha) != 16 or sha.strip("0123456789abcdef"):
+    if len(sha) != 16 or sha.encode().translate(None, _HEX):
         raise ValueError(f"{sha[:20]!r} is no hash of a body")
     return record
 

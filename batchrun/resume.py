@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from enum import Enum
 
 from batchrun.errors import ResultFileError
+from batchrun.glance import glance
 from batchrun.hashes import HashTable, LineSet, hash64
 from batchrun.journal import Journal
 from batchrun.pricing import PriceBook
@@ -51,31 +53,49 @@ class _ByLine:
 
     @property
     def is_all_found(self) -> bool:
-        """Whether each record was put in at a place of its own, and `find` has found each."""
+        """Whether each record was put in at a place of its own, and each has been found."""
         return self._is_clear and self._found == self._count
 
-    def add(self, head: ResultHead) -> None:
-        """Put a record in."""
-        number = head.run.line
-        if number >= len(self._stored):
-            if number > 1_000_000 + 64 * self._count:  # far too many places for so few records
+    def add_all(self, heads: Sequence[ResultHead]) -> None:
+        """Put records in."""
+        stored = self._stored
+        for head in heads:
+            number = head.run.line
+            if number >= len(stored) and not self._has_grown(number):
+                continue
+            if stored[number]:
                 self._is_clear = False
-                return
-            self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
-        if self._stored[number]:
+            outcome = _SUCCEEDED if head.error is None else _outcome(head)
+            stored[number] = (hash(head.custom_id) ^ hash(head.run.sha)) & _BITS | outcome
+        self._count += len(heads)
+
+    def _has_grown(self, number: int) -> bool:
+        """Make room for line `number`, unless that were far too many places for so few records."""
+        if number > 1_000_000 + 64 * self._count:
             self._is_clear = False
-        bits = hash64(head.custom_id) ^ hash64(head.run.sha)
-        self._stored[number] = bits & _BITS | (_SUCCEEDED if head.error is None else _outcome(head))
-        self._count += 1
+            return False
+        self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
+        return True
 
     def find(self, line: RequestLine) -> int:
         """The outcome of a line's record; 0 where no record of that very line stands at its place."""
         number = line.line_number
         stored = self._stored[number] if number < len(self._stored) else 0
-        if not stored or (stored ^ hash64(line.custom_id) ^ hash64(line.sha)) & _BITS:
+        if not stored or (stored ^ hash(line.custom_id) ^ hash(line.sha)) & _BITS:
             return 0
         self._found += 1
         return stored & 3
+
+    def find_succeeded(self, first: int, ids: list[str], shas: list[str]) -> list[str]:
+        """The ids of those lines from `first` on whose record stands at their place and is a success; "" for others."""
+        lines = zip(ids, shas, strict=True)
+        looked_for = [(hash(custom_id) ^ hash(sha)) & _BITS | _SUCCEEDED for custom_id, sha in lines]
+        stored = self._stored[first : first + len(ids)].tolist()
+        if stored != looked_for or not all(ids):
+            stored += [0] * (len(ids) - len(stored))
+            ids = [ids[at] if stored[at] == looked_for[at] else "" for at in range(len(ids))]
+        self._found += len(ids) - ids.count("")
+        return ids
 
 
 class Resume:
@@ -128,24 +148,35 @@ class Resume:
             count = self._journal.remove(lambda head: hash64(head.custom_id) in self._replaced)
             self.notices.append(f"{count:,} records are taken out, their lines go again")
             tally.clear()
-            for head in self._journal.records():
-                tally.add(head)
+            for heads in self._journal.batches():
+                tally.add_all(heads)
         self._tell()
         return self._done
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False where that does not account for every record."""
-        records = _ByLine()
-        for head in self._journal.records():
-            self._log.last_run.settle(head.run.started, head.run.line)
-            records.add(head)
-            tally.add(head)
+        records, last_run = _ByLine(), self._log.last_run
+        for heads in self._journal.batches():
+            for head in heads if last_run.sent else ():
+                last_run.settle(head.run.started, head.run.line)
+            records.add_all(heads)
+            tally.add_all(heads)
 
         def match(line: RequestLine) -> None:
             if outcome := records.find(line):
                 self._decide(line, outcome)
 
-        requests.check(match)
+        def known(first: int, lines: Sequence[bytes]) -> list[str]:
+            ids = records.find_succeeded(first, *glance(lines))
+            if all(ids):
+                self._done.add_range(range(first, first + len(ids)))
+            else:
+                for number, custom_id in enumerate(ids, first):
+                    if custom_id:
+                        self._done.add(number)
+            return ids
+
+        requests.check(match, known)
         return records.is_all_found
 
     def _read_records(self, tally: Tally) -> None:

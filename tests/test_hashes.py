@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 import tracemalloc
 from array import array
 
@@ -92,6 +94,43 @@ def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> 
     assert repeats.found() == {key for key in hashes_added if hashes_added.count(key) > 1}
 
 
+@given(st.lists(keys | st.integers(0, 9)), st.lists(keys | st.integers(0, 9)))
+def test_repeats_are_found_however_they_were_added(one_by_one: list[int], at_once: list[int]) -> None:
+    repeats, added = Repeats(), one_by_one + at_once
+    for key in one_by_one:
+        repeats.add(key)
+    repeats.add_all(at_once)
+    assert repeats.found() == {key for key in added if added.count(key) > 1}
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_repeats_are_found_in_what_was_laid_down(monkeypatch: pytest.MonkeyPatch, has_room: bool) -> None:
+    """Across all that went into the file and what is still in memory; and where there is no room for a file."""
+    monkeypatch.setattr(hashes, "_KEPT", 100)
+    if not has_room:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: (_ for _ in ()).throw(OSError("no room")))
+    spread = [number * 0x9E3779B97F4A7C15 & LARGEST for number in range(1, 1050)]
+    repeats = Repeats()
+    for start in range(0, len(spread), 50):
+        repeats.add_all(spread[start : start + 50])
+    repeats.add_all([spread[0], spread[500], spread[0], spread[1048]])
+    assert repeats.found() == {spread[0], spread[500], spread[1048]}
+    assert sum(map(len, repeats._parts)) == (53 if has_room else 1053)
+
+
+def test_a_write_that_fails_half_way_costs_no_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError("no room")
+
+    monkeypatch.setattr(hashes, "_KEPT", 10)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    repeats = Repeats()
+    repeats.add_all([*range(1, 31)])
+    repeats.add_all([7])
+    assert repeats.found() == {7}
+
+
 def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     repeats = Repeats()
     tracemalloc.start()
@@ -103,6 +142,18 @@ def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     assert not repeats.found()
 
 
+def test_finding_repeats_among_millions_takes_two_megabytes() -> None:
+    repeats = Repeats()
+    tracemalloc.start()
+    for start in range(1, 2_000_000, 100):
+        repeats.add_all([number * 0x9E3779B97F4A7C15 & LARGEST for number in range(start, start + 100)])
+    repeated = repeats.found()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2_500_000
+    assert not repeated
+
+
 @given(st.lists(st.integers(0, 100_000)), st.lists(st.integers(0, 200_000)))
 def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int]) -> None:
     lines, model = LineSet(), set[int]()
@@ -112,6 +163,18 @@ def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int])
         assert len(lines) == len(model)
     for number in [*numbers, *others, *(number ^ 1 for number in numbers), *(number + 8 for number in numbers)]:
         assert (number in lines) == (number in model)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 300))), st.sets(st.integers(0, 3300)))
+def test_a_line_set_takes_ranges(ranges: list[tuple[int, int]], numbers: set[int]) -> None:
+    lines, model = LineSet(), set(numbers)
+    for number in numbers:
+        lines.add(number)
+    for start, length in ranges:
+        lines.add_range(range(start, start + length))
+        model.update(range(start, start + length))
+        assert len(lines) == len(model)
+    assert {number for number in range(3400) if number in lines} == model
 
 
 @given(st.sets(st.integers(1, 40)), st.integers(0, 40))

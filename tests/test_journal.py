@@ -105,6 +105,20 @@ def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, p
     assert path.with_name("results.jsonl.quarantine").read_bytes() == DAMAGE[name]
 
 
+def test_damage_among_many_costs_no_record_beside_it(path: Path) -> None:
+    """Records are read many at a time; where one of them is damaged the others stand all the same."""
+    lines = [record(f"r-{number}", number, text="x" * 600) for number in range(1, 501)]
+    for number in (1, 250, 251, 500):
+        lines[number - 1] = lines[number - 1].replace(b'"outcome":', b'"outcome"')
+    path.write_bytes(b"".join(lines))
+    with Journal(path) as journal:
+        sizes = [len(heads) for heads in journal.batches()]
+        assert sum(sizes) == 496
+        assert max(sizes) > 50
+        assert journal.quarantined == 4
+    assert path.with_name("results.jsonl.quarantine").read_bytes() == b"".join(lines[at] for at in (0, 249, 250, 499))
+
+
 @pytest.mark.parametrize("tail", [b"\0" * 300, b"scribbled", b'{"id":"batch_req_1","custom_id":"r-9"}', b'["x"]'])
 def test_a_tail_that_no_kill_leaves_is_set_aside_and_not_cut_off(path: Path, tail: bytes) -> None:
     path.write_bytes(THREE[0] + tail)

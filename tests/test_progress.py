@@ -5,10 +5,13 @@ import os
 import pty
 import re
 import select
+import subprocess
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -220,6 +223,17 @@ def test_a_short_job_prints_no_line() -> None:
     progress.tick(STATUS)
     progress.close()
     assert stream.getvalue() == ""
+
+
+def test_without_a_terminal_nothing_that_draws_is_loaded() -> None:
+    """It takes 1.6 MB of a run that nobody watches."""
+    script = "import sys\nfrom batchrun.progress import Progress\nfrom tests.test_progress import STATUS\n"
+    script += "clock = iter((0.0, 30.0, 30.0)).__next__\nprogress = Progress(clock=clock)\n"
+    script += "progress.notice('a notice')\nprogress.tick(STATUS)\nprint('tqdm' in sys.modules)"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout == "False\n"
+    assert done.stderr.startswith("batchrun: a notice\nbatchrun: 500/2,000 done, 40/s, ETA 00:37,")
 
 
 def test_the_rate_is_that_of_the_last_half_minute() -> None:

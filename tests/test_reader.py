@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -455,6 +455,47 @@ def test_the_file_can_be_read_as_often_as_needed(path: Path) -> None:
         assert len(list(file.requests())) == 600
         file.check()
         assert len(list(file.requests())) == 600
+
+
+# -------------------------------------------------------------------------------- lines that are known
+
+
+def known(*names: str) -> Callable[[int, Sequence[bytes]], list[str]]:
+    """Tells lines by the text in them, which is their id, too."""
+    return lambda first, lines: [next((name for name in names if name.encode() in raw), "") for raw in lines]
+
+
+def test_a_line_that_is_known_is_counted_and_not_checked(path: Path) -> None:
+    lines = [batch("r-1"), b"", b'"r-2", which no check would pass', batch("r-3"), batch("r-4")]
+    visited: list[RequestLine] = []
+    with RequestFile(str(written(path, *lines))) as file:
+        survey = file.check(visited.append, known("r-2", "r-3"))
+        assert (survey.lines, survey.models) == (4, {"gpt-4.1": 2})
+        assert [line.line_number for line in visited] == [1, 5]
+        assert [line.line_number for line in file.requests({3})] == [1, 4, 5]
+
+
+def test_known_lines_are_given_with_the_number_of_the_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_STRIDE", 3)
+    given: list[tuple[int, list[bytes]]] = []
+    lines = [BATCH[0], b"", *BATCH[1:5]]
+    with RequestFile(str(written(path, *lines))) as file:
+        file.check(None, lambda first, raws: given.append((first, list(raws))) or [""] * len(raws))
+    assert given == [(1, lines[:3]), (4, lines[3:])]
+
+
+@pytest.mark.parametrize("names", [["r-1"], ["r-1", "r-2"]])
+def test_an_id_of_a_known_line_must_not_stand_twice(path: Path, names: list[str]) -> None:
+    with RequestFile(str(written(path, batch("r-1"), batch("r-2"), batch("r-1"), batch("r-2")))) as file:
+        with pytest.raises(InputError) as refused:
+            file.check(None, known(*names))
+        assert str(refused.value).count("stands already on line") == 2
+
+
+@pytest.mark.parametrize("overrides", [Overrides(stream=True), Overrides(fields={"temperature": b"0"})])
+def test_no_line_is_known_where_another_body_is_sent(path: Path, overrides: Overrides) -> None:
+    with RequestFile(str(written(path, *BATCH)), overrides) as file:
+        assert file.check(None, known("r-")).models == {"gpt-4.1": 600}
 
 
 # ------------------------------------------------------------------------------------------------ memory

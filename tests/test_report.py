@@ -60,6 +60,46 @@ def prices(tmp_path: Path) -> Path:
 # --------------------------------------------------------------------------------------------- the sums
 
 
+@st.composite
+def any_head(draw: st.DrawFn) -> ResultHead:
+    outcome = draw(st.sampled_from(["succeeded", "refused", "incomplete", "failed"]))
+    size, output = draw(st.sampled_from([10, 272_000, 272_001])), draw(st.integers(0, 9))
+    return head(
+        draw(st.integers(1, 99)),
+        asked=draw(st.sampled_from(["gpt-4.1", "gpt-5.4", "deepseek-chat", "nobody-prices-this"])),
+        usage=draw(st.none() | st.just((size, size // 2, output, output // 2))),
+        outcome=outcome,
+        code=draw(st.sampled_from(["a", "b"])) if outcome in ("incomplete", "failed") else None,
+        model=draw(st.sampled_from([None, "gpt-4.1", "gpt-5.4", "deepseek-chat", "another"])),
+        started=draw(st.sampled_from([STARTED, LATER])),
+        elapsed_s=draw(st.sampled_from([0.0, 1.5, 50_000.0])),
+        of=draw(st.integers(1, 99)),
+        attempts=draw(st.integers(1, 3)),
+        throttles=draw(st.integers(0, 3)),
+        may_heal=draw(st.booleans()),
+        latency_s=draw(st.none() | st.floats(0, 100)),
+        first_event_s=draw(st.none() | st.floats(0, 100)),
+        first_text_s=draw(st.none() | st.floats(0, 100)),
+    )
+
+
+@given(st.lists(st.lists(any_head(), max_size=6), max_size=3))
+def test_many_at_once_are_what_they_are_one_by_one(batches: list[list[ResultHead]]) -> None:
+    """Dear tiers, prices by the time of day, unknown models and failures among them."""
+    at_once, one_by_one = tally_of(), tally_of(*(each for batch in batches for each in batch))
+    for batch in batches:
+        at_once.add_all(batch)
+    assert at_once.report().to_json() == one_by_one.report().to_json()
+    for name in ("recorded", "failed", "may_heal", "tokens", "output_tokens", "longest_answer"):
+        assert getattr(at_once, name) == getattr(one_by_one, name), name
+
+
+def test_models_that_answered_equally_often_are_named_in_order() -> None:
+    """However the records were added: the report at the end of a run and the one made later are the same."""
+    report = tally_of(head(1, model="b"), head(2, model="c"), head(3, model="a"), head(4, model="c")).report()
+    assert list(report.models["gpt-4.1"].answered_by.items()) == [("c", 2), ("a", 1), ("b", 1)]
+
+
 def test_every_count_stands_in_its_place(prices: Path) -> None:
     report = tally_of(
         head(1),

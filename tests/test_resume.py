@@ -28,14 +28,14 @@ from support import (
     write_requests,
 )
 
-from batchrun import Endpoint, Job, run
+from batchrun import Endpoint, Job, reader, run
 from batchrun.api import Outcome
 from batchrun.cli import cli
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
 from batchrun.gateway import GatewayOptions
 from batchrun.job import Run, Silent
 from batchrun.journal import Journal
-from batchrun.records import Overrides, parse_request
+from batchrun.records import Overrides, Request, parse_request, read_request
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 
@@ -157,6 +157,41 @@ def test_records_in_their_places_are_not_matched_by_id(bench: Bench, monkeypatch
     write_requests(bench.requests, 8)
     monkeypatch.setattr(Resume, "_read_records", None)
     assert bench.sent_by() == 3
+
+
+def test_only_lines_without_an_answer_are_checked_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others were checked when they were sent; a failed one, which may go again, is checked with the new ones."""
+    bench.run()
+    write_requests(bench.requests, 8)
+    failed_one = bench.text_of("r-2").replace('"outcome":"succeeded"', '"outcome":"failed"')
+    failed_one = failed_one.replace('"error":null', '"error":{"code":"c","message":"m"}')
+    bench.results.write_text(bench.results.read_text().replace(bench.text_of("r-2"), failed_one))
+    checked: list[str] = []
+
+    def check(raw: bytes, overrides: Overrides) -> Request:
+        checked.append(json.loads(raw)["custom_id"])
+        return read_request(raw, overrides)
+
+    monkeypatch.setattr(reader, "read_request", check)
+    assert bench.sent_by() == 3
+    assert checked == ["r-2", "r-6", "r-7", "r-8"]
+
+
+def test_what_stands_beside_a_finished_body_is_still_checked(bench: Bench) -> None:
+    bench.run()
+    lines = [json.loads(line) for line in bench.requests.read_text().splitlines()]
+    lines[2]["method"] = "GET"
+    bench.requests.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    with pytest.raises(InputError, match='"method" is "GET"'):
+        bench.run()
+
+
+def test_a_finished_line_that_stands_twice_is_refused(bench: Bench) -> None:
+    bench.run()
+    with bench.requests.open("a") as file:
+        file.write(bench.requests.read_text().splitlines()[3] + "\n")
+    with pytest.raises(InputError, match='6: "custom_id" stands already on line 4'):
+        bench.run()
 
 
 def test_lines_left_are_counted_by_the_input_not_by_the_file(bench: Bench) -> None:
