@@ -47,7 +47,8 @@ class Deadlines:
     def end(self, deadline: Deadline) -> None:
         """The task is done with it. The timer stays: it is set anew when it goes off."""
         self._open.pop(deadline, None)
-        deadline.ran_out()
+        if deadline.has_passed:
+            deadline.ran_out()
 
     def close(self) -> None:
         """Nothing begins any more."""

@@ -351,12 +351,17 @@ _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
 
 
+@lru_cache(maxsize=64)
+def _mark_of_run(started: str) -> str:
+    return digest(started.encode())[:8]
+
+
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
     """One result line with its newline; `body` is JSON on one line, None where nothing came back."""
     response = None
     if status is not None:
         response = _ResponsePart(status, request_id, Raw(body or b"null"))
-    record_id = "batch_req_" + digest(f"{head.run.started}/{head.custom_id}".encode())
+    record_id = f"batch_req_{_mark_of_run(head.run.started)}{head.run.line:08x}"
     return _encode(_ResultRecord(record_id, head.custom_id, head.run, response, head.error)) + b"\n"
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+import msgspec
+
 from batchrun.answer import Failure, Reply, told
 from batchrun.errorlimit import ErrorLimit
 from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
@@ -58,8 +60,7 @@ class Watcher(Protocol):
         """Something that only somebody who looks for a cause wants to read."""
 
 
-@dataclass(slots=True)
-class _Sends:
+class _Sends(msgspec.Struct, gc=False):
     """What it took to get one line answered. `failed_in` is the gate's episode of its first outage sign.
 
     `upper_usd` is the most that each attempt may cost; 0 where there is no budget to hold it.

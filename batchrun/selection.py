@@ -9,7 +9,7 @@ two models, say) have the same sample.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
 
@@ -59,9 +59,12 @@ class Sampler:
 class Unwanted:
     """The numbers of the lines that are not to be sent: done ones, and those outside the sample."""
 
-    def __init__(self, done: Container[int], sample: LineSet | None = None) -> None:
+    def __init__(self, done: LineSet, sample: LineSet | None = None) -> None:
         self._done = done
         self._sample = sample
+
+    def __bool__(self) -> bool:
+        return bool(self._done) or self._sample is not None
 
     def __contains__(self, number: object) -> bool:
         return number in self._done or (self._sample is not None and number not in self._sample)

@@ -220,7 +220,7 @@ class Transport:
             if 300 <= status < 400:
                 place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
                 return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
-            if (response.content_length or 0) > self._max_bytes:
+            if int(headers.get("Content-Length", 0)) > self._max_bytes:  # aiohttp has refused what is no number
                 raise _TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
             if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):

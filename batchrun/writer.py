@@ -80,6 +80,7 @@ class Writer:
         self._error_limit = error_limit
         self._stop = stop
         self._start = time.monotonic()
+        self._loop = asyncio.get_running_loop()
         self._is_closed = False
         self._unanswered: dict[int, tuple[RequestLine, Decimal]] = {}
         self._newly_recorded: list[int] = []
@@ -100,7 +101,7 @@ class Writer:
         """Have the run log say that an attempt is about to be sent; False where it must not be: the run is stopping."""
         if self._is_closed:
             return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[None] = self._loop.create_future()
         event = Sent(line.line_number, attempt, line.model, len(line.body), line.max_output_tokens, upper_usd or None)
         self._to_send.append(_ToSend(line, upper_usd, event, turn))
         self._has_work.set()
