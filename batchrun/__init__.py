@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from batchrun.endpoint import Endpoint
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
     from batchrun.gateway import Gateway, GatewayOptions
-    from batchrun.job import Job, Observer, Status
+    from batchrun.job import Job
     from batchrun.limits import Limits
+    from batchrun.live import Observer, Status
     from batchrun.records import Overrides
     from batchrun.report import Report
     from batchrun.resume import Changed
@@ -56,7 +57,8 @@ _HOMES = {
     "report": ("Report",),
     "resume": ("Changed",),
     "retry": ("RetryPolicy",),
-    "job": ("Job", "Observer", "Status"),
+    "job": ("Job",),
+    "live": ("Observer", "Status"),
     "endpoint": ("Endpoint",),
     "transport": ("Timeouts",),
 }

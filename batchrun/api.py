@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from batchrun.job import Job, Observer, Run
+from batchrun.job import Job, Run
+from batchrun.live import Observer
 from batchrun.report import Report
 
 

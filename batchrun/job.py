@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,7 +30,7 @@ from batchrun.hashes import LineSet
 from batchrun.inflight import BilledTwice, bound
 from batchrun.journal import Journal, Sink, Stream
 from batchrun.limits import Limits
-from batchrun.live import Live, within_open_files
+from batchrun.live import Live, Observer, Silent, Status, within_open_files
 from batchrun.pricing import PriceBook, usd
 from batchrun.rates import NOTHING, total_usd
 from batchrun.reader import RequestFile
@@ -39,7 +39,7 @@ from batchrun.report import Report, Tally
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy
 from batchrun.runlog import LastRun, RunLog
-from batchrun.runner import Runner, Stopped, Watcher
+from batchrun.runner import Runner, Stopped
 from batchrun.selection import Sampler, Unwanted, count_pending, first
 from batchrun.spending import Bounds, Spending, Unbounded
 from batchrun.transport import Timeouts, Transport
@@ -80,46 +80,6 @@ class Job:
     grace_s: float = 30.0
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
-
-    `slots` is how many may be in flight, `held_by` what holds the run back (README: what held it back).
-    """
-
-    total: int
-    done: int
-    failed: int
-    in_flight: int
-    slots: int
-    held_by: str
-    cost_usd: Decimal
-    projected_usd: Decimal
-    recorded_now: int
-    tokens_now: int
-    elapsed_s: float
-
-
-class Observer(Watcher, Protocol):
-    """Who watches a run. Called from the event loop; must return at once."""
-
-    def tick(self, status: Status) -> None:
-        """Time to draw: called four times a second, and once at the end."""
-
-
-class Silent:
-    """An observer that looks away."""
-
-    def notice(self, text: str) -> None:
-        """Ignore it."""
-
-    def detail(self, text: str) -> None:
-        """Ignore it."""
-
-    def tick(self, status: Status) -> None:
-        """Ignore it."""
 
 
 class Run:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from batchrun import tune
 from batchrun.errors import UsageError
 from batchrun.limits import Limiter, Limits
+from batchrun.runner import Watcher
 from batchrun.transport import open_files_for
 from batchrun.window import Bound, Concurrency
 
@@ -29,6 +30,46 @@ _OUTSIDE = frozenset(
 )
 
 LogEvent = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
+
+    `slots` is how many may be in flight, `held_by` what holds the run back (README: what held it back).
+    """
+
+    total: int
+    done: int
+    failed: int
+    in_flight: int
+    slots: int
+    held_by: str
+    cost_usd: Decimal
+    projected_usd: Decimal
+    recorded_now: int
+    tokens_now: int
+    elapsed_s: float
+
+
+class Observer(Watcher, Protocol):
+    """Who watches a run. Called from the event loop; must return at once."""
+
+    def tick(self, status: Status) -> None:
+        """Time to draw: called four times a second, and once at the end."""
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def notice(self, text: str) -> None:
+        """Ignore it."""
+
+    def detail(self, text: str) -> None:
+        """Ignore it."""
+
+    def tick(self, status: Status) -> None:
+        """Ignore it."""
 
 
 class HeldBack:

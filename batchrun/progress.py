@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.job import Status
+from batchrun.live import Status
 from batchrun.pricing import usd
 
 if TYPE_CHECKING:

@@ -59,7 +59,6 @@ TABLE = {
     "journal": "errors records runlog",
     "report": "histogram inflight pricing records usage",
     "tune": "errors runlog",
-    "live": "errors limits transport tune window",
     "resume": "errors glance hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
     "writer": "answer errorlimit errors inflight journal records report retry runlog spending",
@@ -67,12 +66,13 @@ TABLE = {
         "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
         "writer"
     ),
+    "live": "errors limits runner transport tune window",
     "job": (
         "answer budget endpoint errorlimit errors gateway hashes inflight journal limits live pricing rates reader "
         "records report resume retry runlog runner selection spending transport tune version window writer"
     ),
-    "api": "job report",
-    "progress": "job pricing",
+    "api": "job live report",
+    "progress": "live pricing",
     "options": "endpoint errorlimit errors gateway job limits records resume retry transport tune window",
     "signals": "errors",
     "cli": (

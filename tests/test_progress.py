@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from batchrun.job import Status
+from batchrun.live import Status
 from batchrun.progress import Progress
 from batchrun.window import Bound
 

@@ -33,8 +33,9 @@ from batchrun.api import Outcome
 from batchrun.cli import cli
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
 from batchrun.gateway import GatewayOptions
-from batchrun.job import Run, Silent
+from batchrun.job import Run
 from batchrun.journal import Journal
+from batchrun.live import Silent
 from batchrun.records import Overrides, Request, parse_request, read_request
 from batchrun.resume import Changed, Resume
 from batchrun.retry import RetryPolicy

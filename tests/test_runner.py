@@ -23,9 +23,10 @@ from batchrun.endpoint import Endpoint
 from batchrun.errors import DiskError
 from batchrun.gate import Gate
 from batchrun.gateway import Gateway, GatewayOptions
-from batchrun.job import Job, Run, Status
+from batchrun.job import Job, Run
 from batchrun.journal import read_results
 from batchrun.limits import Limits
+from batchrun.live import Status
 from batchrun.pricing import PriceBook
 from batchrun.records import RequestLine, parse_request
 from batchrun.report import Report, Tally

@@ -25,8 +25,9 @@ from batchrun.cli import cli
 from batchrun.endpoint import Endpoint
 from batchrun.errors import UsageError
 from batchrun.gateway import GatewayOptions
-from batchrun.job import Job, Run, Silent
+from batchrun.job import Job, Run
 from batchrun.limits import Limiter, Limits, Permit
+from batchrun.live import Silent
 from batchrun.pricing import PriceBook
 from batchrun.rates import PriceFile
 from batchrun.records import RequestLine, parse_request
