@@ -39,6 +39,8 @@ class Controller:
 
     RATE_AT, CAPACITY_AT = 2, 0  # votes for a rate limit: where the pace is set, and where it is dropped again
     SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15  # of what the answers' latency lets through: enough to use every slot
+    SMOOTH_RISING = 2.5  # it doubles in each round trip
+    EVEN_FROM = 8  # answers
     FIRST_PAUSE_S, MAX_PAUSE_S, MAX_ASKED_S = 0.1, 10.0, 120.0
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
@@ -79,12 +81,8 @@ class Controller:
         if self._is_trickling:
             # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
             paces.append(0.5 / self._refusal_s)
-        if self.window.ceiling is not None and self._latency_s > 0:
-            # Answers of like latency come in clumps, so would requests: 6 at once, ten times a second, look like a
-            # capacity of 5 to who meets a limit of 150 a second with a burst of 5; and clumps stay clumps.
-            even = self._spread_s < 0.2 * self._latency_s
-            if even or self._votes >= 0:
-                paces.append((self.SMOOTH if even else self.SMOOTH_UNEVEN) * self.slots / self._latency_s)
+        if (smooth := self._smooth) is not None:
+            paces.append(smooth * self.slots / self._latency_s)
         return min((pace for pace in paces if pace is not None), default=None)
 
     def bound_by(self, in_flight: int, now: float, *, is_wanted: bool = True) -> Bound:
@@ -187,6 +185,30 @@ class Controller:
         return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
 
     @property
+    def _is_even(self) -> bool:
+        """Whether answers take about the same time."""
+        return self._timed >= self.EVEN_FROM and self._spread_s < 0.2 * self._latency_s
+
+    @property
+    def _is_first_rise(self) -> bool:
+        """Whether the number is found out for the first time, by answers that come in clumps."""
+        return self._cut_at == -math.inf and self._is_even and not self.window.is_fixed
+
+    @property
+    def _smooth(self) -> float | None:
+        """How many times faster than answers come may requests go; None: as they come.
+
+        Answers of like latency come in clumps, so would requests: 6 at once, ten times a second, look like a capacity
+        of 5 to who meets a limit of 150 a second with a burst of 5; and clumps stay clumps. While the number doubles
+        at the beginning, a clump of 64 would meet that limit with 40 refusals before the first of them is back.
+        """
+        if self.window.ceiling is None:
+            return self.SMOOTH_RISING if self._is_first_rise else None
+        if self._latency_s <= 0 or not (self._is_even or self._votes >= 0):
+            return None
+        return self.SMOOTH if self._is_even else self.SMOOTH_UNEVEN
+
+    @property
     def _is_unpaced(self) -> bool:
         """Whether nothing that sets a pace is known: so it is with most gateways, for each of millions of requests."""
         return (
@@ -195,6 +217,7 @@ class Controller:
             and not self._has_headers
             and not self._is_trickling
             and self._strays.trial is None
+            and not self._is_first_rise
         )
 
     def _is_unexplained(self, now: float) -> bool:

@@ -111,7 +111,7 @@ class Strays:
 
     SUSPICIOUS = 3  # refusals before a trial
     LEAST_SHARE, MOST_SHARE = 0.004, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
-    LEAST_S, LEAST_SENT = 1.0, 10  # before a trial: what passed in less may have been a bucket's store
+    LEAST_S, LEAST_SENT = 2.0, 10  # before a trial: most of what passed in less may have been a bucket's store
     SLOWER, SLOWEST = 0.9, 0.6  # a trial, less the share refused, and at least; of what passed
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
     NONE_LEFT = 4.0  # refusals would be usual in what was let through without any: no channel is spent any more

@@ -102,10 +102,10 @@ class Window:
 
     def resize(self, bounds: Concurrency, now: float) -> None:
         """Other bounds from now on; what was learnt of the gateway within them is found out again, from here."""
-        self._is_fixed = bounds.least == bounds.most
-        self.minimum = 1 if self._is_fixed else bounds.least
+        self.is_fixed = bounds.least == bounds.most
+        self.minimum = 1 if self.is_fixed else bounds.least
         self.maximum = bounds.most
-        start = bounds.most if self._is_fixed else max(self._limit, START, bounds.least)
+        start = bounds.most if self.is_fixed else max(self._limit, START, bounds.least)
         self._allow(float(min(bounds.most, start)))
         self.ceiling: int | None = None
         self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
@@ -129,14 +129,14 @@ class Window:
 
     def sent(self, level: int, now: float) -> None:
         """A request went out as the `level`th in flight."""
-        if not self._is_fixed:
+        if not self.is_fixed:
             self.plateau.sent(level, now)
         if level >= self.SATURATED * self.slots:
             self._full_at = now
 
     def succeeded(self, sent_at: float, level: int, now: float) -> None:
         """It was answered: grow, hold or try, as the phase says."""
-        if self._is_fixed:
+        if self.is_fixed:
             if self.ceiling is None and self.slots == self.maximum:
                 return  # as it always is where nothing is refused
         else:
@@ -219,7 +219,7 @@ class Window:
         self.plateau.clear(now)
 
     def _rise(self, sent_at: float, now: float) -> None:
-        if not self._is_fixed and self._answers % 8 == 0 and (knee := self.plateau.knee()) is not None:
+        if not self.is_fixed and self._answers % 8 == 0 and (knee := self.plateau.knee()) is not None:
             self._allow(max(float(self.minimum), min(self._limit, knee)))
             self._enter(_Phase.PLATEAU, now)
             return
