@@ -83,8 +83,9 @@ def run_command(requests: str, results: str, **options: Any) -> None:
     if options["pilot"] is not None:
         if path is None or requests == "-":
             raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
-        _pilot(replace(job, sample=options["pilot"]), path, options)
-        job = replace(job, overwrite=False)
+        sent = _pilot(replace(job, sample=options["pilot"]), path, options)
+        left = None if job.limit is None else max(0, job.limit - sent)
+        job = replace(job, overwrite=False, limit=left)
     try:
         with leaving_on_signal(), Run(job, progress) as run:
             run.prepare()
@@ -298,8 +299,11 @@ def _confirm_overwrite(path: Path) -> None:
 # ---------------------------------------------------------------------------------------- running a job
 
 
-def _pilot(job: Job, results: Path, options: dict[str, Any]) -> None:
-    """Run the sample, show what it says of the whole, and ask. Leaves where the whole is not to be run."""
+def _pilot(job: Job, results: Path, options: dict[str, Any]) -> int:
+    """Run the sample, show what it says of the whole, and ask; returns how many lines it sent.
+
+    Leaves where the whole is not to be run.
+    """
     from batchrun.estimate_text import render_pilot
     from batchrun.job import Run
     from batchrun.progress import Progress
@@ -318,11 +322,12 @@ def _pilot(job: Job, results: Path, options: dict[str, Any]) -> None:
         progress.close()
     _say(render_pilot(_estimated(job.requests, results, options)))
     if options["yes"]:
-        return
+        return run.recorded
     if not sys.stdin.isatty():
         raise StopError("the pilot is done and nobody is there to be asked; pass --yes to go on with the rest")
     if not click.confirm("go on with the rest?", err=True):
         raise StopError("the pilot is done; its results stay, and the same command goes on from there")
+    return run.recorded
 
 
 def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> Estimate:
@@ -386,6 +391,8 @@ def _next_command(run: Run) -> str:
             words[index] = "--proxy=…"
         elif index and words[index - 1] == "--proxy":
             words[index] = "…"
+    if run.stopped is None:  # all of the sample is done: what is left is the rest
+        words = _without_option(words, "--sample")
     if run.enough_usd is not None:
         words = _with_option(words, "--max-cost", usd(run.enough_usd))
     if run.only_failures_left and "--retry-errors" not in words:
@@ -399,6 +406,12 @@ def _with_option(words: list[str], name: str, value: str) -> list[str]:
     if name in words[:-1]:
         words[words.index(name) + 1] = value
     return words
+
+
+def _without_option(words: list[str], name: str) -> list[str]:
+    """The same words without an option and its value."""
+    words = [word for word in words if not word.startswith(f"{name}=")]
+    return words[: words.index(name)] + words[words.index(name) + 2 :] if name in words else words
 
 
 def _counts(counter: dict[str, int]) -> str:

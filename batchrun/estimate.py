@@ -242,7 +242,7 @@ class Estimator:
             ways[SO_FAR] = Range(min(best.low or 0.0, left / speed) if allowed.most else None, left / speed, None)
         if not ways:
             return Range(None, None, None), None
-        held_by = max(ways, key=lambda name: ways[name].likely or 0.0)
+        held_by = max(ways, key=lambda name: ways[name].likely or ways[name].low or 0.0)
         return Range(*map(_longest, zip(*map(_values, ways.values()), strict=True))), held_by
 
 

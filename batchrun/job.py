@@ -247,6 +247,7 @@ class Run:
             wake=runner.fill_slots,
             notice=self._observer.notice,
             log_event=runner.log_event,
+            stopped=lambda: runner.stopped,
         )
 
     def interrupt(self, number: signal.Signals) -> None:
@@ -324,6 +325,11 @@ class Run:
         if self.stopped is not None:
             return self.stopped.exit_code
         return 1 if self._tally.failed else 0
+
+    @property
+    def recorded(self) -> int:
+        """Lines that this run has recorded."""
+        return self._runner.recorded if self._runner is not None else 0
 
     @property
     def done(self) -> int:

@@ -121,6 +121,8 @@ class Limiter:
     def bound_by(self) -> Bound:
         """What holds the run back now."""
         now = self._clock()
+        if self._is_closed:
+            return Bound.STOPPING
         if self.is_paused:
             return Bound.PAUSED
         if self.gate.is_shut:

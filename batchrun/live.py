@@ -18,7 +18,8 @@ import msgspec
 from batchrun import tune
 from batchrun.errors import UsageError
 from batchrun.limits import Limiter, Limits
-from batchrun.runner import Watcher
+from batchrun.quota import LEAST_PER_MINUTE
+from batchrun.runner import Stopped, Watcher
 from batchrun.transport import open_files_for
 from batchrun.window import Bound, Concurrency
 
@@ -26,7 +27,16 @@ LOG_EVERY_S = 1.0
 BUSY = 0.9  # of one core
 # What a busy processor does not explain: nothing more would go, however fast this process were.
 _OUTSIDE = frozenset(
-    {Bound.THROTTLED, Bound.OWN_REQUESTS, Bound.OWN_TOKENS, Bound.OUTAGE, Bound.BUDGET, Bound.PAUSED, Bound.LINES}
+    {
+        Bound.THROTTLED,
+        Bound.OWN_REQUESTS,
+        Bound.OWN_TOKENS,
+        Bound.OUTAGE,
+        Bound.BUDGET,
+        Bound.PAUSED,
+        Bound.LINES,
+        Bound.STOPPING,
+    }
 )
 
 LogEvent = Callable[..., None]
@@ -142,7 +152,9 @@ class Live:
         wake: Callable[[], None],
         notice: Callable[[str], None],
         log_event: LogEvent,
+        stopped: Callable[[], Stopped | None],
     ) -> None:
+        self._stopped = stopped
         self.held_back = HeldBack(log_event, time.monotonic, time.process_time)
         self._limiter = limiter
         self._requests = requests
@@ -151,6 +163,7 @@ class Live:
         self._wake = wake
         self._notice = notice
         self._log_event = log_event
+        self._told = ""
         self._unanswered: tuple[str, str | None] | None = None  # the id of a request, and why it is refused
 
     def tick(self) -> None:
@@ -165,7 +178,9 @@ class Live:
 
     def _tune(self, request: tune.Tuning | str) -> None:
         if isinstance(request, str):
-            self._notice(f"a request to tune this run is refused: {request}")
+            if request != self._told:
+                self._told = request
+                self._notice(f"a request to tune this run is refused: {request}")
             return
         refused = None
         try:
@@ -198,6 +213,10 @@ class Live:
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Do as a request says, all of it or nothing; what has changed, in words. Raises `UsageError`."""
         limits, is_paused, changes = self._limiter.limits, self._limiter.is_paused, []
+        if (stopped := self._stopped()) is not None and request != tune.Tuning(request.id):
+            raise UsageError(f"this run is stopping: {stopped.why}")
+        if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
+            raise UsageError(f"--rpm and --tpm are {LEAST_PER_MINUTE:g} at least, or off")
         if request.concurrency is not None:
             limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
             changes.append(f"-c {limits.bounds}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.errors import UsageError
+from batchrun.quota import LEAST_PER_MINUTE
 
 if TYPE_CHECKING:
     from batchrun.endpoint import Endpoint
@@ -73,11 +74,11 @@ class RateType(FiniteRange):
     """`3000`, or `off`."""
 
     def __init__(self) -> None:
-        super().__init__(0, min_open=True)
+        super().__init__(LEAST_PER_MINUTE)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The option's text as a number, 0 where it is off."""
-        return 0.0 if value == "off" else float(super().convert(value, param, ctx))
+        return 0.0 if str(value).lower() == "off" else float(super().convert(value, param, ctx))
 
 
 def _options(*options: Command) -> Command:
@@ -122,8 +123,8 @@ pace_options = _options(
         metavar="N|auto|MIN-MAX",
         help="Requests in flight: a number, or found out by itself (auto is 1-2000).",
     ),
-    click.option("--rpm", type=FiniteRange(0, min_open=True), metavar="N", help="Requests a minute, at most."),
-    click.option("--tpm", type=FiniteRange(0, min_open=True), metavar="N", help="Tokens a minute, at most."),
+    click.option("--rpm", type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Requests a minute, at most."),
+    click.option("--tpm", type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Tokens a minute, at most."),
 )
 tune_options = _options(
     click.option("-c", "--concurrency", type=ConcurrencyType(), metavar="N|auto|MIN-MAX", help="Requests in flight."),

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 MINUTE_S = 60.0
+LEAST_PER_MINUTE = 0.001  # one in 16 hours: less is a slip of the hand
 
 
 class RequestQuota:

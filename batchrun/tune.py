@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -25,13 +27,16 @@ _POLL_S = 0.05
 _ASKED_OFTEN_S = 10.0
 
 
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
 class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is to be changed; None leaves it as it is, a limit of 0 takes it away. Concurrency is as for `-c`."""
 
     id: str = ""
     concurrency: str | None = None
-    rpm: float | None = None
-    tpm: float | None = None
+    rpm: Rate | None = None
+    tpm: Rate | None = None
     max_cost_usd: str | None = None
     paused: bool | None = None
 
@@ -64,24 +69,34 @@ def request_file(results: Path) -> Path:
 def take(path: Path) -> Tuning | str | None:
     """The request that lies there, or why it is refused; None where there is none. It lies there no longer."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        if not _is_ours(path.lstat()):
+            raise PermissionError
+        with open(path, "rb", opener=_open_no_other) as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                raise PermissionError
+            text = file.read(_LARGEST)
+        return msgspec.json.decode(text, type=Tuning)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return f"{path.name} is not the owner's alone"
     except OSError as error:
-        path.unlink(missing_ok=True)
-        return f"it cannot be read ({error.strerror})"
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        path.unlink(missing_ok=True)
-        if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
-            return "it is not the owner's alone"
-        try:
-            return msgspec.json.decode(file.read(_LARGEST), type=Tuning)
-        except msgspec.DecodeError:
-            return "it is no request of batchrun's"
+        return f"{path.name} cannot be read ({error.strerror})"
+    except msgspec.DecodeError:
+        return f"{path.name} is no request of batchrun's"
+    finally:
+        with contextlib.suppress(OSError):  # a folder stays, and is told of once
+            path.unlink()
+
+
+def _open_no_other(path: str, flags: int) -> int:
+    """Opens what is there, not what it points to, and waits for nobody."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_ours(status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        return False
     if not hasattr(os, "geteuid"):
         return True  # Windows: the folder's own rights decide
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -102,7 +117,7 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
         raise UsageError(f"no run is writing {results}; limits for the next one are options of `batchrun run`")
     tuning = msgspec.structs.replace(tuning, id=secrets.token_hex(8))
     end = log.stat().st_size
-    _lay_down(request_file(results), msgspec.json.encode(tuning))
+    _lay_down(request_file(results), msgspec.json.encode(tuning), patience_s)
     for answer in _events(log, end, patience_s):
         if answer.event == "tuned" and answer.id == tuning.id:
             if answer.refused is not None:
@@ -126,16 +141,26 @@ def render(tuned: Tuned) -> str:
     return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
 
 
-def _lay_down(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
+    """Put a request there, whole at once, when the one before it has been taken away."""
+    give_up = time.monotonic() + patience_s
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        temporary.replace(path)
+        while True:
+            try:
+                os.link(temporary, path)
+                return
+            except FileExistsError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(_POLL_S)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _events(log: Path, start: int, patience_s: float) -> Iterator[_Event]:

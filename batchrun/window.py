@@ -32,6 +32,7 @@ class Bound(Enum):
     OUTAGE = "outage"  # the gate
     BUDGET = "budget"  # --max-cost: all that is left is reserved for what is in flight
     CLIENT = "processor"  # this process can do no more
+    STOPPING = "stopping"  # what is in flight is finished
     PAUSED = "paused"  # batchrun tune --pause
 
 

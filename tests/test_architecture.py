@@ -66,14 +66,14 @@ TABLE = {
         "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
         "writer"
     ),
-    "live": "errors limits runner transport tune window",
+    "live": "errors limits quota runner transport tune window",
     "job": (
         "answer budget endpoint errorlimit errors gateway hashes inflight journal limits live pricing rates reader "
         "records report resume retry runlog runner selection spending transport tune version window writer"
     ),
     "api": "job live report",
     "progress": "live pricing",
-    "options": "endpoint errorlimit errors gateway job limits records resume retry transport tune window",
+    "options": "endpoint errorlimit errors gateway job limits quota records resume retry transport tune window",
     "signals": "errors",
     "cli": (
         "errors estimate estimate_text gateway inflight job journal options pricing progress reader report runlog "

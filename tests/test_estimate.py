@@ -414,6 +414,11 @@ def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was
     assert "at best" not in text
 
 
+def test_a_limit_of_which_only_the_least_is_known_may_be_what_holds_it(book: PriceBook) -> None:
+    got = estimate(book, LINES, allowed=Allowed(requests_per_minute=600, tokens_per_minute=10))
+    assert got.held_by == "tokens/min"
+
+
 def test_retries_take_requests(book: PriceBook) -> None:
     heads = [head_of(line, used(10, 20), attempts=3) for line in LINES[:100]]
     assert estimate(book, LINES, heads, Allowed(requests_per_minute=60)).seconds.likely == pytest.approx(2700)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -161,6 +162,25 @@ def test_an_estimate_before_and_after_the_first_lines(requests: Path, tmp_path: 
     used = sum(record["run"]["usage"]["output_tokens"] for record in records[20:])
     low, high = after["output_tokens"]["low"], after["output_tokens"]["high"]
     assert low * 0.8 <= used <= high * 1.2
+
+
+def test_a_pilot_is_part_of_what_may_be_sent(requests: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    words = ("run", requests, "-o", results, "--simulate", "--simulate-latency", 0, "--pilot", 10, "--yes", "-n")
+    assert batchrun(*words, 15)[0] == 0
+    assert len(ids(results)) == 15
+    assert batchrun(*words, 5)[0] == 0
+    assert len(ids(results)) == 20, "the pilot is done: these are five others"
+
+
+def test_what_to_type_after_a_sample_is_the_rest(
+    requests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", str(requests), "-o", str(tmp_path / "r.jsonl"), "--simulate", "--simulate-latency", "0"]
+    monkeypatch.setattr(sys, "argv", ["batchrun", *words, "--sample", "5"])
+    code, output, _ = batchrun(*words, "--sample", 5)
+    assert code == 0
+    assert f"next: batchrun {' '.join(words)}\n" in output
 
 
 # ------------------------------------------------------------------------------------ how many in flight

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_a_request_is_taken_away_as_it_is_read(left: Path) -> None:
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> None:
     write(left, '{"id":"7","paused":true}', mode)
-    assert tune.take(left) == "it is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
     assert not left.exists()
 
 
@@ -59,7 +60,7 @@ def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> No
 def test_a_request_of_somebody_else_is_refused(left: Path) -> None:
     write(left, '{"id":"7","paused":true}')
     os.chown(left, 12345, 12345)
-    assert tune.take(left) == "it is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
 
 
 def test_a_link_to_a_request_is_refused(left: Path, tmp_path: Path) -> None:
@@ -75,10 +76,19 @@ def test_a_pipe_in_its_place_holds_nothing_up(left: Path) -> None:
     assert not left.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"rpm":"many"}', '{"id":"7","pad":"' + "x" * 9000 + '"}'])
+def test_a_folder_in_its_place_is_refused_and_left_alone(left: Path) -> None:
+    (left / "inside").mkdir(parents=True)
+    for _ in range(2):
+        assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+    assert (left / "inside").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"rpm":-3}', "[]", '{"rpm":"many"}', '{"id":"7","pad":"' + "x" * 9000 + '"}']
+)
 def test_what_is_no_request_is_refused(left: Path, text: str) -> None:
     write(left, text)
-    assert tune.take(left) == "it is no request of batchrun's"
+    assert tune.take(left) == "results.jsonl.tune is no request of batchrun's"
 
 
 # --------------------------------------------------------------------------------------------- who asks
@@ -235,6 +245,50 @@ def test_a_run_without_a_cap_takes_none_and_changes_nothing_else(tmp_path: Path,
         assert "-c 2;" in tuned(results).output
         assert gateway.ledger.peak_in_flight == 2
         run.kill()
+
+
+def test_who_tunes_at_once_is_heard_one_after_the_other(tmp_path: Path, gateway: GatewayThread) -> None:
+    requests, results = write_requests(tmp_path / "requests.jsonl", 4000), tmp_path / "results.jsonl"
+    with RunProcess(gateway.base_url, requests, results, "-c", "2") as run:
+        until(lambda: has_records(results, 1))
+        asked = [tune.Tuning(concurrency=str(number)) for number in range(11, 16)]
+        with ThreadPoolExecutor(5) as pool:
+            answers = list(pool.map(lambda tuning: tune.ask(results, tuning), asked))
+        assert {answer.pid for answer in answers} == {run.pid}
+        run.kill()
+    assert sum(event["event"] == "tuned" for event in events(results)) == 5
+
+
+def test_a_folder_in_the_way_is_told_of_once_and_holds_nothing_up(tmp_path: Path, gateway: GatewayThread) -> None:
+    requests, results = write_requests(tmp_path / "requests.jsonl", 60), tmp_path / "results.jsonl"
+    tune.request_file(results).mkdir()
+    with RunProcess(gateway.base_url, requests, results, "-c", "4") as run:
+        assert run.wait() == 0
+        assert run.screen.count("a request to tune this run is refused") == 1
+
+
+def test_a_run_that_is_stopping_says_so_and_takes_nothing_up(tmp_path: Path) -> None:
+    requests, results = write_requests(tmp_path / "requests.jsonl", 40), tmp_path / "results.jsonl"
+    with (
+        GatewayThread(GatewayOptions(latency_median_s=3)) as slow,
+        RunProcess(slow.base_url, requests, results, "-c", "4") as run,
+    ):
+        until(lambda: slow.ledger.in_flight == 4)
+        run.signal(signal.SIGTERM)
+        until(lambda: "stopping" in run.screen)
+        refused = tuned(results, "-c", "9")
+        assert "this run is stopping: interrupted (SIGTERM)" in str(refused.exception)
+        assert "held by stopping" in tuned(results).output
+        assert run.wait() == 143
+
+
+@pytest.mark.parametrize("rate", ["1e-300", "0", "-3", "nan"])
+def test_a_rate_that_is_none_is_refused_by_whoever_reads_it(rate: str) -> None:
+    for words in (["tune", "r.jsonl"], ["run", "q.jsonl", "-o", "r.jsonl"]):
+        for option in ("--rpm", "--tpm"):
+            done = CliRunner().invoke(cli, [*words, option, rate])
+            assert done.exit_code == 2
+            assert option in done.output
 
 
 def test_what_was_tuned_ends_with_the_run(tmp_path: Path, gateway: GatewayThread) -> None:
