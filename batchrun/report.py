@@ -344,8 +344,8 @@ def render(report: Report) -> str:
         f"sent: {report.attempts:,} attempts, {report.retries:,} retries, {report.throttles:,} throttled; "
         f"{_duration(report.duration_s)}{rate}"
     )
-    if report.held_s:
-        parts.append("held by: " + _shares(report.held_s))
+    if report.held_s and (shares := _shares(report.held_s)):
+        parts.append("held by: " + shares)
     if report.latency_s.p50 is not None:
         parts.append("latency: " + _quantiles(report.latency_s))
     if report.first_text_s.p50 is not None:

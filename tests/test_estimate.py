@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchrun import estimate_text
 from batchrun.contents import read_contents
 from batchrun.estimate import Allowed, Estimate, Estimator
 from batchrun.estimate_text import render_estimate, render_pilot
@@ -510,3 +511,8 @@ def test_json_has_every_number(book: PriceBook) -> None:
     }
     assert (got["spent_usd"], got["confidence"]) == (0.018, 0.9)
     assert got["models"]["m"]["lines_left"] == 900
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.456, "46 %"), (0.0123, "1.2 %"), (0.0, "0 %")])
+def test_a_share_is_shown_as_people_write_it(share: float, text: str) -> None:
+    assert estimate_text._percent(share) == text
