@@ -229,8 +229,7 @@ class Writer:
     def _add_up(self) -> None:
         """Put what has been written into the report and on the bill."""
         heads, self._unbilled = self._unbilled, []
-        for head in heads:
-            self._tally.add(head)
+        self._tally.add_all(heads)
 
     def _judge_errors(self, limit: ErrorLimit, head: ResultHead, done: Done) -> None:
         try:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 # A process starts with the peak memory of the one that it was forked from: so a small one stands in between.
 _LAUNCHER = """
@@ -64,12 +63,6 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
 def batchrun(*arguments: str, base_url: str = "") -> Cost:
     """The cost of one `batchrun` command."""
     return cost_of(sys.executable, "-m", "batchrun.cli", *arguments, base_url=base_url)
-
-
-def median_of(times: int, measure: object) -> float:
-    """The median of several measurements."""
-    assert callable(measure)
-    return median(measure() for _ in range(times))
 
 
 class Server:
