@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from operator import attrgetter
+from dataclasses import fields, replace
 from typing import Any
 
 from batchrun.answer import Failure, Reply
@@ -12,10 +11,6 @@ from batchrun.answer import Failure, Reply
 SHORTEST_SECRET = 12
 IN_ITS_PLACE = "[the api key]"
 START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
-
-_TEXTS_OF_REPLIES = ("error_code", "message", "request_id", "model")
-_TEXTS_OF_FAILURES = ("code", "type", "message", "request_id", "model")
-_GET = {names: attrgetter(*names) for names in (_TEXTS_OF_REPLIES, _TEXTS_OF_FAILURES)}
 
 
 class Cleaner:
@@ -38,13 +33,18 @@ class Cleaner:
 
     def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
         """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
-        if not self._spellings:
+        if not self._spellings or self._key not in _texts(outcome):  # as it nearly always is not
             return outcome
-        names = _TEXTS_OF_REPLIES if isinstance(outcome, Reply) else _TEXTS_OF_FAILURES
-        if self._key not in "\n".join(map(str, _GET[names](outcome))):  # as it nearly always is not
-            return outcome
-        changes: dict[str, Any] = {name: self.text(text) for name in names if (text := getattr(outcome, name))}
-        return replace(outcome, **changes)
+        values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        texts: dict[str, Any] = {name: self.text(text) for name, text in values.items() if isinstance(text, str)}
+        return replace(outcome, **texts)
+
+
+def _texts(outcome: Reply | Failure) -> str:
+    """All of an outcome that a gateway words."""
+    if isinstance(outcome, Reply):
+        return f"{outcome.error_code}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
+    return f"{outcome.code}\n{outcome.type}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
 
 
 def _spellings(key: str) -> tuple[bytes, ...]:

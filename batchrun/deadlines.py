@@ -36,7 +36,7 @@ class Deadlines:
 
     def begin(self, deadline: Deadline) -> None:
         """The running task begins."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "only a task can be cancelled"
         deadline.task, deadline.has_passed = task, False
         now = deadline.start_s = self._loop.time()

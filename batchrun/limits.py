@@ -95,8 +95,9 @@ class Limiter:
         """
         if self._is_closed or self._is_too_dear(upper_usd):
             return None
-        if not self._waiters and self._wait_s(upper_usd, now := self._clock()) == 0:
-            return self._grant(tokens, upper_usd, now)
+        now, pace_per_s = self._clock(), self.controller.pace_per_s
+        if not self._waiters and self._wait_s(upper_usd, pace_per_s, now) == 0:
+            return self._grant(tokens, upper_usd, pace_per_s, now)
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
         self._waiters.append((turn, tokens, upper_usd))
         self._pump()
@@ -133,7 +134,7 @@ class Limiter:
             return Bound.BUDGET
         requests_s = self._requests.wait_s(now) if self._requests is not None else 0.0
         tokens_s = self._tokens.wait_s(now) if self._tokens is not None else 0.0
-        if max(requests_s, tokens_s) > self._controller_wait_s(now):
+        if max(requests_s, tokens_s) > self._controller_wait_s(self.controller.pace_per_s, now):
             return Bound.OWN_REQUESTS if requests_s > tokens_s else Bound.OWN_TOKENS
         return self.controller.bound_by(self.in_flight, now)
 
@@ -260,13 +261,13 @@ class Limiter:
     def _is_too_dear(self, upper_usd: Decimal) -> bool:
         return self.budget is not None and self.budget.never_fits(upper_usd)
 
-    def _wait_s(self, upper_usd: Decimal, now: float) -> float | None:
+    def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
         if self.is_paused or self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
-        wait_s = self._controller_wait_s(now)
+        wait_s = self._controller_wait_s(pace_per_s, now)
         if self.gate.shut_since is not None:
             wait_s = max(wait_s, self.gate.next_probe - now)
         if self._requests is not None:
@@ -275,12 +276,11 @@ class Limiter:
             wait_s = max(wait_s, self._tokens.wait_s(now))
         return wait_s
 
-    def _controller_wait_s(self, now: float) -> float:
+    def _controller_wait_s(self, pace_per_s: float | None, now: float) -> float:
         paused_s = max(0.0, self.controller.paused_until - now)
-        pace_per_s = self.controller.pace_per_s
-        return paused_s if pace_per_s is None else max(paused_s, self._spacing.wait_s(pace_per_s, now))
+        return paused_s if pace_per_s is None else max(paused_s, self._spacing.wait_s(now))
 
-    def _grant(self, tokens: float, upper_usd: Decimal, now: float) -> Permit:
+    def _grant(self, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
         self.in_flight += 1
         if self.budget is not None:
             self.budget.reserve(upper_usd)
@@ -291,7 +291,7 @@ class Limiter:
             permit.is_probe = self._probe_in_flight = True
         if self._tokens is not None:
             permit.tokens = self._tokens.take(tokens, now)
-        if (pace_per_s := self.controller.pace_per_s) is not None:
+        if pace_per_s is not None:
             self._spacing.take(pace_per_s, now)
         return permit
 
@@ -308,11 +308,12 @@ class Limiter:
                 continue
             turn, tokens, upper_usd = self._waiters[0]
             is_too_dear = self._is_too_dear(upper_usd)  # what was spent meanwhile may have made it so
-            wait_s = 0.0 if is_too_dear else self._wait_s(upper_usd, now)
+            pace_per_s = self.controller.pace_per_s
+            wait_s = 0.0 if is_too_dear else self._wait_s(upper_usd, pace_per_s, now)
             if wait_s != 0:
                 break
             self._waiters.popleft()
-            turn.set_result(None if is_too_dear else self._grant(tokens, upper_usd, now))
+            turn.set_result(None if is_too_dear else self._grant(tokens, upper_usd, pace_per_s, now))
         if not self._waiters:
             nobody_probes = bool(self._doubtful) and self.in_flight == 0
             wait_s = max(0.0, self.gate.next_probe - now) if nobody_probes else None

@@ -21,13 +21,13 @@ class Spacing:
     def __init__(self, now: float) -> None:
         self._next_at = now
 
-    def wait_s(self, per_s: float | None, now: float) -> float:
-        """Seconds until the next may go; `per_s` None is no pace."""
-        return 0.0 if per_s is None else max(0.0, self._next_at - now)
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next may go."""
+        return max(0.0, self._next_at - now)
 
-    def take(self, per_s: float | None, now: float) -> None:
-        """One went."""
-        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + (1 / per_s if per_s else 0.0)
+    def take(self, per_s: float, now: float) -> None:
+        """One went, at a pace of `per_s`."""
+        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + 1 / per_s
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ _BLANK = b" \t\r\n"
 _BUFFER = 1 << 17
 _HEED_MS = 200
 _BATCH = 1 << 16
+_AHEAD = 1 << 15
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -228,15 +229,19 @@ class RequestFile:
 
         Raises `StopError` where the file is no longer what was checked; of the lines below `start` most are not read.
         """
-        occurrences = HashTable()
-        begin = self._marks[0 if len(self._twins) else bisect_left(self._marks, (start, 0, 0)) - 1]
+        return _some_ahead(self._unchanged(without, start))
+
+    def _unchanged(self, without: Container[int], start: int) -> Iterator[RequestLine]:
+        """See `requests`; one line at a time."""
+        occurrences, has_twins, leaves_out = HashTable(), len(self._twins) > 0, bool(without)
+        begin = self._marks[0 if has_twins else bisect_left(self._marks, (start, 0, 0)) - 1]
         seen = begin.requests
         for number, raw in self._raw_lines(begin.line, begin.offset):
             if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
                 raise StopError(f"{self.name}:{number} changed while running; run the same command again")
             seen += 1
-            is_wanted = number >= start and number not in without
-            if number in self._twins:  # counted even where it is not wanted
+            is_wanted = number >= start and not (leaves_out and number in without)
+            if has_twins and number in self._twins:  # counted even where it is not wanted
                 line = _numbered(parse_request(raw, number, self._overrides), occurrences)
             elif is_wanted:
                 line = parse_request(raw, number, self._overrides)
@@ -276,6 +281,24 @@ class RequestFile:
             raise UsageError(f"cannot read {self.name}: {error.strerror}") from error
         if lines:
             yield number - len(lines) + 1, lines
+
+
+def _some_ahead(lines: Iterator[RequestLine]) -> Iterator[RequestLine]:
+    """The same lines, some at a time: one by one, between two requests, none of this is left in the caches."""
+    is_more = True
+    while is_more:
+        ahead, size = list[RequestLine](), 0
+        try:
+            while is_more and size < _AHEAD:
+                if (line := next(lines, None)) is None:
+                    is_more = False
+                else:
+                    ahead.append(line)
+                    size += len(line.body)
+        except StopError:
+            yield from ahead  # what came before may be sent
+            raise
+        yield from ahead
 
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:

@@ -14,14 +14,18 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 from types import TracebackType
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.typedefs import LooseHeaders
 from msgspec.structs import replace as changed
+from multidict import CIMultiDict
+from yarl import URL
 
 from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer
 from batchrun.cleaning import Cleaner
@@ -137,6 +141,47 @@ class _NoCookies(aiohttp.DummyCookieJar):
         return self._none
 
 
+class _Request(aiohttp.ClientRequest):
+    """Takes the session's headers as they are: aiohttp puts them in anew, one by one, for each request."""
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        """The session has made this copy of its headers for this request, `Host` among them."""
+        if isinstance(headers, CIMultiDict) and "Host" in headers:
+            self.headers = headers
+        else:
+            super().update_headers(headers)
+
+    def update_auto_headers(self, _: Iterable[str] | None) -> None:
+        """None are missing."""
+
+
+class _Body(aiohttp.Payload):
+    """The bytes of a line. aiohttp's own kind makes headers for each, which are the session's already."""
+
+    _HEADERS = CIMultiDict({"Content-Type": "application/json"})
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Those that go without saying."""
+        return self._HEADERS
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self._body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """As text."""
+        return self._body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send it whole."""
+        await writer.write(self._body)
+
+
 class Transport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
@@ -146,10 +191,11 @@ class Transport:
         self._max_bytes = max_response_bytes
         self._cleaner = Cleaner(endpoint.api_key)
         self._memory = _Memory(max_response_bytes)
-        self._urls: dict[str, str] = {}
+        self._urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Transport:
         headers = {
+            "Host": str(URL(self._endpoint.url(RESPONSES)).host_port_subcomponent),
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
@@ -160,6 +206,7 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
             headers=headers,
+            request_class=_Request,
             cookie_jar=_NoCookies(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             trust_env=False,
@@ -210,7 +257,7 @@ class Transport:
         """Over the wire and back."""
         response = await self._session.post(
             self._url(line.url),
-            data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
+            data=_Body(line.body) if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
             headers=_STREAM_HEADERS if line.stream else None,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
@@ -308,9 +355,9 @@ class Transport:
         partial = as_text(self._cleaner.body(result.partial)) if result.partial else None
         return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
 
-    def _url(self, path: str) -> str:
+    def _url(self, path: str) -> URL:
         if path not in self._urls:
-            self._urls[path] = self._endpoint.url(path)
+            self._urls[path] = URL(self._endpoint.url(path))
         return self._urls[path]
 
 
