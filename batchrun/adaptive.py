@@ -192,7 +192,7 @@ class Controller:
     @property
     def _is_first_rise(self) -> bool:
         """Whether the number is found out for the first time, by answers that come in clumps."""
-        return self._cut_at == -math.inf and self._is_even and not self.window.is_fixed
+        return not self.window.is_fixed and self._cut_at == -math.inf and self._is_even
 
     @property
     def _smooth(self) -> float | None:

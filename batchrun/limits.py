@@ -263,7 +263,7 @@ class Limiter:
 
     def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
-        if self.is_paused or self.in_flight >= self.slots or (self.gate.is_shut and self._probe_in_flight):
+        if self.is_paused or self.in_flight >= self.controller.slots or (self.gate.is_shut and self._probe_in_flight):
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
@@ -297,9 +297,8 @@ class Limiter:
 
     def _pump(self) -> None:
         """Let through whoever may go, and set the one timer for the next."""
-        if not self._waiters and not self._doubtful:
-            self._set_timer(None)
-            return
+        if not self._waiters and not self._doubtful and self._timer is None:
+            return  # as it is in most runs
         now = self._clock()
         wait_s: float | None = None
         while self._waiters:

@@ -163,7 +163,7 @@ class Runner:
                 self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
             elif self.stopped is None:
                 await self._pass_over()
-            spare = len(self._workers) - self._set_aside - self._slots
+            spare = len(self._workers) - self._set_aside - self.limiter.slots
             if spare > 0:
                 return
             if spare < 0:
@@ -201,8 +201,9 @@ class Runner:
                 return None
             if isinstance(outcome, Reply):
                 self.limiter.answered(permit, line.model, _tokens_used(outcome), outcome.rate)
-                self._note_return()
                 self._has_succeeded = True
+                if self._is_gone:
+                    self._note_return()
                 return outcome
             decision = classify(outcome)
             if decision.kind is Kind.STOP or (decision.stops_fresh_job and not self._has_succeeded):
@@ -232,12 +233,11 @@ class Runner:
             self.limiter.abandoned(permit)
             raise
         permit.cost_usd, unbilled_usd = self._spending.settled(line, outcome, permit.upper_usd)
-        unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
         if isinstance(outcome, Failure):
-            self._writer.ended(line, outcome, **unbilled)
+            self._writer.ended(line, outcome, unbilled_usd)
             self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
-        elif unbilled:
-            self._writer.log("unmeasured", line=line.line_number, **unbilled)
+        elif unbilled_usd:
+            self._writer.log("unmeasured", line=line.line_number, unbilled_usd=str(unbilled_usd))
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
@@ -262,8 +262,8 @@ class Runner:
             self._watcher.notice(f"pausing for {until - now:.0f} s: {told(failure)}")
 
     def _note_return(self) -> None:
-        """Say so where the gateway was gone and answers again."""
-        if self._is_gone and not self.limiter.gate.is_outage:
+        """The gateway was gone: say so where it answers again."""
+        if not self.limiter.gate.is_outage:
             self._is_gone = False
             self._watcher.notice("the gateway is back")
             self._writer.log("back")
@@ -330,18 +330,13 @@ class Runner:
         return self._writer.newly_recorded()
 
     @property
-    def _slots(self) -> int:
-        """Workers that are needed: as many as may be in flight."""
-        return self.limiter.slots
-
-    @property
     def _most_lines(self) -> int:
         """Lines that may be held at a time, whatever becomes of them."""
-        return 2 * self._slots + 16
+        return 2 * self.limiter.slots + 16
 
     def fill_slots(self) -> None:
         """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
-        while self._has_lines and self._set_aside + self._slots > len(self._workers) < self._most_lines:
+        while self._has_lines and self._set_aside + self.limiter.slots > len(self._workers) < self._most_lines:
             self._add_worker()
 
     def _add_worker(self) -> None:

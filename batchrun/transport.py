@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -141,20 +142,6 @@ class _NoCookies(aiohttp.DummyCookieJar):
         return self._none
 
 
-class _Request(aiohttp.ClientRequest):
-    """Takes the session's headers as they are: aiohttp puts them in anew, one by one, for each request."""
-
-    def update_headers(self, headers: LooseHeaders | None) -> None:
-        """The session has made this copy of its headers for this request, `Host` among them."""
-        if isinstance(headers, CIMultiDict) and "Host" in headers:
-            self.headers = headers
-        else:
-            super().update_headers(headers)
-
-    def update_auto_headers(self, _: Iterable[str] | None) -> None:
-        """None are missing."""
-
-
 class _Body(aiohttp.Payload):
     """The bytes of a line. aiohttp's own kind makes headers for each, which are the session's already."""
 
@@ -180,6 +167,24 @@ class _Body(aiohttp.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send it whole."""
         await writer.write(self._body)
+
+
+class _Request(aiohttp.ClientRequest):
+    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request."""
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        """The session has made this copy of its headers for this request, `Host` among them."""
+        if isinstance(headers, CIMultiDict) and "Host" in headers:
+            self.headers = headers
+        else:
+            super().update_headers(headers)
+
+    def update_auto_headers(self, _: Iterable[str] | None) -> None:
+        """None are missing."""
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        """A small body is sent as it is; a large one is a file, which aiohttp sends piece by piece."""
+        super().update_body_from_data(_Body(body) if isinstance(body, bytes) else body, _stacklevel)
 
 
 class Transport:
@@ -257,7 +262,7 @@ class Transport:
         """Over the wire and back."""
         response = await self._session.post(
             self._url(line.url),
-            data=_Body(line.body) if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
+            data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
             headers=_STREAM_HEADERS if line.stream else None,
             allow_redirects=False,
             proxy=self._endpoint.proxy,

@@ -114,10 +114,11 @@ class Writer:
             self._unsent(line)
         return not self._is_closed
 
-    def ended(self, line: RequestLine, failure: Failure, **facts: object) -> None:
-        """An attempt failed."""
+    def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal) -> None:
+        """An attempt failed; it may have cost `unbilled_usd`, which are on no bill."""
         del self._unanswered[line.line_number]
-        self.log("ended", line=line.line_number, code=failure.code, status=failure.status, **facts)
+        unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
+        self.log("ended", line=line.line_number, code=failure.code, status=failure.status, **unbilled)
 
     def log(self, event: str, **facts: object) -> None:
         """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
