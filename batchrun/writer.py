@@ -130,11 +130,6 @@ class Writer:
 
     # -------------------------------------------------------------------------------- for the runner
 
-    @property
-    def ready(self) -> int:
-        """Records that wait to be written."""
-        return len(self._done)
-
     async def run(self) -> None:
         """Write whatever there is, until cancelled."""
         while True:

@@ -102,10 +102,10 @@ async def test_what_is_ready_shares_a_write_and_counts_after_it(folder: Path) ->
     async with Desk(folder) as desk:
         for number in range(1, 6):
             desk.writer.record(done(number))
-        assert (desk.writer.recorded, desk.tally.recorded, desk.writer.ready) == (0, 0, 5)
+        assert (desk.writer.recorded, desk.tally.recorded) == (0, 0)
         await turns()
         assert [len(write) for write in desk.sink.writes] == [5]
-        assert (desk.writer.recorded, desk.writer.ready) == (5, 0)
+        assert desk.writer.recorded == desk.tally.recorded == 5
         assert desk.writer.newly_recorded() == [1, 2, 3, 4, 5]
 
 
