@@ -22,7 +22,6 @@ from batchrun.errorlimit import ErrorLimit
 from batchrun.errors import BatchrunError, DiskError, StopError
 from batchrun.inflight import InFlight
 from batchrun.journal import Sink
-from batchrun.rates import NOTHING
 from batchrun.records import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
 from batchrun.report import Tally
 from batchrun.retry import Kind, classify
@@ -115,7 +114,7 @@ class Writer:
             self._unsent(line)
         return not self._is_closed
 
-    def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = NOTHING) -> None:
+    def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0)) -> None:
         """An attempt failed; it may have cost `unbilled_usd`, which are on no bill."""
         del self._unanswered[line.line_number]
         unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
