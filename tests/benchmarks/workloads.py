@@ -117,7 +117,7 @@ def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
         remove_results(results)
         with serving("--latency-median", "0.2", "--latency-p99", "1.5") as server:
             batchrun("run", str(requests), "-o", str(results), "-c", str(in_flight), "-q", base_url=server.base_url)
-        ratios.append(_time_to_99_percent(results) / (0.99 * server.drawn_s / in_flight))
+        ratios.append(_time_to_99_percent(results) / (server.drawn_s / in_flight))
     what = f"time to 99 % answered, {in_flight} in flight"
     return Row(f"pool_{in_flight}", what, median(ratios), "× latencies/slots", goal)
 
