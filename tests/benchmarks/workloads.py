@@ -109,7 +109,7 @@ def pool(folder: Path, scale: Scale) -> list[Row]:
 
 
 def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
-    lines = max(scale.lines(20 * in_flight), 4 * in_flight)
+    lines = max(scale.lines(50 * in_flight), 4 * in_flight)  # of these the last one of each slot keeps it half empty
     requests = write_requests(folder / "pool.jsonl", lines)
     results = folder / "results.jsonl"
     ratios = []
@@ -118,7 +118,7 @@ def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
         with serving("--latency-median", "0.2", "--latency-p99", "1.5") as server:
             batchrun("run", str(requests), "-o", str(results), "-c", str(in_flight), "-q", base_url=server.base_url)
         ratios.append(_time_to_99_percent(results) / (server.drawn_s / in_flight))
-    what = f"time to 99 % answered, {in_flight} in flight"
+    what = f"time to 99 % of {lines:,} lines answered, {in_flight} in flight"
     return Row(f"pool_{in_flight}", what, median(ratios), "× latencies/slots", goal)
 
 
