@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import msgspec
@@ -43,8 +42,7 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
 _NOT_TIMED = Timing(0.0)
 
 
-@dataclass(slots=True)  # not frozen: one is made for every line, and that would take four times as long
-class Reply:
+class Reply(msgspec.Struct, gc=False):
     """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
 
     status: int
@@ -59,8 +57,7 @@ class Reply:
     rate: RateHeaders | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """An attempt without a whole answer.
 
     `code` is the gateway's `error.code` or one of batchrun's own; `status` is None where no HTTP answer came.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from batchrun.answer import Failure, Reply
 
@@ -35,7 +36,7 @@ class Cleaner:
         """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
         if not self._spellings or self._key not in _texts(outcome):  # as it nearly always is not
             return outcome
-        values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        values = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
         texts: dict[str, Any] = {name: self.text(text) for name, text in values.items() if isinstance(text, str)}
         return replace(outcome, **texts)
 

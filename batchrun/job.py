@@ -312,7 +312,8 @@ class Run:
             return None
         budget = self._runner.limiter.budget
         likely = total_usd((budget.spent, self._likely_usd_left or budget.cap)) * Decimal("1.2")
-        return max(likely, 2 * budget.cap).quantize(Decimal(1).scaleb(likely.adjusted() - 1), ROUND_UP)
+        enough = max(likely, 2 * budget.cap, total_usd((budget.spent, self._runner.dearest_usd)))
+        return enough.quantize(Decimal(1).scaleb(enough.adjusted() - 1), ROUND_UP)
 
     @property
     def _likely_usd_left(self) -> Decimal | None:

@@ -15,7 +15,7 @@ import io
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 from types import TracebackType
@@ -36,6 +36,7 @@ from batchrun.envelope import read_retry_after
 from batchrun.records import RESPONSES, RequestLine, as_text
 from batchrun.sse import EventDecoder
 from batchrun.stream import ResponseAssembler, StreamResult
+from batchrun.turns import others_first
 from batchrun.version import __version__
 
 try:
@@ -254,7 +255,7 @@ class Transport:
         outcome = self._cleaner.outcome(outcome)
         timing = Timing(self._now() - attempt.start_s, attempt.first_event_s, attempt.first_text_s)
         if isinstance(outcome, Failure):
-            return replace(outcome, timing=timing)
+            return changed(outcome, timing=timing)
         outcome.timing = timing
         return outcome
 
@@ -268,7 +269,7 @@ class Transport:
             proxy=self._endpoint.proxy,
         )
         try:
-            await asyncio.sleep(0)  # the others' answers that are here: see `runner.py`, 5.
+            await others_first()
             status, headers = response.status, response.headers
             if 300 <= status < 400:
                 place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]

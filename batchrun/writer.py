@@ -27,6 +27,7 @@ from batchrun.report import Tally
 from batchrun.retry import Kind, classify
 from batchrun.runlog import RunLog, Sent
 from batchrun.spending import Spending
+from batchrun.turns import others_first
 
 WRITE_BYTES = 1 << 20
 
@@ -135,7 +136,7 @@ class Writer:
         while True:
             await self._has_work.wait()
             if self._write_some():
-                await asyncio.sleep(0)
+                await others_first()
             else:
                 self._has_work.clear()
 

@@ -29,6 +29,7 @@ TABLE = {
     "rawjson": "",
     "usage": "",
     "deadlines": "",
+    "turns": "",
     "gateway": "",
     "endpoint": "errors",
     "rates": "errors usage",
@@ -43,7 +44,7 @@ TABLE = {
     "answer": "envelope pace rawjson records usage",
     "retry": "answer",
     "cleaning": "answer",
-    "transport": "answer cleaning deadlines endpoint envelope records sse stream version",
+    "transport": "answer cleaning deadlines endpoint envelope records sse stream turns version",
     "reader": "errors hashes records",
     "misfit": "errors records",
     "errorlimit": "errors misfit records",
@@ -61,10 +62,10 @@ TABLE = {
     "tune": "errors runlog",
     "resume": "errors glance hashes journal pricing rates reader records report runlog spending",
     "verify": "hashes pricing rawjson reader records usage",
-    "writer": "answer errorlimit errors inflight journal records report retry runlog spending",
+    "writer": "answer errorlimit errors inflight journal records report retry runlog spending turns",
     "runner": (
         "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
-        "writer"
+        "turns writer"
     ),
     "live": "errors limits quota runner transport tune window",
     "job": (

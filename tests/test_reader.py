@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from batchrun import cli, reader
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.reader import RequestFile, Survey
-from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, digest
+from batchrun.records import MAX_LINE_BYTES, Overrides, RequestLine, digest, parse_request
 
 INPUTS = Path(__file__).parent / "inputs"
 BARE = b'{"model":"m","input":"hi"}'
@@ -445,7 +445,25 @@ def test_an_edited_line_is_never_sent_unchecked(path: Path, number: int, done: r
             with pytest.raises(StopError) as stopped:
                 list(_noting(file.requests(done), sent))
         assert str(stopped.value) == f"{path}:{number} changed while running; run the same command again"
-        assert all(line.line_number < number for line in sent)
+        assert [line.line_number for line in sent] == [line for line in range(1, number) if line not in done]
+
+
+@pytest.mark.parametrize("size", [1000, 40_000])
+def test_some_lines_are_read_ahead_but_no_more_than_32_kb(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def noted(raw: bytes, number: int, overrides: Overrides) -> RequestLine:
+        read.append(number)
+        return parse_request(raw, number, overrides)
+
+    monkeypatch.setattr(reader, "parse_request", noted)
+    with checked(written(path, *[batch(number, input="x" * size) for number in range(100)])) as file:
+        lines = file.requests()
+        next(lines)
+        assert len(read) == 1 + 32_768 // (size + 36)
+        assert len(list(lines)) == 99
 
 
 def test_the_file_can_be_read_as_often_as_needed(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -13,6 +12,7 @@ import pytest
 from aioresponses import aioresponses
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from batchrun.answer import Failure, HttpAnswer, Reply, read_answer
 from batchrun.endpoint import Endpoint

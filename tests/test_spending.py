@@ -437,15 +437,21 @@ def test_a_cap_stops_the_job_and_says_what_is_left(
     assert run_capped(tmp_path, gateway, "--max-cost", cap).exit_code == 0, "what it said to type next does it"
 
 
-def test_one_dear_line_does_not_keep_the_others(tmp_path: Path, gateway: GatewayThread) -> None:
+def test_one_dear_line_does_not_keep_the_others(
+    tmp_path: Path, gateway: GatewayThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = write_requests(tmp_path / "requests.jsonl", 5, max_output_tokens=100)
     lines = requests.read_text().splitlines()
     lines[1] = lines[1].replace('"max_output_tokens": 100', '"max_output_tokens": 900000')
     requests.write_text("\n".join(lines))
+    monkeypatch.setattr(sys, "argv", ["batchrun", "run", "--max-cost", "1"])
     done = run_capped(tmp_path, gateway, "--max-cost", "1")
     assert done.exit_code == 3
     assert sorted(row["custom_id"] for row in read_records(tmp_path / "results.jsonl")) == ["r-1", "r-3", "r-4", "r-5"]
-    assert "1 lines are left" in report_of(tmp_path)["stopped"]
+    report = report_of(tmp_path)
+    assert "1 lines are left" in report["stopped"]
+    cap = report["next_command"].split("--max-cost ")[1].split()[0]
+    assert run_capped(tmp_path, gateway, "--max-cost", cap).exit_code == 0, "the dear line has room, too"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ import looptime
 import pytest
 from asking import in_virtual_time
 from hostile import BODY, KEY, RESPONSE, TEXT, Answer, Hostile, chunked, event, http, sse, whole_stream
+from msgspec.structs import replace as changed
 
 from batchrun.answer import Failure, Reply
 from batchrun.endpoint import Endpoint
 from batchrun.records import RequestLine, parse_request
 from batchrun.retry import Kind, classify
 from batchrun.transport import Timeouts, Transport
+from batchrun.version import __version__
 
 CAP = 1 << 20
 PLAIN = parse_request(b'{"model":"gpt-4.1","input":"hi"}', 1)
@@ -88,6 +89,25 @@ async def test_the_body_goes_out_as_it_stands_with_the_key_in_one_header(line: R
     assert asked.header("Accept") == ("text/event-stream" if line.stream else "application/json")
     assert (asked.head + asked.body.decode()).count(KEY) == 1
     assert asked.header("Cookie") is None
+
+
+async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
+    """Both by aiohttp's way of making them and by ours: they are taken from the session as they are."""
+    async with Hostile(http()) as server:
+        for line in (PLAIN, changed(PLAIN, body=b'{"large":"%s"}' % (b"x" * (2 << 20)))):
+            await ask(server, line)
+            asked = server.asked[-1]
+            assert asked.body == line.body
+            assert asked.head.rstrip().split("\r\n") == [
+                "POST /v1/responses HTTP/1.1",
+                f"Host: 127.0.0.1:{server.port}",
+                "Content-Type: application/json",
+                "Accept: application/json",
+                "Accept-Encoding: gzip, deflate",
+                f"User-Agent: batchrun/{__version__}",
+                f"Authorization: Bearer {KEY}",
+                f"Content-Length: {len(line.body)}",
+            ]
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/responses", "/v1//"])
@@ -577,6 +597,7 @@ sys.path.insert(0, {tests!r})
 from batchrun.endpoint import Endpoint
 from batchrun.records import parse_request
 from batchrun.transport import Timeouts, Transport
+from batchrun.version import __version__
 
 kind = {kind!r}
 line = parse_request(b'{{"model":"m","input":"x","stream":%s}}' % (b"true" if kind == "sse" else b"false"), 1)
@@ -755,7 +776,7 @@ async def test_the_key_never_comes_back(case: str, line: RequestLine) -> None:
     body = outcome.body or b""
     if isinstance(json.loads(body or b"null"), dict) and "base64" in json.loads(body):
         body = base64.b64decode(json.loads(body)["base64"])
-    told = replace(outcome, body=b"")
+    told = changed(outcome, body=b"")
     assert KEY not in repr(told)
     assert KEY.encode() not in body
     assert "sk-canary" not in repr(told)

@@ -71,7 +71,9 @@ def _processor(folder: Path, scale: Scale, answer_bytes: int) -> Row:
             module = (sys.executable, "-m", "tests.benchmarks.bare_loop")
             return cost_of(*module, server.base_url, str(requests), str(folder / "bare.out"), "64").cpu_s
 
-        for _ in range(scale.times):
+        for _ in range(
+            scale.times if scale.share < 1 else max(5, scale.times)
+        ):  # a neighbour's work shows in single ones
             ours.append((run(many) - run(one)) / lines)
             bare.append((loop(many) - loop(one)) / lines)
     ratio = median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
