@@ -459,10 +459,10 @@ def test_some_lines_are_read_ahead_but_no_more_than_32_kb(
         return parse_request(raw, number, overrides)
 
     monkeypatch.setattr(reader, "parse_request", noted)
-    with checked(written(path, *[batch(number, input="x" * size) for number in range(100)])) as file:
+    with checked(written(path, *[batch(f"r-{number}", input="x" * size) for number in range(100)])) as file:
         lines = file.requests()
         next(lines)
-        assert len(read) == 1 + 32_768 // (size + 36)
+        assert len(read) == 1 + 32_768 // (size + 33)
         assert len(list(lines)) == 99
 
 
