@@ -184,6 +184,7 @@ limit_options = _options(
         help="Seconds to finish what is in flight after Ctrl-C.",
     ),
 )
+_ERROR_KINDS = ("failed", "incomplete")
 part_options = _options(
     click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="Send no more than N lines in this run."),
     click.option("--sample", type=click.IntRange(1), metavar="N", help="Send only lines among N drawn at random."),
@@ -209,7 +210,7 @@ part_options = _options(
         "error_kinds",
         type=click.Choice(["failed", "refused", "incomplete", "misfit"]),
         multiple=True,
-        default=("failed", "incomplete"),
+        default=_ERROR_KINDS,
         help="What counts as going wrong; repeatable. misfit: an answer that does not fit its request's JSON schema.",
     ),
 )
@@ -262,6 +263,7 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
     from batchrun.retry import RetryPolicy
     from batchrun.transport import Timeouts
 
+    _refuse_halves(options)
     return Job(
         requests=requests,
         results=results,
@@ -288,6 +290,14 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
         max_response_bytes=options["max_response_bytes"],
         simulate=_simulated(options),
     )
+
+
+def _refuse_halves(options: dict[str, Any]) -> None:
+    """Raise `UsageError` for an option that says something of another one that is not there."""
+    if options["max_line_cost"] is not None and options["max_cost"] is None:
+        raise UsageError("--max-line-cost says what --max-cost is to reckon with; give --max-cost, too")
+    if options["error_kinds"] != _ERROR_KINDS and not options["max_errors"]:
+        raise UsageError("--max-errors-on says what --max-errors counts; give --max-errors, too")
 
 
 def make_tuning(options: dict[str, Any]) -> Tuning:

@@ -6,6 +6,7 @@
    file without a name. Whether it is compressed its first bytes tell, not its name.
 3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
 4. Lines end at the byte `\\n` alone; a BOM, a CR before the newline and blank lines are no content.
+5. Lines to be sent are parsed some at a time, up to 32 KB ahead: one by one, between requests, each takes 2 µs more.
 """
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ class RequestFile:
 
 
 def _some_ahead(lines: Iterator[RequestLine]) -> Iterator[RequestLine]:
-    """The same lines, some at a time: one by one, between two requests, none of this is left in the caches."""
+    """The same lines, some at a time."""
     is_more = True
     while is_more:
         ahead, size = list[RequestLine](), 0

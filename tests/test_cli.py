@@ -112,6 +112,19 @@ def test_a_usage_error_names_what_is_wrong_and_exits_with_2(batchrun: Command, w
     assert all(word in done.err for word in re.findall(r"'([^']+)'", message))
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [(["--max-line-cost", "0.1"], "--max-cost"), (["--max-errors-on", "refused"], "--max-errors")],
+)
+def test_an_option_that_says_something_of_one_that_is_not_there_is_refused(
+    batchrun: Command, words: list[str], missing: str
+) -> None:
+    done = batchrun("run", "requests.jsonl", "-o", "results.jsonl", *words)
+    assert done.code == 2
+    assert done.err.startswith(f"batchrun: {words[0]} says ")
+    assert done.err.endswith(f"give {missing}, too\n")
+
+
 def test_help_is_there_at_once() -> None:
     """≤ 0.15 s of processor time: what is heavy is imported by the command that needs it (best of five)."""
     script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
