@@ -111,7 +111,7 @@ def pool(folder: Path, scale: Scale) -> list[Row]:
 
 
 def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
-    lines = max(scale.lines(50 * in_flight), 4 * in_flight)  # of these the last one of each slot keeps it half empty
+    lines = scale.lines(50 * in_flight)  # of these the last one of each slot keeps it half empty
     requests = write_requests(folder / "pool.jsonl", lines)
     results = folder / "results.jsonl"
     ratios = []
