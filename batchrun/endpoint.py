@@ -9,6 +9,8 @@ import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from yarl import URL
+
 from batchrun.errors import UsageError
 
 
@@ -43,8 +45,11 @@ def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
+        URL(url)  # which refuses more: it is what sends
     except ValueError:
         host = ""
+    if ":" not in host and not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+        host = ""  # no name can be so (RFC 1035); looked up, it would seem that the gateway is gone
     if not host or parts.scheme not in ("http", "https") or not url.isprintable() or " " in url:
         raise UsageError("the base URL must look like https://gateway.example/v1")
     if parts.username or parts.password or parts.query or parts.fragment:

@@ -2,7 +2,7 @@
 
 Follow `Runner._work` from top to bottom. `job.py` makes a `Runner` and says what becomes of it.
 
-1. A worker has one line at a time; lines are read when one is free (and 32 KB ahead): memory stays what it is.
+1. A worker has one line at a time; lines are read when one is free (and 64 KB ahead): memory stays what it is.
 2. A line is done when its record is in the sink; counters, bar and bill move after that, never before: `writer.py`.
 3. Stopping: nobody gets a new turn, what is in flight is finished and recorded, everything else stays undone.
 4. A line that waits without a slot (a backoff, an outage) lets another worker have the slot.

@@ -4,7 +4,8 @@
 2. Bytes are counted as they come, decompressed, and the count is capped for each answer and for all together:
    nothing can blow up the memory.
 3. Redirects are not followed, the environment's proxies are not used, no cookie is kept.
-4. The key goes into one header and nowhere else; an answer that echoes it is cleaned of it.
+4. The key goes into one header of a request and nowhere else, no proxy is told it; an answer that echoes it is
+   cleaned of it.
 """
 
 from __future__ import annotations
@@ -171,7 +172,12 @@ class _Body(aiohttp.Payload):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request."""
+    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request.
+
+    The key is in a request's own headers alone: aiohttp sends those of a session to the proxy as well.
+    """
+
+    authorization = ""
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
         """The session has made this copy of its headers for this request, `Host` among them."""
@@ -179,6 +185,8 @@ class _Request(aiohttp.ClientRequest):
             self.headers = headers
         else:
             super().update_headers(headers)
+        if self.authorization:
+            self.headers["Authorization"] = self.authorization
 
     def update_auto_headers(self, _: Iterable[str] | None) -> None:
         """None are missing."""
@@ -207,12 +215,14 @@ class Transport:
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"batchrun/{__version__}",
         }
-        if self._endpoint.api_key:
-            headers["Authorization"] = "Bearer " + self._endpoint.api_key
+
+        class Request(_Request):
+            authorization = f"Bearer {self._endpoint.api_key}" if self._endpoint.api_key else ""
+
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
             headers=headers,
-            request_class=_Request,
+            request_class=Request,
             cookie_jar=_NoCookies(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             trust_env=False,

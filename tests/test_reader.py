@@ -449,7 +449,7 @@ def test_an_edited_line_is_never_sent_unchecked(path: Path, number: int, done: r
 
 
 @pytest.mark.parametrize("size", [1000, 40_000])
-def test_some_lines_are_read_ahead_but_no_more_than_32_kb(
+def test_some_lines_are_read_ahead_but_no_more_than_64_kb(
     path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
@@ -459,11 +459,21 @@ def test_some_lines_are_read_ahead_but_no_more_than_32_kb(
         return parse_request(raw, number, overrides)
 
     monkeypatch.setattr(reader, "parse_request", noted)
-    with checked(written(path, *[batch(f"r-{number}", input="x" * size) for number in range(100)])) as file:
+    data = [batch(f"r-{number:03}", input="x" * size) for number in range(200)]
+    with checked(written(path, *data)) as file:
         lines = file.requests()
         next(lines)
-        assert len(read) == 1 + 32_768 // (size + 33)
-        assert len(list(lines)) == 99
+        assert len(read) == 1 + 65_536 // (len(data[0]) + 1)
+        assert len(list(lines)) == 199
+
+
+def test_where_few_lines_are_wanted_the_first_does_not_wait_for_the_next(path: Path) -> None:
+    """A sample of a million lines: the event loop would be held until the whole file has been read."""
+    with checked(written(path, *[batch(f"r-{number:06}") for number in range(20_000)])) as file:
+        lines = file.requests(without=range(2, 20_000))
+        assert next(lines).line_number == 1
+        assert file._file.tell() < 2 * 65_536
+        assert next(lines).line_number == 20_000
 
 
 def test_the_file_can_be_read_as_often_as_needed(path: Path) -> None:

@@ -137,6 +137,21 @@ async def test_the_environment_names_no_proxy_but_the_option_does(monkeypatch: p
         assert proxy.asked[0].target == f"http://127.0.0.1:{server.port}/v1/responses"
 
 
+@pytest.mark.parametrize(("login", "told"), [("", None), ("u:p@", "Basic dTpw")])
+async def test_a_proxy_is_not_told_the_key(login: str, told: str | None) -> None:
+    """aiohttp sends a session's own `Authorization` to the proxy, under another name."""
+    async with Hostile(http()) as server, Hostile(http(b"", 403)) as proxy:
+        address = f"http://{login}127.0.0.1:{proxy.port}"
+        await ask(server, proxy=address)
+        await ask("https://gateway.example:8443/v1", proxy=address)
+        in_the_clear, connect = proxy.asked
+        assert connect.head.startswith("CONNECT gateway.example:8443 ")
+        assert KEY not in connect.head
+        assert in_the_clear.header("Authorization") == f"Bearer {KEY}"
+        assert in_the_clear.head.count(KEY) == 1
+        assert [asked.header("Proxy-Authorization") for asked in proxy.asked] == [told, told]
+
+
 async def test_a_proxy_that_is_not_there_is_called_one() -> None:
     async with Hostile(http()) as server:
         outcome = await ask(server, proxy=f"http://user:{KEY}@127.0.0.1:{hostile.free_port()}")
