@@ -6,6 +6,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+
+
+def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Seconds, for latencies: by the loop's clock, or the system's where the loop only has whole milliseconds.
+
+    uvloop's clock shows the time when it last looked for something to do.
+    """
+    return time.monotonic if type(loop).__module__.partition(".")[0] == "uvloop" else loop.time
 
 
 class Deadline:
@@ -43,6 +53,11 @@ class Deadlines:
         self._open[deadline] = now + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
+
+    def renew(self, deadline: Deadline) -> None:
+        """Its time begins anew, unless it is over."""
+        if self._open.pop(deadline, None) is not None:
+            self._open[deadline] = self._loop.time() + self._seconds
 
     def end(self, deadline: Deadline) -> None:
         """The task is done with it. The timer stays: it is set anew when it goes off."""

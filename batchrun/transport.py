@@ -1,11 +1,10 @@
-"""One attempt: a request body out, a `Reply` or a `Failure` back. The only module that opens the network client.
+"""One attempt: a request body out, a `Reply` or a `Failure` back.
 
 1. An attempt ends: by its answer, by the idle timeout (a stream without an *event*), or by its own timeout.
 2. Bytes are counted as they come, decompressed, and the count is capped for each answer and for all together:
    nothing can blow up the memory.
-3. Redirects are not followed, the environment's proxies are not used, no cookie is kept.
-4. The key goes into one header of a request and nowhere else, no proxy is told it; an answer that echoes it is
-   cleaned of it.
+3. Redirects are not followed; what else the client does not do stands in `client.py`.
+4. An answer that echoes the key is cleaned of it.
 """
 
 from __future__ import annotations
@@ -15,30 +14,25 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.typedefs import LooseHeaders
 from msgspec.structs import replace as changed
-from multidict import CIMultiDict
 from yarl import URL
 
 from batchrun.answer import Failure, HttpAnswer, Reply, Timing, read_answer
 from batchrun.cleaning import Cleaner
-from batchrun.deadlines import Deadline, Deadlines
+from batchrun.client import open_session
+from batchrun.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.endpoint import Endpoint
 from batchrun.envelope import read_retry_after
 from batchrun.records import RESPONSES, RequestLine, as_text
 from batchrun.sse import EventDecoder
 from batchrun.stream import ResponseAssembler, StreamResult
 from batchrun.turns import others_first
-from batchrun.version import __version__
 
 try:
     import resource
@@ -90,9 +84,10 @@ class _TooLargeError(Exception):
 class _Attempt(Deadline):
     """What is known of one attempt while it lasts: its time, and the bytes of its answer that are held."""
 
-    __slots__ = ("first_event_s", "first_text_s", "held", "is_alone")
+    __slots__ = ("first_event_s", "first_text_s", "held", "is_alone", "sent_s")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.sent_s = now
         self.first_event_s: float | None = None
         self.first_text_s: float | None = None
         self.held = 0
@@ -101,9 +96,9 @@ class _Attempt(Deadline):
     def note(self, assembler: ResponseAssembler, now: float) -> None:
         """Time the first event and the first text of a stream."""
         if self.first_event_s is None and assembler.events:
-            self.first_event_s = now - self.start_s
+            self.first_event_s = now - self.sent_s
         if self.first_text_s is None and assembler.text_seen:
-            self.first_text_s = now - self.start_s
+            self.first_text_s = now - self.sent_s
 
 
 class _Memory:
@@ -134,68 +129,6 @@ class _Memory:
             self.alone.release()
 
 
-class _NoCookies(aiohttp.DummyCookieJar):
-    """Keeps none, and makes no empty jar for each request either."""
-
-    _none = SimpleCookie()
-
-    def filter_cookies(self, _: object) -> SimpleCookie:
-        """None."""
-        return self._none
-
-
-class _Body(aiohttp.Payload):
-    """The bytes of a line. aiohttp's own kind makes headers for each, which are the session's already."""
-
-    _HEADERS = CIMultiDict({"Content-Type": "application/json"})
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    @property
-    def headers(self) -> CIMultiDict[str]:
-        """Those that go without saying."""
-        return self._HEADERS
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self._body)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """As text."""
-        return self._body.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send it whole."""
-        await writer.write(self._body)
-
-
-class _Request(aiohttp.ClientRequest):
-    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request.
-
-    The key is in a request's own headers alone: aiohttp sends those of a session to the proxy as well.
-    """
-
-    authorization = ""
-
-    def update_headers(self, headers: LooseHeaders | None) -> None:
-        """The session has made this copy of its headers for this request, `Host` among them."""
-        if isinstance(headers, CIMultiDict) and "Host" in headers:
-            self.headers = headers
-        else:
-            super().update_headers(headers)
-        if self.authorization:
-            self.headers["Authorization"] = self.authorization
-
-    def update_auto_headers(self, _: Iterable[str] | None) -> None:
-        """None are missing."""
-
-    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
-        """A small body is sent as it is; a large one is a file, which aiohttp sends piece by piece."""
-        super().update_body_from_data(_Body(body) if isinstance(body, bytes) else body, _stacklevel)
-
-
 class Transport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
@@ -208,40 +141,21 @@ class Transport:
         self._urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Transport:
-        headers = {
-            "Host": str(URL(self._endpoint.url(RESPONSES)).host_port_subcomponent),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": f"batchrun/{__version__}",
-        }
-
-        class Request(_Request):
-            authorization = f"Bearer {self._endpoint.api_key}" if self._endpoint.api_key else ""
-
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
-            headers=headers,
-            request_class=Request,
-            cookie_jar=_NoCookies(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
-            trust_env=False,
-            read_bufsize=1 << 18,
-            max_field_size=1 << 16,
-        )
-        self._deadlines = Deadlines(self._timeouts.attempt_s)
-        self._now = asyncio.get_running_loop().time
+        self._session = open_session(self._endpoint, self._timeouts.connect_s)
+        self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
+        self._now = exact_clock(asyncio.get_running_loop())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._deadlines.close()
+        self._idle.close()
         await self._session.close()
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        attempt = _Attempt()
+        attempt = _Attempt(self._now())
         self._deadlines.begin(attempt)
         outcome: Reply | Failure
         try:
@@ -263,7 +177,7 @@ class Transport:
         finally:
             self._deadlines.end(attempt)
         outcome = self._cleaner.outcome(outcome)
-        timing = Timing(self._now() - attempt.start_s, attempt.first_event_s, attempt.first_text_s)
+        timing = Timing(self._now() - attempt.sent_s, attempt.first_event_s, attempt.first_text_s)
         if isinstance(outcome, Failure):
             return changed(outcome, timing=timing)
         outcome.timing = timing
@@ -318,11 +232,18 @@ class Transport:
     async def _read_stream(
         self, response: aiohttp.ClientResponse, answer: HttpAnswer, attempt: _Attempt
     ) -> Reply | Failure:
+        """The stream's events, up to the cap; the idle deadline is moved on by events and nothing else."""
         decoder, assembler = EventDecoder(), ResponseAssembler()
         is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
         plain: list[bytes] = []
-        async with contextlib.aclosing(self._pieces(response, attempt, lambda: assembler.events)) as pieces:
-            async for piece in pieces:
+        idle, events = Deadline(), 0
+        self._idle.begin(idle)
+        try:
+            while not assembler.finished and (piece := await response.content.readany()):
+                if not self._memory.add(attempt, len(piece)):
+                    self._idle.end(idle)  # it is not the gateway that is waited for
+                    await self._memory.wait(attempt)
+                    self._idle.begin(idle)
                 if is_events is None and (start := piece.removeprefix(_BOM).lstrip()):
                     is_events = start[:1] not in b"{[<"
                 if is_events is False:
@@ -330,38 +251,23 @@ class Transport:
                     continue
                 for event in decoder.feed(piece):
                     assembler.add(event)
-                attempt.note(assembler, self._now())
-                if assembler.finished:
-                    break
+                if assembler.events > events:
+                    events = assembler.events
+                    self._idle.renew(idle)
+                    attempt.note(assembler, self._now())
+        except asyncio.CancelledError:
+            if not idle.ran_out():
+                raise
+            message = f"no event of the stream for {self._timeouts.idle_s:g} s (--idle-timeout)"
+            raise _DeadlineError("idle_timeout", message) from None
+        finally:
+            self._idle.end(idle)
         if plain:
             return self._judge(changed(answer, body=b"".join(plain)))
         for event in decoder.flush():
             assembler.add(event)
         attempt.note(assembler, self._now())
         return self._judge_stream(answer, assembler.result())
-
-    async def _pieces(
-        self, response: aiohttp.ClientResponse, attempt: _Attempt, events: Callable[[], int]
-    ) -> AsyncGenerator[bytes]:
-        """The stream's bytes up to the cap, with the idle deadline moved on by events and nothing else."""
-        idle_s = self._timeouts.idle_s
-        loop = asyncio.get_running_loop()
-        seen, deadline = 0, loop.time() + idle_s
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    piece = await response.content.readany()
-            except TimeoutError:
-                raise _DeadlineError(
-                    "idle_timeout", f"no event of the stream for {idle_s:g} s (--idle-timeout)"
-                ) from None
-            if not piece:
-                return
-            if not self._memory.add(attempt, len(piece)):
-                await self._memory.wait(attempt)
-            yield piece
-            if events() > seen:
-                seen, deadline = events(), loop.time() + idle_s
 
     def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
         if result.error is not None:
