@@ -11,10 +11,7 @@ from collections.abc import Callable
 
 
 def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Seconds, for latencies: by the loop's clock, or the system's where the loop only has whole milliseconds.
-
-    uvloop's clock shows the time when it last looked for something to do.
-    """
+    """Seconds, for latencies: by the loop's clock, or the system's where the loop's has whole milliseconds (uvloop)."""
     return time.monotonic if type(loop).__module__.partition(".")[0] == "uvloop" else loop.time
 
 

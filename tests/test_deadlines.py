@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 from asking import in_virtual_time
 
-from batchrun.deadlines import Deadline, Deadlines
+from batchrun.deadlines import Deadline, Deadlines, exact_clock
 
 
 async def sleeps(deadlines: Deadlines, seconds: float) -> tuple[bool, float]:
@@ -35,6 +38,59 @@ def test_each_block_has_its_own_time() -> None:
         assert await first == (True, pytest.approx(10, abs=0.01))
         assert await second == (True, pytest.approx(10, abs=0.01))
         assert await short == (False, pytest.approx(9.5, abs=0.01))
+
+    in_virtual_time(test)
+
+
+def test_a_deadline_that_is_renewed_begins_anew_and_the_others_run_out_in_their_turn() -> None:
+    async def test() -> None:
+        deadlines = Deadlines(10)
+        renewed = Deadline()
+
+        async def work() -> float:
+            deadlines.begin(renewed)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(99)
+            assert renewed.ran_out()
+            deadlines.end(renewed)
+            deadlines.renew(renewed)  # it is over: nothing of it is left
+            return asyncio.get_running_loop().time()
+
+        start = asyncio.get_running_loop().time()
+        task, other = asyncio.create_task(work()), asyncio.create_task(sleeps(deadlines, 99))
+        for _ in range(3):
+            await asyncio.sleep(6)
+            deadlines.renew(renewed)
+        assert await other == (True, pytest.approx(10, abs=0.01))
+        assert await task - start == pytest.approx(28, abs=0.01)
+        assert not (await sleeps(deadlines, 9))[0]
+
+    in_virtual_time(test)
+
+
+@pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+def test_latencies_are_exact_where_the_loop_has_whole_milliseconds() -> None:
+    import uvloop
+
+    async def steps(clock: Callable[[], float]) -> set[float]:
+        found, until = set(), time.monotonic() + 0.002
+        while time.monotonic() < until:
+            found.add(clock())
+        return found
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        assert len(await steps(loop.time)) <= 4, "else exact_clock would not be needed"
+        assert len(await steps(exact_clock(loop))) > 100
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test())
+
+
+def test_time_that_is_virtual_stays_so() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        assert exact_clock(loop) == loop.time
 
     in_virtual_time(test)
 
