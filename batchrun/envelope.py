@@ -101,9 +101,9 @@ def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | Non
 
 def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
     """The `x-ratelimit-*` headers, None without any. Resets are durations (`6m0s`, `120ms`) or seconds."""
-    prefix = "x-ratelimit-"
-    if prefix + "limit-requests" not in headers and prefix + "limit-tokens" not in headers:
+    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
         return None
+    prefix = "x-ratelimit-"
     values = []
     for kind in ("requests", "tokens"):
         values += [_number(headers.get(f"{prefix}{name}-{kind}")) for name in ("limit", "remaining")]
