@@ -283,8 +283,8 @@ class Tally:
             attempts=total.attempts,
             retries=total.attempts - total.throttles - self.recorded,
             throttles=total.throttles,
-            errors=dict(total.errors.most_common()),
-            error_examples={code: self._examples[code] for code, _ in total.errors.most_common()},
+            errors=_most_first(total.errors),
+            error_examples={code: self._examples[code] for code in _most_first(total.errors)},
             latency_s=total.latency.summary(),
             first_event_s=total.first_event.summary(),
             first_text_s=total.first_text.summary(),
@@ -314,6 +314,11 @@ def _usage_sum(bills: list[Bill]) -> UsageSum:
     )
 
 
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    """The most frequent first, equally frequent ones by name: however they were counted, in parts or one by one."""
+    return dict(sorted(counts.items(), key=lambda count: (-count[1], count[0])))
+
+
 def _model_report(sums: _Sums) -> ModelReport:
     return ModelReport(
         lines=sums.lines(None, None),
@@ -321,9 +326,9 @@ def _model_report(sums: _Sums) -> ModelReport:
         cost=sums.cost(),
         attempts=sums.attempts,
         throttles=sums.throttles,
-        errors=dict(sums.errors.most_common()),
+        errors=_most_first(sums.errors),
         latency_s=sums.latency.summary(),
-        answered_by=dict(sorted(sums.answered_by.items(), key=lambda model: (-model[1], model[0]))),
+        answered_by=_most_first(sums.answered_by),
     )
 
 

@@ -94,10 +94,14 @@ def test_many_at_once_are_what_they_are_one_by_one(batches: list[list[ResultHead
         assert getattr(at_once, name) == getattr(one_by_one, name), name
 
 
-def test_models_that_answered_equally_often_are_named_in_order() -> None:
+def test_models_and_errors_that_came_equally_often_are_named_in_order() -> None:
     """However the records were added: the report at the end of a run and the one made later are the same."""
     report = tally_of(head(1, model="b"), head(2, model="c"), head(3, model="a"), head(4, model="c")).report()
     assert list(report.models["gpt-4.1"].answered_by.items()) == [("c", 2), ("a", 1), ("b", 1)]
+    failures = [failed(number, code) for number, code in enumerate(["b", "c", "a", "c"], 1)]
+    report = tally_of(*failures).report()
+    found = report.errors, report.error_examples, report.models["gpt-4.1"].errors
+    assert [list(errors) for errors in found] == [["c", "a", "b"]] * 3
 
 
 def test_every_count_stands_in_its_place(prices: Path) -> None:
