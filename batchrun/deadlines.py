@@ -18,10 +18,9 @@ def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
 class Deadline:
     """One stretch of work of the task that begins it; the task is cancelled once its time is over."""
 
-    __slots__ = ("has_passed", "start_s", "task")
+    __slots__ = ("has_passed", "task")
 
     task: asyncio.Task[object]
-    start_s: float  # by the loop's clock
     has_passed: bool
 
     def ran_out(self) -> bool:
@@ -46,7 +45,7 @@ class Deadlines:
         task = asyncio.current_task(self._loop)
         assert task is not None, "only a task can be cancelled"
         deadline.task, deadline.has_passed = task, False
-        now = deadline.start_s = self._loop.time()
+        now = self._loop.time()
         self._open[deadline] = now + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._seconds, self._look)

@@ -257,9 +257,9 @@ class RequestFile:
         if seen != len(self._sums):
             raise StopError(f"{self.name} was cut off while running; run the same command again")
 
-    def _raw_lines(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """(line number, bytes without newline) of every line that is not blank; see `_batches`."""
-        for first, lines in self._batches(number, offset):
+        for first, lines in self._batches():
             for number, raw in enumerate(lines, first):
                 if raw:
                     yield number, raw

@@ -275,6 +275,7 @@ class Tally:
         usage = _usage_sum([sums.bill for sums in self._models.values()])
         unpriced = sum(sums.bill.unpriced_lines for sums in self._models.values())
         duration_s = sum(self._run_times.values())
+        errors = _most_first(total.errors)
         return Report(
             lines=total.lines(self.recorded + pending, pending),
             usage=usage,
@@ -283,8 +284,8 @@ class Tally:
             attempts=total.attempts,
             retries=total.attempts - total.throttles - self.recorded,
             throttles=total.throttles,
-            errors=_most_first(total.errors),
-            error_examples={code: self._examples[code] for code in _most_first(total.errors)},
+            errors=errors,
+            error_examples={code: self._examples[code] for code in errors},
             latency_s=total.latency.summary(),
             first_event_s=total.first_event.summary(),
             first_text_s=total.first_text.summary(),
