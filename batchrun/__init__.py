@@ -12,17 +12,18 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api import Outcome, run, run_async
-    from batchrun.endpoint import Endpoint
+    from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
-    from batchrun.gateway import Gateway, GatewayOptions
-    from batchrun.job import Job
-    from batchrun.limits import Limits
-    from batchrun.live import Observer, Status
-    from batchrun.records import Overrides
-    from batchrun.report import Report
-    from batchrun.resume import Changed
-    from batchrun.retry import RetryPolicy
-    from batchrun.transport import Timeouts
+    from batchrun.job.job import Job
+    from batchrun.job.monitor import Observer, Status
+    from batchrun.job.resume import Changed
+    from batchrun.limits.limiter import Limits
+    from batchrun.records.request import Overrides
+    from batchrun.report.report import Report
+    from batchrun.simulator.app import Gateway
+    from batchrun.simulator.options import GatewayOptions
+    from batchrun.transport.endpoint import Endpoint
+    from batchrun.transport.http import Timeouts
 
 __all__ = [
     "BatchrunError",
@@ -51,16 +52,17 @@ __all__ = [
 _HOMES = {
     "api": ("Outcome", "run", "run_async"),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
-    "gateway": ("Gateway", "GatewayOptions"),
-    "limits": ("Limits",),
-    "records": ("Overrides",),
-    "report": ("Report",),
-    "resume": ("Changed",),
-    "retry": ("RetryPolicy",),
-    "job": ("Job",),
-    "live": ("Observer", "Status"),
-    "endpoint": ("Endpoint",),
-    "transport": ("Timeouts",),
+    "simulator.app": ("Gateway",),
+    "simulator.options": ("GatewayOptions",),
+    "limits.limiter": ("Limits",),
+    "records.request": ("Overrides",),
+    "report.report": ("Report",),
+    "job.resume": ("Changed",),
+    "engine.retry": ("RetryPolicy",),
+    "job.job": ("Job",),
+    "job.monitor": ("Observer", "Status"),
+    "transport.endpoint": ("Endpoint",),
+    "transport.http": ("Timeouts",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,5 +1,5 @@
 """`python -m batchrun` is `batchrun`."""
 
-from batchrun.cli import main
+from batchrun.cli.main import main
 
 main()

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from batchrun.job import Job, Run
-from batchrun.live import Observer
-from batchrun.report import Report
+from batchrun.job.job import Job, Run
+from batchrun.job.monitor import Observer
+from batchrun.report.report import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import looptime
 
-from batchrun.gateway import Gateway
+from batchrun.simulator.app import Gateway
 
 Json = dict[str, Any]
 

@@ -22,9 +22,10 @@ from typing import IO, Any, Self
 
 import pytest
 
-from batchrun.gateway import Gateway, GatewayOptions
-from batchrun.records import ErrorInfo, ResultHead, RunInfo, encode_result
-from batchrun.usage import Usage
+from batchrun.records.request import ErrorInfo, ResultHead, RunInfo, encode_result
+from batchrun.records.usage import Usage
+from batchrun.simulator.app import Gateway
+from batchrun.simulator.options import GatewayOptions
 
 MODEL = "gpt-4.1"
 KEY = "sk-test-0123456789abcdef"

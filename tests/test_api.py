@@ -25,7 +25,7 @@ from batchrun import (
     run,
     run_async,
 )
-from batchrun.gateway import Gateway
+from batchrun.simulator.app import Gateway
 
 NOWHERE = Endpoint("http://127.0.0.1")
 

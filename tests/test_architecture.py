@@ -1,8 +1,14 @@
-"""The shape of the program: who imports whom, strictly downward; who may print, and who opens the network."""
+"""The shape of the program, read from its code: who may import whom, who may print, who opens the network.
+
+The rule, not a table: a module's folder says what it may import.
+"""
+
+from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -11,112 +17,67 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "batchrun"
 LONGEST_MODULE = 450
 
-# Every module with what it imports from batchrun, late imports included. It may import only what stands above it.
-TABLE = {
-    "version": "",
-    "errors": "",
-    "hashes": "",
-    "histogram": "",
-    "sse": "",
-    "gate": "",
-    "pace": "",
-    "plateau": "",
-    "window": "errors plateau",
-    "strays": "",
-    "adaptive": "pace strays window",
-    "quota": "",
-    "envelope": "pace",
-    "rawjson": "",
-    "usage": "",
-    "deadlines": "",
-    "turns": "",
-    "gateway": "",
-    "endpoint": "errors",
-    "rates": "errors usage",
-    "budget": "rates",
-    "limits": "adaptive budget gate pace quota rates window",
-    "pricelist": "rates usage",
-    "pricing": "pricelist rates usage",
-    "inflight": "pricing rates",
-    "stream": "rawjson sse",
-    "records": "rawjson usage",
-    "glance": "rawjson records",
-    "answer": "envelope pace rawjson records usage",
-    "retry": "answer",
-    "cleaning": "answer",
-    "client": "endpoint records version",
-    "transport": "answer cleaning client deadlines endpoint envelope records sse stream turns",
-    "reader": "errors hashes records",
-    "misfit": "errors records",
-    "errorlimit": "errors misfit records",
-    "contents": "records",
-    "spending": "answer budget contents errors pricing rates records usage",
-    "intervals": "",
-    "tokens": "contents intervals",
-    "selection": "hashes records",
-    "measured": "hashes pricing rates records",
-    "estimate": "contents intervals measured pricing rates reader records tokens usage",
-    "estimate_text": "estimate intervals pricing",
-    "runlog": "errors inflight rates",
-    "journal": "errors records runlog",
-    "report": "histogram inflight pricing records usage",
-    "tune": "errors runlog",
-    "resume": "errors glance hashes journal pricing rates reader records report runlog spending",
-    "verify": "hashes pricing rawjson reader records usage",
-    "writer": "answer errorlimit errors inflight journal records report retry runlog spending turns",
-    "runner": (
-        "answer errorlimit errors gate inflight journal limits rates records report retry runlog spending transport "
-        "turns writer"
-    ),
-    "live": "errors limits quota runner transport tune window",
-    "job": (
-        "answer budget endpoint errorlimit errors gateway hashes inflight journal limits live pricing rates reader "
-        "records report resume retry runlog runner selection spending transport tune version window writer"
-    ),
-    "api": "job live report",
-    "progress": "live pricing",
-    "options": "endpoint errorlimit errors gateway job limits quota records resume retry transport tune window",
-    "signals": "errors",
-    "cli": (
-        "errors estimate estimate_text gateway inflight job journal options pricing progress reader report runlog "
-        "signals tune verify version"
-    ),
-    "__main__": "cli",
-}
-# What is heavy, and imported inside functions so that it costs only those who use it.
-LATE = {
-    "cli": {"batchrun", "msgspec"},
-    "signals": {"uvloop"},
-    "misfit": {"jsonschema_rs"},
-    "tokens": {"rs_bpe"},
-    "options": {"batchrun", "orjson"},
-    "job": {"batchrun"},  # the simulated gateway
-    "pricelist": {"genai_prices"},
-    "progress": {"tqdm"},
-    "reader": {"zstandard"},
-}
-LIBRARIES = {  # library → the only modules that may import it
-    "aiohttp": {"client", "transport", "gateway.app", "gateway.wire"},
-    "click": {"cli", "options"},
-    "genai_prices": {"pricelist"},
-    "jsonschema_rs": {"misfit"},
-    "tenacity": {"retry"},
-    "tqdm": {"progress"},
-    "uvloop": {"signals"},
-}
-PRINTERS = {"cli", "options", "progress"}
-READS_ENVIRONMENT = {"cli", "options"}
+ROOTS = {"errors", "version"}
+STATIONS = {"requests", "transport", "limits", "results", "billing", "validation"}
+ON_FILES = ["estimate", "datasets", "evaluation", "report", "viewer"]  # each may use those before it
+FACES = {"cli", "api", "label", "cluster", "__main__", ""}  # "" is batchrun/__init__.py, the public names
+BELOW_ENGINE = ROOTS | STATIONS | {"records", "stats"}
+BELOW_JOB = BELOW_ENGINE | {"engine", "job", "simulator", *ON_FILES}
 
 
+def allowed(folder: str) -> set[str]:
+    """The folders and top-level modules that the modules of a folder may import, beside their own."""
+    if folder in ROOTS or folder == "stats":
+        return set()
+    if folder == "records":
+        return {"stats"}
+    if folder == "simulator":
+        return ROOTS
+    if folder in STATIONS:
+        return ROOTS | {"records", "stats"}
+    if folder in ON_FILES:
+        return BELOW_ENGINE | set(ON_FILES[: ON_FILES.index(folder)])
+    if folder == "engine":
+        return BELOW_ENGINE
+    if folder == "job":
+        return BELOW_JOB
+    assert folder in FACES, f"batchrun/{folder} is in no row of the rule: say here what it may import"
+    return BELOW_JOB | FACES
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One file: its dotted name below `batchrun`, its code, and whether it is a folder's `__init__`."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+    @property
+    def folder(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def is_init(self) -> bool:
+        return self.path.name == "__init__.py"
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
-    """One import of a module: the whole name, and whether it stands inside a function."""
+    """One import: the whole name, and whether it stands inside a function, or is for the type checker alone."""
 
-    def __init__(self, name: str, *, late: bool) -> None:
-        self.name, self.late = name, late
+    name: str
+    late: bool
+    typing: bool
 
     @property
     def library(self) -> str:
-        return self.name.split(".")[0]
+        return self.name.partition(".")[0]
+
+    @property
+    def module(self) -> str:
+        """The name below `batchrun`."""
+        return self.name.partition(".")[2]
 
 
 def module_name(path: Path) -> str:
@@ -124,88 +85,132 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
-CLIENT = [name for name in TREES if name and not name.startswith("gateway")]
-GATEWAY = [name for name in TREES if name.startswith("gateway")]
+MODULES = {
+    module_name(path): Module(module_name(path), path, ast.parse(path.read_text(encoding="utf-8")))
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
-def imports(tree: ast.AST, *, late: bool = False) -> Iterator[Imported]:
-    """Every import that is done at run time; those for the type checker alone are left out."""
+def imports(tree: ast.AST, *, late: bool = False, typing: bool = False) -> Iterator[Imported]:
+    """Every import below a node."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
         if isinstance(node, ast.Import):
-            yield from (Imported(alias.name, late=late) for alias in node.names)
+            yield from (Imported(alias.name, late, typing) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
-            packages = {"batchrun", "batchrun.gateway"}
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                is_module = node.module in packages and name.removeprefix("batchrun.") in TREES
-                yield Imported(name if is_module else node.module, late=late)
-        yield from imports(node, late=late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+                is_module = name.removeprefix("batchrun.") in MODULES
+                yield Imported(name if is_module else node.module, late, typing)
+        yield from imports(
+            node,
+            late=late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef),
+            typing=typing or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)),
+        )
 
 
-def own_imports(name: str) -> set[str]:
-    """The modules of batchrun that a module imports; of the gateway only that it is the gateway."""
-    names = {one.name.removeprefix("batchrun.") for one in imports(TREES[name]) if one.library == "batchrun"}
-    return {"gateway" if one.startswith("gateway") else one for one in names}
+def own_imports(module: Module) -> Iterator[Imported]:
+    return (one for one in imports(module.tree) if one.library == "batchrun")
 
 
-def test_every_module_stands_in_the_table() -> None:
-    assert set(TABLE) == {*CLIENT, "gateway"}
+# --------------------------------------------------------------------------------------------- the rule
 
 
-@pytest.mark.parametrize("name", CLIENT)
-def test_a_module_imports_what_the_table_says(name: str) -> None:
-    assert own_imports(name) == set(TABLE[name].split())
+def test_only_the_job_and_the_faces_know_the_simulator() -> None:
+    users = {module.folder for module in MODULES.values() for one in own_imports(module) if "simulator" in one.name}
+    assert users - {"simulator"} <= {"job"} | FACES
 
 
-def test_the_table_runs_strictly_downward() -> None:
-    """So there is no cycle either."""
-    above: set[str] = set()
-    for name, imported in TABLE.items():
-        assert set(imported.split()) <= above, name
-        above.add(name)
-
-
-def test_the_simulated_gateway_shares_nothing_with_the_client() -> None:
-    """So that the two cannot share a mistake."""
-    for name in GATEWAY:
-        foreign = [one.name for one in imports(TREES[name]) if one.library == "batchrun" and ".gateway" not in one.name]
-        assert foreign == [], name
-
-
-def test_the_gateway_has_no_cycles() -> None:
+def test_there_is_no_cycle_between_files() -> None:
     graph = {
-        name: {one.name.removeprefix("batchrun.") for one in imports(TREES[name]) if one.library == "batchrun"}
-        for name in GATEWAY
+        module.name: {one.module for one in own_imports(module) if not one.typing} for module in MODULES.values()
     }
-    graph["gateway"] -= {"gateway"}
     TopologicalSorter(graph).prepare()
 
 
+def test_there_is_no_cycle_between_folders() -> None:
+    """Not even by imports for the type checker. The faces are left out: `__init__` names what is public in all of them."""
+    graph: dict[str, set[str]] = {}
+    for module in MODULES.values():
+        if module.name:
+            others = {one.module.partition(".")[0] for one in own_imports(module)} - {module.folder}
+            graph.setdefault(module.folder, set()).update(others)
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_init_of_a_folder_defines_nothing() -> None:
+    """So importing one module of a folder loads no other."""
+    for module in MODULES.values():
+        if module.is_init and module.name:
+            assert [type(node) for node in module.tree.body] == [ast.Expr], module.name
+            assert len((ast.get_docstring(module.tree) or "").splitlines()) >= 2, module.name
+
+
+def test_the_rule_sees_what_it_forbids() -> None:
+    """A late import and one for the type checker are both found, and told apart."""
+    code = "if TYPE_CHECKING:\n    from batchrun.job.job import Job\ndef f():\n    import batchrun.cli.main\n"
+    found = list(imports(ast.parse(code)))
+    assert [(one.module, one.late, one.typing) for one in found] == [("job.job", False, True), ("cli.main", True, False)]
+    assert "transport" not in allowed("limits")
+    assert "engine" not in allowed("transport")
+
+
+# ------------------------------------------------------------------------------------------- libraries
+
+HEAVY = {"genai_prices", "jsonschema_rs", "msgspec", "orjson", "rs_bpe", "tqdm", "uvloop", "zstandard"}
+LIBRARIES = {  # library → where alone it may be imported
+    "aiohttp": {"transport.client", "transport.http", "simulator.app", "simulator.wire"},
+    "click": {"cli"},
+    "genai_prices": {"billing.pricelist"},
+    "jsonschema_rs": {"validation.schema"},
+    "tenacity": {"engine.retry"},
+    "tqdm": {"cli.progress"},
+    "uvloop": {"cli.signals"},
+}
+
+
 def test_only_what_is_heavy_is_imported_inside_functions() -> None:
-    for name, tree in TREES.items():
-        late = {one.library for one in imports(tree) if one.late}
-        assert late <= LATE.get(name, set()), name
-        assert late == LATE.get(name, late), f"{name}: the list of late imports holds more than there are"
+    """`batchrun` itself is heavy to the faces, whose help must be there at once, and the simulator to a job."""
+    for name, module in MODULES.items():
+        late = {one.library for one in imports(module.tree) if one.late}
+        own = {"batchrun"} if module.folder in FACES | {"job"} else set()
+        assert late <= HEAVY | own, name
+    for one in (one for one in imports(MODULES["job.run"].tree if "job.run" in MODULES else MODULES["job.job"].tree)):
+        assert not one.late or ".simulator." in one.name
+
+
+def test_the_command_line_loads_nothing_heavy_at_its_start() -> None:
+    """Importing what the help needs loads neither the engine nor the network."""
+    loaded, to_do = set[str](), ["cli.main"]
+    while to_do:
+        module = MODULES[to_do.pop()]
+        for one in imports(module.tree):
+            if not one.late and not one.typing:
+                assert one.library not in HEAVY | {"aiohttp", "tenacity"}, (module.name, one.name)
+                if one.library == "batchrun" and one.module not in loaded:
+                    loaded.add(one.module)
+                    to_do.append(one.module)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_has_its_room(library: str) -> None:
     """One module opens the network client, one retries, one draws the bar, one knows the price list."""
-    users = {name for name, tree in TREES.items() if library in {one.library for one in imports(tree)}}
-    assert users == LIBRARIES[library]
+    users = {name for name, module in MODULES.items() if library in {one.library for one in imports(module.tree)}}
+    assert users
+    for user in users:
+        assert {user, user.partition(".")[0]} & LIBRARIES[library], user
 
 
 def test_every_library_is_a_declared_dependency() -> None:
     pyproject = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
-    for name, tree in TREES.items():
-        for one in imports(tree):
+    for name, module in MODULES.items():
+        for one in imports(module.tree):
             known = one.library == "batchrun" or one.library in sys.stdlib_module_names
             assert known or f'"{one.library.replace("_", "-")}>=' in pyproject, (name, one.library)
+
+
+# ------------------------------------------------------------------------------------- print, environment
 
 
 def attributes(tree: ast.AST) -> set[str]:
@@ -221,29 +226,32 @@ def attributes(tree: ast.AST) -> set[str]:
 
 def test_only_the_command_line_prints() -> None:
     printing = {"print", "click.echo", "click.secho", "tqdm.write", "sys.stdout", "sys.stderr"}
-    for name, tree in TREES.items():
-        used = attributes(tree) & printing
-        if name == "job":
+    for name, module in MODULES.items():
+        used = attributes(module.tree) & printing
+        if module.folder == "job":
             used -= {"sys.stdout"}  # the results of `-o -` go there
-        assert not used or name in PRINTERS, (name, used)
+        assert not used or module.folder == "cli", (name, used)
 
 
 def test_only_the_command_line_reads_the_environment() -> None:
     """A proxy, a key or an address of the environment can come from nowhere else."""
-    for name, tree in TREES.items():
-        used = attributes(tree) & {"os.environ", "os.getenv", "os.environb"}
-        assert not used or name in READS_ENVIRONMENT, (name, used)
+    for name, module in MODULES.items():
+        used = attributes(module.tree) & {"os.environ", "os.getenv", "os.environb"}
+        assert not used or module.folder == "cli", (name, used)
+
+
+# ------------------------------------------------------------------------------------------------ style
 
 
 def test_no_module_is_too_long_to_read() -> None:
-    lengths = {path.name: path.read_text(encoding="utf-8").count("\n") for path in PACKAGE.rglob("*.py")}
+    lengths = {name: module.path.read_text(encoding="utf-8").count("\n") for name, module in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
 
 
 def test_nothing_catches_everything() -> None:
     """`except:` and `except Exception` hide mistakes; `BaseException` is fine where it is raised again."""
-    for name, tree in TREES.items():
-        for node in ast.walk(tree):
+    for name, module in MODULES.items():
+        for node in ast.walk(module.tree):
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"
                 raised = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in node.body)

@@ -18,15 +18,14 @@ import click
 import msgspec
 import pytest
 from click.testing import CliRunner
-from test_architecture import TABLE
 
-from batchrun.cli import cli
-from batchrun.gateway.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
-from batchrun.job import Job
-from batchrun.rates import PriceFile
-from batchrun.records import RequestLine, RunInfo, parse_request
-from batchrun.report import Report
-from batchrun.runlog import LastRun
+from batchrun.billing.prices import PriceFile
+from batchrun.cli.main import cli
+from batchrun.job.job import Job
+from batchrun.records.request import RequestLine, RunInfo, parse_request
+from batchrun.report.report import Report
+from batchrun.results.runlog import LastRun
+from batchrun.simulator.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
 from batchrun.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -58,18 +57,7 @@ def fault_table() -> str:
     return "\n".join(["| word | what the attempt meets |", "|---|---|", *rows])
 
 
-def room_table() -> str:
-    """Every module with the first line of its docstring."""
-    rows = []
-    for name in TABLE:
-        path = f"batchrun/{name}.py" if (ROOT / f"batchrun/{name}.py").exists() else f"batchrun/{name}/__init__.py"
-        docstring = ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8"))) or ""
-        first = docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|").rstrip(".:")
-        rows.append(f"| [{name}]({path}) | {first} |")
-    return "\n".join(["| module | holds |", "|---|---|", *rows])
-
-
-GENERATED = {"help": help_blocks, "faults": fault_table, "rooms": room_table}
+GENERATED = {"help": help_blocks, "faults": fault_table}
 
 
 def with_generated(text: str) -> str:
@@ -176,7 +164,7 @@ def test_the_first_command_of_the_readme_prints_a_bill(tmp_path: Path) -> None:
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
     done = subprocess.run(
-        [sys.executable, "-m", "batchrun.cli", *shlex.split(command)],
+        [sys.executable, "-m", "batchrun", *shlex.split(command)],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -204,7 +192,7 @@ def test_the_python_examples_run(number: int, tmp_path: Path, monkeypatch: pytes
     """Against a simulated gateway in another process, in a directory with three requests."""
     lines = [{"model": "gpt-4.1", "input": f"question {i}"} for i in range(3)]
     (tmp_path / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [sys.executable, "-m", "batchrun.cli", "gateway", "--port", "0"]
+    command = [sys.executable, "-m", "batchrun", "gateway", "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     ) as gateway:
@@ -290,7 +278,7 @@ def test_the_parts_of_the_report_are_named_too() -> None:
 
 def test_the_events_of_the_run_log_are_those_of_the_code() -> None:
     pattern = re.compile(r'(?:log_event\(|self\._append\(|log\.write\(|\.log\(|tag=)\s*"(\w+)"')
-    written = {name for path in (ROOT / "batchrun").glob("*.py") for name in pattern.findall(path.read_text("utf-8"))}
+    written = {name for path in (ROOT / "batchrun").rglob("*.py") for name in pattern.findall(path.read_text("utf-8"))}
     assert set(fields_in("Run log")) == written
     assert LastRun([json.dumps({"event": name}).encode() for name in written]).stopped in (True, False)
 
@@ -299,7 +287,7 @@ def test_the_error_codes_of_batchrun_are_those_of_the_code() -> None:
     named = re.search(r"or else one of: (.*?)A body that is no JSON", TEXT, re.DOTALL)
     assert named is not None
     told = set(re.findall(r"`([a-z0-9_]+)`", named[1])) - {"body"}
-    source = "".join((ROOT / f"batchrun/{name}.py").read_text("utf-8") for name in ("transport", "answer"))
+    source = "".join((ROOT / f"batchrun/transport/{name}.py").read_text("utf-8") for name in ("http", "answer"))
     made = set(re.findall(r'(?:Failure|_DeadlineError|_failed)\(\s*(?:http, )?"(\w+)"', source))
     made |= set(re.findall(r'"(html_page|error_in_200|awkward_json)"', source))
     assert made <= told

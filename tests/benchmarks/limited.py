@@ -12,7 +12,8 @@ import asyncio
 import json
 import sys
 
-from batchrun.gateway import Gateway, GatewayOptions
+from batchrun.simulator.app import Gateway
+from batchrun.simulator.options import GatewayOptions
 from tests.benchmarks.machine import fast_loop, pin
 
 

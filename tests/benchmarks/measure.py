@@ -62,7 +62,7 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
 
 def batchrun(*arguments: str, base_url: str = "") -> Cost:
     """The cost of one `batchrun` command."""
-    return cost_of(sys.executable, "-m", "batchrun.cli", *arguments, base_url=base_url)
+    return cost_of(sys.executable, "-m", "batchrun", *arguments, base_url=base_url)
 
 
 class Server:

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 
 import batchrun
-from batchrun.endpoint import Endpoint
-from batchrun.job import Job, Run
-from batchrun.limits import Limits
-from batchrun.signals import drive
+from batchrun.cli.signals import drive
+from batchrun.job.job import Job, Run
+from batchrun.limits.limiter import Limits
+from batchrun.transport.endpoint import Endpoint
 
 EVERY_S = 0.001
 PACKAGE = f"{Path(batchrun.__file__).parent}/"

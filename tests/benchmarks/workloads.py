@@ -127,7 +127,7 @@ def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
 
 
 def _time_to_99_percent(results: Path) -> float:
-    from batchrun.journal import read_results
+    from batchrun.results.journal import read_results
 
     ends = sorted(head.run.elapsed_s for head in read_results(results) if head is not None)
     return ends[int(0.99 * len(ends)) - 1]
@@ -194,8 +194,8 @@ def _resume(folder: Path, scale: Scale, full: int, goal: float) -> Row:
 
 def _write_results(requests: Path, results: Path, lines: int) -> None:
     """A finished result file of 1.2 KB a record, as a run would have written it."""
-    from batchrun.records import ResultHead, RunInfo, encode_result, parse_request
-    from batchrun.usage import Usage
+    from batchrun.records.request import ResultHead, RunInfo, encode_result, parse_request
+    from batchrun.records.usage import Usage
     from tests.benchmarks.server import answer
 
     body = answer(850).partition(b"\r\n\r\n")[2]
@@ -239,8 +239,8 @@ def startup(folder: Path, scale: Scale) -> list[Row]:
 
 def streaming(folder: Path, scale: Scale) -> list[Row]:
     """Decoding of server-sent events alone, and the making of a whole streamed answer."""
-    from batchrun.sse import EventDecoder
-    from batchrun.stream import ResponseAssembler
+    from batchrun.transport.assemble import ResponseAssembler
+    from batchrun.transport.sse import EventDecoder
 
     event = (
         b"event: response.output_text.delta\ndata: "

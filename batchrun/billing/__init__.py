@@ -1,0 +1,4 @@
+"""Tokens into money: prices, bounds, the bill.
+
+A station: imports values and arithmetic, never another station.
+"""

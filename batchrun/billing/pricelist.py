@@ -1,0 +1,304 @@
+"""The price list of genai-prices, asked by model in a small process of its own.
+
+1. The list and what it is made with take 14 MB, and a job asks it for a name or two: so that they are gone after that,
+   another process answers, which ends some seconds after the last question.
+2. It is told names and nothing else: no argument, and no environment but where modules are.
+3. What it answers is a model's rates with their times; of a price that this does not cover, and where no process can be
+   started, the list is asked in this one. Both say the same.
+4. Only the public interface of genai-prices is used, and what a price means is not guessed: see `_agrees`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING, Protocol
+
+import msgspec
+
+from batchrun.billing.prices import NOTHING, Rate, TierPrice
+from batchrun.records.usage import Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+
+LINGER_S = 5.0
+_SERVE = "from batchrun.billing.pricelist import serve; serve()"
+
+
+class Listing(Protocol):
+    """What the list says of a model."""
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the rate may be another one at another time."""
+
+    def rate(self, when: datetime) -> Rate | None:
+        """The rate of a request sent then (UTC if naive); None where its tokens have no price."""
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A rate, and the times at which it holds: from a day on, or for some hours of each day (all in UTC)."""
+
+    rate: Rate | None
+    since: date | None = None
+    hours: tuple[time, time] | None = None
+
+    def holds(self, when: datetime) -> bool:
+        """Whether it holds then."""
+        if self.since is not None:
+            return when.date() >= self.since
+        if self.hours is not None:
+            start, end = self.hours
+            now = when.time()
+            return start <= now < end if start <= end else now >= start or now < end
+        return True
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """The prices of a model as they were carried over. Of those that hold the last one counts."""
+
+    prices: tuple[Price, ...]
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.prices) > 1
+
+    def rate(self, when: datetime) -> Rate | None:
+        """The rate at that time."""
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        return next((price for price in reversed(self.prices) if price.holds(when)), self.prices[0]).rate
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    """`prices` of a model that is listed are None where they are of a kind that cannot be carried over."""
+
+    is_listed: bool
+    prices: Prices | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_name = msgspec.json.Decoder(str).decode
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+
+
+class PriceList:
+    """Finds models in the list; may be used by several threads."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Listing | None] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_alone = False
+        self._lock = threading.Lock()
+
+    def find(self, model: str) -> Listing | None:
+        """What the list says of a model; None where it does not know it."""
+        with self._lock:
+            if model not in self._found:
+                reply = self._ask(model)
+                if reply is None or (reply.is_listed and reply.prices is None):
+                    self._found[model] = look_up(model)
+                else:
+                    self._found[model] = reply.prices
+            return self._found[model]
+
+    def close(self) -> None:
+        """End the process, if there is one; the next question starts another."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, model: str) -> _Reply | None:
+        """What the process answers; None where none can be started, which then is not tried again."""
+        while not self._is_alone:
+            is_new = self._process is None
+            try:
+                if self._process is None:
+                    self._process = _started()
+                return _asked(self._process, model)
+            except (OSError, ValueError):  # of an old one: it has ended
+                self._end()
+                self._is_alone = is_new
+        return None
+
+    def _end(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError), self._process as process:  # closes its pipes, one of them broken
+                process.kill()
+            self._process = None
+
+
+SHARED = PriceList()
+"""The one of this process: a name is asked for once."""
+atexit.register(SHARED.close)
+
+
+def _started() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,  # a Ctrl-C is not meant for it
+    )
+    threading.Thread(target=process.wait, daemon=True).start()  # else it would stay, dead, until this one ends
+    return process
+
+
+def _asked(process: subprocess.Popen[bytes], model: str) -> _Reply:
+    assert process.stdin is not None, "it was started with pipes"
+    assert process.stdout is not None, "it was started with pipes"
+    process.stdin.write(_encode(model) + b"\n")
+    process.stdin.flush()
+    return _decode_reply(process.stdout.readline())
+
+
+def serve() -> None:
+    """Answer, line by line, until there has been no question for some seconds. For a process of its own."""
+    gc.disable()  # nothing of the list goes before the process does
+    with open(0, "rb") as questions, open(1, "wb") as answers:
+        _answer_all(questions, answers)
+
+
+def _answer_all(questions: IO[bytes], answers: IO[bytes]) -> None:
+    _end_soon()
+    for question in questions:
+        answers.write(_encode(_answer(_decode_name(question))) + b"\n")
+        answers.flush()
+        _end_soon()
+
+
+def _end_soon() -> None:
+    if hasattr(signal, "setitimer"):  # else when whoever asks has closed the pipe
+        signal.setitimer(signal.ITIMER_REAL, LINGER_S)
+
+
+def _answer(model: str) -> _Reply:
+    found = look_up(model)
+    return _Reply(False) if found is None else _Reply(True, found.carried_over())
+
+
+# --------------------------------------------------------------------- where genai-prices is asked itself
+
+
+class Model:
+    """A model as genai-prices knows it."""
+
+    def __init__(self, name: str, info: ModelInfo) -> None:
+        self._name = name
+        self._info = info
+        self._rates: dict[int, Rate | None] = {}  # by identity of the price
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether it has prices for several times."""
+        return isinstance(self._info.prices, list)
+
+    def rate(self, when: datetime) -> Rate | None:
+        """The rate at that time."""
+        return self._rate(self._info.get_prices(when))
+
+    def _rate(self, price: ModelPrice) -> Rate | None:
+        if id(price) not in self._rates:
+            self._rates[id(price)] = _read(self._name, price)
+        return self._rates[id(price)]
+
+    def carried_over(self) -> Prices | None:
+        """All of it, for another process; None where its times are of a kind that is not known here."""
+        from genai_prices.types import StartDateConstraint, TimeOfDateConstraint
+
+        if not isinstance(self._info.prices, list):
+            return Prices((Price(self._rate(self._info.prices)),))
+        prices = []
+        for one in self._info.prices:
+            rate = self._rate(one.prices)
+            match one.constraint:
+                case None:
+                    prices.append(Price(rate))
+                case StartDateConstraint(start_date=since):
+                    prices.append(Price(rate, since))
+                case TimeOfDateConstraint(start_time=start, end_time=end) if _are_utc((start, end)):
+                    prices.append(Price(rate, None, (start.replace(tzinfo=None), end.replace(tzinfo=None))))
+                case _:
+                    return None
+        return Prices(tuple(prices))
+
+
+def _are_utc(times: Sequence[time]) -> bool:
+    return all(each.tzinfo in (None, UTC) for each in times)
+
+
+def look_up(model: str) -> Model | None:
+    """What the list of this process says of a model; None where it does not know it."""
+    import genai_prices
+
+    try:
+        return Model(model, genai_prices.calc_price(genai_prices.Usage(), model).model)
+    except LookupError:
+        return None
+
+
+# Endings of prices in the list that fall on a plain request, but not on the tokens a usage tells apart.
+_BEYOND_TOKENS = (
+    *("requests_kcount", "messages_kcount", "_hours", "_kpages", "_mchars"),
+    *("_text_mtok", "_text_read_mtok", "_reasoning_mtok", "_citation_mtok"),
+)
+
+
+def _read(model: str, price: ModelPrice) -> Rate | None:
+    """A price of the list as a rate; None unless it is for tokens, and the list itself computes the same."""
+    prices = {key: value for key, value in vars(price).items() if value is not None}
+    if "input_mtok" not in prices or any(key.endswith(_BEYOND_TOKENS) for key in prices):
+        return None
+    starts = sorted({tier.start for value in prices.values() for tier in getattr(value, "tiers", ())})
+    tiers = []
+    for start in (-1, *starts):
+        plain = _price_above(prices["input_mtok"], start)
+        tiers.append(
+            TierPrice(
+                input=plain,
+                cached=_price_above(prices.get("cache_read_mtok", plain), start),
+                cache_write=_price_above(prices.get("cache_write_mtok", plain), start),
+                output=_price_above(prices.get("output_mtok", NOTHING), start),  # embeddings have none
+            )
+        )
+    rate = Rate(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers))
+    return rate if _agrees(rate, price) else None
+
+
+def _price_above(price: Decimal | TieredPrices, tokens: int) -> Decimal:
+    """The price for requests of more input tokens than that."""
+    if isinstance(price, Decimal):
+        return price
+    return next((tier.price for tier in reversed(price.tiers) if tokens >= tier.start), price.base)
+
+
+def _agrees(rate: Rate, price: ModelPrice) -> bool:
+    """Whether the list charges what the rate does, at the edges of each tier: its meaning is not guessed."""
+    import genai_prices
+
+    for size in {0, 1000, *rate.starts, *(start + 1 for start in rate.starts)}:
+        usage = Usage(size, size // 2, 1000, 0, size + 1000, size // 4)
+        theirs = genai_prices.Usage(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        try:
+            if price.calc_price(theirs)["total_price"] != rate.cost(usage):
+                return False
+        except ValueError:  # the entry itself is broken
+            return False
+    return True

@@ -1,0 +1,178 @@
+"""What a model costs: rates in USD per million tokens, and the user's own file of them.
+
+Money is Decimal from the file to the bill, in a context that raises where a digit would be lost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from pathlib import Path
+from typing import Any
+
+from batchrun.errors import UsageError
+from batchrun.records.usage import Usage
+
+# 60 digits hold 10 million lines of 2**53 tokens at a price of 19 digits; a bill beyond that raises.
+_EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TierPrice:
+    """Prices in USD per million tokens, for the requests of one range of input sizes."""
+
+    input: Decimal
+    cached: Decimal
+    cache_write: Decimal
+    output: Decimal
+
+    def cost(self, usage: Usage) -> Decimal:
+        """Exact USD of one request of this tier, or of the sum of many."""
+        plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+        cost = _EXACT.multiply(self.input, plain)
+        cost = _EXACT.fma(self.cached, usage.cached_tokens, cost)
+        cost = _EXACT.fma(self.cache_write, usage.cache_write_tokens, cost)
+        cost = _EXACT.fma(self.output, usage.output_tokens, cost)
+        return cost.scaleb(-6, _EXACT)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one model costs by one source. The input size of a request chooses the tier, for all its tokens.
+
+    `tiers[0]` is for up to `starts[0]` input tokens, `tiers[i]` for more than `starts[i - 1]`.
+    """
+
+    model: str
+    source: str
+    starts: tuple[int, ...]
+    tiers: tuple[TierPrice, ...]
+
+    def tier_of(self, usage: Usage) -> int:
+        """Index of the tier in which one request of this usage falls."""
+        return bisect_left(self.starts, usage.input_tokens) if self.starts else 0
+
+    def cost(self, usage: Usage) -> Decimal:
+        """Exact USD of one request."""
+        return self.tiers[self.tier_of(usage)].cost(usage)
+
+    def upper_bound(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """The most, in USD, that a request of up to so many tokens can cost: dearest input, dearest tier."""
+        most = Usage(input_tokens, 0, output_tokens, 0, input_tokens + output_tokens)
+        reachable = self.tiers[: self.tier_of(most) + 1]
+        dearest = ((max(tier.input, tier.cached, tier.cache_write), tier.output) for tier in reachable)
+        return max(TierPrice(price, price, price, output).cost(most) for price, output in dearest)
+
+
+def total_usd(costs: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    total = NOTHING
+    for cost in costs:
+        total = _EXACT.add(total, cost)
+    return total
+
+
+class PriceFile:
+    """A user's prices: model names, or patterns with `*`, each with USD per million tokens.
+
+        ["gpt-4.1"]        # as JSON: {"gpt-4.1": {"input": 2.00, "cached": 0.50, "output": 8.00}}
+        input = 2.00
+        cached = 0.50      # optional, as is cache_write: the input price where absent
+        output = 8.00
+
+    Names match in any case. An exact name wins over patterns, the longest pattern over shorter ones.
+    """
+
+    def __init__(self, rates: dict[str, Rate]) -> None:
+        self._exact = {name.lower(): rate for name, rate in rates.items() if "*" not in name}
+        patterns = sorted((name for name in rates if "*" in name), key=len, reverse=True)
+        self._patterns = [(_compile_pattern(name), rates[name]) for name in patterns]
+
+    @classmethod
+    def load(cls, path: Path) -> PriceFile:
+        """Read and check a price file; UsageError names the file, the entry and what to write instead."""
+        entries = _read_document(path)
+        if not entries:
+            raise UsageError(f"{path}: no prices in it; {_EXAMPLE}")
+        return cls({name: _read_entry(path, name, entry) for name, entry in entries.items()})
+
+    def find(self, names: Iterable[str]) -> Rate | None:
+        """The rate of the first name that has an exact entry, or else of the first that matches a pattern."""
+        lowered = [name.lower() for name in names]
+        exact = (self._exact[name] for name in lowered if name in self._exact)
+        matching = (rate for name in lowered for pattern, rate in self._patterns if pattern.fullmatch(name))
+        return next(exact, None) or next(matching, None)
+
+
+_KEYS = ("input", "cached", "cache_write", "output")
+_EXAMPLE = 'write for each model, in USD per million tokens: ["gpt-4.1"], input = 2.00, output = 8.00'
+
+
+def _compile_pattern(name: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, name.lower().split("*"))), re.DOTALL)
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    """The entries of a TOML or JSON file, numbers as int or Decimal, never float."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        match path.suffix.lower():
+            case ".toml":
+                document = tomllib.loads(text, parse_float=Decimal)
+            case ".json":
+                document = json.loads(text, parse_float=Decimal, parse_constant=Decimal, object_pairs_hook=_unique_keys)
+            case _:
+                raise UsageError(f"{path}: the price file must end in .toml or .json")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the price file: {error.strerror}") from error
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"{path}: the price file is not valid {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: the price file must be an object of model names; {_EXAMPLE}")
+    lowered = [name.lower() for name in document]
+    if twice := [name for name in document if lowered.count(name.lower()) > 1]:
+        raise UsageError(f"{path}: {twice[0]!r} and {twice[1]!r} name one model; keep one of the entries")
+    return document
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object without repeated keys: neither of two prices is the right one. (TOML forbids them.)"""
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]!r} stands twice; keep one of the two")
+    return dict(pairs)
+
+
+def _read_entry(path: Path, name: str, entry: object) -> Rate:
+    """One entry of the price file, as a rate of a single tier."""
+    where = f"{path}: {name!r}"
+    if not isinstance(entry, dict):
+        raise UsageError(f"{where} is not a table of prices; {_EXAMPLE}")
+    if any(isinstance(value, dict) for value in entry.values()):
+        raise UsageError(f'{where} holds another table; a name with a dot needs quotes: ["gpt-4.1"]')
+    if unknown := [key for key in entry if key not in _KEYS]:
+        raise UsageError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+    if missing := [key for key in ("input", "output") if key not in entry]:
+        raise UsageError(f"{where}: {missing[0]!r} is missing; add it in USD per million tokens (0 if free)")
+    prices = {key: _read_price(f"{where}: {key}", value) for key, value in entry.items()}
+    plain = prices["input"]
+    tier = TierPrice(plain, prices.get("cached", plain), prices.get("cache_write", plain), prices["output"])
+    return Rate(model=name, source=path.name, starts=(), tiers=(tier,))
+
+
+def _read_price(where: str, value: object) -> Decimal:
+    """A price in USD per million tokens, within bounds that keep every bill exact."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise UsageError(f"{where} must be a number without quotes, such as 2.00; it is {value!r}")
+    price = Decimal(value)
+    if not price.is_finite() or price < 0:
+        raise UsageError(f"{where} must be 0 or more USD per million tokens; it is {value}")
+    if price > 1_000_000 or price != round(price, 12):
+        raise UsageError(f"{where} must be at most 1000000, with at most 12 decimals; it is {value}")
+    return price

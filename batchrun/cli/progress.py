@@ -1,0 +1,174 @@
+"""What a person sees while a job runs: a bar on a terminal, a line now and then elsewhere. All on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TextIO
+
+from batchrun.billing.pricing import usd
+from batchrun.job.monitor import Status
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+LOG_EVERY_S = 30.0
+SHORTEST_BAR = 4
+# What holds a run back, in as few letters as a narrow window leaves.
+HELD_BY = {
+    "last_lines": "last lines",
+    "slow_start": "rising",
+    "concurrency_limit": "-c",
+    "gateway_concurrency": "gateway cap",
+    "gateway_speed": "gateway busy",
+    "gateway_requests": "gateway pace",
+    "gateway_tokens": "gateway tpm",
+    "rpm": "--rpm",
+    "tpm": "--tpm",
+    "budget": "--max-cost",
+}
+SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
+
+
+class Progress:
+    """Draws `Status`es and prints notices. `close` leaves the last state on the screen.
+
+    `detail` lines are printed only when `verbose`; with `quiet` nothing is printed at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet, self._verbose = quiet, verbose
+        self._is_terminal = self._stream.isatty()
+        self._bar: tqdm[Any] | None = None
+        self._clock = clock
+        self._last_line = clock()
+        self._rate = _Rate()
+
+    def notice(self, text: str) -> None:
+        """Print a line above the bar."""
+        if not self._quiet:
+            with contextlib.suppress(OSError):  # a lost terminal, or a full disk, must not cost an answer
+                write = print if self._bar is None else self._bar.write
+                write(f"batchrun: {text}", file=self._stream)
+
+    def detail(self, text: str) -> None:
+        """Print a line that only `-v` asks for."""
+        if self._verbose:
+            self.notice(text)
+
+    def tick(self, status: Status) -> None:
+        """Draw the state of now; off a terminal a line every half minute."""
+        if self._quiet:
+            return
+        self._rate.note(status.recorded_now, status.elapsed_s)
+        if self._is_terminal:
+            with contextlib.suppress(OSError):
+                self._draw(status)
+        elif self._clock() - self._last_line >= LOG_EVERY_S:
+            self._last_line = self._clock()
+            self.notice(self._line(status))
+
+    def close(self) -> None:
+        """End the bar's line."""
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                self._bar.close()
+
+    def _draw(self, status: Status) -> None:
+        columns = _columns(self._stream) - SPARE_COLUMNS
+        head = f"{status.done:,}/{status.total:,} {100 * status.done // max(1, status.total):3d}%"
+        bar_format = _laid_out(head, self._facts(status), columns)
+        if self._bar is None:
+            from tqdm import tqdm  # takes 1.6 MB, which a run without a bar does not need
+
+            self._bar = tqdm(
+                total=status.total, initial=status.done, file=self._stream, ncols=columns, bar_format=bar_format
+            )
+            return
+        self._bar.n, self._bar.ncols, self._bar.bar_format = status.done, columns, bar_format
+        self._bar.refresh()
+
+    def _line(self, status: Status) -> str:
+        facts = (wordings[0] for wordings in self._facts(status))
+        return ", ".join([f"{status.done:,}/{status.total:,} done", *facts])
+
+    def _facts(self, status: Status) -> list[tuple[str, ...]]:
+        """What is worth knowing, the most important first, in full and shorter: a narrow window leaves out more."""
+        facts: list[tuple[str, ...]] = [(f"{_three_digits(self._rate.per_s)}/s",)]
+        left = status.total - status.done
+        if self._rate.per_s > 0 and left > 0:
+            facts.append((f"ETA {_clock_time(left / self._rate.per_s)}",))
+        if status.failed:
+            facts.append((f"{status.failed:,} failed",))
+        if status.cost_usd:
+            facts.append((f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}",))
+        held_by, in_flight = HELD_BY.get(status.held_by, status.held_by), f"{status.in_flight:,} in flight"
+        facts.append((f"{in_flight} ({held_by})", held_by, in_flight))
+        tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
+        facts.append((f"{_three_digits(tokens_per_s)} tokens/s",))
+        return facts
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # a terminal that does not tell, or a stream without a file
+        return 80
+
+
+def _laid_out(head: str, facts: list[tuple[str, ...]], columns: int) -> str:
+    """tqdm's format of the bar: `head`, a bar, and the facts that there is room for."""
+    room = columns - len(head) - len("|| ") - SHORTEST_BAR
+    shown = ""
+    for wordings in facts:
+        longer = [f"{shown}, {fact}" if shown else fact for fact in wordings]
+        shown = next((words for words in longer if len(words) <= room), shown)
+    return f"{head}|{{bar}}| {shown}"
+
+
+class _Rate:
+    """Lines a second over the last half minute or so."""
+
+    WINDOW_S = 30.0
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int]] = [(0.0, 0)]
+        self.per_s = 0.0
+
+    def note(self, count: int, now_s: float) -> None:
+        self._points.append((now_s, count))
+        while len(self._points) > 2 and now_s - self._points[0][0] > self.WINDOW_S:
+            self._points.pop(0)
+        start_s, start = self._points[0]
+        if now_s > start_s:
+            self.per_s = (count - start) / (now_s - start_s)
+
+
+def _clock_time(seconds: float) -> str:
+    """`05:12`, or `27:46:40` where it takes hours."""
+    minutes, left = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes:02}:{left:02}"
+
+
+def _short(amount: Decimal) -> str:
+    """Money for a glance: cents, or two digits where it is less than a dollar."""
+    places = 2 if amount >= 1 else 1 - amount.adjusted()
+    return usd(round(amount, max(2, places)))
+
+
+def _three_digits(number: float) -> str:
+    """A rate for a glance: `0.0421`, `4.21`, `421`, `42,100`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

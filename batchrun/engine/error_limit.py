@@ -1,0 +1,105 @@
+"""`--max-errors N|RATE`: stops a job that goes wrong, before the whole file has. Pure.
+
+A number is how many lines of this run may go wrong: one more stops it. A rate is judged by the last 1,000 lines, so
+that a job which goes wrong late is stopped as soon as one that did from its start, and not before 100 lines are
+done. What earlier runs left in the file does not count: they may have been what was mended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from batchrun.errors import UsageError
+from batchrun.records.request import Outcome, RequestLine
+from batchrun.validation.schema import MisfitCheck
+
+ErrorKind = Literal["failed", "refused", "incomplete", "misfit"]
+KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
+JUDGED_FROM = 100
+WINDOW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class MaxErrors:
+    """The limit as the user wrote it: `count` lines or the share `rate` (0 to 1) of them, of these kinds."""
+
+    count: int | None = None
+    rate: float | None = None
+    kinds: frozenset[str] = frozenset({"failed", "incomplete"})
+
+    @classmethod
+    def parse(cls, text: str, kinds: Collection[str] = ("failed", "incomplete")) -> MaxErrors:
+        """`20`, `5%` or `0.05`, and the kinds that count. Raises `UsageError`."""
+        if unknown := sorted(set(kinds) - set(KINDS)):
+            raise UsageError(f"no kind of error is called {unknown[0]!r}; there are {', '.join(KINDS)}")
+        chosen = frozenset(kinds)
+        if text.isascii() and text.isdecimal():
+            return cls(count=int(text), kinds=chosen)
+        try:
+            rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            rate = -1.0
+        if not 0 < rate < 1:
+            raise UsageError(f"--max-errors {text}: write a number of lines (20) or a share of them (5% or 0.05)")
+        return cls(rate=rate, kinds=chosen)
+
+
+class ErrorLimit:
+    """Counts the lines of one run, as they are recorded.
+
+    A misfit is a success for its record, and an error here alone: it is looked for where the user counts misfits,
+    and then `notice` is told of schemas that cannot be checked. Raises `UsageError` where they cannot be at all.
+    """
+
+    def __init__(self, limit: MaxErrors, notice: Callable[[str], None]) -> None:
+        self._limit = limit
+        self._misfits = MisfitCheck(notice) if "misfit" in limit.kinds else None
+        self._first_misfit = ""
+        self._errors: Counter[str] = Counter()
+        self._lines = 0
+        self._last: deque[bool] = deque(maxlen=WINDOW)
+        self._last_errors = 0
+
+    def add(self, line: RequestLine, outcome: Outcome, answer: bytes | None) -> bool:
+        """Count one line with what became of it and the body of its answer; True where the limit is passed."""
+        kind = "misfit" if outcome == "succeeded" and self._is_misfit(line, answer) else outcome
+        is_error = kind in self._limit.kinds
+        if is_error:
+            self._errors[kind] += 1
+        self._lines += 1
+        if len(self._last) == WINDOW:
+            self._last_errors -= self._last[0]
+        self._last.append(is_error)
+        self._last_errors += is_error
+        return self.is_passed
+
+    def _is_misfit(self, line: RequestLine, answer: bytes | None) -> bool:
+        why = self._misfits.why(line, answer) if self._misfits is not None and answer is not None else None
+        if why is not None and not self._first_misfit:
+            self._first_misfit = f"line {line.line_number}: {why}"
+        return why is not None
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether more lines went wrong than the user allows."""
+        if self._limit.count is not None:
+            return self._errors.total() > self._limit.count
+        assert self._limit.rate is not None
+        judged = len(self._last)
+        return judged >= JUDGED_FROM and self._last_errors > self._limit.rate * judged
+
+    def why_stopped(self) -> str:
+        """What went wrong, in one line."""
+        kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
+        if self._limit.count is not None:
+            return f"--max-errors {self._limit.count} is passed: {kinds} of {self._lines:,} lines of this run"
+        share = f"{self._limit.rate:.2%}".replace(".00%", "%")
+        return f"--max-errors {share} is passed: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+
+    def _counted(self, kind: str, count: int) -> str:
+        if kind != "misfit":
+            return f"{count:,} {kind}"
+        return f"{count:,} misfits (e.g. {self._first_misfit})" if count > 1 else f"1 misfit ({self._first_misfit})"

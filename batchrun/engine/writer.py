@@ -1,0 +1,285 @@
+"""The one writer of a run: what is ready is written together, and counts once it is written.
+
+1. Workers hand over and go on; the writer has its turn when all who are ready have had theirs.
+2. Records go into the result file with one write. Counters, bar and bill move after that, never before.
+3. Attempts go into the run log with one write, after the records; whoever waits in `sent` may send when it returns.
+4. What cannot be written stops the run, and then no attempt is let through.
+5. The bill waits until the price list is there: it takes half a second to import, in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import msgspec
+
+from batchrun.billing.exposure import InFlight
+from batchrun.engine.error_limit import ErrorLimit
+from batchrun.engine.retry import Kind, classify
+from batchrun.engine.spending import Spending
+from batchrun.errors import BatchrunError, DiskError, StopError
+from batchrun.records.request import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
+from batchrun.report.report import Tally
+from batchrun.results.journal import Sink
+from batchrun.results.runlog import RunLog, Sent
+from batchrun.transport.answer import Failure, Reply
+from batchrun.transport.yielding import others_first
+
+WRITE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every record of a run says of it: when it started (UTC) and how many lines its input has."""
+
+    started: str
+    lines: int
+
+
+class Done(msgspec.Struct):
+    """A line with what became of it, and what it took."""
+
+    line: RequestLine
+    outcome: Reply | Failure
+    attempts: int
+    throttles: int
+
+
+class _ToSend(msgspec.Struct):
+    """An attempt that waits for the run log to know of it."""
+
+    line: RequestLine
+    upper_usd: Decimal
+    event: Sent
+    turn: asyncio.Future[None]
+
+
+class Writer:
+    """Writes results and the run log. `stop` is told what could not be written, or that enough went wrong."""
+
+    def __init__(
+        self,
+        *,
+        sink: Sink,
+        log: RunLog | None,
+        facts: RunFacts,
+        tally: Tally,
+        spending: Spending,
+        error_limit: ErrorLimit | None,
+        stop: Callable[[BatchrunError], None],
+    ) -> None:
+        self.recorded = 0
+        self._sink = sink
+        self._log = log
+        self._facts = facts
+        self._tally = tally
+        self._spending = spending
+        self._error_limit = error_limit
+        self._stop = stop
+        self._start = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        self._unanswered: dict[int, tuple[RequestLine, Decimal]] = {}
+        self._newly_recorded: list[int] = []
+        self._done: list[Done] = []
+        self._to_send: list[_ToSend] = []
+        self._has_work = asyncio.Event()
+        self._prices: asyncio.Future[object] | None = None
+        self._unbilled: list[ResultHead] = []
+
+    # ------------------------------------------------------------------------------- for the workers
+
+    def record(self, done: Done) -> None:
+        """Have a result line written, and then counted."""
+        self._done.append(done)
+        self._has_work.set()
+
+    async def may_send(self, line: RequestLine, attempt: int, upper_usd: Decimal) -> bool:
+        """Have the run log say that an attempt is about to be sent; False where it must not be: the run is stopping."""
+        if self._is_closed:
+            return False
+        turn: asyncio.Future[None] = self._loop.create_future()
+        event = Sent(line.line_number, attempt, line.model, len(line.body), line.max_output_tokens, upper_usd or None)
+        self._to_send.append(_ToSend(line, upper_usd, event, turn))
+        self._has_work.set()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._unsent(line)
+            raise
+        if self._is_closed:
+            self._unsent(line)
+        return not self._is_closed
+
+    def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0)) -> None:
+        """An attempt failed; it may have cost `unbilled_usd`, which are on no bill."""
+        del self._unanswered[line.line_number]
+        unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
+        self.log("ended", line=line.line_number, code=failure.code, status=failure.status, **unbilled)
+
+    def log(self, event: str, **facts: object) -> None:
+        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+        if self._log is not None:
+            try:
+                self._log.write(event, **facts)
+            except DiskError as error:
+                self._stop(error)
+
+    # -------------------------------------------------------------------------------- for the runner
+
+    async def run(self) -> None:
+        """Write whatever there is, until cancelled."""
+        while True:
+            await self._has_work.wait()
+            if self._write_some():
+                await others_first()
+            else:
+                self._has_work.clear()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        while self._write_some():
+            pass
+        self._add_up()
+
+    def close(self) -> None:
+        """The run is stopping: no attempt is let through any more."""
+        self._is_closed = True
+
+    def log_recorded(self) -> None:
+        """Name the new records in the run log."""
+        if numbers := self.newly_recorded():
+            self.log("recorded", numbers=numbers)
+
+    def newly_recorded(self) -> list[int]:
+        """The lines that have their record since this was asked last."""
+        numbers, self._newly_recorded = self._newly_recorded, []
+        return numbers
+
+    @property
+    def unanswered(self) -> dict[int, InFlight]:
+        """The attempts, by line, of which nobody knows what became."""
+        return {
+            number: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None)
+            for number, (line, upper_usd) in self._unanswered.items()
+        }
+
+    # ---------------------------------------------------------------------------------------- inside
+
+    def _write_some(self) -> bool:
+        """Write what is ready, about a megabyte at most; True where more is left."""
+        if self._done:
+            self._record(self._next_done())
+        if not self._done and self._to_send:
+            to_send, self._to_send = self._to_send, []
+            self._let_through(to_send)
+        if self._prices is not None and self._prices.done():
+            self._add_up()
+        return bool(self._done)
+
+    def _next_done(self) -> list[Done]:
+        """Records for one write; nobody waits for the rest of them."""
+        size = count = 0
+        while size < WRITE_BYTES and count < len(self._done):
+            size += len(self._done[count].outcome.body or b"")
+            count += 1
+        done, self._done = self._done[:count], self._done[count:]
+        return done
+
+    def _record(self, done: list[Done]) -> None:
+        """Write result lines; then, and only then, count them."""
+        elapsed_s = round(time.monotonic() - self._start, 3)
+        heads = [self._head(one, elapsed_s) for one in done]
+        records = [
+            encode_result(head, one.outcome.status, one.outcome.request_id, one.outcome.body)
+            for head, one in zip(heads, done, strict=True)
+        ]
+        written = len(records)
+        try:
+            self._sink.append_all(records)
+        except StopError as error:
+            written = error.written
+            self._stop(error)
+        for head, one in zip(heads[:written], done, strict=False):
+            self._count(head, one)
+        self._unbilled += heads[:written]
+        if self._prices is None:
+            find = self._tally.book.rate
+            self._prices = asyncio.get_running_loop().run_in_executor(None, find, done[0].line.model)
+            self._prices.add_done_callback(lambda _: self._has_work.set())
+
+    def _count(self, head: ResultHead, done: Done) -> None:
+        """The record has been written."""
+        line, outcome = done.line, done.outcome
+        self.recorded += 1
+        if self._error_limit is not None:
+            self._judge_errors(self._error_limit, head, done)
+        self._unanswered.pop(line.line_number, None)
+        self._newly_recorded.append(line.line_number)
+        if billed_usd := self._spending.recorded(line, outcome):
+            self.log("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
+
+    def _add_up(self) -> None:
+        """Put what has been written into the report and on the bill."""
+        heads, self._unbilled = self._unbilled, []
+        self._tally.add_all(heads)
+
+    def _judge_errors(self, limit: ErrorLimit, head: ResultHead, done: Done) -> None:
+        try:
+            if limit.add(done.line, head.run.outcome, done.outcome.body):
+                self._stop(StopError(limit.why_stopped()))
+        except BatchrunError as error:
+            self._stop(error)
+
+    def _let_through(self, to_send: list[_ToSend]) -> None:
+        """Log attempts; then, and only then, they may be sent."""
+        waiting = [one for one in to_send if not one.turn.done()]  # else its worker was cancelled
+        if not self._is_closed:
+            self._log_sent(waiting)
+        for one in waiting:
+            if not self._is_closed:
+                self._unanswered[one.line.line_number] = one.line, one.upper_usd
+            one.turn.set_result(None)
+
+    def _log_sent(self, to_send: list[_ToSend]) -> None:
+        if self._log is not None:
+            try:
+                self._log.write_sent([one.event for one in to_send])
+            except DiskError as error:
+                self._stop(error)
+
+    def _unsent(self, line: RequestLine) -> None:
+        """What the run log may say of an attempt by now is not so."""
+        if self._unanswered.pop(line.line_number, None) is not None:
+            self.log("ended", line=line.line_number, code="unsent")
+
+    def _head(self, done: Done, elapsed_s: float) -> ResultHead:
+        line, outcome = done.line, done.outcome
+        error = None
+        if isinstance(outcome, Failure):
+            error = ErrorInfo(outcome.code, outcome.message)
+        elif outcome.error_code is not None:
+            error = ErrorInfo(outcome.error_code, outcome.message)
+        timing = outcome.timing
+        run = RunInfo(
+            line=line.line_number,
+            of=self._facts.lines,
+            sha=line.sha,
+            started=self._facts.started,
+            elapsed_s=elapsed_s,
+            outcome="failed" if isinstance(outcome, Failure) else outcome.outcome,
+            asked=line.model,
+            attempts=done.attempts,
+            throttles=done.throttles,
+            may_heal=isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
+            latency_s=round(timing.total_s, 4),
+            first_event_s=timing.first_event_s and round(timing.first_event_s, 4),
+            first_text_s=timing.first_text_s and round(timing.first_text_s, 4),
+            model=outcome.model,
+            usage=outcome.usage,
+        )
+        return ResultHead(line.custom_id, run, error)

@@ -1,0 +1,277 @@
+"""What is still to do, and what it will take: lines, tokens, USD, time; from the files alone, nothing is sent.
+
+1. Where at least 10 lines of a model are finished, their measurements decide: totals by regression on the size of
+   the body, with intervals that hold 9 times in 10 (`intervals`).
+2. Else the input is counted (`tokens`), from the text that stands in the body; the output is at least a token and
+   at most `max_output_tokens`, and what is likely in between nobody can tell: it stays open (None).
+3. "Low" without measurements prices all input as cached, "high" as plain.
+4. Time is what the limits given allow at best: requests and tokens a minute, requests in flight times latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import msgspec
+
+from batchrun.billing.prices import Rate
+from batchrun.billing.pricing import PriceBook
+from batchrun.estimate.measured import Finished, Rates, Used
+from batchrun.estimate.tokens import Counter, load_counter
+from batchrun.records.content import read_contents
+from batchrun.records.request import RequestLine, ResultHead
+from batchrun.records.usage import Usage
+from batchrun.requests.reader import RequestFile
+from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
+
+MIN_MEASURED = 10
+SO_FAR = "speed so far"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The limits that the estimate of time goes by; None is no limit given.
+
+    `concurrency` is a fixed number, `most` the highest one where it is found out.
+    """
+
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    most: int | None = None
+
+
+class ModelEstimate(msgspec.Struct, frozen=True):
+    """What is left to do for one model; the fields mean what they mean in `Estimate`."""
+
+    lines_left: int
+    lines_measured: int
+    input_tokens: Range
+    output_tokens: Range
+    left_usd: Range
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a job still takes. Ranges are of what is left, but for `total_usd` and `failure_share` (the whole).
+
+    `seconds` is None throughout where no limit and no measurement says anything; `held_by` names what decides it.
+    `lines_unbounded` set no `max_output_tokens`, `lines_naming` hold what is only named (files, images, …).
+    """
+
+    lines: int
+    lines_left: int
+    lines_measured: int
+    input_tokens: Range
+    output_tokens: Range
+    spent_usd: Decimal
+    left_usd: Range
+    total_usd: Range
+    seconds: Range
+    held_by: str | None
+    failure_share: Range
+    confidence: float
+    input_by: str
+    output_by: str
+    lines_unbounded: int
+    lines_naming: int
+    unpriced_models: dict[str, int]
+    models: dict[str, ModelEstimate]
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a newline."""
+        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _Group:
+    """The lines of one model."""
+
+    def __init__(self, rate: Rate | None) -> None:
+        self.rate = rate
+        self.left = self.unbounded = self.naming = 0
+        self.left_bytes = 0
+        self.counted = NONE  # input tokens
+        self.output_cap = 0
+        self.low_usd = self.input_usd = self.high_usd = 0.0
+        self.inputs, self.outputs, self.costs = Moments(), Moments(), Moments()
+
+    def add_left(self, line: RequestLine, counter: Counter) -> None:
+        contents = read_contents(line.url, line.body)
+        tokens = counter.count(contents, line.model)
+        self.left += 1
+        self.left_bytes += len(line.body)
+        self.naming += bool(contents.named or contents.untold)
+        self.unbounded += contents.max_output_tokens is None
+        self.counted += tokens
+        cap = contents.max_output_tokens or 0
+        self.output_cap += cap
+        if self.rate is not None:
+            low, likely, high = (round(value or 0) for value in (tokens.low, tokens.likely, tokens.high))
+            least = 0 if contents.max_output_tokens == 0 else 1
+            self.low_usd += float(self.rate.cost(Usage(low, low, least, 0, low + least)))
+            self.input_usd += float(self.rate.cost(Usage(likely, 0, 0, 0, likely)))
+            self.high_usd += float(self.rate.cost(Usage(high, 0, cap, 0, high + cap)))
+
+    def add_measured(self, line: RequestLine, used: Used) -> None:
+        if used.input_tokens is not None and used.output_tokens is not None:
+            self.inputs.add(len(line.body), used.input_tokens)
+            self.outputs.add(len(line.body), used.output_tokens)
+        if used.cost_usd is not None:
+            self.costs.add(len(line.body), used.cost_usd)
+
+    @property
+    def is_measured(self) -> bool:
+        return self.inputs.count >= MIN_MEASURED
+
+    @property
+    def is_unpriced(self) -> bool:
+        return bool(self.left) and self.rate is None and self.costs.count < MIN_MEASURED
+
+    def estimate(self) -> ModelEstimate:
+        return ModelEstimate(
+            lines_left=self.left,
+            lines_measured=self.inputs.count,
+            input_tokens=self._input_tokens(),
+            output_tokens=self._output_tokens(),
+            left_usd=self._left_usd(),
+        )
+
+    def _input_tokens(self) -> Range:
+        if self.is_measured:
+            return self.inputs.rest(self.left, self.left_bytes)
+        return msgspec.structs.replace(self.counted, high=None) if self.naming else self.counted
+
+    def _output_tokens(self) -> Range:
+        cap = None if self.unbounded else self.output_cap
+        if self.is_measured:
+            measured = self.outputs.rest(self.left, self.left_bytes)
+            return measured if cap is None else Range(*(min(value or 0.0, cap) for value in _values(measured)))
+        return Range(self.left if cap != 0 else 0, 0 if cap == 0 else None, cap)
+
+    def _left_usd(self) -> Range:
+        if not self.left:
+            return NONE
+        if self.costs.count >= MIN_MEASURED:
+            return self.costs.rest(self.left, self.left_bytes)
+        if self.rate is None:
+            return Range(None, None, None)
+        likely = None if self.output_cap or self.unbounded else self.input_usd  # embeddings: the input is all
+        return Range(self.low_usd, likely, None if self.unbounded or self.naming else self.high_usd)
+
+
+class Estimator:
+    """Adds up the lines of the input, beside what is `finished` of them. `visit` takes every line once."""
+
+    def __init__(self, book: PriceBook, finished: Finished, counter: Counter) -> None:
+        self._rates = Rates(book)
+        self._finished = finished
+        self._counter = counter
+        self._groups: dict[str, _Group] = {}
+        self._latencies, self._attempts = Moments(), Moments()
+        self._lines = self._seen = self._failed = 0
+
+    def visit(self, line: RequestLine) -> None:
+        """One line of the input: finished, or still to do."""
+        group = self._groups.get(line.model)
+        if group is None:
+            group = self._groups[line.model] = _Group(self._rates.find(None, line.model))
+        self._lines += 1
+        used = self._finished.find(line)
+        if used is not None:
+            self._seen += 1
+            self._failed += used.failed
+            self._latencies.add(0, used.latency_s)
+            self._attempts.add(0, used.attempts)
+        if used is None or used.goes_again:
+            group.add_left(line, self._counter)
+        else:
+            group.add_measured(line, used)
+
+    def estimate(self, allowed: Allowed = Allowed()) -> Estimate:
+        """The estimate, once every line has been visited."""
+        models = {name: group.estimate() for name, group in sorted(self._groups.items())}
+        left = [model for model in models.values() if model.lines_left]
+        groups = [group for group in self._groups.values() if group.left]
+        inputs = sum((model.input_tokens for model in left), NONE)
+        outputs = sum((model.output_tokens for model in left), NONE)
+        left_usd = sum((model.left_usd for model in left), NONE)
+        spent_usd = self._finished.bill.cost_usd
+        seconds, held_by = self._seconds(sum(group.left for group in groups), inputs + outputs, allowed)
+        spent = float(spent_usd)
+        return Estimate(
+            lines=self._lines,
+            lines_left=sum(group.left for group in groups),
+            lines_measured=sum(model.lines_measured for model in models.values()),
+            input_tokens=inputs,
+            output_tokens=outputs,
+            spent_usd=spent_usd,
+            left_usd=left_usd,
+            total_usd=left_usd + Range(spent, spent, spent),
+            seconds=seconds,
+            held_by=held_by,
+            failure_share=share(self._failed, self._seen, self._lines),
+            confidence=CONFIDENCE,
+            input_by=_basis(groups, self._counter.name),
+            output_by=_basis(groups, "max_output_tokens"),
+            lines_unbounded=sum(group.unbounded for group in groups),
+            lines_naming=sum(group.naming for group in groups),
+            unpriced_models={name: group.left for name, group in self._groups.items() if group.is_unpriced},
+            models=models,
+        )
+
+    def _seconds(self, left: int, tokens: Range, allowed: Allowed) -> tuple[Range, str | None]:
+        """How long `left` lines take at best, and what decides it."""
+        attempts = max(1.0, self._attempts.mean_y)
+        ways: dict[str, Range] = {}
+        if allowed.requests_per_minute is not None:
+            minutes = left * attempts / allowed.requests_per_minute
+            ways["requests/min"] = Range(60 * minutes, 60 * minutes, 60 * minutes)
+        if allowed.tokens_per_minute is not None:
+            ways["tokens/min"] = tokens.scaled(60 / allowed.tokens_per_minute)
+        if self._seen >= MIN_MEASURED and allowed.concurrency is not None:
+            # One after the other in each slot: the mean decides, whatever single answers take.
+            slots = max(1, min(allowed.concurrency, left))
+            ways["concurrency"] = self._latencies.rest(left, 0).scaled(attempts / slots)
+        elif self._seen >= MIN_MEASURED and (speed := self._finished.lines_per_s):
+            # What was found out until now is the least: as many at once as may be found out is the best.
+            best = self._latencies.rest(left, 0).scaled(attempts / max(1, min(allowed.most or 1, left)))
+            ways[SO_FAR] = Range(min(best.low or 0.0, left / speed) if allowed.most else None, left / speed, None)
+        if not ways:
+            return Range(None, None, None), None
+        held_by = max(ways, key=lambda name: ways[name].likely or ways[name].low or 0.0)
+        return Range(*map(_longest, zip(*map(_values, ways.values()), strict=True))), held_by
+
+
+def _values(of: Range) -> tuple[float | None, float | None, float | None]:
+    return of.low, of.likely, of.high
+
+
+def _longest(values: tuple[float | None, ...]) -> float | None:
+    """The slowest way decides; one that nobody can tell leaves it open."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _basis(groups: list[_Group], otherwise: str) -> str:
+    """What the figures go by."""
+    measured = sum(group.is_measured for group in groups)
+    if measured == len(groups):
+        return "finished lines"
+    return f"finished lines, else {otherwise}" if measured else otherwise
+
+
+def estimate_file(
+    requests: RequestFile, heads: Iterable[ResultHead | None], book: PriceBook, allowed: Allowed
+) -> Estimate:
+    """What is left of a request file, given the records of its result file. Raises `InputError`."""
+    finished = Finished(book)
+    for head in heads:
+        if head is not None:
+            finished.add(head)
+    estimator = Estimator(book, finished, load_counter())
+    requests.check(estimator.visit)
+    return estimator.estimate(allowed)

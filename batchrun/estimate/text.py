@@ -1,0 +1,102 @@
+"""An estimate as a person reads it: before a job, and after its pilot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from batchrun.billing.pricing import usd
+from batchrun.estimate.estimate import MIN_MEASURED, SO_FAR, Estimate
+from batchrun.stats.intervals import Range
+
+
+def render_estimate(estimate: Estimate) -> str:
+    """All of it, ending in a newline."""
+    rows = [
+        ("", "low", "likely", "high"),
+        ("input tokens", *_cells(estimate.input_tokens, _count)),
+        ("output tokens", *_cells(estimate.output_tokens, _count)),
+        ("USD", *_cells(estimate.left_usd, _money)),
+    ]
+    if estimate.spent_usd:
+        rows.append(("USD, all in all", *_cells(estimate.total_usd, _money)))
+    if estimate.held_by is not None:
+        rows.append(("time", *_cells(estimate.seconds, _time)))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    done = estimate.lines - estimate.lines_left
+    parts = [f"{estimate.lines:,} lines, {done:,} done, {estimate.lines_left:,} to do"]
+    if estimate.spent_usd:
+        parts[0] += f"; ${usd(estimate.spent_usd)} spent"
+    for name, *cells in rows:
+        parts.append("  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]).rstrip())
+    parts += [f"note: {note}" for note in _notes(estimate)]
+    return "\n".join(parts) + "\n"
+
+
+def render_pilot(estimate: Estimate) -> str:
+    """What the lines of a pilot say of the whole, one fact a line, ending in a newline."""
+    parts = [
+        f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; for the whole, 9 times in 10:",
+        f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
+    ]
+    if estimate.held_by is not None:
+        parts.append(f"time: {_spread(estimate.seconds, _time)} more, by {estimate.held_by}")
+    parts.append(f"failures: {_spread(estimate.failure_share, _percent)}")
+    parts += [f"note: {note}" for note in _notes(estimate)]
+    return "\n".join(parts) + "\n"
+
+
+def _notes(estimate: Estimate) -> list[str]:
+    if not estimate.lines_left:
+        return []
+    notes = [f"input by {estimate.input_by}; output by {estimate.output_by}"]
+    if "finished lines" in estimate.output_by:
+        notes.append("measured ranges hold 9 times in 10, if the finished lines are like the rest (a pilot's are)")
+    if estimate.output_tokens.likely is None:
+        notes.append(
+            f"how long answers will be nobody can tell before {MIN_MEASURED} lines are done: "
+            "`batchrun run --pilot 50` measures it"
+        )
+    if estimate.lines_unbounded:
+        notes.append(f"{estimate.lines_unbounded:,} lines set no max_output_tokens")
+    if estimate.lines_naming:
+        notes.append(
+            f"{estimate.lines_naming:,} lines hold what only their answers' usage tells (files, images, tools, …)"
+        )
+    for model, lines in sorted(estimate.unpriced_models.items()):
+        notes.append(f"no price is known for {model!r} ({lines:,} lines; see --prices)")
+    if estimate.held_by == SO_FAR:
+        notes.append("time at the speed so far; a longer run finds out how much more the gateway takes")
+    elif estimate.held_by is not None:
+        notes.append(f"time at best, held by {estimate.held_by}; throttles and outages come on top")
+    return notes
+
+
+def _cells(values: Range, show: Callable[[float], str]) -> tuple[str, str, str]:
+    shown = [("?" if value is None else show(value)) for value in (values.low, values.likely, values.high)]
+    return shown[0], shown[1], shown[2]
+
+
+def _spread(values: Range, show: Callable[[float], str]) -> str:
+    low, likely, high = _cells(values, show)
+    return f"{likely} ({low} to {high})"
+
+
+def _count(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def _money(value: float) -> str:
+    return usd(Decimal(value))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"

@@ -1,0 +1,277 @@
+"""Taking up a result file: which lines are done, which go again, and what the last run left in the air.
+
+1. A line is done when the file holds a record of its `custom_id` and the same body (by hash).
+2. Goes again by itself: a failure that may heal. With `retry_errors`: every failure.
+3. An edited line under a finished id is refused, unless `Changed` says what to do.
+4. Nearly always every record is that of the line which it names by its number, as the file stands now. So that is
+   looked for first, at 8 bytes a line; where it is not so, all are matched by their `custom_id`, at some tens.
+5. Records that will be replaced are taken out before anything is sent; the file never holds two of one line.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from enum import Enum
+
+from batchrun.billing.prices import NOTHING
+from batchrun.billing.pricing import PriceBook
+from batchrun.engine.spending import Unbounded
+from batchrun.errors import ResultFileError
+from batchrun.records.index import HashTable, LineSet, hash64
+from batchrun.records.request import RequestLine, ResultHead
+from batchrun.report.report import Tally
+from batchrun.requests.prescan import glance
+from batchrun.requests.reader import SHOWN_PROBLEMS, RequestFile
+from batchrun.results.journal import Journal
+from batchrun.results.runlog import RunLog
+
+
+class Changed(Enum):
+    """What to do about lines that were edited after they had been answered."""
+
+    REFUSE = "refuse"
+    RESEND = "resend"
+    KEEP = "keep"
+
+
+_SUCCEEDED, _FAILED, _MAY_HEAL = 1, 2, 3  # kept in the two bits that are free beside these
+_BITS = 0xFFFF_FFFF_FFFF_FFFC
+
+
+class _ByLine:
+    """Records by the number of their line: one look tells whether that line still is what it was.
+
+    Holds for each line 62 bits, made of its id and the hash of its body, and its outcome; 0 where there is no record.
+    """
+
+    def __init__(self) -> None:
+        self._stored = array("Q", bytes(8 * 1024))
+        self._count = 0
+        self._found = 0
+        self._is_clear = True
+
+    @property
+    def is_all_found(self) -> bool:
+        """Whether each record was put in at a place of its own, and each has been found."""
+        return self._is_clear and self._found == self._count
+
+    def add_all(self, heads: Sequence[ResultHead]) -> None:
+        """Put records in."""
+        stored = self._stored
+        for head in heads:
+            number = head.run.line
+            if number >= len(stored) and not self._has_grown(number):
+                continue
+            if stored[number]:
+                self._is_clear = False
+            outcome = _SUCCEEDED if head.error is None else _outcome(head)
+            stored[number] = (hash(head.custom_id) ^ hash(head.run.sha)) & _BITS | outcome
+        self._count += len(heads)
+
+    def _has_grown(self, number: int) -> bool:
+        """Make room for line `number`, unless that were far too many places for so few records."""
+        if number > 1_000_000 + 64 * self._count:
+            self._is_clear = False
+            return False
+        self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
+        return True
+
+    def find(self, line: RequestLine) -> int:
+        """The outcome of a line's record; 0 where no record of that very line stands at its place."""
+        number = line.line_number
+        stored = self._stored[number] if number < len(self._stored) else 0
+        if not stored or (stored ^ hash(line.custom_id) ^ hash(line.sha)) & _BITS:
+            return 0
+        self._found += 1
+        return stored & 3
+
+    def find_succeeded(self, first: int, ids: list[str], shas: list[str]) -> list[str]:
+        """The ids of those lines from `first` on whose record stands at their place and is a success; "" for others."""
+        lines = zip(ids, shas, strict=True)
+        looked_for = [(hash(custom_id) ^ hash(sha)) & _BITS | _SUCCEEDED for custom_id, sha in lines]
+        stored = self._stored[first : first + len(ids)].tolist()
+        if stored != looked_for or not all(ids):
+            stored += [0] * (len(ids) - len(stored))
+            ids = [ids[at] if stored[at] == looked_for[at] else "" for at in range(len(ids))]
+        self._found += len(ids) - ids.count("")
+        return ids
+
+
+class Resume:
+    """One reading of a result file against its input. `notices` are for the screen.
+
+    `unbilled_usd` is what the records cost that are taken out: it is on no bill any more, and goes into `log`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        log: RunLog,
+        changed: Changed,
+        *,
+        retry_errors: bool = False,
+        unbounded: Unbounded | None = None,
+    ) -> None:
+        self.notices: list[str] = []
+        self.unbilled_usd = NOTHING
+        self._journal = journal
+        self._log = log
+        self._changed = changed
+        self._unbounded = unbounded
+        self._retry_errors = retry_errors
+        self._stored = HashTable()  # id → hash of the body, its last two bits taken by the outcome
+        self._done = LineSet()
+        self._replaced: set[int] = set()
+        self._edited: list[str] = []
+        self._edited_count = 0
+        self._matched = 0
+
+    def take_up(self, requests: RequestFile, tally: Tally) -> LineSet:
+        """Check the input against the records; returns the numbers of the lines that are done.
+
+        Fills `tally` with the records that stay. Raises `InputError`, `UsageError` and `ResultFileError`, before which
+        the file has only been made whole: its torn tail cut off, damaged and doubled records set aside.
+        """
+        if not self._match_by_line(requests, tally):
+            tally.clear()
+            self._done, self._replaced = LineSet(), set()
+            self._read_records(tally)
+            requests.check(lambda line: self._match(requests.name, line))
+            self._refuse_edited_and_foreign()
+        if self._unbounded is not None:
+            for line in requests.requests(without=self._done):
+                self._unbounded.look(line)
+            self._unbounded.refuse()
+        if self._replaced:
+            self._log_cost_of_replaced(tally.book)
+            count = self._journal.remove(lambda head: hash64(head.custom_id) in self._replaced)
+            self.notices.append(f"{count:,} records are taken out, their lines go again")
+            tally.clear()
+            for heads in self._journal.batches():
+                tally.add_all(heads)
+        self._tell()
+        return self._done
+
+    def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
+        """Match records and lines by number; False where that does not account for every record."""
+        records, last_run = _ByLine(), self._log.last_run
+        for heads in self._journal.batches():
+            for head in heads if last_run.sent else ():
+                last_run.settle(head.run.started, head.run.line)
+            records.add_all(heads)
+            tally.add_all(heads)
+
+        def match(line: RequestLine) -> None:
+            if outcome := records.find(line):
+                self._decide(line, outcome)
+
+        def known(first: int, lines: Sequence[bytes]) -> list[str]:
+            ids = records.find_succeeded(first, *glance(lines))
+            if all(ids):
+                self._done.add_range(range(first, first + len(ids)))
+            else:
+                for number, custom_id in enumerate(ids, first):
+                    if custom_id:
+                        self._done.add(number)
+            return ids
+
+        requests.check(match, known)
+        return records.is_all_found
+
+    def _read_records(self, tally: Tally) -> None:
+        doubled = 0
+        for head in self._journal.records():
+            key = hash64(head.custom_id)
+            if self._stored.get(key) is not None:
+                doubled += 1
+                continue
+            self._stored.set(key, _stored_value(int(head.run.sha, 16), _outcome(head)))
+            tally.add(head)
+        if doubled:
+            self._set_aside_doubles()
+
+    def _log_cost_of_replaced(self, book: PriceBook) -> None:
+        """What the records cost that are about to go: it stays spent, though nothing is left to show for it."""
+        replaced = Tally(book)
+        for head in self._journal.records():
+            if hash64(head.custom_id) in self._replaced:
+                replaced.add(head)
+        self.unbilled_usd = replaced.cost_usd()
+        if self.unbilled_usd:
+            self._log.write("replaced", lines=replaced.recorded, unbilled_usd=str(self.unbilled_usd))
+
+    def _set_aside_doubles(self) -> None:
+        seen: set[int] = set()
+
+        def is_second(head: ResultHead) -> bool:
+            key = hash64(head.custom_id)
+            if key in seen:
+                return True
+            seen.add(key)
+            return False
+
+        self._journal.remove(is_second, to_quarantine=True)
+
+    def _match(self, name: str, line: RequestLine) -> None:
+        """Decide about one line of the input."""
+        key = hash64(line.custom_id)
+        stored = self._stored.get(key)
+        if stored is None:
+            return
+        self._matched += 1
+        outcome = stored & 3
+        if stored == _stored_value(int(line.sha, 16), outcome) or self._goes_again(outcome):
+            self._decide(line, outcome)
+        elif self._changed is Changed.REFUSE:
+            self._edited_count += 1
+            if self._edited_count <= SHOWN_PROBLEMS:
+                self._edited.append(f"{name}:{line.line_number}: {line.custom_id[:60]!r} was edited after its answer")
+        elif self._changed is Changed.RESEND:
+            self._replaced.add(key)
+        else:
+            self._done.add(line.line_number)
+
+    def _decide(self, line: RequestLine, outcome: int) -> None:
+        """A line has a record that may stand: it is done, or goes again."""
+        if outcome != _SUCCEEDED and self._goes_again(outcome):
+            self._replaced.add(hash64(line.custom_id))
+        else:
+            self._done.add(line.line_number)
+
+    def _goes_again(self, outcome: int) -> bool:
+        return outcome == _MAY_HEAL or (outcome == _FAILED and self._retry_errors)
+
+    def _refuse_edited_and_foreign(self) -> None:
+        if self._edited:
+            more = self._edited_count - len(self._edited)
+            raise ResultFileError(
+                "\n".join([*self._edited, *([f"… and {more:,} more"] if more else [])])
+                + "\n--changed resend sends such lines again, --changed keep keeps the answers to the old text"
+            )
+        if self._stored and not self._matched:
+            raise ResultFileError(
+                f"{self._journal.path} holds {len(self._stored):,} results, none of them of this input; "
+                "choose another -o (or --overwrite to lose them)"
+            )
+
+    def _tell(self) -> None:
+        if self._journal.quarantined:
+            self.notices.append(
+                f"WARNING: {self._journal.quarantined:,} damaged or doubled records were moved to "
+                f"{self._journal.path.name}.quarantine; lines without a record go again"
+            )
+        if foreign := len(self._stored) - self._matched:
+            self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
+        if self._journal.rescued:
+            self.notices.append(f"{self._journal.rescued:,} answers are taken in that an earlier run saved elsewhere")
+
+
+def _outcome(head: ResultHead) -> int:
+    if head.error is None:
+        return _SUCCEEDED
+    return _MAY_HEAL if head.run.may_heal else _FAILED
+
+
+def _stored_value(bits: int, outcome: int) -> int:
+    return bits & _BITS | outcome

@@ -1,0 +1,179 @@
+"""`batchrun tune`: other limits for a run that is going on, by a file beside its results.
+
+1. Who tunes lays down `RESULTS.tune`, whole at once; the run looks for it four times a second, takes it away and does
+   as it says. It answers in its run log, by an event `tuned` with the request's id.
+2. Owner only: a request that belongs to somebody else, or that others may write, is taken away and refused.
+3. A run that is only just being prepared takes it up once it sends. What was tuned ends with the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from batchrun.errors import StopError, UsageError
+from batchrun.results.runlog import is_running
+
+_LARGEST = 4096
+_POLL_S = 0.05
+_ASKED_OFTEN_S = 10.0
+
+
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be changed; None leaves it as it is, a limit of 0 takes it away. Concurrency is as for `-c`."""
+
+    id: str = ""
+    concurrency: str | None = None
+    rpm: Rate | None = None
+    tpm: Rate | None = None
+    max_cost_usd: str | None = None
+    paused: bool | None = None
+
+
+class Tuned(msgspec.Struct, frozen=True):
+    """What a run answers: its limits from now on, how it stands, and what it refused (None: nothing)."""
+
+    id: str = ""
+    pid: int = 0
+    concurrency: str = ""
+    rpm: float | None = None
+    tpm: float | None = None
+    max_cost_usd: str | None = None
+    paused: bool = False
+    slots: int = 0
+    in_flight: int = 0
+    held_by: str = ""
+    refused: str | None = None
+
+
+class _Event(Tuned, frozen=True):
+    event: str = ""
+
+
+def request_file(results: Path) -> Path:
+    """Where a run looks for what it is to change."""
+    return results.with_name(results.name + ".tune")
+
+
+def take(path: Path) -> Tuning | str | None:
+    """The request that lies there, or why it is refused; None where there is none. It lies there no longer."""
+    try:
+        if not _is_ours(path.lstat()):
+            raise PermissionError
+        with open(path, "rb", opener=_open_no_other) as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                raise PermissionError
+            text = file.read(_LARGEST)
+        return msgspec.json.decode(text, type=Tuning)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        return f"{path.name} is not the owner's alone"
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    except msgspec.DecodeError:
+        return f"{path.name} is no request of batchrun's"
+    finally:
+        with contextlib.suppress(OSError):  # a folder stays, and is told of once
+            path.unlink()
+
+
+def _open_no_other(path: str, flags: int) -> int:
+    """Opens what is there, not what it points to, and waits for nobody."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if not hasattr(os, "geteuid"):
+        return True  # Windows: the folder's own rights decide
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tuned:
+    """Lay a request before the run that writes `results`, and wait for its answer.
+
+    Raises `UsageError` where no run is going on, or where it refuses; `StopError` where no answer comes.
+    """
+    results = Path(os.path.realpath(results))
+    log = results.with_name(results.name + ".log")
+    try:
+        goes_on = is_running(log)
+    except OSError:
+        goes_on = False
+    if not goes_on:
+        raise UsageError(f"no run is writing {results}; limits for the next one are options of `batchrun run`")
+    tuning = msgspec.structs.replace(tuning, id=secrets.token_hex(8))
+    end = log.stat().st_size
+    _lay_down(request_file(results), msgspec.json.encode(tuning), patience_s)
+    for answer in _events(log, end, patience_s):
+        if answer.event == "tuned" and answer.id == tuning.id:
+            if answer.refused is not None:
+                raise UsageError(answer.refused)
+            return answer
+    if is_running(log):
+        raise StopError(f"no answer within {patience_s:g} s; a run that is being prepared takes it up once it sends")
+    request_file(results).unlink(missing_ok=True)
+    raise UsageError(f"the run that was writing {results} has ended")
+
+
+def render(tuned: Tuned) -> str:
+    """How the run stands, for a person, ending in a newline."""
+    limits = [f"-c {tuned.concurrency}"]
+    limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
+    limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
+    limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
+    state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, held by {tuned.held_by.replace('_', ' ')}"
+    if tuned.paused:
+        state = f"paused, {tuned.in_flight:,} still in flight; --resume goes on"
+    return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
+
+
+def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
+    """Put a request there, whole at once, when the one before it has been taken away."""
+    give_up = time.monotonic() + patience_s
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        while True:
+            try:
+                os.link(temporary, path)
+                return
+            except FileExistsError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(_POLL_S)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _events(log: Path, start: int, patience_s: float) -> Iterator[_Event]:
+    """The events of a log from an offset on, as they come, until patience or the run is at an end."""
+    give_up, torn = time.monotonic() + patience_s, b""
+    with log.open("rb") as file:
+        file.seek(start)
+        while True:
+            is_over = time.monotonic() > give_up or not is_running(log)
+            *lines, torn = (torn + file.read()).split(b"\n")
+            for line in lines:
+                if b'"tuned"' in line:
+                    yield msgspec.json.decode(line, type=_Event)
+            if is_over:
+                return
+            time.sleep(_POLL_S)

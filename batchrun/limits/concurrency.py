@@ -1,0 +1,248 @@
+"""How many requests may be in flight: a number between bounds, moved by answers and refusals. Pure.
+
+Slow start; then just below the number at which the gateway refuses, or where more at once bring no more answers.
+`adaptive.py` says whether a refusal is about the number at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from batchrun.errors import UsageError
+from batchrun.limits.plateau import Plateau
+
+AUTO_MOST = 2000
+START = 8  # where finding out begins: a bad key costs no more requests than that
+
+
+class Bound(Enum):
+    """What holds a run back; the values stand in logs and reports."""
+
+    LINES = "last_lines"  # fewer lines left than might be in flight
+    SLOW_START = "slow_start"  # finding out what the gateway takes
+    MAXIMUM = "concurrency_limit"  # -c
+    CAPACITY = "gateway_concurrency"  # it refuses more at once
+    PLATEAU = "gateway_speed"  # more at once bring no more answers
+    REQUESTS = "gateway_requests"  # it refuses more a second, or its headers say so
+    TOKENS = "gateway_tokens"  # its headers say so
+    THROTTLED = "throttled"  # a pause that it asked for
+    OWN_REQUESTS = "rpm"  # --rpm
+    OWN_TOKENS = "tpm"  # --tpm
+    OUTAGE = "outage"  # the gate
+    BUDGET = "budget"  # --max-cost: all that is left is reserved for what is in flight
+    CLIENT = "processor"  # this process can do no more
+    STOPPING = "stopping"  # what is in flight is finished
+    PAUSED = "paused"  # batchrun tune --pause
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """Requests in flight: found out between `least` and `most`, or fixed where both are the same."""
+
+    least: int = 1
+    most: int = AUTO_MOST
+
+    @classmethod
+    def parse(cls, text: str) -> Concurrency:
+        """`64`, `auto` or `4-200`. Raises `UsageError`."""
+        if text == "auto":
+            return cls()
+        least, dash, most = text.partition("-")
+        numbers = [least, most] if dash else [least]
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
+            raise UsageError(f"{text!r} is neither a number, nor auto, nor MIN-MAX such as 4-200")
+        low, high = int(numbers[0]), int(numbers[-1])
+        if not 1 <= low <= high <= 10_000:
+            raise UsageError(f"{text}: from 1 to 10000, the smaller number first")
+        return cls(low, high)
+
+    def at_most(self, allowed: int) -> Concurrency:
+        """The same within what is allowed."""
+        return Concurrency(min(self.least, allowed), min(self.most, allowed))
+
+    def __str__(self) -> str:
+        if self == Concurrency():
+            return "auto"
+        return str(self.most) if self.least == self.most else f"{self.least}-{self.most}"
+
+
+class _Phase(Enum):
+    RISING = "no ceiling known"
+    RETURNING = "below the ceiling"
+    HOLDING = "just below the ceiling, until a try is paid for"
+    TRYING = "a step beyond the ceiling"
+    PLATEAU = "where throughput ceased to rise"
+
+
+class Window:
+    """The number in flight. `ceiling` is the least number at which a request was refused.
+
+    A fixed number is where it begins and where it returns to: only refusals lower it, a queue does not.
+    """
+
+    SATURATED = 0.8  # of the limit: a lower peak proves nothing about the limit
+    STEP = 0.03  # the first cut of a series, below the number refused; at least one
+    AGAIN = 0.7  # the further ones, with less than half a round trip of answers between
+    ABOVE, ABOVE_ENOUGH = 1.25, 2  # of the ceiling; answers to what was sent so far above show that it is none
+    LEAST_KEPT = 0.5  # of the limit, by one cut
+    PAID_FIRST, PAID_MOST = 8, 200  # answers before a try beyond the ceiling: at worst 1 refusal in 200 in the end
+    PAID_PER_PAUSE, LONGEST_PAID_S = 30.0, 5.0  # seconds for each second that the last refusal paused, up to so many
+    LOOK_AGAIN_S, LOOK_AGAIN_MOST_S = 10.0, 300.0
+    LOOK_GAIN = 0.25  # slots per answer when looking again: doubling would fill the queue to four times its knee
+
+    def __init__(self, bounds: Concurrency, now: float) -> None:
+        self.plateau = Plateau(now)
+        self._limit, self.slots = 0.0, 0  # as exact as it grows, and the whole number that is allowed
+        self.resize(bounds, now)
+        self._price = self.PAID_FIRST
+        self._paid_at = now
+        self._before = self._limit
+        self._full_at = now
+        self._look_again_s = self.LOOK_AGAIN_S
+
+    def resize(self, bounds: Concurrency, now: float) -> None:
+        """Other bounds from now on; what was learnt of the gateway within them is found out again, from here."""
+        self.is_fixed = bounds.least == bounds.most
+        self.minimum = 1 if self.is_fixed else bounds.least
+        self.maximum = bounds.most
+        start = bounds.most if self.is_fixed else max(self._limit, START, bounds.least)
+        self._allow(float(min(bounds.most, start)))
+        self.ceiling: int | None = None
+        self._refused_at, self._refused_after_s, self._above = now, 0.0, 0
+        self._was_contradicted = False
+        self._careful_until = 0.0
+        self._start_rising(1.0, 0.0, now)
+
+    @property
+    def bound_by(self) -> Bound:
+        """What keeps the number where it is."""
+        if self.slots >= self.maximum:
+            return Bound.MAXIMUM
+        if self._phase is _Phase.PLATEAU:
+            return Bound.PLATEAU
+        return Bound.SLOW_START if self._phase is _Phase.RISING else Bound.CAPACITY
+
+    @property
+    def is_raising(self) -> bool:
+        """Whether more are in flight than ever before: that explains a refusal, unless answers contradicted one."""
+        return self._phase is _Phase.TRYING or (self._phase is _Phase.RISING and not self._was_contradicted)
+
+    def sent(self, level: int, now: float) -> None:
+        """A request went out as the `level`th in flight."""
+        if not self.is_fixed:
+            self.plateau.sent(level, now)
+        if level >= self.SATURATED * self.slots:
+            self._full_at = now
+
+    def succeeded(self, sent_at: float, level: int, now: float) -> None:
+        """It was answered: grow, hold or try, as the phase says."""
+        if self.is_fixed:
+            if self.ceiling is None and self.slots == self.maximum:
+                return  # as it always is where nothing is refused
+        else:
+            self.plateau.back(sent_at, level, now - sent_at)
+        self._answers += self._phase is not _Phase.TRYING or sent_at >= self._phase_at
+        if self.ceiling is not None and self._is_above(sent_at, level, now):
+            self._above += 1
+            if self._above >= self.ABOVE_ENOUGH:
+                self._was_contradicted = True
+                self.restore(now)
+                return
+        if sent_at > self._full_at:
+            return
+        match self._phase:
+            case _Phase.RISING:
+                self._rise(sent_at, now)
+            case _Phase.RETURNING:
+                self._return(now)
+            case _Phase.HOLDING if self._answers >= self._price and now >= self._paid_at:
+                self._enter(_Phase.TRYING, now)
+                self._allow(self.slots + self._step)
+            case _Phase.TRYING:
+                # A whole round trip beyond the ceiling, and nothing refused: there is no ceiling here.
+                if self._answers >= self.slots:
+                    self.ceiling, self._price = None, self.PAID_FIRST
+                    self._start_rising(self._step / self._limit, 0.0, now)
+            case _Phase.PLATEAU if now >= self._phase_at + self._look_again_s:
+                self._look_again(now)
+            case _:
+                pass
+
+    def cut(self, sent_at: float, level: int, answers: int, pause_s: float, now: float) -> None:
+        """A request was refused as the `level`th in flight, after so many answers since the last cut."""
+        self._refused_at, self._refused_after_s, self._above = sent_at, now - sent_at, 0
+        again = self.ceiling is not None and answers < level / 2
+        if not again:
+            self._before = self._limit
+        moved = self.ceiling is None or abs(level / self.ceiling - 1) > 0.1
+        self._price = self.PAID_FIRST if moved else min(2 * self._price, self.PAID_MOST)
+        self.ceiling = level
+        kept = level * self.AGAIN if again else min(level - max(1, self.STEP * level), level - 1)
+        if self._phase is _Phase.TRYING and not again:
+            kept = level - self._step
+        # After a pause few are in flight: one refused among them is not yet a limit of so few.
+        self._allow(max(float(self.minimum), min(self._limit, max(kept, self.LEAST_KEPT * self._limit))))
+        if not again:
+            self._paid_at = now + min(pause_s, self.LONGEST_PAID_S) * self.PAID_PER_PAUSE * self._price / self.PAID_MOST
+        self._enter(_Phase.RETURNING, now)
+
+    def restore(self, now: float) -> None:
+        """The number was not the reason: take back the cuts of this series."""
+        self._allow(max(self._limit, self._before))
+        self.ceiling = None
+        self._start_rising(1.0, 0.0, now)
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    @property
+    def _step(self) -> int:
+        return max(1, int(self._limit / 100))
+
+    def _is_above(self, sent_at: float, level: int, now: float) -> bool:
+        """Whether an answer contradicts the ceiling: it was sent after what was refused, and far above it."""
+        if self.ceiling is None or sent_at <= self._refused_at:
+            return False
+        late = min(1.0, self._refused_after_s / max(now - sent_at, 1e-9))  # of these the gateway knows nothing
+        return level > self.ABOVE * (1 + late) * self.ceiling + 1
+
+    def _allow(self, limit: float) -> None:
+        self._limit = limit
+        self.slots = max(self.minimum, min(self.maximum, int(limit)))
+
+    def _enter(self, phase: _Phase, now: float) -> None:
+        self._phase, self._answers = phase, 0
+        self._phase_at = now  # in RISING: since when the gain is what it is
+
+    def _start_rising(self, gain: float, careful_until: float, now: float) -> None:
+        self._enter(_Phase.RISING, now)
+        self._gain, self._careful_until = gain, careful_until
+        self.plateau.clear(now)
+
+    def _rise(self, sent_at: float, now: float) -> None:
+        if not self.is_fixed and self._answers % 8 == 0 and (knee := self.plateau.knee()) is not None:
+            self._allow(max(float(self.minimum), min(self._limit, knee)))
+            self._enter(_Phase.PLATEAU, now)
+            return
+        self._allow(min(float(self.maximum), self._limit + self._gain))
+        if sent_at < self._phase_at:
+            return
+        if self._gain < 1 and self._limit > self._careful_until:  # a round trip went well: go faster
+            self._gain = min(1.0, 2 * self._gain)
+            self._look_again_s = self.LOOK_AGAIN_S
+            self._phase_at = now
+
+    def _return(self, now: float) -> None:
+        """Halve what is missing each round trip, up to one below the ceiling."""
+        assert self.ceiling is not None, "there is a ceiling to return to"
+        top = max(float(self.minimum), self.ceiling - 1.0)
+        self._allow(min(top, self._limit + max(1.0, (top - self._limit) / 2) / self._limit))
+        if self._limit >= top:
+            self._enter(_Phase.HOLDING, now)
+
+    def _look_again(self, now: float) -> None:
+        """Begin again from below the knee with fresh latencies: old ones may be those of other answers."""
+        self._look_again_s = min(2 * self._look_again_s, self.LOOK_AGAIN_MOST_S)
+        knee = self._limit
+        self._allow(max(float(self.minimum), self._limit / 1.6))
+        self._start_rising(self.LOOK_GAIN, 2 * knee, now)

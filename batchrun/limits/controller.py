@@ -1,0 +1,311 @@
+"""How many requests may be in flight, and how many a second: found out from answers and refusals alone.
+
+1. Pure: `now` (seconds of a monotonic clock) is passed in; nothing waits, nothing is random.
+2. Slow start doubles each round trip, while what is allowed is used, nothing is refused, and throughput rises.
+3. A refusal cuts once an episode: requests that were sent before the cut do not cut again.
+4. A capacity limit refuses above a number in flight at which nothing succeeds: stay one below it, and try one more
+   when enough answers have paid for the refusal that this may cost.
+5. A rate limit refuses at numbers in flight at which others succeed: leave the number, set a pace.
+6. A queue refuses nothing: stay where more in flight brought no more answers (`plateau.py`), and look again.
+7. What is refused however slowly requests come is no limit (`strays.py`): it is sent again, and nothing else changes.
+8. Whatever was learnt is tried again after a time that grows to minutes at most: nothing is frozen for good.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from batchrun.limits.concurrency import Bound, Concurrency, Window
+from batchrun.limits.rate import Allowance, LearntPace, RateHeaders
+from batchrun.limits.spurious import Strays
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """What is asked later of a request that was sent: when, as the how-manieth in flight, and in all."""
+
+    at: float
+    in_flight: int
+    number: int
+
+
+class Controller:
+    """How many may be in flight, within the bounds given, and at what pace.
+
+    Every request is announced by `sent`, and what became of it by exactly one of `succeeded`, `throttled` and
+    `failed`. `slots`, `pace_per_s` and `paused_until` say what may go out.
+    """
+
+    RATE_AT, CAPACITY_AT = 2, 0  # votes for a rate limit: where the pace is set, and where it is dropped again
+    SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15  # of what the answers' latency lets through: enough to use every slot
+    SMOOTH_RISING = 2.5  # it doubles in each round trip
+    EVEN_FROM = 8  # answers
+    FIRST_PAUSE_S, MAX_PAUSE_S, MAX_ASKED_S = 0.1, 10.0, 120.0
+
+    def __init__(self, bounds: Concurrency, now: float) -> None:
+        self.window = Window(bounds, now)
+        self.paused_until = now
+        self._learnt = LearntPace(now)
+        self._strays = Strays()
+        self._requests = Allowance(1.0)
+        self._tokens = Allowance(None)
+        self._has_headers = False
+        self._is_rate = False
+        self._votes = 0
+        self._number = 0
+        self._cut_at = -math.inf
+        self._answers_at: dict[int, int] = {}  # to requests sent since the last cut, by the number in flight
+        self._floor, self._passed = 0, 0  # see `_vote`
+        self._refused_in_a_row = 0
+        self._refusal_s = 0.01
+        self._opened_at: float | None = None
+        self._is_trickling = False
+        self._latency_s, self._spread_s, self._timed = 0.0, 0.0, 0  # means over the last 300, and how many so far
+        self._now = now
+
+    @property
+    def slots(self) -> int:
+        """Requests allowed in flight."""
+        trial = self._strays.trial
+        return self.window.slots if trial is None else max(self.window.minimum, int(self.window.slots * trial.slower))
+
+    @property
+    def pace_per_s(self) -> float | None:
+        """Requests a second, sent evenly; None: as they come."""
+        if self._is_unpaced:
+            return None
+        paces = list(self._paces())
+        if self._strays.trial is not None:
+            paces.append(self._strays.trial.pace_per_s)
+        if self._is_trickling:
+            # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
+            paces.append(0.5 / self._refusal_s)
+        if (smooth := self._smooth) is not None:
+            paces.append(smooth * self.slots / self._latency_s)
+        return min((pace for pace in paces if pace is not None), default=None)
+
+    def bound_by(self, in_flight: int, now: float, *, is_wanted: bool = True) -> Bound:
+        """What holds the run back, given how many are in flight; `is_wanted`: more would go if they might."""
+        if now < self.paused_until:
+            return Bound.THROTTLED
+        if in_flight >= self.slots:
+            return self.window.bound_by
+        if not is_wanted:
+            return self.window.bound_by if in_flight >= Window.SATURATED * self.slots else Bound.LINES
+        learnt, requests, tokens = self._paces()
+        least = min((pace for pace in (learnt, requests, tokens) if pace is not None), default=None)
+        if least is None or not self._learnt.is_used(least):
+            return self.window.bound_by if in_flight >= Window.SATURATED * self.slots else Bound.LINES
+        return Bound.TOKENS if least == tokens else Bound.REQUESTS
+
+    def sent(self, in_flight: int, now: float) -> Sent:
+        """A request goes out; `in_flight` counts it too."""
+        self._now = now
+        self._number += 1
+        self._learnt.sent(now)
+        self._strays.sent(now)
+        self.window.sent(in_flight, now)
+        if self._opened_at is None:
+            self._opened_at = now
+        elif self._is_trickling and self._is_open(now):
+            self._is_trickling = False
+        return Sent(now, in_flight, self._number)
+
+    def succeeded(self, sent: Sent, now: float) -> None:
+        """An answer came."""
+        self._now = now
+        if (limit_per_s := self._strays.answered(sent.at, now)) is not None:
+            self._learnt.at_most(limit_per_s)
+        self._time(now - sent.at)
+        if sent.at >= self._cut_at:
+            self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1
+            if self._floor:
+                self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
+            self._refused_in_a_row = 0
+            self._is_trickling = False
+        if self._strays.trial is None:
+            self.window.succeeded(sent.at, sent.in_flight, now)
+        else:
+            self.window.plateau.back(sent.at, sent.in_flight, now - sent.at)
+
+    def failed(self, sent: Sent, now: float) -> None:
+        """It failed in a way that says nothing about limits (a 503, a reset, a bad request)."""
+        self._now = now
+        self._time(now - sent.at)
+        self.window.plateau.back(sent.at, sent.in_flight, None)
+
+    def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
+        """It was refused as too much; returns for how many seconds nothing should be sent."""
+        self._now = now
+        if self._strays.refused(sent.at, sent.number, self._learnt.admitted, now):
+            if self._strays.has_judged(now):
+                self._forget_limits(now)
+            self._learnt.refused()
+            self.window.plateau.back(sent.at, sent.in_flight, None)
+            return 0.0
+        self._refusal_s += 0.2 * (min(now - sent.at, 5.0) - self._refusal_s)
+        for limit in (self._learnt, self._requests, self._tokens):
+            limit.refused()
+        self.window.plateau.back(sent.at, sent.in_flight, None)
+        is_new = sent.at >= self._cut_at
+        if is_new:
+            was_shut = not self._answers_at and not self._is_open(sent.at)
+            self._refused_in_a_row = self._refused_in_a_row + 1 if was_shut else 0
+        pause_s = self._pause_s(is_new, retry_after_s)
+        if is_new:
+            self._vote(sent.in_flight, now)
+        is_shut = self._refused_in_a_row > 0
+        if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
+            self._strays.suspect(self._learnt.admitted, now)
+        self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
+        if is_new:
+            if not self._is_rate:
+                self.window.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
+            self._cut_at = now
+            self._answers_at.clear()
+            self._opened_at = None
+            self._is_trickling = pause_s > 0 and is_shut
+        self.paused_until = max(self.paused_until, now + pause_s)
+        return pause_s
+
+    def headers(self, sent: Sent, headers: RateHeaders, now: float) -> None:
+        """What an answer's headers say of the limits."""
+        self._has_headers = True
+        for allowance, limit, remaining, reset_s in (
+            (self._requests, headers.limit_requests, headers.remaining_requests, headers.reset_requests_s),
+            (self._tokens, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_s),
+        ):
+            since = self._number - sent.number
+            allowance.read(limit, remaining, reset_s, sent_at=sent.at, number=sent.number, sent_since=since, now=now)
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _paces(self) -> tuple[float | None, float | None, float | None]:
+        return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+
+    @property
+    def _is_even(self) -> bool:
+        """Whether answers take about the same time."""
+        return self._timed >= self.EVEN_FROM and self._spread_s < 0.2 * self._latency_s
+
+    @property
+    def _is_first_rise(self) -> bool:
+        """Whether the number is found out for the first time, by answers that come in clumps."""
+        return not self.window.is_fixed and self._cut_at == -math.inf and self._is_even
+
+    @property
+    def _smooth(self) -> float | None:
+        """How many times faster than answers come may requests go; None: as they come.
+
+        Answers of like latency come in clumps, so would requests: 6 at once, ten times a second, look like a capacity
+        of 5 to who meets a limit of 150 a second with a burst of 5; and clumps stay clumps. While the number doubles
+        at the beginning, a clump of 64 would meet that limit with 40 refusals before the first of them is back.
+        """
+        if self.window.ceiling is None:
+            return self.SMOOTH_RISING if self._is_first_rise else None
+        if self._latency_s <= 0 or not (self._is_even or self._votes >= 0):
+            return None
+        return self.SMOOTH if self._is_even else self.SMOOTH_UNEVEN
+
+    @property
+    def _is_unpaced(self) -> bool:
+        """Whether nothing that sets a pace is known: so it is with most gateways, for each of millions of requests."""
+        return (
+            self._learnt.per_s is None
+            and self.window.ceiling is None
+            and not self._has_headers
+            and not self._is_trickling
+            and self._strays.trial is None
+            and not self._is_first_rise
+        )
+
+    def _is_unexplained(self, now: float) -> bool:
+        """Whether a refusal comes although nothing was raised since the last cut."""
+        if self._is_rate and self._learnt.per_s is not None:
+            return self._learnt.is_held(now)
+        return not self.window.is_raising and self._cut_at > -math.inf
+
+    def _forget_limits(self, now: float) -> None:
+        """What was taken for limits were strays."""
+        self._is_rate, self._votes = False, 0
+        self._floor, self._passed = 0, 0
+        self._learnt.drop()
+        self.window.restore(now)
+        self.paused_until = now
+
+    @property
+    def _late(self) -> float:
+        """How long a refusal takes, of what an answer does. For so long, what is refused or done is in flight at the
+        client only: that share more may be in flight than the gateway allows."""
+        return min(1.0, self._refusal_s / self._latency_s) if self._latency_s else 1.0
+
+    def _time(self, seconds: float) -> None:
+        if self._timed < 300:
+            self._timed += 1
+        off_s = seconds - self._latency_s
+        self._latency_s += off_s / self._timed
+        self._spread_s += (abs(off_s) - self._spread_s) / self._timed
+
+    def _is_open(self, now: float) -> bool:
+        """Whether requests have been let in since the last cut: the first one would have been refused by now."""
+        return self._opened_at is not None and now > self._opened_at + 2 * self._refusal_s
+
+    def _pause_s(self, is_new: bool, asked_s: float | None) -> float:
+        """The gateway's word, within reason; without one a tenth of a second, doubled while the door stays shut."""
+        if self._refused_in_a_row == 0 and not self._is_rate and self._votes < 0 and (asked_s or 0) <= 2:
+            # A capacity limit has room as soon as an answer comes. The least Retry-After is 1 s: with 40 in flight
+            # and 200 ms each, a pause of that would idle for four round trips.
+            return 0.0
+        if asked_s is not None and asked_s > 0:
+            return min(asked_s, self.MAX_ASKED_S)
+        if not is_new or (self._refused_in_a_row == 0 and not self._is_rate):
+            return 0.0
+        return min(self.FIRST_PAUSE_S * 2.0 ** min(max(0, self._refused_in_a_row - 1), 9), self.MAX_PAUSE_S)
+
+    def _height(self, level: int) -> float:
+        """How many standard deviations above the mean number in flight `level` is; at least 5 % or one count as one."""
+        count = max(1, sum(self._answers_at.values()))
+        mean = sum(at * answers for at, answers in self._answers_at.items()) / count
+        variance = sum((at - mean) * (at - mean) * answers for at, answers in self._answers_at.items()) / count
+        return (level - mean) / max(1.0, 0.05 * mean, math.sqrt(variance))
+
+    def _vote(self, level: int, now: float) -> None:
+        """Tell a rate limit from a capacity limit by an episode's first refusal.
+
+        `floor` is the least number in flight refused of late, `passed` what has succeeded at it or above since then.
+        """
+        floor, passed = self._floor, self._passed
+        answers = sum(self._answers_at.values())
+        here = sum(count for at, count in self._answers_at.items() if at >= level)
+        has_passed = floor > 0 and passed >= max(8, floor / 2)
+        if level <= 2 and self._refused_in_a_row >= 3:
+            vote = self.RATE_AT  # alone in flight, and refused again and again: no capacity limit does that
+        elif self._is_rate:
+            # Paced, the number drifts: a capacity limit refuses at its peaks, a rate limit anywhere. (While the pace
+            # itself rises, everything is refused at a peak.)
+            height = self._height(level)
+            vote = 0 if answers < 40 or not self._learnt.is_sure else 1 if height < 1 else -1 if height > 1.3 else 0
+        elif (
+            (has_passed and level <= 1.6 * floor)
+            or here >= max(8, (0.5 + 1.5 * self._late) * level)
+            or (level < floor <= answers)
+        ):
+            # Half a round trip of answers where there should have been none, and it is no higher limit that was met;
+            # or refused below the number that was refused before, with answers in between.
+            vote = 1
+        elif passed < max(2, floor / 8) and answers >= 2 * level and floor <= level <= 1.05 * floor + 1:
+            # Refused at the same number again, and nothing succeeds there. (A bucket that is used up while the number
+            # rises looks like that once, at a level that depends on how full it was.)
+            vote = -1
+        else:
+            vote = 0
+        self._votes = max(-3, min(self._votes + vote, 3))
+        if not floor or has_passed or level <= floor:
+            self._floor, self._passed = level, 0
+        if not self._is_rate and self._votes >= self.RATE_AT:
+            self._is_rate, self._votes = True, 3
+            self.window.restore(now)
+        elif self._is_rate and self._votes <= self.CAPACITY_AT:
+            self._is_rate, self._votes = False, -3
+            self._learnt.drop()

@@ -1,0 +1,178 @@
+"""Is a result file exactly the answer to a request file? Looked at anew: payloads parsed, usage read again.
+
+A result is complete when every request has exactly one record, made from the same body, whole and valid JSON
+for strict readers, with the usage that stands in its payload; and nothing else is in the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from batchrun.billing.pricing import Bill, PriceBook
+from batchrun.records.index import HashTable, LineSet, hash64
+from batchrun.records.rawjson import member
+from batchrun.records.request import RequestLine, ResultHead, parse_stored
+from batchrun.records.usage import ZERO, Usage, read_usage
+from batchrun.requests.reader import RequestFile
+
+SHOWN = 20
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What was found. Counts of lines; `findings` are the first of them in words.
+
+    `misbilled` records state another usage than their payload. `is_complete`: every line answered, once, rightly.
+    """
+
+    lines: int
+    records: int
+    succeeded: int
+    missing: int
+    doubled: int
+    damaged: int
+    torn: int
+    foreign: int
+    edited: int
+    misbilled: int
+    failed: dict[str, int]
+    usage: Usage
+    lines_without_usage: int
+    total_usd: Decimal
+    unpriced_lines: int
+    is_complete: bool
+    findings: list[str]
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a newline; money as an exact number."""
+        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Verifier:
+    """One look at a pair of files; `run` reads the results, then the requests, in bounded memory."""
+
+    def __init__(self, requests: RequestFile, results: Path, book: PriceBook) -> None:
+        self._requests = requests
+        self._results = results
+        self._bill = Bill(book)
+        self._counts: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._usage = ZERO
+        self._findings: list[str] = []
+        self._shas = HashTable()
+        self._record_of = HashTable()  # id → number of its first record
+        self._claimed = LineSet()  # numbers of the records that belong to a request
+
+    def run(self) -> Verification:
+        """Look at everything. Raises `InputError` where the requests themselves do not pass their check."""
+        for number, raw in enumerate(self._stored_lines(), 1):
+            self._look_at(number, raw)
+        survey = self._requests.check(self._match)
+        counts = self._counts
+        counts["foreign"] = len(self._record_of) - len(self._claimed)
+        if counts["foreign"]:
+            self._find(f"{counts['foreign']:,} records belong to no request")
+        problems = ("missing", "doubled", "damaged", "torn", "foreign", "edited", "misbilled")
+        return Verification(
+            lines=survey.lines,
+            records=counts["records"],
+            succeeded=counts["succeeded"],
+            **{problem: counts[problem] for problem in problems},
+            failed=dict(self._failed.most_common()),
+            usage=self._usage,
+            lines_without_usage=self._bill.lines_without_usage,
+            total_usd=self._bill.cost_usd,
+            unpriced_lines=self._bill.unpriced_lines,
+            is_complete=not self._failed and not any(counts[problem] for problem in problems),
+            findings=self._findings,
+        )
+
+    def _stored_lines(self) -> Iterator[bytes]:
+        with self._results.open("rb", buffering=1 << 20) as lines:
+            yield from lines
+
+    def _look_at(self, number: int, raw: bytes) -> None:
+        """One line of the result file, by itself."""
+        where = f"{self._results}:{number}"
+        if not raw.endswith(b"\n"):
+            self._counts["torn"] += 1
+            self._find(f"{where}: the line has no end; the next run mends it")
+            return
+        try:
+            head, response = parse_stored(raw[:-1])
+            orjson.loads(raw)
+        except ValueError as error:
+            self._counts["damaged"] += 1
+            self._find(f"{where}: no valid record ({error}); the next run sets it aside and sends its line again")
+            return
+        key = hash64(head.custom_id)
+        if (first := self._record_of.get(key)) is not None:
+            self._counts["doubled"] += 1
+            self._find(f"{where}: {head.custom_id[:60]!r} has a record already, on line {first}")
+            return
+        self._record_of.set(key, number)
+        self._shas.set(key, int(head.run.sha, 16))
+        self._count(where, head, response)
+
+    def _count(self, where: str, head: ResultHead, response: bytes) -> None:
+        self._counts["records"] += 1
+        if head.error is None:
+            self._counts["succeeded"] += 1
+        else:
+            self._failed[head.error.code] += 1
+        usage = head.run.usage
+        body = member(response, "body")
+        is_answer = member(response, "status_code") == b"200" and body.startswith(b"{")
+        if is_answer and read_usage(body) != usage:
+            self._counts["misbilled"] += 1
+            self._find(f"{where}: {head.custom_id[:60]!r} states another usage than its answer")
+        if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
+            self._bill.add(head.run.model, head.run.asked, usage, datetime.fromisoformat(head.run.started))
+        if usage is not None:
+            self._usage += usage
+
+    def _match(self, line: RequestLine) -> None:
+        """One request: has it its record?"""
+        key = hash64(line.custom_id)
+        number = self._record_of.get(key)
+        where = f"{self._requests.name}:{line.line_number}: {line.custom_id[:60]!r}"
+        if number is None:
+            self._counts["missing"] += 1
+            self._find(f"{where} has no record")
+            return
+        self._claimed.add(number)
+        if self._shas.get(key) != int(line.sha, 16):
+            self._counts["edited"] += 1
+            self._find(f"{where} was edited after its answer (or was sent with other --model, --set or --stream)")
+
+    def _find(self, finding: str) -> None:
+        if len(self._findings) < SHOWN:
+            self._findings.append(finding)
+
+
+def render(found: Verification) -> str:
+    """The verification as a person reads it, ending in a newline."""
+    counts = ("missing", "doubled", "damaged", "torn", "foreign", "edited", "misbilled")
+    lines = list(found.findings)
+    problems = sum(getattr(found, name) for name in counts)
+    if problems > len(lines):
+        lines.append("…")
+    lines.append(f"{found.lines:,} lines, {found.records:,} records, {found.succeeded:,} succeeded")
+    lines.append(", ".join(f"{getattr(found, name):,} {name}" for name in counts))
+    lines += [f"failed: {count:,} × {code}" for code, count in found.failed.items()]
+    lines.append(
+        f"usage: {found.usage.input_tokens:,} input ({found.usage.cached_tokens:,} cached), "
+        f"{found.usage.output_tokens:,} output ({found.usage.reasoning_tokens:,} reasoning); "
+        f"${found.total_usd:f}, {found.unpriced_lines:,} unpriced, {found.lines_without_usage:,} without usage"
+    )
+    lines.append("complete" if found.is_complete else "NOT complete")
+    return "\n".join(lines) + "\n"

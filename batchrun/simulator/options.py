@@ -1,0 +1,101 @@
+"""What a simulated gateway is told: one frozen dataclass, checked when it is made."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from batchrun.simulator.script import parse_script, parse_words
+
+DEFAULT_MODELS = (
+    "gpt-4.1",
+    "gpt-4.1-mini",
+    "gpt-4.1-nano",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "gpt-5",
+    "gpt-5-mini",
+    "o4-mini",
+)
+"""What `GET /v1/models` lists where `GatewayOptions.models` says nothing."""
+
+DEFAULT_FAULTS = ("429", "500", "503", "reset", "cut", "eof")
+"""The words that `fault_rate` draws from unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class GatewayOptions:
+    """The behaviour of one `Gateway`. The defaults answer everything at once and refuse nothing.
+
+    `host`, `port`: where it listens; a loopback address only, port 0 takes a free one.
+    `latency_median_s`, `latency_p99_s`: seconds from the request to the last byte of the answer, log-normal;
+    without a p99 every answer takes the median. A stream spreads them over its deltas.
+    `rpm`, `tpm`: requests and tokens per minute and model; None is no limit.
+    `burst_s`: for how many seconds' worth of these may be spent at once, at least one request.
+    `send_retry_after`: whether a 429 says how long to wait.
+    `send_rate_headers`: whether answers tell the limits, in `x-ratelimit-*`.
+    `fault_retry_after_s`: what a scripted `429` without `@` says in its Retry-After.
+    `capacity`: requests worked on at once; one more is refused with `capacity_status` (429 or 503),
+    or waits for its turn where `queue` is set.
+    `script`: what goes wrong, a line of words for each request (see `script.py`).
+    `fault_rate`, `fault_words`: the share of attempts, 0 to 1, that meet one of these words.
+    `api_keys`: the keys it accepts; None accepts anything, also no key.
+    `models`: the models it knows; None knows all.
+    `seed`: changes every drawn value: answers, latencies, faults.
+    `keep_rows`: whether the ledger keeps a row for each request, or only the sums.
+    `keep_bodies`: whether these rows hold the request's bytes.
+    `max_body_bytes`: a longer request is refused with 413.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    latency_median_s: float = 0.0
+    latency_p99_s: float | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    burst_s: float = 60.0
+    send_retry_after: bool = True
+    send_rate_headers: bool = True
+    fault_retry_after_s: float = 0
+    capacity: int | None = None
+    capacity_status: int = 429
+    queue: bool = False
+    script: str = ""
+    fault_rate: float = 0.0
+    fault_words: tuple[str, ...] = DEFAULT_FAULTS
+    api_keys: Collection[str] | None = None
+    models: Collection[str] | None = None
+    seed: int = 0
+    keep_rows: bool = True
+    keep_bodies: bool = False
+    max_body_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if not _is_loopback(self.host):
+            raise ValueError(f"the simulated gateway listens on loopback only, not on {self.host!r}")
+        if not 0 <= self.fault_rate <= 1:
+            raise ValueError(f"fault_rate is a share from 0 to 1, not {self.fault_rate}")
+        if self.fault_rate and not self.fault_words:
+            raise ValueError("fault_rate needs fault_words to draw from")
+        parse_script(self.script)
+        parse_words(self.fault_words)
+        if self.latency_median_s < 0 or (self.latency_p99_s or self.latency_median_s) < self.latency_median_s:
+            raise ValueError("latencies are not negative, and the p99 is not below the median")
+        for name in ("rpm", "tpm", "capacity"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is at least 1, not {limit}")
+        if not 0 < self.burst_s <= 60:
+            raise ValueError(f"burst_s is more than 0 and at most 60, not {self.burst_s}")
+        if self.capacity_status not in (429, 503):
+            raise ValueError(f"capacity_status is 429 or 503, not {self.capacity_status}")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

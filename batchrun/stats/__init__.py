@@ -1,0 +1,4 @@
+"""Arithmetic: histograms, intervals.
+
+Pure; imports nothing of batchrun.
+"""

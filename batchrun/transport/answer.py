@@ -1,0 +1,338 @@
+"""What an HTTP answer means: status and bytes in, a `Reply` or a `Failure` out. Pure.
+
+1. A `Reply` is whole and paid for: valid JSON that ends an answer (`completed`, or `incomplete`, which is
+   kept but is no success).
+2. Everything else is a `Failure`, with the gateway's own code where it gave one. What to do about it is
+   `retry.classify`'s business.
+3. JSON that is valid but that strict readers refuse (halves of surrogate pairs, great depth, numbers past every
+   float) was paid for: it is kept as text, under a code of its own, and not asked for again.
+
+Sources: OpenAI's API reference (response objects, streams, errors); what new-api and one-api relays send instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+import orjson
+
+from batchrun.limits.rate import RateHeaders
+from batchrun.records.rawjson import REFUSED, member_spans, nests_deeper
+from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES, Outcome, as_text, one_line
+from batchrun.records.usage import Usage, parse_usage, read_usage
+from batchrun.transport.error_body import Envelope, asked_wait_s, plain, read_envelope, read_rate_headers
+
+MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
+
+_Json = dict[str, Any]
+
+
+class Timing(msgspec.Struct, frozen=True, gc=False):
+    """Seconds since the request was sent; None where the answer was not a stream, or never got there."""
+
+    total_s: float
+    first_event_s: float | None = None
+    first_text_s: float | None = None
+
+
+_NOT_TIMED = Timing(0.0)
+
+
+class Reply(msgspec.Struct, gc=False):
+    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
+
+    status: int
+    body: bytes
+    request_id: str | None
+    outcome: Outcome
+    model: str | None
+    usage: Usage | None
+    error_code: str | None = None
+    message: str = ""
+    timing: Timing = _NOT_TIMED
+    rate: RateHeaders | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """An attempt without a whole answer.
+
+    `code` is the gateway's `error.code` or one of batchrun's own; `status` is None where no HTTP answer came.
+    `from_relay` tells a relay's own errors (its header is there). `may_be_billed`: the request had been sent.
+    """
+
+    code: str
+    message: str
+    status: int | None = None
+    type: str = ""
+    body: bytes | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    from_relay: bool = False
+    may_be_billed: bool = True
+    model: str | None = None
+    usage: Usage | None = None
+    timing: Timing = _NOT_TIMED
+    rate: RateHeaders | None = None
+
+
+def told(failure: Failure) -> str:
+    """A failure in one line."""
+    status = f"HTTP {failure.status} " if failure.status else ""
+    return f"{status}{failure.code}: {' '.join(failure.message.split())}"
+
+
+class HttpAnswer(msgspec.Struct):
+    """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str = RESPONSES
+    retry_after_s: float | None = None
+    ended_as: str | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The gateway's name for this request, for its support."""
+        name = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+        return plain(name) if name else None
+
+    @property
+    def from_relay(self) -> bool:
+        """Whether a new-api or one-api relay answered (no other sends this header)."""
+        return "x-oneapi-request-id" in self.headers
+
+
+def read_answer(http: HttpAnswer) -> Reply | Failure:
+    """Judge one whole HTTP answer."""
+    if http.status != 200:
+        return _read_error(http)
+    body = http.body.strip()
+    if not body:
+        return _failed(http, "empty_body", "the gateway answered 200 with nothing in it")
+    if body.startswith(b"<"):
+        return _failed(http, "html_instead_of_json", f"got an HTML page ({_title(body)})")
+    try:
+        fields = _plain_json(body)
+    except ValueError:
+        return _read_awkward(http, body)
+    if not isinstance(fields, dict):
+        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+    if fields.get("error"):
+        return _failed_by(http, read_envelope(fields), fields.get("status"), fields.get("model"))
+    if http.url != RESPONSES:
+        return _read_other(http, body, fields)
+    return _read_response(http, body, fields)
+
+
+def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
+    status = fields.get("status")
+    if http.ended_as in ("response.incomplete", "response.failed") and status in (None, "completed"):
+        status = http.ended_as.removeprefix("response.")
+    if status == "incomplete":
+        details = fields.get("incomplete_details")
+        reason = str((details.get("reason") if isinstance(details, dict) else None) or "unknown")
+        return _reply(http, body, fields, "incomplete", f"incomplete_{reason}", f"the answer stops early: {reason}")
+    if status == "failed":
+        return _failed(http, "response_failed", "the response's status is failed, without a reason")
+    if status not in (None, "completed"):
+        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
+    output = fields.get("output")
+    if output is None and fields.get("object") == "response" and status == "completed":
+        output = []
+    if not isinstance(output, list):
+        return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
+    if not output:
+        return _reply(http, body, fields, "failed", "empty_output", "the response is completed but holds nothing")
+    refused = b'"refusal"' in body and _has_refusal(output)
+    return _reply(http, body, fields, "refused" if refused else "succeeded")
+
+
+def _has_refusal(output: Any) -> bool:
+    """Whether a message of the output is a refusal (OpenAI's API: a part of a *completed* response)."""
+    return any(
+        isinstance(part, dict) and part.get("type") == "refusal"
+        for item in output
+        if isinstance(item, dict) and isinstance(item.get("content"), list)
+        for part in item["content"]
+    )
+
+
+def _read_other(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
+    """A chat completion or embeddings: passed through, judged by what every one of them must hold."""
+    if http.url == ENDPOINTS[1]:
+        choices = fields.get("choices")
+        if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+            return _failed(http, "not_a_response", "got JSON without choices: " + _shown(body))
+        reasons = {choice.get("finish_reason") for choice in choices}
+        for reason, name in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
+            if reason in reasons:
+                return _reply(http, body, fields, "incomplete", f"incomplete_{name}", f"the answer stops early: {name}")
+        refused = any(
+            isinstance(choice.get("message"), dict) and choice["message"].get("refusal") for choice in choices
+        )
+        return _reply(http, body, fields, "refused" if refused else "succeeded")
+    if not isinstance(fields.get("data"), list):
+        return _failed(http, "not_a_response", "got JSON without data: " + _shown(body))
+    return _reply(http, body, fields, "succeeded")
+
+
+def _reply(
+    http: HttpAnswer, body: bytes, fields: _Json, outcome: Outcome, code: str | None = None, message: str = ""
+) -> Reply:
+    model = fields.get("model")
+    return Reply(
+        status=http.status,
+        body=one_line(body),
+        request_id=http.request_id,
+        outcome=outcome,
+        model=model if isinstance(model, str) else None,
+        usage=parse_usage(fields.get("usage")),
+        error_code=code,
+        message=message,
+        rate=read_rate_headers(http.headers),
+    )
+
+
+def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
+    """A 200 that is no answer; a body that names its own error speaks for itself elsewhere."""
+    return Failure(
+        code=code,
+        message=message[:MESSAGE_LIMIT],
+        status=http.status,
+        body=stored_body(http.body),
+        request_id=http.request_id,
+        retry_after_s=http.retry_after_s,
+        from_relay=http.from_relay,
+        usage=read_usage(http.body),
+    )
+
+
+# ----------------------------------------------------------------------------------------------- errors
+
+
+def _read_error(http: HttpAnswer) -> Failure:
+    decoded = _read_kindly(http.body)
+    if decoded is None:
+        text = http.body.decode(errors="replace").strip()
+        page = text.startswith("<")
+        message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
+        return _failed_by(http, Envelope("html_page" if page else "", "", message))
+    return _failed_by(http, read_envelope(decoded))
+
+
+def _read_kindly(body: bytes) -> Any:
+    """The value of a body that only has to be understood, not kept: also of one in Latin-1 or with NaN in it."""
+    if nests_deeper(body, MAX_DEPTH):
+        return None
+    try:
+        return json.loads(body.decode(errors="replace"), parse_int=_int)
+    except REFUSED:
+        return None
+
+
+def _failed_by(http: HttpAnswer, envelope: Envelope, status: Any = None, model: Any = None) -> Failure:
+    default = f"http_{http.status}" if http.status != 200 else "error_in_200"
+    message = envelope.message or f"HTTP {http.status} without a message"
+    return Failure(
+        code=envelope.code or envelope.type or default,
+        message=message[:MESSAGE_LIMIT],
+        status=http.status,
+        type=envelope.type or ("response_failed" if status == "failed" else ""),
+        body=stored_body(http.body),
+        request_id=http.request_id,
+        retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
+        from_relay=http.from_relay,
+        model=plain(model) if isinstance(model, str) else None,
+        usage=read_usage(http.body) if http.status == 200 else None,
+        rate=read_rate_headers(http.headers) if http.status == 429 else None,
+    )
+
+
+# ------------------------------------------------------------------------------------------ awkward JSON
+
+
+def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
+    """A 200 whose JSON strict readers refuse: cut or broken (an attempt that failed), or whole but awkward (kept)."""
+    deciding = ("status", "error", "model", _SHAPES[http.url])
+    try:
+        text, why = body.decode(), "half a surrogate pair, or a number past every float"
+        if nests_deeper(body, MAX_DEPTH):
+            spans, why = member_spans(body), "great depth"
+            if spans is None:
+                return _failed(http, "invalid_json", "got JSON that is not whole: " + _shown(body))
+            found = {name: spans[name.encode()] for name in (*deciding, "usage") if name.encode() in spans}
+            decoded = {name: _shallow(body[start:end]) for name, (start, end) in found.items()}
+        else:
+            decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
+    except UnicodeDecodeError:
+        return _failed(http, "invalid_json", "got bytes that are no UTF-8: " + _shown(body))
+    except ValueError as broken:
+        return _failed(http, "invalid_json", f"got broken JSON ({broken}): " + _shown(body))
+    if not isinstance(decoded, dict):
+        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+    status, error, model, content = (decoded.get(name) for name in deciding)
+    if error:
+        return _failed_by(http, read_envelope(decoded), status, model)
+    if status not in (None, "completed", "incomplete"):
+        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
+    if not content:
+        return _failed(http, "not_a_response", "got JSON without an answer in it: " + _shown(body))
+    usage = parse_usage(decoded.get("usage"))
+    message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
+    model = plain(model) if isinstance(model, str) else None
+    return Reply(200, as_text(body), http.request_id, "failed", model, usage, "awkward_json", message)
+
+
+_SHAPES = {ENDPOINTS[0]: "output", ENDPOINTS[1]: "choices", ENDPOINTS[2]: "data"}
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _int(digits: str) -> float:
+    """An integer of any length, where Python's own reader stops at 4,300 digits."""
+    return float(digits) if len(digits) > 4300 else int(digits)
+
+
+def _shallow(raw: bytes) -> Any:
+    """A member of JSON that is too deep as a whole; its text where it is too deep by itself."""
+    if nests_deeper(raw, MAX_DEPTH):
+        return raw[:MESSAGE_LIMIT].decode(errors="replace")
+    return json.loads(raw, parse_int=_int)
+
+
+def _plain_json(body: bytes) -> Any:
+    """The value of JSON that every reader takes (orjson is the strictest, but for depth). Raises `ValueError`."""
+    value = orjson.loads(body)
+    if nests_deeper(body, MAX_DEPTH):
+        raise ValueError("nests too deep")
+    return value
+
+
+def stored_body(body: bytes) -> bytes:
+    """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
+    try:
+        _plain_json(body)
+    except ValueError:
+        return as_text(body)
+    return one_line(body)
+
+
+def _title(body: bytes) -> str:
+    match = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", body[:65536], re.IGNORECASE | re.DOTALL)
+    return _shown(match[1]) if match else "without a title"
+
+
+def _shown(body: bytes) -> str:
+    text = body[:200].decode(errors="replace").strip()
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _word(value: Any) -> str:
+    return value[:40] if isinstance(value, str) else "of no known kind"

@@ -1,0 +1,55 @@
+"""Answers that repeat the key are cleaned of it, whatever part of them does. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from batchrun.transport.answer import Failure, Reply
+
+# A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
+SHORTEST_SECRET = 12
+IN_ITS_PLACE = "[the api key]"
+START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
+
+
+class Cleaner:
+    """Takes one key out of all that may be stored or shown."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._spellings = _spellings(key) if len(key) >= SHORTEST_SECRET else ()
+
+    def text(self, text: str) -> str:
+        """A text of whatever length without the key."""
+        return text.replace(self._key, IN_ITS_PLACE) if self._spellings else text
+
+    def body(self, body: bytes) -> bytes:
+        """A body without the key, however JSON spells it."""
+        for spelling in self._spellings:
+            if spelling[:START_BYTES] in body:
+                body = body.replace(spelling, IN_ITS_PLACE.encode())
+        return body
+
+    def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
+        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
+        if not self._spellings or self._key not in _texts(outcome):  # as it nearly always is not
+            return outcome
+        values = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
+        texts: dict[str, Any] = {name: self.text(text) for name, text in values.items() if isinstance(text, str)}
+        return replace(outcome, **texts)
+
+
+def _texts(outcome: Reply | Failure) -> str:
+    """All of an outcome that a gateway words."""
+    if isinstance(outcome, Reply):
+        return f"{outcome.error_code}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
+    return f"{outcome.code}\n{outcome.type}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
+
+
+def _spellings(key: str) -> tuple[bytes, ...]:
+    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
+    escaped = [key.replace("/", "\\/")]
+    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
+    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))

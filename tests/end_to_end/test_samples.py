@@ -1,0 +1,81 @@
+"""The samples as jobs: every command of samples/README.md and README.md that names one is run as it stands."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = re.compile(r"^ {4}((?:batchrun|python) .*samples/.*)$", re.MULTILINE)
+
+
+def commands(page: str) -> list[str]:
+    return COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+JOBS = [command for command in commands("samples/README.md") if command.startswith("batchrun")]
+SCORES = [command for command in commands("samples/README.md") if command.startswith("python")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the samples in it, as a clone has them."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "samples", folder / "samples", ignore=shutil.ignore_patterns("results*", "__pycache__"))
+    return folder
+
+
+def do(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a page with this interpreter, in that directory, without a key."""
+    words = shlex.split(command)
+    start = [sys.executable, "-m", "batchrun"] if words[0] == "batchrun" else [sys.executable]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    environment |= {"PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*start, *words[1:], *more],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_pages_name_a_command_for_every_sample() -> None:
+    samples = sorted(path.name for path in (ROOT / "samples").iterdir() if path.is_dir())
+    assert sorted(command.split("samples/")[1].split("/")[0] for command in JOBS) == samples
+    readme = commands("README.md")
+    assert [command for command in readme if command.startswith("batchrun run")] == JOBS
+    assert set(SCORES) <= set(readme)
+
+
+@pytest.mark.parametrize("command", JOBS)
+def test_the_command_of_a_sample_answers_every_line_and_prints_the_bill(clone: Path, command: str) -> None:
+    words = shlex.split(command)
+    done = do(command, clone, "--simulate-latency", "0.01")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.startswith("model ")
+    requests = (clone / words[2]).read_bytes().splitlines()
+    records = [json.loads(line) for line in (clone / words[4]).read_bytes().splitlines()]
+    assert len(records) == len(requests) == len({record["custom_id"] for record in records})
+    assert all(record["error"] is None for record in records)
+    check = do(f"batchrun verify {words[2]} {words[4]}", clone)
+    assert check.returncode == 0, check.stdout
+
+
+@pytest.mark.parametrize("command", SCORES)
+def test_the_score_of_a_sample_reads_its_results(clone: Path, command: str) -> None:
+    results = shlex.split(command)[2]
+    if not (clone / results).exists():
+        job = next(job for job in JOBS if results in job)
+        assert do(job, clone, "--simulate-latency", "0").returncode == 0
+    done = do(command, clone)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^(failed|missing) +0$|\d+%|accuracy", done.stdout, re.MULTILINE)

@@ -1,0 +1,486 @@
+"""What is done about a failure: the whole table, then the waiting and counting, then both over prepared replies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from batchrun.engine.retry import RULES, Decision, Kind, RetryPolicy, classify, retry_transient
+from batchrun.records.request import parse_request
+from batchrun.transport.answer import Failure, HttpAnswer, Reply, read_answer
+from batchrun.transport.endpoint import Endpoint
+from batchrun.transport.http import Timeouts, Transport
+
+RELAY = {"x-oneapi-request-id": "2026010203"}
+URL = "http://127.0.0.1:9/v1/responses"
+REPLY = Reply(200, b"{}", None, "succeeded", None, None)
+
+TRANSIENT = Decision(Kind.TRANSIENT)
+OUTAGE = Decision(Kind.TRANSIENT, is_outage_sign=True)
+OUTAGE_3 = Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3)
+OUTAGE_OR_START = Decision(Kind.TRANSIENT, is_outage_sign=True, stops_fresh_job=True)
+OUTAGE_3_OR_START = Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3, stops_fresh_job=True)
+THROTTLE = Decision(Kind.THROTTLE)
+FATAL = Decision(Kind.FATAL)
+FATAL_OR_START = Decision(Kind.FATAL, stops_fresh_job=True)
+STOP = Decision(Kind.STOP)
+
+
+def answered(status: int, body: Any = None, headers: dict[str, str] | None = None) -> Failure:
+    """The failure that an answer amounts to; `body` is bytes as they are, or an error's fields."""
+    raw = body if isinstance(body, bytes) else json.dumps({"error": body or {}}).encode()
+    failure = read_answer(HttpAnswer(status, headers or {}, raw))
+    assert isinstance(failure, Failure)
+    return failure
+
+
+def official(code: str | None, message: str = "m", type_: str = "invalid_request_error") -> dict[str, Any]:
+    return {"message": message, "type": type_, "param": None, "code": code}
+
+
+def new_api(code: str = "", message: str = "m", type_: str = "new_api_error") -> dict[str, Any]:
+    return {"message": message, "type": type_, "param": "", "code": code}
+
+
+def failed_response(code: str | None) -> bytes:
+    error = None if code is None else {"code": code, "message": "m"}
+    return json.dumps({"id": "r", "object": "response", "status": "failed", "error": error, "output": []}).encode()
+
+
+NGINX = b"<html><head><title>502 Bad Gateway</title></head></html>"
+CHALLENGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head></html>"
+TOO_FAST = "Rate limit reached for gpt-4.1 on requests per min (RPM): Limit 3. Please try again in 20s."
+TOO_LARGE = "Request too large for gpt-4.1 on tokens per min (TPM): Limit 30000, Requested 80000."
+HELD = "预扣费额度失败, 用户剩余额度: ＄0.1, 需要预扣费额度: ＄0.2"
+MANY = "您已达到总请求数限制：3分钟内最多请求1000次，包括失败次数，请检查您的请求是否正确"
+SATURATED = "当前分组上游负载已饱和，请稍后再试"
+
+TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
+    # the line's own fault
+    *((code, 400, official(code), {}, FATAL) for code in ("context_length_exceeded", "missing_required_parameter")),
+    *((code, 400, official(code), {}, FATAL) for code in ("unsupported_parameter", "previous_response_not_found")),
+    ("bad schema", 400, official(None, "Invalid schema for response_format"), {}, FATAL),
+    ("unprocessable", 422, official(None), {}, FATAL),
+    ("relay: bad JSON", 400, new_api("", "unexpected end of JSON input"), RELAY, FATAL),
+    ("FastAPI detail", 400, b'{"detail":"Unsupported parameter: max_output_tokens"}', {}, FATAL),
+    ("conversation_locked", 400, official("conversation_locked", "Please retry in a few seconds."), {}, TRANSIENT),
+    ("model_not_found 400", 400, official("model_not_found"), {}, FATAL),
+    ("model_not_found 404", 404, official("model_not_found"), {}, FATAL),
+    ("context length at 500", 500, official("context_length_exceeded"), {}, FATAL),
+    # keys
+    ("invalid key, direct", 401, official("invalid_api_key", "Incorrect API key provided: sk-***."), {}, STOP),
+    ("no code, direct", 401, {"message": "You didn't provide an API key."}, {}, STOP),
+    ("401 without a body", 401, b"", {}, STOP),
+    ("relay: invalid token", 401, new_api("", "无效的令牌"), RELAY, STOP),
+    ("relay: exhausted token", 401, new_api("", "该令牌额度已用尽"), RELAY, STOP),
+    ("one-api: no code", 401, {"message": "m", "type": "one_api_error"}, RELAY, STOP),
+    ("relay: unknown type, its own words", 401, {"message": "Invalid token", "type": "error"}, RELAY, STOP),
+    ("relay: channel key", 401, official("invalid_api_key", "Incorrect API key provided"), RELAY, OUTAGE_3_OR_START),
+    ("relay: channel key 403", 403, official("invalid_api_key", "Incorrect API key"), RELAY, OUTAGE_3_OR_START),
+    ("relay: other channel", 401, {"message": "x", "type": "authentication_error"}, RELAY, OUTAGE_3_OR_START),
+    # money
+    ("payment required", 402, b"Payment Required", {}, STOP),
+    ("403 quota", 403, new_api("insufficient_user_quota", "用户额度不足"), RELAY, STOP),
+    ("403 quota held", 403, new_api("insufficient_user_quota", HELD), RELAY, STOP),
+    ("403 quota held, no code", 403, new_api("", HELD), RELAY, STOP),
+    ("403 token quota", 403, new_api("pre_consume_token_quota_failed", "remain 1, need 2"), RELAY, STOP),
+    *(
+        (f"429 {code}", 429, official(code, "You exceeded your current quota", code), headers, STOP)
+        for code in (
+            "insufficient_quota",
+            "credit_balance_exhausted",
+            "organization_spend_limit_exceeded",
+            "project_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+        )
+        for headers in ({}, RELAY)
+    ),
+    ("429 quota by type", 429, official(None, "m", "insufficient_quota"), {}, STOP),
+    ("429 quota in Latin-1", 429, b'{"error":{"message":"d\xe9pass\xe9","code":"insufficient_quota"}}', {}, STOP),
+    ("LiteLLM budget 400", 400, {"message": "Budget has been exceeded! Current cost: 1", "type": "x"}, {}, STOP),
+    ("LiteLLM budget by type", 400, official("400", "No.", "budget_exceeded"), {}, STOP),
+    ("LiteLLM budget 429", 429, official(None, "Budget has been exceeded!", "budget_exceeded"), {}, STOP),
+    ("DeepSeek balance", 402, {"message": "Insufficient Balance", "code": "invalid_request_error"}, {}, STOP),
+    # permissions
+    ("country", 403, official("unsupported_country_region_territory", "Country not supported"), {}, STOP),
+    ("IP", 403, new_api("access_denied", "您的 IP 不在令牌允许访问的列表中"), RELAY, STOP),
+    ("banned", 403, new_api("", "用户已被封禁"), RELAY, STOP),
+    ("group", 403, new_api("", "无权访问 vip 分组"), RELAY, STOP),
+    ("model for this token", 403, new_api("", "该令牌无权使用模型：gpt-5"), RELAY, FATAL),
+    ("model for this project", 403, official(None, "Project does not have access to model gpt-5"), {}, FATAL),
+    ("challenge", 403, CHALLENGE, {}, OUTAGE_OR_START),
+    ("403 of no known kind", 403, official(None, "no"), {}, FATAL_OR_START),
+    # addresses
+    ("wrong path", 404, official("", "Invalid URL (POST /v1/v1/responses)"), {}, STOP),
+    ("404 page", 404, NGINX, {}, FATAL_OR_START),
+    ("405", 405, b"", {}, FATAL_OR_START),
+    ("not implemented", 501, official("api_not_implemented", "API not implemented", "x"), RELAY, STOP),
+    # by status
+    *((f"HTTP {status}", status, b"", {}, TRANSIENT) for status in (408, 409, 425)),
+    ("413 page", 413, NGINX, {}, FATAL),
+    ("413 relay", 413, new_api("read_request_body_failed"), RELAY, FATAL),
+    ("redirect", 307, b"", {}, FATAL),
+    *((f"HTTP {status}", status, NGINX, {}, OUTAGE) for status in (500, 502, 503, 504, 520, 524, 527, 530)),
+    # too fast
+    ("429 requests", 429, official("rate_limit_exceeded", TOO_FAST, "requests"), {}, THROTTLE),
+    ("429 tokens", 429, official("rate_limit_exceeded", TOO_FAST, "tokens"), {}, THROTTLE),
+    ("429 slow_down", 429, official("slow_down"), {}, THROTTLE),
+    ("503 slow_down", 503, official("slow_down"), {}, THROTTLE),
+    ("429 too large", 429, official("rate_limit_exceeded", TOO_LARGE, "tokens"), {}, FATAL),
+    ("429 window", 429, new_api("", MANY), {}, THROTTLE),
+    ("429 saturated", 429, {"message": SATURATED, "type": "upstream_error", "code": "429"}, RELAY, OUTAGE),
+    ("429 LiteLLM", 429, {"message": "No deployments available for selected model"}, {}, OUTAGE),
+    ("429 page", 429, NGINX, {}, THROTTLE),
+    ("429 empty", 429, b"", {}, THROTTLE),
+    ("too_many_requests", 429, official(None, "m", "too_many_requests"), {}, THROTTLE),
+    # the gateway's own trouble
+    ("server_error", 500, official(None, "The server had an error", "server_error"), {}, OUTAGE),
+    ("model_error", 500, official(None, "m", "model_error"), {}, OUTAGE),
+    *(
+        (f"500 {code}", 500, new_api(code), RELAY, FATAL)
+        for code in (
+            "invalid_request",
+            "convert_request_failed",
+            "model_price_error",
+            "sensitive_words_detected",
+            "prompt_blocked",
+            "violation_fee.grok.csam",
+        )
+    ),
+    *(
+        (f"500 {code}", 500, new_api(code), RELAY, TRANSIENT)
+        for code in (
+            "do_request_failed",
+            "read_response_body_failed",
+            "bad_response_body",
+            "bad_response",
+            "empty_response",
+        )
+    ),
+    *(
+        (f"500 {code}", 500, new_api(code), RELAY, OUTAGE)
+        for code in (
+            "get_channel_failed",
+            "channel:no_available_key",
+            "channel:response_time_exceeded",
+            "query_data_error",
+            "update_data_error",
+            "",
+        )
+    ),
+    ("channel at 400", 400, new_api("channel:invalid_key"), RELAY, OUTAGE),
+    ("panic", 500, new_api("", "m", "new_api_panic"), RELAY, OUTAGE),
+    ("one-api panic", 500, new_api("", "m", "one_api_panic"), RELAY, OUTAGE),
+    ("overloaded", 503, official("server_is_overloaded"), {}, OUTAGE),
+    ("no channel for the model", 503, new_api("model_not_found"), RELAY, OUTAGE_3),
+    ("no channel, older", 503, new_api("", "当前分组 default 下对于模型 x 无可用渠道"), RELAY, OUTAGE),
+    ("upstream no JSON 502", 502, new_api("bad_response_status_code", "m", "upstream_error"), RELAY, OUTAGE),
+    ("upstream no JSON 400", 400, new_api("bad_response_status_code", "m", "upstream_error"), RELAY, FATAL),
+    # 200s
+    ("200 error by code", 200, official("invalid_prompt"), {}, FATAL),
+    ("200 error by type", 200, official(None), {}, FATAL),
+    ("200 error: server", 200, official("server_error", "m", "server_error"), {}, OUTAGE),
+    ("200 error: rate", 200, official("rate_limit_exceeded", TOO_FAST, "requests"), {}, THROTTLE),
+    ("200 error: quota", 200, official("insufficient_quota"), {}, STOP),
+    ("200 error: unknown", 200, official("never_seen", "m", "odd"), {}, TRANSIENT),
+    ("200 error in words", 200, b'{"error":"out of order"}', {}, TRANSIENT),
+    ("failed: server_error", 200, failed_response("server_error"), {}, OUTAGE),
+    ("failed: rate", 200, failed_response("rate_limit_exceeded"), {}, THROTTLE),
+    ("failed: vector store", 200, failed_response("vector_store_timeout"), {}, TRANSIENT),
+    ("failed: bio_policy", 200, failed_response("bio_policy"), {}, FATAL),
+    ("failed: any other", 200, failed_response("never_seen"), {}, FATAL),
+    ("failed: no reason", 200, failed_response(None), {}, TRANSIENT),
+    *((status, 200, json.dumps({"status": status}).encode(), {}, FATAL) for status in ("queued", "in_progress")),
+    ("cancelled", 200, b'{"status":"cancelled"}', {}, FATAL),
+    ("unknown status", 200, b'{"status":"resting"}', {}, TRANSIENT),
+    ("200 empty", 200, b"", {}, OUTAGE_3),
+    ("200 HTML", 200, NGINX, {}, OUTAGE_3_OR_START),
+    ("200 list", 200, b"[]", {}, OUTAGE_3),
+    ("200 cut", 200, b'{"output":[', {}, OUTAGE_3),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "decision"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_an_answer_is_decided_by_code_then_type_then_status(
+    status: int, body: Any, headers: dict[str, str], decision: Decision
+) -> None:
+    assert classify(answered(status, body, headers)) == decision
+
+
+NETWORK = [
+    ("connect_failed", OUTAGE),
+    ("connect_timeout", OUTAGE),
+    ("connection_lost", OUTAGE),
+    ("dns_failed", OUTAGE_OR_START),
+    ("certificate_refused", STOP),
+    ("attempt_timeout", OUTAGE),
+    ("idle_timeout", OUTAGE),
+    ("bad_http", OUTAGE),
+    ("stream_truncated", OUTAGE),
+    ("response_too_large", FATAL),
+    ("redirected", FATAL),
+    ("stream_truncated", OUTAGE),
+]
+
+
+@pytest.mark.parametrize(("code", "decision"), NETWORK)
+def test_what_the_network_does_is_decided_by_our_own_codes(code: str, decision: Decision) -> None:
+    assert classify(Failure(code, "m")) == decision
+
+
+def test_every_rule_is_the_first_that_fits_some_failure() -> None:
+    """A rule that nothing reaches would be a wrong one above it."""
+    reached = {
+        id(next(rule for rule in RULES if rule.fits(failure)))
+        for failure in [
+            *(answered(*row[1:4]) for row in TABLE),
+            *(Failure(code, "m") for code, _ in NETWORK),
+        ]
+    }
+    unreached = [rule for rule in RULES if id(rule) not in reached]
+    assert unreached == []
+
+
+@given(
+    st.text(),
+    st.text(),
+    st.text(),
+    st.none() | st.integers(100, 999),
+    st.booleans(),
+)
+def test_every_failure_has_a_decision(code: str, message: str, type_: str, status: int | None, relay: bool) -> None:
+    decision = classify(Failure(code, message, status, type_, from_relay=relay))
+    assert decision.max_attempts is None or decision.max_attempts > 0
+
+
+@given(
+    st.sampled_from(["insufficient_quota", "insufficient_user_quota"]), st.integers(200, 599), st.booleans(), st.text()
+)
+def test_no_status_makes_an_empty_account_worth_waiting_for(code: str, status: int, relay: bool, message: str) -> None:
+    assert classify(Failure(code, message, status, from_relay=relay)).kind is Kind.STOP
+
+
+# ---------------------------------------------------------------------------------------- waiting, counting
+
+BROKEN = Failure("connection_lost", "m")
+
+
+class Line:
+    """A line whose attempts end as told; notes how long was waited before each."""
+
+    def __init__(self, *outcomes: Reply | Failure | None) -> None:
+        self._outcomes = iter(outcomes)
+        self.attempts = 1  # the first one has been made
+        self.waits_s: list[float] = []
+
+    async def attempt(self) -> Reply | Failure | None:
+        self.attempts += 1
+        return next(self._outcomes)
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits_s.append(seconds)
+
+    def retry(self, first: Failure = BROKEN, policy: RetryPolicy = RetryPolicy()) -> Reply | Failure | None:
+        return asyncio.run(retry_transient(first, self.attempt, policy, self.sleep))
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 6])
+def test_attempts_are_counted_with_the_first_one(attempts: int) -> None:
+    line = Line(*[replace(BROKEN, message=str(number)) for number in range(2, 99)])
+    last = line.retry(policy=RetryPolicy(max_attempts=attempts))
+    assert line.attempts == attempts
+    assert len(line.waits_s) == attempts - 1
+    assert last == (BROKEN if attempts == 1 else replace(BROKEN, message=str(attempts)))
+
+
+def test_it_ends_with_the_first_answer() -> None:
+    line = Line(BROKEN, BROKEN, REPLY)
+    assert line.retry() is REPLY
+    assert line.attempts == 4
+
+
+@pytest.mark.parametrize("end", [None, Failure("invalid_prompt", "m", 400), Failure("redirected", "m", 307)])
+def test_it_ends_where_the_job_stops_or_the_line_is_hopeless(end: Failure | None) -> None:
+    line = Line(BROKEN, end, BROKEN)
+    assert line.retry() is end
+    assert line.attempts == 3
+
+
+def test_a_failure_may_allow_less_than_the_policy() -> None:
+    empty = answered(200, b"")
+    line = Line(*[empty] * 9)
+    line.retry(first=empty)
+    assert line.attempts == 3
+    line = Line(*[empty] * 9)
+    line.retry(first=empty, policy=RetryPolicy(max_attempts=2))
+    assert line.attempts == 2
+    line = Line(BROKEN, BROKEN, BROKEN, empty, BROKEN)
+    assert line.retry() is empty, "its attempts are used up by others"
+    assert line.attempts == 5
+
+
+def test_an_attempt_that_raises_is_not_tried_again() -> None:
+    async def attempt() -> Reply:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(retry_transient(BROKEN, attempt, RetryPolicy(), Line().sleep))
+
+
+def waits_s(count: int, policy: RetryPolicy, **fields: Any) -> list[list[float]]:
+    """By attempt, the waits of many lines that fail over and over."""
+    failure = replace(BROKEN, **fields)
+    lines = []
+    for _ in range(count):
+        line = Line(*[failure] * policy.max_attempts)
+        line.retry(failure, policy)
+        lines.append(line.waits_s)
+    return [list(waits) for waits in zip(*lines, strict=True)]
+
+
+def test_the_backoff_is_full_jitter_up_to_a_doubling_bound() -> None:
+    """Spread over the whole of it, also at the cap: there lines must not move as a herd."""
+    for waits, bound in zip(waits_s(300, RetryPolicy(8, 1.0, 20.0)), [1, 2, 4, 8, 16, 20, 20], strict=True):
+        assert 0 <= min(waits) < bound * 0.1
+        assert bound * 0.9 < max(waits) <= bound
+        assert 0.4 < sum(waits) / len(waits) / bound < 0.6
+        assert len(set(waits)) > 290
+
+
+@pytest.mark.parametrize(("asked_s", "least_s"), [(30.0, 30.0), (0.0, 0.0), (99999999999.0, 300.0)])
+def test_retry_after_is_the_least_wait_unless_it_is_absurd(asked_s: float, least_s: float) -> None:
+    for waits in waits_s(100, RetryPolicy(4), retry_after_s=asked_s):
+        assert least_s <= min(waits)
+        assert max(waits) <= max(least_s, 4.0)
+
+
+def test_retry_after_does_not_cut_the_jitter_short() -> None:
+    late = waits_s(200, RetryPolicy(6), retry_after_s=1.0)[-1]
+    assert min(late) == 1.0
+    assert max(late) > 10
+
+
+# ------------------------------------------------------------------ over aiohttp's client, replies prepared
+
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "model": "gpt-4.1",
+    "output": [{"type": "message"}],
+}
+SLOW_DOWN = {"error": official("rate_limit_exceeded", TOO_FAST, "requests")}
+LINE = parse_request(b'{"model":"gpt-4.1","input":"hi"}', 1)
+Send = Callable[[], Awaitable[Reply | Failure]]
+
+
+async def sent(
+    replies: aioresponses, policy: RetryPolicy = RetryPolicy()
+) -> tuple[Reply | Failure | None, list[float], int]:
+    """One line through transport and retry: what came of it, the waits, the requests made."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async with Transport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26) as transport:
+        outcome: Reply | Failure | None = await transport.send(LINE)
+        if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
+            outcome = await retry_transient(outcome, lambda: transport.send(LINE), policy, sleep)
+    return outcome, waits, sum(map(len, replies.requests.values()))
+
+
+async def test_503_then_200(replies: aioresponses) -> None:
+    replies.post(URL, status=503, payload={"error": official("server_is_overloaded")})
+    replies.post(URL, status=503, body=NGINX, content_type="text/html", headers={"Retry-After": "7"})
+    replies.post(URL, payload=RESPONSE)
+    outcome, waits, requests = await sent(replies)
+    assert isinstance(outcome, Reply)
+    assert json.loads(outcome.body) == RESPONSE
+    assert requests == 3
+    assert waits[0] <= 1.0
+    assert waits[1] == 7.0
+
+
+async def test_a_reset_a_timeout_and_a_torn_body_then_200(replies: aioresponses) -> None:
+    replies.post(URL, exception=aiohttp.ServerDisconnectedError())
+    replies.post(URL, exception=ConnectionResetError(104, "Connection reset by peer"))
+    replies.post(URL, exception=TimeoutError())
+    replies.post(URL, body=json.dumps(RESPONSE)[:-9])
+    replies.post(URL, payload=RESPONSE)
+    outcome, _, requests = await sent(replies, RetryPolicy(max_attempts=9))
+    assert isinstance(outcome, Failure), "a torn body may have been billed: three attempts are enough for it"
+    assert (outcome.code, requests) == ("invalid_json", 4)
+
+
+async def test_attempts_used_up(replies: aioresponses) -> None:
+    replies.post(URL, status=500, payload={"error": official(None, "m", "server_error")}, repeat=True)
+    outcome, waits, requests = await sent(replies)
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.status, requests, len(waits)) == ("server_error", 500, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, official("context_length_exceeded"), Kind.FATAL),
+        (401, official("invalid_api_key"), Kind.STOP),
+        (429, official("insufficient_quota"), Kind.STOP),
+        (429, SLOW_DOWN["error"], Kind.THROTTLE),
+        (500, new_api("sensitive_words_detected"), Kind.FATAL),
+    ],
+)
+async def test_what_is_not_transient_is_sent_once(
+    replies: aioresponses, status: int, error: dict[str, Any], kind: Kind
+) -> None:
+    replies.post(URL, status=status, payload={"error": error}, repeat=True)
+    outcome, waits, requests = await sent(replies)
+    assert isinstance(outcome, Failure)
+    assert (classify(outcome).kind, requests, waits) == (kind, 1, [])
+
+
+async def test_a_transient_failure_that_turns_fatal_ends_there(replies: aioresponses) -> None:
+    replies.post(URL, status=502, body=NGINX)
+    replies.post(URL, status=400, payload={"error": official("invalid_prompt")})
+    replies.post(URL, payload=RESPONSE)
+    outcome, _, requests = await sent(replies)
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, requests) == ("invalid_prompt", 2)
+
+
+async def test_a_throttle_says_how_long(replies: aioresponses) -> None:
+    for headers in ({"Retry-After": "3"}, {"retry-after-ms": "3000"}, {"Retry-After": "nonsense"}):
+        replies.post(URL, status=429, payload=SLOW_DOWN, headers=headers)
+    waits = [
+        outcome.retry_after_s for outcome, *_ in [await sent(replies) for _ in range(3)] if isinstance(outcome, Failure)
+    ]
+    assert waits == [3.0, 3.0, 20.0]
+
+
+async def test_a_large_prepared_reply_arrives_whole(replies: aioresponses) -> None:
+    """The repair of aioresponses holds beyond the 64 KiB at which it broke."""
+    large = RESPONSE | {"output": [{"type": "message", "content": [{"type": "output_text", "text": "x" * (2 << 20)}]}]}
+    replies.post(URL, payload=large)
+    outcome, _, _ = await sent(replies)
+    assert isinstance(outcome, Reply)
+    assert json.loads(outcome.body) == large
+
+
+async def test_each_attempt_sends_the_same_bytes(replies: aioresponses) -> None:
+    replies.post(URL, status=502, repeat=5)
+    replies.post(URL, payload=RESPONSE)
+    await sent(replies)
+    (calls,) = replies.requests.values()
+    assert [call.kwargs["data"] for call in calls] == [LINE.body] * 6
+    assert not any(call.kwargs["allow_redirects"] for call in calls)

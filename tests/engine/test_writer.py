@@ -1,0 +1,225 @@
+"""The one writer: what shares a write, what counts, and who may send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.billing.prices import Rate
+from batchrun.billing.pricing import PriceBook
+from batchrun.engine.spending import Bounds, Spending
+from batchrun.engine.writer import WRITE_BYTES, Done, RunFacts, Writer
+from batchrun.errors import BatchrunError, DiskError
+from batchrun.records.request import RequestLine, parse_request
+from batchrun.report.report import Tally
+from batchrun.results import journal
+from batchrun.results.journal import Journal
+from batchrun.results.runlog import RunLog
+from batchrun.transport.answer import Failure, Reply
+from tests.asking import until
+from tests.support import FailingFile, Faults, read_records
+
+NOTHING = Decimal(0)
+
+
+def line(number: int) -> RequestLine:
+    raw = json.dumps({"custom_id": f"r-{number}", "body": {"model": "m", "input": "x"}}).encode()
+    return parse_request(raw, number)
+
+
+def done(number: int, size: int = 20) -> Done:
+    body = b'{"text":"%s"}' % (b"x" * size)
+    return Done(line(number), Reply(200, body, None, "succeeded", "m", None), 1, 0)
+
+
+class Sink:
+    """Writes, one by one."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[bytes]] = []
+
+    def append_all(self, records: Sequence[bytes]) -> None:
+        self.writes.append(list(records))
+
+    def sync(self) -> None:
+        pass
+
+
+class Desk:
+    """A writer with a real run log. `stopped` is what it was told to stop for."""
+
+    def __init__(self, folder: Path, sink: Any = None) -> None:
+        self.sink = sink or Sink()
+        self.log = RunLog(folder / "results.jsonl.log")
+        self.tally = Tally(PriceBook())
+        self.stopped: list[str] = []
+        self.writer = Writer(
+            sink=self.sink,
+            log=self.log,
+            facts=RunFacts("2026-01-01T00:00:00.000Z", 100),
+            tally=self.tally,
+            spending=Spending(Bounds(PriceBook())),
+            error_limit=None,
+            stop=self._stop,
+        )
+
+    def _stop(self, error: BatchrunError) -> None:
+        self.stopped.append(str(error))
+        self.writer.close()
+
+    def logged(self, event: str) -> list[int]:
+        events = [json.loads(raw) for raw in self.log.path.read_bytes().splitlines()]
+        return [one["line"] for one in events if one["event"] == event]
+
+    async def __aenter__(self) -> Desk:
+        self._running = asyncio.create_task(self.writer.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        self.log.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+async def turns() -> None:
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_ready_shares_a_write_and_counts_after_it(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        for number in range(1, 6):
+            desk.writer.record(done(number))
+        assert (desk.writer.recorded, desk.tally.recorded) == (0, 0)
+        await turns()
+        assert [len(write) for write in desk.sink.writes] == [5]
+        assert desk.writer.recorded == 5
+        assert desk.writer.newly_recorded() == [1, 2, 3, 4, 5]
+
+
+async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up(folder: Path) -> None:
+    has_list = threading.Event()
+
+    class SlowBook(PriceBook):
+        def rate(self, model: str, when: datetime | None = None) -> Rate | None:
+            has_list.wait(10)
+            return super().rate(model, when)
+
+    async with Desk(folder) as desk:
+        desk.tally.book = SlowBook()
+        desk.writer.record(done(1))
+        await turns()
+        desk.writer.record(done(2))
+        assert await desk.writer.may_send(line(3), 1, NOTHING)
+        assert (desk.writer.recorded, desk.tally.recorded) == (2, 0)
+        has_list.set()
+        await until(lambda: desk.tally.recorded == 2)
+
+
+async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        for number in range(1, 6):
+            desk.writer.record(done(number, WRITE_BYTES // 2))
+        await turns()
+        assert [len(write) for write in desk.sink.writes] == [2, 2, 1]
+
+
+async def test_what_is_left_at_the_end_is_written(folder: Path) -> None:
+    desk = Desk(folder)
+    desk.writer.record(done(1))
+    desk.writer.record(done(2, 2 * WRITE_BYTES))
+    desk.writer.record(done(3))
+    desk.writer.finish()
+    assert desk.writer.recorded == 3
+    desk.log.close()
+
+
+async def test_attempts_that_are_ready_are_logged_with_one_write_before_any_may_go(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        writes = list[bytes]()
+        append_lines = desk.log._append_lines
+        desk.log._append_lines = lambda lines: (writes.append(lines), append_lines(lines))[1]  # type: ignore[method-assign]
+        waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2, 3)]
+        assert await asyncio.gather(*waiting) == [True, True, True]
+        assert [write.count(b"\n") for write in writes] == [3]
+        assert desk.logged("sent") == [1, 2, 3]
+        assert sorted(desk.writer.unanswered) == [1, 2, 3]
+
+
+async def test_who_is_cancelled_while_it_waits_is_not_said_to_have_sent(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        assert await waiting[1]
+        assert desk.logged("sent") == [2]
+        assert sorted(desk.writer.unanswered) == [2]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+async def test_who_is_let_through_and_sends_nothing_after_all_takes_it_back(folder: Path, how: str) -> None:
+    async with Desk(folder) as desk:
+        waiting = asyncio.create_task(desk.writer.may_send(line(1), 1, NOTHING))
+        while not desk.logged("sent"):
+            assert not waiting.done()
+            await asyncio.sleep(0)
+        waiting.cancel() if how == "cancelled" else desk.writer.close()
+        assert await asyncio.gather(waiting, return_exceptions=True) != [True]
+        assert (desk.logged("ended"), desk.writer.unanswered) == ([1], {})
+
+
+async def test_a_log_that_cannot_be_written_lets_nobody_through(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        desk.log._file = FailingFile(desk.log._file, Faults("ENOSPC", 1))  # type: ignore[assignment]
+        waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2)]
+        assert await asyncio.gather(*waiting) == [False, False]
+        assert len(desk.stopped) == 1
+        assert (desk.logged("sent"), desk.writer.unanswered) == ([], {})
+
+
+async def test_a_record_that_cannot_be_written_lets_nobody_through(folder: Path) -> None:
+    class Full(Sink):
+        def append_all(self, records: Sequence[bytes]) -> None:
+            raise DiskError("full")
+
+    async with Desk(folder, Full()) as desk:
+        waiting = asyncio.create_task(desk.writer.may_send(line(2), 1, NOTHING))
+        await asyncio.sleep(0)
+        desk.writer.record(done(1))
+        assert not await waiting
+        assert (desk.stopped, desk.logged("sent"), desk.writer.recorded) == (["full"], [], 0)
+
+
+async def test_of_records_that_do_not_fit_together_those_that_fit_are_kept_and_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults, open_locked = Faults("ENOSPC", 2), journal.open_locked
+    monkeypatch.setattr(journal, "open_locked", lambda path: FailingFile(open_locked(path), faults))
+    with Journal(folder / "results.jsonl") as results:
+        async with Desk(folder, results) as desk:
+            desk.writer.record(done(1))
+            await turns()
+            for number in (2, 3, 4):
+                desk.writer.record(done(number))
+            await turns()
+            assert "No space left" in desk.stopped[0]
+            assert desk.writer.recorded == len(read_records(results.path)) == 4
+
+
+async def test_a_failed_attempt_is_answered(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        assert await desk.writer.may_send(line(1), 1, NOTHING)
+        desk.writer.ended(line(1), Failure("server_error", "later", 500))
+        assert (desk.logged("ended"), desk.writer.unanswered) == ([1], {})

@@ -1,0 +1,508 @@
+"""When the next request may go: the arithmetic by table and by property, the waiting in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
+
+import pytest
+
+from batchrun.limits.circuit_breaker import Gate, Sign, Verdict
+from batchrun.limits.limiter import Limiter, Limits, Permit
+from tests.asking import in_virtual_time, most_in_a_minute
+
+# ------------------------------------------------------------------------------------------ gate
+
+
+def gate_after(story: str) -> tuple[Gate, float]:
+    """A gate that has seen these events, one a second; the time of the last.
+
+    `a` line 1, model A failed · `b` line 2 · `c` line 3 · `x` line 9, model B failed · `r` a connection was
+    refused · `s` line 4, which has failed in an earlier episode · `p` the probe failed · `!` a refusal
+    `A`, `B` an answer to what was just sent · `o` one to what was sent at the very beginning
+    """
+    gate, now = Gate(), 0.0
+    signs = {
+        "a": Sign(1, "A", "503"),
+        "b": Sign(2, "A", "503"),
+        "c": Sign(3, "A", "503"),
+        "x": Sign(9, "B", "503"),
+        "r": Sign(5, "A", "refused", connected=False),
+        "s": Sign(4, "A", "503", failed_in=-1),
+    }
+    for event in story:
+        now += 1
+        if event in signs:
+            gate.failed(signs[event], now, now, is_probe=False)
+        elif event == "p":
+            gate.failed(signs["a"], now, now, is_probe=True)
+        elif event == "!":
+            gate.answered(now, now)
+        elif event == "o":
+            gate.answered(0.0, now, "A")
+        else:
+            gate.answered(now, now, event)
+    return gate, now
+
+
+@pytest.mark.parametrize(
+    ("story", "is_shut", "is_outage"),
+    [
+        ("", False, False),
+        ("a", True, False),  # one sign shuts it, but is no outage yet
+        ("aaa", True, False),  # one line, however often
+        ("ab", True, False),
+        ("abc", True, True),  # three lines and nothing in between
+        ("abAc", True, False),
+        ("ab!c", True, False),  # a refusal is an answer, too
+        ("abcA", False, False),
+        ("abc!", False, False),
+        ("r", True, True),  # one refused connection says it all
+        ("Ar", True, True),
+        ("rA", False, False),
+        ("x", True, False),  # nobody has answered: any model counts
+        ("Ax", False, False),  # this model alone has never answered
+        ("Axxx", False, False),
+        ("ABx", True, False),  # now it has
+        ("Aabc", True, True),
+        ("s", False, False),  # this line has failed by itself before
+        ("sab", True, False),
+        ("asb", True, False),
+        ("abcs", True, True),
+        ("ao", False, False),  # an old answer, too, while it is no outage
+        ("abco", True, True),  # in an outage it may be from better times
+        ("ro", True, True),
+        ("abcoA", False, False),
+    ],
+)
+def test_the_gate_shuts_at_a_sign_and_opens_at_an_answer(story: str, is_shut: bool, is_outage: bool) -> None:
+    gate, _ = gate_after(story)
+    assert (gate.is_shut, gate.is_outage) == (is_shut, is_outage)
+
+
+def test_probes_come_at_one_second_and_then_ever_later() -> None:
+    gate, now = gate_after("abc")
+    delays = []
+    for _ in range(8):
+        delays.append(gate.next_probe - now)
+        now = gate.next_probe
+        gate.failed(Sign(1, "A", "503"), now, now, is_probe=True)
+    assert delays == [1, 2, 4, 8, 16, Gate.MAX_PROBE_S, Gate.MAX_PROBE_S, Gate.MAX_PROBE_S]
+
+
+def test_a_probe_puts_the_next_one_off_whatever_its_line() -> None:
+    gate, now = gate_after("Aabc")
+    for sign in (Sign(9, "B", "503"), Sign(4, "A", "503", failed_in=-1)):
+        gate.failed(sign, now + 10, now + 10, is_probe=True)
+        assert gate.next_probe > now + 10
+
+
+def test_what_fails_beside_the_probe_does_not_put_it_off() -> None:
+    gate, now = gate_after("abc")
+    gate.failed(Sign(7, "A", "503"), now, now + 0.5, is_probe=False)
+    assert gate.next_probe == now + 1
+
+
+def test_an_answer_from_better_times_brings_the_next_probe_nearer() -> None:
+    gate, now = gate_after("abcpppp")
+    assert gate.next_probe - now == 16
+    gate.answered(0.0, now, "A")
+    assert gate.next_probe - now == 1
+    gate.answered(0.0, now + 0.5, "A")
+    assert gate.next_probe - now == 1, "probes stay a second apart"
+
+
+def test_what_was_sent_together_with_the_failures_disproves_an_outage() -> None:
+    gate = Gate()
+    for line in range(3):
+        gate.failed(Sign(line, "A", "503"), 5.0, 5.1, is_probe=False)
+    gate.answered(4.9, 5.5, "A")
+    assert gate.is_outage
+    gate.answered(5.0, 5.5, "A")
+    assert not gate.is_shut
+
+
+def test_the_episode_tells_whether_anything_was_answered_since() -> None:
+    gate = Gate()
+    assert gate.failed(Sign(1, "A", "503", failed_in=0), 1.0, 1.0, is_probe=False), "nothing was answered since"
+    gate.answered(2.0, 2.0, "A")
+    assert not gate.failed(Sign(1, "A", "503", failed_in=0), 3.0, 3.0, is_probe=False)
+    assert gate.failed(Sign(1, "A", "503", connected=False, failed_in=0), 3.0, 3.0, is_probe=False)
+
+
+def test_the_second_outage_begins_like_the_first() -> None:
+    gate, now = gate_after("abcpppA" + "abc")
+    assert gate.next_probe - now == 1
+
+
+# ------------------------------------------------------------------------------- waiting for a turn
+
+Scene = Callable[["Desk"], Awaitable[None]]
+
+
+class Desk:
+    """A limiter in virtual time, and what it was asked."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.now = asyncio.get_running_loop().time
+        self.held: list[str] = []
+        self.limiter = Limiter(limits, self.now, self.held.append)
+
+    async def turn(self, tokens: float = 0) -> Permit:
+        permit = await self.limiter.acquire(tokens)
+        assert permit is not None
+        return permit
+
+    def asks(self, tokens: float = 0) -> asyncio.Task[Permit | None]:
+        return asyncio.create_task(self.limiter.acquire(tokens))
+
+    def fails(self, permit: Permit, line: int, model: str = "A", failed_in: int | None = None) -> asyncio.Task[Verdict]:
+        return asyncio.create_task(self.limiter.failed(permit, Sign(line, model, "503", failed_in=failed_in)))
+
+    async def outage(self) -> list[asyncio.Task[Verdict]]:
+        """Three lines fail together."""
+        permits = [await self.turn() for _ in range(3)]
+        return [self.fails(permit, line) for line, permit in enumerate(permits)]
+
+
+def scene(limits: Limits, play: Scene) -> None:
+    async def run() -> None:
+        await play(Desk(limits))
+
+    in_virtual_time(run)
+
+
+async def until_then(holds: Callable[[], bool]) -> None:
+    """Let half seconds of virtual time pass until this holds."""
+    while not holds():  # noqa: ASYNC110 - the limiter has no event to wait for
+        await asyncio.sleep(0.5)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_slots_are_given_first_come_first_served() -> None:
+    async def play(desk: Desk) -> None:
+        permits = [await desk.turn() for _ in range(3)]
+        asking = [desk.asks() for _ in range(6)]
+        order: list[int] = []
+        for number, task in enumerate(asking):
+            task.add_done_callback(partial(lambda number, _: order.append(number), number))
+        await settle()
+        assert order == []
+        for permit in permits:
+            desk.limiter.answered(permit, "A", None)
+        await settle()
+        assert order == [0, 1, 2]
+        assert desk.limiter.in_flight == 3
+        for task in asking[:3]:
+            given_permit = await task
+            assert given_permit is not None
+            desk.limiter.refused(given_permit, None)
+        await settle()
+        assert order == [0, 1, 2, 3, 4, 5]
+
+    scene(Limits(concurrency=3), play)
+
+
+@pytest.mark.parametrize("rpm", [30, 600, 900])
+def test_requests_a_minute_are_paced(rpm: float) -> None:
+    async def play(desk: Desk) -> None:
+        times: list[float] = []
+
+        async def work() -> None:
+            while desk.now() < 100:
+                permit = await desk.turn()
+                times.append(desk.now())
+                await asyncio.sleep(0.4)
+                desk.limiter.answered(permit, "A", None)
+
+        started = desk.now()
+        await asyncio.gather(*(work() for _ in range(64)))
+        assert most_in_a_minute(times, [1] * len(times)) <= rpm + 1
+        assert len(times) - 64 >= 0.97 * rpm * (times[-64] - started) / 60
+        assert max(second - first for first, second in pairwise(times)) < 2.1 * 60 / rpm + 0.1
+
+    scene(Limits(concurrency=64, requests_per_minute=rpm), play)
+
+
+def test_tokens_a_minute_are_paced_and_what_is_not_used_comes_back() -> None:
+    async def play(desk: Desk) -> None:
+        used: list[tuple[float, float]] = []
+
+        async def work(rng: random.Random) -> None:
+            while desk.now() < 300:
+                tokens = float(rng.randint(50, 400))
+                permit = await desk.turn(tokens * 1.5)
+                await asyncio.sleep(0.05)
+                desk.limiter.answered(permit, "A", tokens)
+                used.append((desk.now(), tokens))
+
+        await asyncio.gather(*(work(random.Random(seed)) for seed in range(16)))
+        total = sum(tokens for _, tokens in used)
+        assert most_in_a_minute([time for time, _ in used], [tokens for _, tokens in used]) <= 60_000 + 16 * 400
+        assert total >= 0.9 * 60_000 * 5
+
+    scene(Limits(concurrency=16, tokens_per_minute=60_000), play)
+
+
+def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
+    async def play(desk: Desk) -> None:
+        permit = await desk.turn()
+        first, second, third = desk.asks(), desk.asks(), desk.asks()
+        await settle()
+        first.cancel()  # while it waits
+        desk.limiter.answered(permit, "A", None)
+        second.cancel()  # after it was given its turn, before it could take it
+        await settle()
+        assert (await third) is not None
+        assert desk.limiter.in_flight == 1
+
+    scene(Limits(concurrency=1), play)
+
+
+def test_a_turn_that_nobody_took_costs_no_pace() -> None:
+    async def play(desk: Desk) -> None:
+        permit = await desk.turn(10)
+        asking = desk.asks(10_000)
+        await asyncio.sleep(5)
+        started = desk.now()
+        desk.limiter.answered(permit, "A", 10)
+        asking.cancel()  # it has been given its turn
+        await settle()
+        await desk.turn(10)
+        assert desk.now() - started < 0.01
+
+    scene(Limits(concurrency=1, requests_per_minute=60, tokens_per_minute=600), play)
+
+
+def test_a_throttle_pauses_the_whole_job_and_cuts_it_once() -> None:
+    async def play(desk: Desk) -> None:
+        permits = [await desk.turn() for _ in range(10)]
+        await asyncio.sleep(1)
+        started = desk.now()
+        for permit in reversed(permits):
+            desk.limiter.throttled(permit, 20.0)
+        assert desk.limiter.slots == 9
+        asking = [desk.asks() for _ in range(10)]
+        await asyncio.sleep(19.9)
+        assert not any(task.done() for task in asking)
+        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert desk.now() - started == pytest.approx(20, abs=0.01)
+        await settle()
+        (first,) = [task for task in asking if task.done()]
+        permit = await first
+        assert permit is not None
+        desk.limiter.answered(permit, "A", None)  # the door is open: so are all slots
+        await asyncio.sleep(1)
+        assert sum(task.done() for task in asking) == 10
+
+    scene(Limits(concurrency=10), play)
+
+
+def test_throttles_without_a_break_end_the_run_but_a_late_first_one_does_not() -> None:
+    async def play(desk: Desk) -> None:
+        permit = await desk.turn()
+        await asyncio.sleep(500)  # one slow answer
+        desk.limiter.throttled(permit, 0.0)
+        assert desk.held == []
+        for _ in range(3):
+            await asyncio.sleep(40)
+            desk.limiter.throttled(await desk.turn(), 0.0)
+        assert desk.held == ["throttled without a break"]
+
+    scene(Limits(concurrency=1, max_outage_s=100), play)
+
+
+def test_an_answer_between_throttles_keeps_the_run_alive() -> None:
+    async def play(desk: Desk) -> None:
+        for number in range(20):
+            permit = await desk.turn()
+            if number % 3:
+                desk.limiter.throttled(permit, 40.0)
+            else:
+                desk.limiter.answered(permit, "A", None)
+        assert desk.held == []
+
+    scene(Limits(concurrency=1, max_outage_s=100), play)
+
+
+def test_closing_wakes_everybody_and_nobody_gets_a_turn_any_more() -> None:
+    async def play(desk: Desk) -> None:
+        permits = [await desk.turn(), await desk.turn()]
+        asking = [desk.asks() for _ in range(5)]
+        doubtful = desk.fails(permits[0], 1)
+        await settle()
+        desk.limiter.close()
+        assert await asyncio.gather(*asking) == [None] * 5
+        assert await doubtful is Verdict.OUTAGE
+        assert await desk.limiter.acquire(0) is None
+        assert await desk.fails(permits[1], 2) is Verdict.OUTAGE
+        assert desk.limiter.in_flight == 0
+
+    scene(Limits(concurrency=2), play)
+
+
+# ----------------------------------------------------------------------------- the gate, with waiters
+
+
+def test_a_single_failure_waits_for_what_the_others_meet() -> None:
+    async def play(desk: Desk) -> None:
+        first, second = await desk.turn(), await desk.turn()
+        doubtful = desk.fails(first, 1)
+        await settle()
+        assert not doubtful.done()
+        desk.limiter.answered(second, "A", None)
+        assert await doubtful is Verdict.LINE
+
+    scene(Limits(concurrency=2), play)
+
+
+def test_three_failures_are_an_outage_that_costs_nobody_an_attempt() -> None:
+    async def play(desk: Desk) -> None:
+        assert await asyncio.gather(*await desk.outage()) == [Verdict.OUTAGE] * 3
+
+    scene(Limits(concurrency=3), play)
+
+
+def test_the_last_line_left_is_its_own_evidence() -> None:
+    async def play(desk: Desk) -> None:
+        started = desk.now()
+        assert await desk.fails(await desk.turn(), 1) is Verdict.LINE
+        assert desk.now() - started <= 0.2
+
+    scene(Limits(concurrency=4), play)
+
+
+def test_a_line_known_to_fail_does_not_hold_up_the_rest() -> None:
+    async def play(desk: Desk) -> None:
+        permits = [await desk.turn() for _ in range(4)]
+        for line, permit in enumerate(permits):
+            assert await desk.fails(permit, line, failed_in=-1) is Verdict.LINE
+        assert not desk.limiter.gate.is_shut
+        desk.limiter.answered(await desk.turn(), "A", None)
+        assert await desk.fails(await desk.turn(), 8, model="B") is Verdict.LINE
+
+    scene(Limits(concurrency=4), play)
+
+
+def test_in_an_outage_no_line_pays_not_even_one_known_to_fail() -> None:
+    async def play(desk: Desk) -> None:
+        desk.limiter.answered(await desk.turn(), "A", None)
+        late, odd = await desk.turn(), await desk.turn()
+        await asyncio.gather(*await desk.outage())
+        assert await desk.fails(late, 7, failed_in=-1) is Verdict.OUTAGE
+        assert await desk.fails(odd, 8, model="B") is Verdict.OUTAGE
+
+    scene(Limits(concurrency=6), play)
+
+
+@pytest.mark.parametrize("outage_s", [15, 600])
+def test_into_an_outage_goes_what_was_in_flight_and_one_probe_at_a_time(outage_s: float) -> None:
+    """64 workers with endless work; the gateway is gone from 10 s on, and every line is slow to find out."""
+
+    async def play(desk: Desk) -> None:
+        began, sent, verdicts, answered_at = desk.now(), list[Permit](), list[Verdict](), list[float]()
+        probing = 0
+
+        async def work(worker: int) -> None:
+            nonlocal probing
+            line = worker
+            while desk.now() - began < 10 + outage_s + 60:
+                permit = await desk.turn()
+                sent_at = desk.now() - began
+                sent.append(permit)
+                probing += permit.is_probe
+                assert probing <= 1
+                await asyncio.sleep(0.2 + worker / 100)
+                probing -= permit.is_probe
+                if 10 <= sent_at < 10 + outage_s:
+                    verdicts.append(await desk.limiter.failed(permit, Sign(line, "A", "503")))
+                    continue
+                desk.limiter.answered(permit, "A", None)
+                answered_at.append(desk.now() - began)
+                line += 1_000
+
+        await asyncio.gather(*(work(worker) for worker in range(64)))
+        into = [permit for permit in sent if 10 <= permit.sent.at - began < 10 + outage_s]
+        # What was in flight when the first failure came back, and a few that late answers let out after it.
+        assert sum(not permit.is_probe for permit in into) <= 64 + 8
+        # 0.1, 1, 2, 4, 8, 16 s, then every 25 s, and one for what was answered late
+        assert sum(permit.is_probe for permit in into) <= 7 + outage_s / Gate.MAX_PROBE_S
+        assert set(verdicts) == {Verdict.OUTAGE}
+        back = [time for time in answered_at if time >= 10 + outage_s]
+        assert sum(time <= 10 + outage_s + 30 for time in back) >= 64, "all workers are back within 30 s"
+
+    scene(Limits(concurrency=64), play)
+
+
+@pytest.mark.parametrize("probe_takes_s", [0.1, 25])
+def test_an_outage_without_end_ends_the_run_at_its_limit(probe_takes_s: float) -> None:
+    async def play(desk: Desk) -> None:
+        began = desk.now()
+        await asyncio.gather(*await desk.outage())
+
+        async def probe() -> None:
+            while (permit := await desk.limiter.acquire(0)) is not None:
+                await asyncio.sleep(probe_takes_s)
+                await desk.limiter.failed(permit, Sign(1, "A", "HTTP 503"))
+
+        probing = asyncio.create_task(probe())
+        await until_then(lambda: bool(desk.held))
+        assert 100 <= desk.now() - began <= 101 + probe_takes_s
+        assert desk.held == ["HTTP 503"]
+        desk.limiter.close()
+        await probing
+
+    scene(Limits(concurrency=3, max_outage_s=100), play)
+
+
+def test_no_permit_is_ever_lost() -> None:
+    """Random workers, of which some are cancelled anywhere: at the end everything has been given back."""
+
+    async def play(desk: Desk) -> None:
+        rng = random.Random(4)
+        peak = 0
+
+        async def work(line: int) -> None:
+            nonlocal peak
+            permit = await desk.turn(50)
+            try:
+                peak = max(peak, desk.limiter.in_flight)
+                assert desk.limiter.in_flight <= desk.limiter.limits.concurrency
+                await asyncio.sleep(rng.random())
+            except asyncio.CancelledError:
+                desk.limiter.abandoned(permit)
+                raise
+            ending = rng.random()
+            if ending < 0.6:
+                desk.limiter.answered(permit, "A", 40)
+            elif ending < 0.7:
+                desk.limiter.refused(permit, 0)
+            elif ending < 0.8:
+                desk.limiter.throttled(permit, rng.choice([None, 0.0, 0.5]))
+            else:
+                sign = Sign(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
+                await desk.limiter.failed(permit, sign)
+
+        tasks = []
+        for line in range(3_000):
+            tasks.append(asyncio.create_task(work(line)))
+            if rng.random() < 0.3:
+                rng.choice(tasks[-20:]).cancel()
+            if rng.random() < 0.2:
+                await asyncio.sleep(rng.random())
+        async with asyncio.timeout(20_000):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {type(None), asyncio.CancelledError}
+        assert desk.limiter.in_flight == 0
+        assert peak == 8
+        assert isinstance(await desk.turn(), Permit)
+
+    limits = Limits(concurrency=8, requests_per_minute=6_000, tokens_per_minute=600_000, max_outage_s=1e9)
+    scene(limits, play)

@@ -1,0 +1,123 @@
+"""`batchrun verify`: whatever is wrong with a result file is found, and a good one passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from batchrun import Endpoint, GatewayOptions, Job, run
+from batchrun.billing.pricing import PriceBook
+from batchrun.report.verify import Verification, Verifier, render
+from batchrun.requests.reader import RequestFile
+
+LINES = 6
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    path = tmp_path / "requests.jsonl"
+    bodies = ({"model": "gpt-4.1", "input": f"question {number}"} for number in range(LINES))
+    lines = (orjson.dumps({"custom_id": f"r-{number}", "body": body}) for number, body in enumerate(bodies))
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+@pytest.fixture
+def results(requests: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "results.jsonl"
+    run(Job(str(requests), path, Endpoint("http://127.0.0.1"), simulate=GatewayOptions()))
+    return path
+
+
+def verify(requests: Path, results: Path) -> Verification:
+    with RequestFile(str(requests)) as file:
+        return Verifier(file, results, PriceBook()).run()
+
+
+def edit(path: Path, number: int, old: bytes, new: bytes) -> None:
+    """Replace `old` in one line of a file."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new)
+    path.write_bytes(b"".join(lines))
+
+
+def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: Path, results: Path) -> None:
+    found = verify(requests, results)
+    payloads = [orjson.loads(line)["response"]["body"]["usage"] for line in results.read_bytes().splitlines()]
+    assert found.is_complete
+    assert (found.lines, found.records, found.succeeded) == (LINES, LINES, LINES)
+    assert found.usage.input_tokens == sum(usage["input_tokens"] for usage in payloads)
+    assert found.usage.output_tokens == sum(usage["output_tokens"] for usage in payloads)
+    assert found.total_usd > 0
+    assert render(found).endswith("\ncomplete\n")
+
+
+@pytest.mark.parametrize(
+    ("problem", "number", "old", "new"),
+    [
+        ("missing", 2, None, b""),
+        ("torn", LINES - 1, b"\n", b""),
+        ("damaged", 1, b'"response":', b'"response"\0'),
+        ("damaged", 1, b'"object":"response"', b'"object":"\\ud800"'),
+        ("edited", 0, b'"sha":"', b'"sha":"0000'),
+        ("foreign", 3, b'"custom_id":"r-', b'"custom_id":"x-'),
+        ("misbilled", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
+    ],
+)
+def test_each_fault_is_found_by_its_name(
+    requests: Path, results: Path, problem: str, number: int, old: bytes | None, new: bytes
+) -> None:
+    if old is None:
+        lines = results.read_bytes().splitlines(keepends=True)
+        results.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
+    elif problem == "misbilled":  # the first of the two is in `run`
+        lines = results.read_bytes().splitlines(keepends=True)
+        lines[number] = lines[number].replace(old, new, 1)
+        results.write_bytes(b"".join(lines))
+    elif problem == "edited":
+        lines = results.read_bytes().splitlines(keepends=True)
+        sha = orjson.loads(lines[number])["run"]["sha"].encode()
+        edit(results, number, sha, b"0123456789abcdef")
+    else:
+        edit(results, number, old, new)
+    found = verify(requests, results)
+    assert getattr(found, problem) == 1
+    assert not found.is_complete
+    assert found.findings
+    assert render(found).endswith("\nNOT complete\n")
+
+
+def test_a_second_record_of_a_line_is_found(requests: Path, results: Path) -> None:
+    first = results.read_bytes().splitlines(keepends=True)[0]
+    with results.open("ab") as file:
+        file.write(first)
+    found = verify(requests, results)
+    assert (found.doubled, found.missing, found.is_complete) == (1, 0, False)
+
+
+def test_a_failed_line_is_named_by_its_code_and_is_not_complete(requests: Path, tmp_path: Path) -> None:
+    results = tmp_path / "failed.jsonl"
+    simulate = GatewayOptions(script="400; ok; ok; ok; ok; ok")
+    run(Job(str(requests), results, Endpoint("http://127.0.0.1"), simulate=simulate))
+    found = verify(requests, results)
+    assert found.succeeded == LINES - 1
+    assert sum(found.failed.values()) == 1
+    assert not found.is_complete
+    assert not found.misbilled
+
+
+def test_findings_are_bounded(requests: Path, results: Path) -> None:
+    results.write_bytes(b"junk\n" * 50)
+    found = verify(requests, results)
+    assert (found.damaged, found.missing) == (50, LINES)
+    assert len(found.findings) == 20
+    assert "…" in render(found)
+
+
+def test_the_json_holds_every_count_and_money_as_a_number(requests: Path, results: Path) -> None:
+    document = orjson.loads(verify(requests, results).to_json())
+    assert set(document) == set(Verification.__struct_fields__)
+    assert isinstance(document["total_usd"], float)

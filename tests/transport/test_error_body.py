@@ -1,0 +1,204 @@
+"""Errors in every dialect, and every way to say how long to wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.transport.error_body import NAME_LIMIT, Envelope, asked_wait_s, plain, read_envelope, read_retry_after
+
+# ------------------------------------------------------------------------------------------------ dialects
+
+OFFICIAL = {
+    "message": "Too long.",
+    "type": "invalid_request_error",
+    "param": "input",
+    "code": "context_length_exceeded",
+}
+TOO_LONG = Envelope("context_length_exceeded", "invalid_request_error", "Too long.")
+
+
+@pytest.mark.parametrize(
+    ("decoded", "envelope"),
+    [
+        ({"error": OFFICIAL}, TOO_LONG),
+        ({"error": {"message": "m", "type": "t", "code": None}}, Envelope("", "t", "m")),
+        ({"error": {"message": "m", "type": "new_api_error", "code": ""}}, Envelope("", "new_api_error", "m")),
+        ({"error": {"message": "m", "type": "upstream_error", "code": 429}}, Envelope("429", "upstream_error", "m")),
+        ({"error": {"message": "m", "code": 0}}, Envelope("", "", "m")),
+        ({"error": {"message": "m"}, "response": {"error": OFFICIAL}}, Envelope("", "", "m")),
+        ({"error": {"message": "m", "code": True}}, Envelope("", "", "m")),
+        ({"error": {"message": "m", "code": {"a": 1}, "type": 7}}, Envelope("", "", "m")),
+        ({"error": "out of order"}, Envelope("", "", "out of order")),
+        ({"error": ["a", 1]}, Envelope("", "", '["a",1]')),
+        ({"error": True}, Envelope("", "", "true")),
+        ({"detail": "Unsupported parameter: x"}, Envelope("", "", "Unsupported parameter: x")),
+        ({"detail": [{"loc": ["body"], "msg": "bad"}]}, Envelope("", "", '[{"loc":["body"],"msg":"bad"}]')),
+        ({"detail": OFFICIAL}, TOO_LONG),
+        ({"message": "m"}, Envelope("", "", "m")),
+        ({"msg": "m", "code": 500}, Envelope("500", "", "m")),
+        ({"err": "m", "type": "t"}, Envelope("", "t", "m")),
+        ({"error_msg": "m"}, Envelope("", "", "m")),
+        ({"error": {"message": {"text": "m"}}}, Envelope("", "", '{"text":"m"}')),
+        ({"response": {"error": OFFICIAL}}, TOO_LONG),
+        ({"response": {"detail": "not looked at"}, "message": "m"}, Envelope("", "", "m")),
+        ({"error": None, "message": "m"}, Envelope("", "", "m")),
+        ({"id": "resp_1", "object": "response", "status": "failed", "error": OFFICIAL}, TOO_LONG),
+        ({"type": "error", "sequence_number": 1, "error": OFFICIAL}, TOO_LONG),
+        ({}, Envelope()),
+        ([], Envelope("", "", "[]")),
+        ("plain words", Envelope("", "", "plain words")),
+        (None, Envelope("", "", "null")),
+        (3, Envelope("", "", "3")),
+    ],
+)
+def test_an_error_is_read_whatever_its_dialect(decoded: Any, envelope: Envelope) -> None:
+    assert read_envelope(decoded) == envelope
+
+
+def test_equal_errors_of_a_relay_are_equal() -> None:
+    texts = [f"bad response (request id: 2026010203{number})" for number in range(3)]
+    assert {read_envelope({"error": {"message": text}}).message for text in texts} == {"bad response"}
+    assert read_envelope({"error": "(request id: 1) stays"}).message == "(request id: 1) stays"
+
+
+def test_text_that_cannot_be_encoded_is_made_so() -> None:
+    envelope = read_envelope({"error": {"message": "a\ud800", "code": "c\udfff", "type": "\ud800"}})
+    assert envelope == Envelope("c?", "?", "a?")
+    assert read_envelope({"detail": ["\ud800"]}).message == '["?"]'
+    assert plain("Grüße 😀") == "Grüße 😀"
+
+
+def test_a_code_is_a_word_and_no_essay() -> None:
+    envelope = read_envelope({"error": {"code": "x" * 5000, "type": "y" * 5000}})
+    assert (len(envelope.code), len(envelope.type)) == (NAME_LIMIT, NAME_LIMIT)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda values: (
+        st.lists(values, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "detail", "message", "msg", "err", "error_msg", "code", "type", "response"]),
+            values,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(json_values)
+def test_any_json_has_an_envelope_that_can_be_stored(decoded: Any) -> None:
+    envelope = read_envelope(decoded)
+    for text in (envelope.code, envelope.type, envelope.message):
+        text.encode()
+
+
+# ------------------------------------------------------------------------------------------- Retry-After
+
+NOW = 1445412480.0  # Wed, 21 Oct 2015 07:28:00 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("1", 1.0),
+        (" 7 ", 7.0),
+        ("2.5", 2.5),
+        ("86400", 86400.0),
+        ("99999999999", 99999999999.0),
+        ("-5", None),
+        ("nan", None),
+        ("inf", None),
+        ("-inf", None),
+        ("1e400", None),
+        ("9" * 5000, None),
+        ("", None),
+        ("soon", None),
+        ("10, 20", None),
+        ("20s", None),
+        ("Wed, 21 Oct 2015 07:28:10 GMT", 10.0),
+        ("Wed, 21 Oct 2015 09:28:10 +0200", 10.0),
+        ("Wed, 21 Oct 2015 07:28:10 -0000", 10.0),
+        ("Wednesday, 21-Oct-15 07:28:10 GMT", 10.0),
+        ("Wed Oct 21 07:28:10 2015", 10.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Wed, 99 Oct 2015 07:28:10 GMT", None),
+        ("Wed, 21 Oct 99999 07:28:10 GMT", None),
+        ("Wed, 21 Oct 2015", None),
+    ],
+)
+def test_retry_after_in_all_its_forms(value: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
+        monkeypatch.setitem(os.environ, "TZ", zone)
+        time.tzset()
+        assert read_retry_after({"retry-after": value}, NOW) == seconds
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after-ms": "-1", "retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "nan", "retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "x"}, None),
+    ],
+)
+def test_milliseconds_are_finer_and_win(headers: dict[str, str], seconds: float | None) -> None:
+    assert read_retry_after(headers, NOW) == seconds
+
+
+@given(st.text(), st.floats(0, 1e11))
+def test_any_header_is_read_as_seconds_or_nothing(value: str, now_unix: float) -> None:
+    for name in ("retry-after", "retry-after-ms"):
+        seconds = read_retry_after({name: value}, now_unix)
+        assert seconds is None or 0 <= seconds < float("inf")
+
+
+# ----------------------------------------------------------------------------------- waits in the message
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Limit 10000, Used 9000. Please try again in 6.57s. Visit https://…", 6.57),
+        ("Please try again in 120ms.", 0.12),
+        ("Please try again in 20s.", 20.0),
+        ("Please try again in 6m0s.", 360.0),
+        ("Please try again in 1h2m3s.", 3723.0),
+        ("No deployments available. Try again in 5 seconds.", 5.0),
+        ("Please retry after 26 seconds.", 26.0),
+        ("Please retry after 1 second.", 1.0),
+        ("您已达到请求数限制：1分钟内最多请求10次", 60.0),
+        ("您已达到总请求数限制：3 分钟内最多请求1000次，包括失败次数", 180.0),
+        ("99999分钟内最多请求1次", 3600.0),
+        ("Please try again in a while.", None),
+        ("Please try again in 2 days.", None),
+        ("Rate limit reached", None),
+        ("", None),
+        ("try again in " + "9" * 5000 + "s", None),
+        ("try again in " + "9" * 5000 + "m1s", None),
+        ("9" * 5000 + "分钟内最多请求1次", 3600.0),
+    ],
+)
+def test_a_wait_is_found_in_the_words(message: str, seconds: float | None) -> None:
+    assert asked_wait_s(message) == seconds
+
+
+@given(st.text() | st.text("try agin 0123456789.hms").map("try again in ".__add__))
+def test_any_message_asks_for_a_sound_wait_or_none(message: str) -> None:
+    seconds = asked_wait_s(message)
+    assert seconds is None or 0 <= seconds < float("inf")
+    json.dumps(seconds, allow_nan=False)

@@ -1,0 +1,327 @@
+"""Answers that do not fit the JSON schema their request asked for, counted by `--max-errors-on misfit`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run_async
+from batchrun.cli.main import cli
+from batchrun.engine.error_limit import MaxErrors
+from batchrun.errors import UsageError
+from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine, digest
+from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, MisfitCheck, wanted_schema
+from tests.hostile import BODY, KEY, RESPONSE, Hostile, http, sse, whole_stream
+
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["bug", "praise"]}, "page": {"type": "integer"}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+LABEL_FORMAT = {"type": "json_schema", "name": "label", "schema": LABEL}
+
+
+def asking(wanted: Any, url: str = RESPONSES) -> RequestLine:
+    """A request for an answer of this `text.format` or `response_format`."""
+    fields = {"text": {"format": wanted}} if url == RESPONSES else {"response_format": wanted}
+    body = orjson.dumps({"model": "gpt-4.1", "input": "x", **fields})
+    return RequestLine(17, "r-17", url, body, digest(body), "gpt-4.1", stream=False, derived=False)
+
+
+def message(*texts: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []} for text in texts]
+    return {"type": "message", "role": "assistant", "content": content}
+
+
+def response(*items: Any) -> bytes:
+    return orjson.dumps({**RESPONSE, "output": items})
+
+
+def completion(*messages: Any) -> bytes:
+    choices = [{"index": index, "finish_reason": "stop", "message": one} for index, one in enumerate(messages)]
+    return orjson.dumps({"object": "chat.completion", "choices": choices})
+
+
+def why(wanted: Any, text: str) -> str | None:
+    return MisfitCheck(pytest.fail).why(asking(wanted), response(message(text)))
+
+
+# ------------------------------------------------------------------------------------- what is asked for
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "expected"),
+    [
+        (RESPONSES, {"text": {"format": LABEL_FORMAT}}, orjson.dumps(LABEL)),
+        (RESPONSES, {"text": {"format": {"type": "json_object"}, "verbosity": "low"}}, b""),
+        (RESPONSES, {"text": {"format": {"type": "text"}}, "user": "json_schema"}, None),
+        (RESPONSES, {"input": "what is a json_schema?"}, None),
+        (RESPONSES, {"input": "json_schema", "text": None}, None),
+        (RESPONSES, {"input": "json_schema", "text": "odd"}, None),
+        (RESPONSES, {"response_format": {"type": "json_object"}}, None),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": LABEL}}}, orjson.dumps(LABEL)),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, b""),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": None}}}, b""),
+        (CHAT, {"response_format": {"type": "json_object"}}, b""),
+        (CHAT, {"text": {"format": LABEL_FORMAT}}, None),
+        (ENDPOINTS[2], {"response_format": {"type": "json_object"}}, None),
+    ],
+)
+def test_a_request_says_what_its_answer_must_fit(url: str, fields: Any, expected: bytes | None) -> None:
+    assert wanted_schema(url, orjson.dumps({"model": "gpt-4.1", "input": "x"} | fields)) == expected
+
+
+# ---------------------------------------------------------------------------------------- what misfits
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"label": "bug"}', None),
+        (' {"label": "praise", "page": 3}\n', None),
+        ('{"label": "sk-canary"}', 'label: the value is not one of "bug" or "praise"'),
+        ('{"label": "bug", "page": "sk-canary"}', 'page: the value is not of type "integer"'),
+        ("{}", '"label" is a required property'),
+        ("[]", 'the value is not of type "object"'),
+        ('```json\n{"label": "bug"}\n```', "not strict JSON: unexpected character, expected a JSON value: line 1"),
+        ('{"label": "bu', "not strict JSON: unexpected end of data"),
+        ('{"label": NaN}', "not strict JSON: "),
+        ("[" * 5000, "not strict JSON: depth limit exceeded"),
+        ("", "it has no text"),
+        (" \n", "it has no text"),
+    ],
+)
+def test_a_text_fits_or_it_is_said_why_not(text: str, expected: str | None) -> None:
+    found = why(LABEL_FORMAT, text)
+    assert found is None if expected is None else found is not None and found.startswith(expected)
+
+
+@pytest.mark.parametrize(("text", "fits"), [('{"any": 1}', True), ("[1, 2]", True), ("Sure!", False), ("", False)])
+def test_a_json_object_may_be_any_json(text: str, fits: bool) -> None:
+    assert (why({"type": "json_object"}, text) is None) is fits
+
+
+def test_the_reason_is_short_on_one_line_and_nothing_a_terminal_obeys() -> None:
+    found = why(LABEL_FORMAT, orjson.dumps({"label": "bug", "\x1b[31m\n" + "k" * 5000: 1}).decode())
+    assert found is not None
+    assert found.startswith("Additional properties are not allowed (")
+    assert len(found) == WHY_LIMIT
+    assert found.isprintable()
+
+
+CALL = {"type": "function_call", "name": "look_up", "call_id": "c", "arguments": "{}"}
+CHAT_FORMAT = {"type": "json_schema", "json_schema": {"name": "label", "schema": LABEL}}
+GOOD, BAD = '{"label": "bug"}', '{"label": "none"}'
+
+
+@pytest.mark.parametrize(
+    ("items", "fits"),
+    [
+        ([message('{"label":', '"bug"}')], True),
+        ([{"type": "reasoning", "summary": []}, message(GOOD)], True),
+        ([{"type": "reasoning", "summary": []}], False),
+        ([message("Let me look."), {"type": "web_search_call"}, message(GOOD)], True),
+        ([message(GOOD), {"type": "web_search_call"}, message(BAD)], False),
+        ([CALL], True),
+        ([message("Let me look."), CALL], True),
+        ([{"role": "assistant", "content": [{"text": BAD}]}], False),
+        ([{"type": "message", "content": None}], False),
+    ],
+)
+def test_the_last_message_of_a_response_must_fit(items: list[Any], fits: bool) -> None:
+    """Unless the response ends with the call of a tool: then its text is still to come."""
+    assert (MisfitCheck(pytest.fail).why(asking(LABEL_FORMAT), response(*items)) is None) is fits
+
+
+@pytest.mark.parametrize(
+    ("messages", "fits"),
+    [
+        ([{"content": GOOD}], True),
+        ([{"content": BAD}], False),
+        ([{"content": GOOD}, {"content": BAD}], False),
+        ([{"content": [{"type": "text", "text": GOOD}]}], True),
+        ([{"content": None}], False),
+        ([None], False),
+        ([{"content": None, "tool_calls": [{"id": "c"}]}], True),
+        ([{"content": None, "function_call": {"name": "f"}}], True),
+    ],
+)
+def test_each_choice_of_a_chat_completion_must_fit(messages: list[Any], fits: bool) -> None:
+    assert (MisfitCheck(pytest.fail).why(asking(CHAT_FORMAT, CHAT), completion(*messages)) is None) is fits
+
+
+def test_a_request_without_a_schema_never_misfits() -> None:
+    """Nor is its answer looked at."""
+    assert MisfitCheck(pytest.fail).why(asking({"type": "text"}), b"anything") is None
+
+
+# ------------------------------------------------------------------------------ schemas that cannot be checked
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "wat"},
+        {"$ref": "#/$defs/missing"},
+        {"$ref": "other.json"},
+        {"$ref": "file:///etc/hostname"},
+        {"$schema": "http://example.invalid/draft"},
+        {"pattern": "("},
+        {"pattern": "^(?!b)((a|a)\\2?)+$"},
+        {"minLength": -1},
+        "text",
+        3,
+    ],
+)
+def test_a_schema_that_cannot_be_checked_is_told_once_and_counts_nothing(schema: Any) -> None:
+    told: list[str] = []
+    check = MisfitCheck(told.append)
+    for _ in range(3):
+        assert check.why(asking(LABEL_FORMAT | {"schema": schema}), response(message("no JSON at all"))) is None
+    assert len(told) == 1
+    assert told[0].startswith("line 17: its JSON schema cannot be checked (")
+    assert told[0].endswith("answers to such schemas do not count as misfits")
+
+
+def test_a_schema_elsewhere_is_not_fetched() -> None:
+    """A listening socket that nobody connects to, whichever way the schema names it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+        told: list[str] = []
+        for schema in ({"$ref": address}, {"$schema": address}, {"$id": address, "$ref": "other.json"}):
+            line = asking(LABEL_FORMAT | {"schema": schema})
+            assert MisfitCheck(told.append).why(line, response(message("{}"))) is None
+        assert len(told) == 3
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#"}]}}}])
+def test_a_schema_that_goes_round_in_circles_ends(schema: Any) -> None:
+    assert why(LABEL_FORMAT | {"schema": schema}, "{}") is None
+
+
+def test_schemas_are_compiled_once_and_kept_within_bounds() -> None:
+    check = MisfitCheck(pytest.fail)
+    for number in (*range(3 * KEPT_SCHEMAS), *[3 * KEPT_SCHEMAS - 1] * 100):
+        schema = {"type": "object", "minProperties": number}
+        check.why(asking(LABEL_FORMAT | {"schema": schema}), response(message("{}")))
+    kept = check._compiled.cache_info()
+    assert (kept.currsize, kept.misses) == (KEPT_SCHEMAS, 3 * KEPT_SCHEMAS)
+
+
+# ------------------------------------------------------------------------------------------- counted in a run
+
+
+def written(path: Path, lines: int, **fields: Any) -> Path:
+    bodies = ({"model": "gpt-4.1", "input": f"question {number}", **fields} for number in range(lines))
+    records = (orjson.dumps({"custom_id": f"r-{number}", "body": body}) for number, body in enumerate(bodies))
+    path.write_bytes(b"\n".join(records) + b"\n")
+    return path
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    return written(tmp_path / "requests.jsonl", 12, text={"format": LABEL_FORMAT})
+
+
+async def batchrun(server: Hostile, requests: Path, *words: object) -> tuple[int, str]:
+    """The command line in a process of its own: its exit code, and what it said."""
+    arguments = ["run", requests, "-o", requests.with_name("results.jsonl"), "--base-url", server.base_url, *words]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "batchrun", *map(str, arguments)),
+        env={**os.environ, "OPENAI_API_KEY": KEY},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+def records_of(requests: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in requests.with_name("results.jsonl").read_bytes().splitlines()]
+
+
+async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
+    good, bad = http(response(message(GOOD))), http(response(message('{"label": "sk-canary"}')))
+    async with Hostile(good, good, bad, good, bad, good) as server:
+        options = ("-c", 1, "--max-errors", 1, "--max-errors-on", "misfit")
+        code, said = await batchrun(server, requests, *options)
+        assert (code, len(server.asked)) == (3, 5)
+        why = 'e.g. line 3: label: the value is not one of "bug" or "praise"'
+        assert f"--max-errors 1 is passed: 2 misfits ({why}) of 5 lines of this run" in said
+        assert "sk-canary" not in said
+        assert [record["run"]["outcome"] for record in records_of(requests)] == ["succeeded"] * 5
+        code, _ = await batchrun(server, requests, *options)
+        assert (code, len(server.asked)) == (0, 12), "what is paid for is not sent again"
+
+
+async def test_without_the_word_no_answer_is_checked(requests: Path) -> None:
+    async with Hostile(http(BODY)) as server:
+        code, _ = await batchrun(server, requests, "-c", 1, "--max-errors", 1)
+    assert code == 0
+
+
+def job(requests: Path, base_url: str, limit: str, *kinds: str) -> Job:
+    results = requests.with_name("results.jsonl")
+    max_errors = MaxErrors.parse(limit, kinds)
+    return Job(str(requests), results, Endpoint(base_url, KEY), limits=Limits(concurrency=1), max_errors=max_errors)
+
+
+async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> None:
+    bad_request = http(b'{"error": {"code": "bad", "message": "no"}}', 400)
+    async with Hostile(http(BODY), bad_request) as server:
+        outcome = await run_async(job(requests, server.base_url, "1", "misfit", "failed"))
+    why = "not strict JSON: unexpected character, expected a JSON value: line 1 column 1 (char 0)"
+    stopped = f"--max-errors 1 is passed: 1 misfit (line 1: {why}), 1 failed of 2 lines of this run"
+    assert (outcome.report.stopped, outcome.exit_code) == (stopped, 3)
+
+
+async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
+    written(requests, 120, text={"format": LABEL_FORMAT})
+    good, bad = http(response(message(GOOD))), http(response(message(BAD)))
+    async with Hostile(*[good, bad] * 60) as server:
+        outcome = await run_async(job(requests, server.base_url, "20%", "misfit"))
+        assert len(server.asked) == 100
+    assert outcome.report.stopped is not None
+    assert outcome.report.stopped.startswith("--max-errors 20% is passed: 50 of the last 100 lines (50 misfits (e.g. ")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_fits_goes_through_to_the_end_streamed_or_not(requests: Path, stream: bool) -> None:
+    written(requests, 40, text={"format": LABEL_FORMAT}, stream=stream)
+    async with Gateway(GatewayOptions()) as gateway:
+        outcome = await run_async(job(requests, gateway.base_url, "0", "misfit"))
+    assert (outcome.exit_code, outcome.report.lines.succeeded) == (0, 40)
+
+
+async def test_a_streamed_answer_that_misfits_is_counted_too(requests: Path) -> None:
+    written(requests, 5, text={"format": LABEL_FORMAT}, stream=True)
+    async with Hostile(sse(*whole_stream(BAD, output=[message(BAD)]))) as server:
+        outcome = await run_async(job(requests, server.base_url, "0", "misfit"))
+    assert (outcome.exit_code, outcome.report.lines.succeeded) == (3, 1)
+
+
+def test_without_jsonschema_rs_the_run_says_what_to_install(requests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+    results = requests.with_name("results.jsonl")
+    words = ["run", str(requests), "-o", str(results), "--simulate", "--simulate-latency", "0", "--max-errors", "5"]
+    refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "misfit"]).exception
+    assert isinstance(refused, UsageError)
+    assert str(refused) == "--max-errors-on misfit checks JSON schemas; pip install jsonschema-rs for it"
+    assert refused.exit_code == 2
+    assert not results.exists(), "nothing was sent"
+    assert CliRunner().invoke(cli, words).exit_code == 0, "only where it is wanted"
