@@ -12,12 +12,13 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api import Outcome, run, run_async
+    from batchrun.engine.error_limit import MaxErrors
+    from batchrun.engine.observer import Observer, Status
     from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
     from batchrun.job.job import Job
-    from batchrun.job.monitor import Observer, Status
     from batchrun.job.resume import Changed
-    from batchrun.limits.limiter import Limits
+    from batchrun.limits.options import Concurrency, Limits
     from batchrun.records.request import Overrides
     from batchrun.report.report import Report
     from batchrun.simulator.app import Gateway
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "Changed",
+    "Concurrency",
     "Endpoint",
     "Gateway",
     "GatewayOptions",
     "InputError",
     "Job",
     "Limits",
+    "MaxErrors",
     "Observer",
     "Outcome",
     "Overrides",
@@ -51,16 +54,17 @@ __all__ = [
 
 _HOMES = {
     "api": ("Outcome", "run", "run_async"),
+    "engine.error_limit": ("MaxErrors",),
+    "engine.observer": ("Observer", "Status"),
+    "engine.retry": ("RetryPolicy",),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
-    "simulator.app": ("Gateway",),
-    "simulator.options": ("GatewayOptions",),
-    "limits.limiter": ("Limits",),
+    "job.job": ("Job",),
+    "job.resume": ("Changed",),
+    "limits.options": ("Concurrency", "Limits"),
     "records.request": ("Overrides",),
     "report.report": ("Report",),
-    "job.resume": ("Changed",),
-    "engine.retry": ("RetryPolicy",),
-    "job.job": ("Job",),
-    "job.monitor": ("Observer", "Status"),
+    "simulator.app": ("Gateway",),
+    "simulator.options": ("GatewayOptions",),
     "transport.endpoint": ("Endpoint",),
     "transport.http": ("Timeouts",),
 }

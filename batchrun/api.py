@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from batchrun.job.job import Job, Run
-from batchrun.job.monitor import Observer
+from batchrun.engine.observer import Observer
+from batchrun.job.job import Job
+from batchrun.job.run import Run
 from batchrun.report.report import Report
 
 

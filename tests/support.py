@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 
 import pytest
 
-from batchrun.records.request import ErrorInfo, ResultHead, RunInfo, encode_result
+from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, encode_result
 from batchrun.records.usage import Usage
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
@@ -61,28 +61,42 @@ def write_prices(folder: Path) -> Path:
     return path
 
 
+def run_info(**facts: Any) -> RunInfo:
+    """How a line was run: an ordinary success, but for what is given."""
+    plain: Json = {
+        "v": 1,
+        "line": 1,
+        "total_lines": 10,
+        "body_hash": "0123456789abcdef" * 2,
+        "started": "2026-01-02T03:04:05.678Z",
+        "elapsed_s": 1.5,
+        "outcome": "succeeded",
+        "requested_model": MODEL,
+        "path": "/v1/responses",
+        "gateway": "gateway.example",
+        "attempts": 1,
+        "latency_s": 0.5,
+    }
+    return RunInfo(**plain | facts)
+
+
 def record(
     custom_id: str = "r-1",
     line: int = 1,
     *,
     text: str = "Grüße\n\u2028",
     failed: bool = False,
-    may_heal: bool = False,
-    sha: str = "0123456789abcdef",
+    retryable: bool = False,
+    body_hash: str = "0123456789abcdef" * 2,
     started: str = "2026-01-02T03:04:05.678Z",
 ) -> bytes:
     """One result line, newline included."""
-    run = RunInfo(
+    run = run_info(
         line=line,
-        of=10,
-        sha=sha,
+        body_hash=body_hash,
         started=started,
-        elapsed_s=1.5,
         outcome="failed" if failed else "succeeded",
-        asked=MODEL,
-        attempts=1,
-        may_heal=may_heal,
-        latency_s=0.5,
+        retryable=retryable,
         model=None if failed else MODEL,
         usage=None if failed else Usage(10, 0, 20, 0, 30),
     )

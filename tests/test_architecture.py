@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "batchrun"
-LONGEST_MODULE = 450
+LONGEST_MODULE = 400
 
 ROOTS = {"errors", "version"}
 STATIONS = {"requests", "transport", "limits", "results", "billing", "validation"}
@@ -117,20 +117,27 @@ def own_imports(module: Module) -> Iterator[Imported]:
 # --------------------------------------------------------------------------------------------- the rule
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_its_folder_may(name: str) -> None:
+    """Late imports and those for the type checker count as well: they say what a module knows of."""
+    module = MODULES[name]
+    for one in own_imports(module):
+        folder = one.module.partition(".")[0]
+        assert folder == module.folder or folder in allowed(module.folder), f"{name} imports {one.name}"
+
+
 def test_only_the_job_and_the_faces_know_the_simulator() -> None:
     users = {module.folder for module in MODULES.values() for one in own_imports(module) if "simulator" in one.name}
     assert users - {"simulator"} <= {"job"} | FACES
 
 
 def test_there_is_no_cycle_between_files() -> None:
-    graph = {
-        module.name: {one.module for one in own_imports(module) if not one.typing} for module in MODULES.values()
-    }
+    graph = {module.name: {one.module for one in own_imports(module) if not one.typing} for module in MODULES.values()}
     TopologicalSorter(graph).prepare()
 
 
 def test_there_is_no_cycle_between_folders() -> None:
-    """Not even by imports for the type checker. The faces are left out: `__init__` names what is public in all of them."""
+    """Not even by imports for the type checker. `batchrun/__init__.py` is left out: it names what is public in all."""
     graph: dict[str, set[str]] = {}
     for module in MODULES.values():
         if module.name:
@@ -148,10 +155,13 @@ def test_the_init_of_a_folder_defines_nothing() -> None:
 
 
 def test_the_rule_sees_what_it_forbids() -> None:
-    """A late import and one for the type checker are both found, and told apart."""
+    """A late import and one for the type checker are both found, and describe apart."""
     code = "if TYPE_CHECKING:\n    from batchrun.job.job import Job\ndef f():\n    import batchrun.cli.main\n"
     found = list(imports(ast.parse(code)))
-    assert [(one.module, one.late, one.typing) for one in found] == [("job.job", False, True), ("cli.main", True, False)]
+    assert [(one.module, one.late, one.typing) for one in found] == [
+        ("job.job", False, True),
+        ("cli.main", True, False),
+    ]
     assert "transport" not in allowed("limits")
     assert "engine" not in allowed("transport")
 
@@ -256,3 +266,11 @@ def test_nothing_catches_everything() -> None:
                 caught = ast.unparse(node.type) if node.type else "everything"
                 raised = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in node.body)
                 assert caught not in ("everything", "Exception", "BaseException") or raised, (name, node.lineno)
+
+
+def test_what_is_private_stays_in_its_file() -> None:
+    for name, module in MODULES.items():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("batchrun"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name[1] != "_"]
+                assert private == [], (name, node.module)

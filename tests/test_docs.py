@@ -3,7 +3,6 @@
 `python tests/test_docs.py` writes the generated parts of the README anew.
 """
 
-import ast
 import json
 import os
 import re
@@ -22,9 +21,10 @@ from click.testing import CliRunner
 from batchrun.billing.prices import PriceFile
 from batchrun.cli.main import cli
 from batchrun.job.job import Job
-from batchrun.records.request import RequestLine, RunInfo, parse_request
+from batchrun.records.request import RequestLine, parse_request
+from batchrun.records.result import RunInfo
 from batchrun.report.report import Report
-from batchrun.results.runlog import LastRun
+from batchrun.results.events import LastRun
 from batchrun.simulator.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
 from batchrun.version import __version__
 
@@ -289,7 +289,7 @@ def test_the_error_codes_of_batchrun_are_those_of_the_code() -> None:
     told = set(re.findall(r"`([a-z0-9_]+)`", named[1])) - {"body"}
     source = "".join((ROOT / f"batchrun/transport/{name}.py").read_text("utf-8") for name in ("http", "answer"))
     made = set(re.findall(r'(?:Failure|_DeadlineError|_failed)\(\s*(?:http, )?"(\w+)"', source))
-    made |= set(re.findall(r'"(html_page|error_in_200|awkward_json)"', source))
+    made |= set(re.findall(r'"(html_page|error_in_200|nonstandard_json)"', source))
     assert made <= told
     assert {code for code in told if f'"{code}"' not in source} <= {
         "incomplete_max_output_tokens",

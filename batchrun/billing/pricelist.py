@@ -3,7 +3,7 @@
 1. The list and what it is made with take 14 MB, and a job asks it for a name or two: so that they are gone after that,
    another process answers, which ends some seconds after the last question.
 2. It is told names and nothing else: no argument, and no environment but where modules are.
-3. What it answers is a model's rates with their times; of a price that this does not cover, and where no process can be
+3. It answers with a model's prices and their times. Where that does not cover a price, or where no process can be
    started, the list is asked in this one. Both say the same.
 4. Only the public interface of genai-prices is used, and what a price means is not guessed: see `_agrees`.
 """
@@ -26,7 +26,8 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batchrun.billing.prices import NOTHING, Rate, TierPrice
+from batchrun.billing.prices import Price, TierPrice
+from batchrun.records.money import NOTHING
 from batchrun.records.usage import Usage
 
 if TYPE_CHECKING:
@@ -41,16 +42,16 @@ class Listing(Protocol):
 
     @property
     def is_dated(self) -> bool:
-        """Whether the rate may be another one at another time."""
+        """Whether the price may be another one at another time."""
 
-    def rate(self, when: datetime) -> Rate | None:
-        """The rate of a request sent then (UTC if naive); None where its tokens have no price."""
+    def price(self, when: datetime) -> Price | None:
+        """The price of a request sent then (UTC if naive); None where its tokens have no price."""
 
 
-class Price(msgspec.Struct, frozen=True):
-    """A rate, and the times at which it holds: from a day on, or for some hours of each day (all in UTC)."""
+class DatedPrice(msgspec.Struct, frozen=True):
+    """A price, and the times at which it holds: from a day on, or for some hours of each day (all in UTC)."""
 
-    rate: Rate | None
+    price: Price | None
     since: date | None = None
     hours: tuple[time, time] | None = None
 
@@ -68,17 +69,17 @@ class Price(msgspec.Struct, frozen=True):
 class Prices(msgspec.Struct, frozen=True):
     """The prices of a model as they were carried over. Of those that hold the last one counts."""
 
-    prices: tuple[Price, ...]
+    prices: tuple[DatedPrice, ...]
 
     @property
     def is_dated(self) -> bool:
         """Whether there is more than one."""
         return len(self.prices) > 1
 
-    def rate(self, when: datetime) -> Rate | None:
-        """The rate at that time."""
+    def price(self, when: datetime) -> Price | None:
+        """The price at that time."""
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-        return next((price for price in reversed(self.prices) if price.holds(when)), self.prices[0]).rate
+        return next((dated for dated in reversed(self.prices) if dated.holds(when)), self.prices[0]).price
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -198,38 +199,38 @@ class Model:
     def __init__(self, name: str, info: ModelInfo) -> None:
         self._name = name
         self._info = info
-        self._rates: dict[int, Rate | None] = {}  # by identity of the price
+        self._prices: dict[int, Price | None] = {}  # by identity of the price
 
     @property
     def is_dated(self) -> bool:
         """Whether it has prices for several times."""
         return isinstance(self._info.prices, list)
 
-    def rate(self, when: datetime) -> Rate | None:
-        """The rate at that time."""
-        return self._rate(self._info.get_prices(when))
+    def price(self, when: datetime) -> Price | None:
+        """The price at that time."""
+        return self._price(self._info.get_prices(when))
 
-    def _rate(self, price: ModelPrice) -> Rate | None:
-        if id(price) not in self._rates:
-            self._rates[id(price)] = _read(self._name, price)
-        return self._rates[id(price)]
+    def _price(self, price: ModelPrice) -> Price | None:
+        if id(price) not in self._prices:
+            self._prices[id(price)] = _read(self._name, price)
+        return self._prices[id(price)]
 
     def carried_over(self) -> Prices | None:
         """All of it, for another process; None where its times are of a kind that is not known here."""
         from genai_prices.types import StartDateConstraint, TimeOfDateConstraint
 
         if not isinstance(self._info.prices, list):
-            return Prices((Price(self._rate(self._info.prices)),))
+            return Prices((DatedPrice(self._price(self._info.prices)),))
         prices = []
         for one in self._info.prices:
-            rate = self._rate(one.prices)
+            price = self._price(one.prices)
             match one.constraint:
                 case None:
-                    prices.append(Price(rate))
+                    prices.append(DatedPrice(price))
                 case StartDateConstraint(start_date=since):
-                    prices.append(Price(rate, since))
+                    prices.append(DatedPrice(price, since))
                 case TimeOfDateConstraint(start_time=start, end_time=end) if _are_utc((start, end)):
-                    prices.append(Price(rate, None, (start.replace(tzinfo=None), end.replace(tzinfo=None))))
+                    prices.append(DatedPrice(price, None, (start.replace(tzinfo=None), end.replace(tzinfo=None))))
                 case _:
                     return None
         return Prices(tuple(prices))
@@ -256,8 +257,8 @@ _BEYOND_TOKENS = (
 )
 
 
-def _read(model: str, price: ModelPrice) -> Rate | None:
-    """A price of the list as a rate; None unless it is for tokens, and the list itself computes the same."""
+def _read(model: str, price: ModelPrice) -> Price | None:
+    """A price of the list as a price; None unless it is for tokens, and the list itself computes the same."""
     prices = {key: value for key, value in vars(price).items() if value is not None}
     if "input_mtok" not in prices or any(key.endswith(_BEYOND_TOKENS) for key in prices):
         return None
@@ -273,8 +274,8 @@ def _read(model: str, price: ModelPrice) -> Rate | None:
                 output=_price_above(prices.get("output_mtok", NOTHING), start),  # embeddings have none
             )
         )
-    rate = Rate(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers))
-    return rate if _agrees(rate, price) else None
+    carried = Price(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers))
+    return carried if _agrees(carried, price) else None
 
 
 def _price_above(price: Decimal | TieredPrices, tokens: int) -> Decimal:
@@ -284,11 +285,11 @@ def _price_above(price: Decimal | TieredPrices, tokens: int) -> Decimal:
     return next((tier.price for tier in reversed(price.tiers) if tokens >= tier.start), price.base)
 
 
-def _agrees(rate: Rate, price: ModelPrice) -> bool:
-    """Whether the list charges what the rate does, at the edges of each tier: its meaning is not guessed."""
+def _agrees(carried: Price, price: ModelPrice) -> bool:
+    """Whether the list charges what the price does, at the edges of each tier: its meaning is not guessed."""
     import genai_prices
 
-    for size in {0, 1000, *rate.starts, *(start + 1 for start in rate.starts)}:
+    for size in {0, 1000, *carried.starts, *(start + 1 for start in carried.starts)}:
         usage = Usage(size, size // 2, 1000, 0, size + 1000, size // 4)
         theirs = genai_prices.Usage(
             input_tokens=usage.input_tokens,
@@ -297,7 +298,7 @@ def _agrees(rate: Rate, price: ModelPrice) -> bool:
             output_tokens=usage.output_tokens,
         )
         try:
-            if price.calc_price(theirs)["total_price"] != rate.cost(usage):
+            if price.calc_price(theirs)["total_price"] != carried.cost(usage):
                 return False
         except ValueError:  # the entry itself is broken
             return False

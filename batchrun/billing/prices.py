@@ -1,4 +1,4 @@
-"""What a model costs: rates in USD per million tokens, and the user's own file of them.
+"""What a model costs: prices in USD per million tokens, and the user's own file of them.
 
 Money is Decimal from the file to the bill, in a context that raises where a digit would be lost.
 """
@@ -11,16 +11,13 @@ import tomllib
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from batchrun.errors import UsageError
+from batchrun.records.money import EXACT
 from batchrun.records.usage import Usage
-
-# 60 digits hold 10 million lines of 2**53 tokens at a price of 19 digits; a bill beyond that raises.
-_EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
-NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +32,15 @@ class TierPrice:
     def cost(self, usage: Usage) -> Decimal:
         """Exact USD of one request of this tier, or of the sum of many."""
         plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
-        cost = _EXACT.multiply(self.input, plain)
-        cost = _EXACT.fma(self.cached, usage.cached_tokens, cost)
-        cost = _EXACT.fma(self.cache_write, usage.cache_write_tokens, cost)
-        cost = _EXACT.fma(self.output, usage.output_tokens, cost)
-        return cost.scaleb(-6, _EXACT)
+        cost = EXACT.multiply(self.input, plain)
+        cost = EXACT.fma(self.cached, usage.cached_tokens, cost)
+        cost = EXACT.fma(self.cache_write, usage.cache_write_tokens, cost)
+        cost = EXACT.fma(self.output, usage.output_tokens, cost)
+        return cost.scaleb(-6, EXACT)
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class Price:
     """What one model costs by one source. The input size of a request chooses the tier, for all its tokens.
 
     `tiers[0]` is for up to `starts[0]` input tokens, `tiers[i]` for more than `starts[i - 1]`.
@@ -70,14 +67,6 @@ class Rate:
         return max(TierPrice(price, price, price, output).cost(most) for price, output in dearest)
 
 
-def total_usd(costs: Iterable[Decimal]) -> Decimal:
-    """The exact sum."""
-    total = NOTHING
-    for cost in costs:
-        total = _EXACT.add(total, cost)
-    return total
-
-
 class PriceFile:
     """A user's prices: model names, or patterns with `*`, each with USD per million tokens.
 
@@ -89,10 +78,10 @@ class PriceFile:
     Names match in any case. An exact name wins over patterns, the longest pattern over shorter ones.
     """
 
-    def __init__(self, rates: dict[str, Rate]) -> None:
-        self._exact = {name.lower(): rate for name, rate in rates.items() if "*" not in name}
-        patterns = sorted((name for name in rates if "*" in name), key=len, reverse=True)
-        self._patterns = [(_compile_pattern(name), rates[name]) for name in patterns]
+    def __init__(self, prices: dict[str, Price]) -> None:
+        self._exact = {name.lower(): price for name, price in prices.items() if "*" not in name}
+        patterns = sorted((name for name in prices if "*" in name), key=len, reverse=True)
+        self._patterns = [(_compile_pattern(name), prices[name]) for name in patterns]
 
     @classmethod
     def load(cls, path: Path) -> PriceFile:
@@ -102,11 +91,11 @@ class PriceFile:
             raise UsageError(f"{path}: no prices in it; {_EXAMPLE}")
         return cls({name: _read_entry(path, name, entry) for name, entry in entries.items()})
 
-    def find(self, names: Iterable[str]) -> Rate | None:
-        """The rate of the first name that has an exact entry, or else of the first that matches a pattern."""
+    def find(self, names: Iterable[str]) -> Price | None:
+        """The price of the first name that has an exact entry, or else of the first that matches a pattern."""
         lowered = [name.lower() for name in names]
         exact = (self._exact[name] for name in lowered if name in self._exact)
-        matching = (rate for name in lowered for pattern, rate in self._patterns if pattern.fullmatch(name))
+        matching = (price for name in lowered for pattern, price in self._patterns if pattern.fullmatch(name))
         return next(exact, None) or next(matching, None)
 
 
@@ -149,8 +138,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_entry(path: Path, name: str, entry: object) -> Rate:
-    """One entry of the price file, as a rate of a single tier."""
+def _read_entry(path: Path, name: str, entry: object) -> Price:
+    """One entry of the price file, as a price of a single tier."""
     where = f"{path}: {name!r}"
     if not isinstance(entry, dict):
         raise UsageError(f"{where} is not a table of prices; {_EXAMPLE}")
@@ -163,7 +152,7 @@ def _read_entry(path: Path, name: str, entry: object) -> Rate:
     prices = {key: _read_price(f"{where}: {key}", value) for key, value in entry.items()}
     plain = prices["input"]
     tier = TierPrice(plain, prices.get("cached", plain), prices.get("cache_write", plain), prices["output"])
-    return Rate(model=name, source=path.name, starts=(), tiers=(tier,))
+    return Price(model=name, source=path.name, starts=(), tiers=(tier,))
 
 
 def _read_price(where: str, value: object) -> Decimal:

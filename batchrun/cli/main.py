@@ -24,7 +24,8 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.estimate.estimate import Estimate
-    from batchrun.job.job import Job, Run
+    from batchrun.job.job import Job
+    from batchrun.job.run import Run
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 Command = Callable[..., Any]
@@ -71,7 +72,7 @@ def run_command(requests: str, results: str, **options: Any) -> None:
       batchrun run requests.jsonl -o results.jsonl
     """
     from batchrun.cli.progress import Progress
-    from batchrun.job.job import Run
+    from batchrun.job.run import Run
 
     path = None if results == "-" else Path(results)
     job = opt.make_job(requests, path, options)
@@ -143,9 +144,11 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
 
     from batchrun.billing.exposure import bound
     from batchrun.billing.pricing import PriceBook
-    from batchrun.report.report import Tally, render
+    from batchrun.billing.tally import Tally
+    from batchrun.report.report import make_report
+    from batchrun.report.text import render
+    from batchrun.results.events import LastRun
     from batchrun.results.journal import read_results
-    from batchrun.results.runlog import LastRun
 
     last_run = LastRun.read(Path(f"{os.path.realpath(results)}.log"))
     tally, damaged = Tally(PriceBook.load(prices)), 0
@@ -153,21 +156,21 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
         if head is None:
             damaged += 1
         else:
-            tally.add(head)
+            tally.add((head,))
             if last_run is not None:
                 last_run.settle(head.run.started, head.run.line)
     if damaged and not tally.recorded:
         raise UsageError(f"{results} holds no result of batchrun's")
     if damaged:
         click.echo(f"batchrun: {damaged:,} damaged lines in {results} are not counted", err=True)
-    made = tally.report()
+    made = make_report(tally)
     if last_run is not None:
         new = bound(last_run.sent.values(), tally.book, tally.longest_answer)
         made = structs.replace(
             made,
             possibly_billed_twice=last_run.billed_before + new,
             unbilled_usd=last_run.unbilled_usd,
-            held_s=last_run.held_s,
+            limited_s=last_run.limited_s,
         )
     _print(made.to_json() if as_json else render(made))
 
@@ -306,7 +309,7 @@ def _pilot(job: Job, results: Path, options: dict[str, Any]) -> int:
     """
     from batchrun.cli.progress import Progress
     from batchrun.estimate.text import render_pilot
-    from batchrun.job.job import Run
+    from batchrun.job.run import Run
 
     progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
     try:
@@ -346,7 +349,7 @@ def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> 
 
 
 def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:
-    from batchrun.report.report import render
+    from batchrun.report.text import render
 
     made = run.report(_next_command(run) if path else None)
     target = options["report_file"] or (path and path.with_name(path.name + ".report.json"))
@@ -383,7 +386,7 @@ def _say(text: str) -> None:
 
 def _next_command(run: Run) -> str:
     """The same command again; with --retry-errors where only failures are left that do not heal by themselves."""
-    from batchrun.billing.pricing import usd
+    from batchrun.records.money import usd
 
     words = [word for word in sys.argv[1:] if word != "--overwrite"]
     for index, word in enumerate(words):  # a proxy's address may hold a password

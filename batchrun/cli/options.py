@@ -18,7 +18,7 @@ from batchrun.limits.quotas import LEAST_PER_MINUTE
 if TYPE_CHECKING:
     from batchrun.job.job import Job
     from batchrun.job.tune import Tuning
-    from batchrun.limits.concurrency import Concurrency
+    from batchrun.limits.options import Concurrency
     from batchrun.records.request import Overrides
     from batchrun.simulator.options import GatewayOptions
     from batchrun.transport.endpoint import Endpoint
@@ -60,7 +60,7 @@ class ConcurrencyType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
         """The option's text as a `Concurrency`."""
-        from batchrun.limits.concurrency import Concurrency
+        from batchrun.limits.options import Concurrency
 
         if isinstance(value, Concurrency):
             return value
@@ -208,7 +208,7 @@ part_options = _options(
     click.option(
         "--max-errors-on",
         "error_kinds",
-        type=click.Choice(["failed", "refused", "incomplete", "misfit"]),
+        type=click.Choice(["failed", "refused", "incomplete", "schema_mismatch"]),
         multiple=True,
         default=_ERROR_KINDS,
         help="What counts as going wrong; repeatable. misfit: an answer that does not fit its request's JSON schema.",
@@ -260,7 +260,7 @@ def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Jo
     from batchrun.engine.retry import RetryPolicy
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
-    from batchrun.limits.limiter import Limits
+    from batchrun.limits.options import Limits
     from batchrun.transport.http import Timeouts
 
     _refuse_halves(options)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.billing.pricing import usd
-from batchrun.job.monitor import Status
+from batchrun.engine.observer import Status
+from batchrun.records.money import usd
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LOG_EVERY_S = 30.0
 SHORTEST_BAR = 4
 # What holds a run back, in as few letters as a narrow window leaves.
-HELD_BY = {
-    "last_lines": "last lines",
+LIMITED_BY = {
+    "tail_of_the_run": "last lines",
     "slow_start": "rising",
     "concurrency_limit": "-c",
     "gateway_concurrency": "gateway cap",
@@ -114,8 +114,8 @@ class Progress:
             facts.append((f"{status.failed:,} failed",))
         if status.cost_usd:
             facts.append((f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}",))
-        held_by, in_flight = HELD_BY.get(status.held_by, status.held_by), f"{status.in_flight:,} in flight"
-        facts.append((f"{in_flight} ({held_by})", held_by, in_flight))
+        limited_by, in_flight = LIMITED_BY.get(status.limited_by, status.limited_by), f"{status.in_flight:,} in flight"
+        facts.append((f"{in_flight} ({limited_by})", limited_by, in_flight))
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
         facts.append((f"{_three_digits(tokens_per_s)} tokens/s",))
         return facts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
-    from batchrun.job.job import Run
+    from batchrun.job.run import Run
 
 # Objects between two looks for unreachable ones. A request in flight holds some forty, so that the usual 700 look at
 # the same living ones over and over: a sixth of the processor time.

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchrun.errors import UsageError
-from batchrun.records.request import Outcome, RequestLine
-from batchrun.validation.schema import MisfitCheck
+from batchrun.records.outcome import Outcome
+from batchrun.records.request import RequestLine
+from batchrun.validation.schema import MismatchCheck
 
-ErrorKind = Literal["failed", "refused", "incomplete", "misfit"]
+ErrorKind = Literal["failed", "refused", "incomplete", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 JUDGED_FROM = 100
 WINDOW = 1000
@@ -56,8 +57,8 @@ class ErrorLimit:
 
     def __init__(self, limit: MaxErrors, notice: Callable[[str], None]) -> None:
         self._limit = limit
-        self._misfits = MisfitCheck(notice) if "misfit" in limit.kinds else None
-        self._first_misfit = ""
+        self._mismatches = MismatchCheck(notice) if "schema_mismatch" in limit.kinds else None
+        self._first_mismatch = ""
         self._errors: Counter[str] = Counter()
         self._lines = 0
         self._last: deque[bool] = deque(maxlen=WINDOW)
@@ -65,7 +66,7 @@ class ErrorLimit:
 
     def add(self, line: RequestLine, outcome: Outcome, answer: bytes | None) -> bool:
         """Count one line with what became of it and the body of its answer; True where the limit is passed."""
-        kind = "misfit" if outcome == "succeeded" and self._is_misfit(line, answer) else outcome
+        kind = "schema_mismatch" if outcome == "succeeded" and self._is_mismatch(line, answer) else outcome
         is_error = kind in self._limit.kinds
         if is_error:
             self._errors[kind] += 1
@@ -76,10 +77,10 @@ class ErrorLimit:
         self._last_errors += is_error
         return self.is_passed
 
-    def _is_misfit(self, line: RequestLine, answer: bytes | None) -> bool:
-        why = self._misfits.why(line, answer) if self._misfits is not None and answer is not None else None
-        if why is not None and not self._first_misfit:
-            self._first_misfit = f"line {line.line_number}: {why}"
+    def _is_mismatch(self, line: RequestLine, answer: bytes | None) -> bool:
+        why = self._mismatches.why(line, answer) if self._mismatches is not None and answer is not None else None
+        if why is not None and not self._first_mismatch:
+            self._first_mismatch = f"line {line.line_number}: {why}"
         return why is not None
 
     @property
@@ -100,6 +101,6 @@ class ErrorLimit:
         return f"--max-errors {share} is passed: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
 
     def _counted(self, kind: str, count: int) -> str:
-        if kind != "misfit":
+        if kind != "schema_mismatch":
             return f"{count:,} {kind}"
-        return f"{count:,} misfits (e.g. {self._first_misfit})" if count > 1 else f"1 misfit ({self._first_misfit})"
+        return f"{count:,} misfits (e.g. {self._first_mismatch})" if count > 1 else f"1 misfit ({self._first_mismatch})"

@@ -16,50 +16,33 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 import msgspec
 
-from batchrun.billing.exposure import InFlight
-from batchrun.billing.prices import NOTHING
+from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
-from batchrun.engine.retry import Kind, RetryPolicy, classify, retry_transient
+from batchrun.engine.observer import Stopped, Watcher
+from batchrun.engine.retry import RetryPolicy, retry_transient
 from batchrun.engine.spending import Spending
 from batchrun.engine.writer import Done, RunFacts, Writer
 from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
-from batchrun.limits.circuit_breaker import Sign, Verdict
-from batchrun.limits.limiter import Limiter, Limits, Permit
+from batchrun.limits.circuit_breaker import OutageSignal, Verdict
+from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.options import Limits
+from batchrun.records.attempt import InFlight
+from batchrun.records.money import NOTHING
+from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
-from batchrun.report.report import Tally
-from batchrun.results.journal import Sink
 from batchrun.results.runlog import RunLog
-from batchrun.transport.answer import Failure, Reply, told
+from batchrun.results.store import Sink
+from batchrun.transport.failures import Kind, classify
 from batchrun.transport.http import Transport
-from batchrun.transport.yielding import others_first
+from batchrun.transport.yielding import yield_to_loop
 
 TICK_EVERY_S = 0.25
 SYNC_EVERY_S = 1.0
 LONG_PAUSE_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Why a run ended before its time, and the exit code for that."""
-
-    why: str
-    exit_code: int
-
-
-class Watcher(Protocol):
-    """Who is told what happens. Called from the event loop; must return at once."""
-
-    def notice(self, text: str) -> None:
-        """Something worth a line on the screen."""
-
-    def detail(self, text: str) -> None:
-        """Something that only somebody who looks for a cause wants to read."""
 
 
 class _Sends(msgspec.Struct, gc=False):
@@ -170,7 +153,7 @@ class Runner:
                 return
             if spare < 0:
                 self.fill_slots()
-            await others_first()  # the writer, too: it has its turn before more lines are read
+            await yield_to_loop()  # the writer, too: it has its turn before more lines are read
 
     def _pass_over(self, upper_usd: Decimal) -> None:
         """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
@@ -217,9 +200,9 @@ class Runner:
                 self.limiter.throttled(permit, outcome.retry_after_s, outcome.rate)
                 self._tell_pause(outcome)
                 continue
-            if decision.is_outage_sign and await self._was_outage(permit, line, outcome, sends):
+            if decision.is_outage_signal and await self._was_outage(permit, line, outcome, sends):
                 continue
-            if not decision.is_outage_sign:
+            if not decision.is_outage_signal:
                 self.limiter.refused(permit, _tokens_used(outcome))
             return outcome
         return None
@@ -236,22 +219,24 @@ class Runner:
         permit.cost_usd, unbilled_usd = self._spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):
             self._writer.ended(line, outcome, unbilled_usd)
-            self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {told(outcome)}")
+            self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {describe(outcome)}")
         elif unbilled_usd:
             self._writer.log("unmeasured", line=line.line_number, unbilled_usd=str(unbilled_usd))
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
         """Whether it was the gateway that failed, not this line; waits for what becomes of the others."""
-        gate = self.limiter.gate
-        sign = Sign(line.line_number, line.model, told(failure), failure.may_be_billed, sends.failed_in)
+        breaker = self.limiter.breaker
+        sign = OutageSignal(line.line_number, line.model, describe(failure), failure.may_be_billed, sends.failed_in)
         if sends.failed_in is None:
-            sends.failed_in = gate.episode
+            sends.failed_in = breaker.episode
         with self._aside():
             verdict = await self.limiter.failed(permit, sign)
-        if gate.is_outage and not self._is_gone:
+        if breaker.is_outage and not self._is_gone:
             self._is_gone = True
-            self._watcher.notice(f"the gateway is gone ({told(failure)}); probing until it is back, no line is lost")
+            self._watcher.notice(
+                f"the gateway is gone ({describe(failure)}); probing until it is back, no line is lost"
+            )
             self._writer.log("outage", code=failure.code)
         return verdict is Verdict.OUTAGE
 
@@ -260,11 +245,11 @@ class Runner:
         until, now = self.limiter.paused_until, asyncio.get_running_loop().time()
         if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
             self._pause_told = until
-            self._watcher.notice(f"pausing for {until - now:.0f} s: {told(failure)}")
+            self._watcher.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
 
     def _note_return(self) -> None:
         """The gateway was gone: say so where it answers again."""
-        if not self.limiter.gate.is_outage:
+        if not self.limiter.breaker.is_outage:
             self._is_gone = False
             self._watcher.notice("the gateway is back")
             self._writer.log("back")

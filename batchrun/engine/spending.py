@@ -11,128 +11,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from batchrun.billing.prices import NOTHING, Rate, total_usd
-from batchrun.billing.pricing import PriceBook, usd
-from batchrun.errors import UsageError
+from batchrun.billing.bounds import Bounds
 from batchrun.limits.budget import Budget
-from batchrun.records.content import read_contents
+from batchrun.records.money import NOTHING, total_usd, usd
+from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine
-from batchrun.records.usage import Usage
-from batchrun.transport.answer import Failure, Reply
-
-_LATER = timedelta(hours=1)  # an attempt is over by then: a price of another time of day may hold for it
-_SHOWN_LINES = 3
-
-
-class Bounds:
-    """What lines can cost and did cost, in USD, by the prices of `book`.
-
-    `max_line_usd` is the user's word for lines whose request sets no bound; None is none.
-    """
-
-    def __init__(self, book: PriceBook, max_line_usd: Decimal | None = None) -> None:
-        self._book = book
-        self._max_line_usd = max_line_usd
-        self._rates: dict[tuple[str | None, str], tuple[Rate, ...]] = {}
-
-    def upper(self, line: RequestLine) -> Decimal | None:
-        """The most that one attempt of a line can cost; None where there is no bound, or no price."""
-        rates = self._of(None, line.model)
-        if not rates:
-            return None
-        contents = read_contents(line.url, line.body)
-        if contents.max_output_tokens is None or contents.named or contents.untold:
-            return self._max_line_usd
-        return max(rate.upper_bound(len(line.body), contents.max_output_tokens) for rate in rates)
-
-    def is_priced(self, model: str) -> bool:
-        """Whether somebody prices what is asked for."""
-        return bool(self._of(None, model))
-
-    def why_unbounded(self, line: RequestLine) -> str:
-        """What of a line has no bound, in a few words; empty where it has one."""
-        contents = read_contents(line.url, line.body)
-        if open_ended := (*contents.named, *contents.untold):
-            return open_ended[0]
-        return "no max_output_tokens" if contents.max_output_tokens is None else ""
-
-    def cost(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal | None) -> Decimal | None:
-        """What an attempt cost, or may have cost; None where nobody can tell.
-
-        `upper_usd` is what it may have cost at most; None looks that up where it is needed.
-        """
-        if outcome.usage is not None:
-            return self._priced(outcome.model, line.model, outcome.usage)
-        if isinstance(outcome, Failure) and (not outcome.may_be_billed or is_spelt_out(outcome)):
-            return NOTHING
-        return upper_usd if upper_usd is not None else self.upper(line)
-
-    def _priced(self, answered: str | None, asked: str, usage: Usage) -> Decimal | None:
-        rates = self._of(answered, asked)
-        return max(rate.cost(usage) for rate in rates) if rates else None
-
-    def _of(self, answered: str | None, asked: str) -> tuple[Rate, ...]:
-        """The rates that may hold for an attempt made now; they are one but for prices by the time of day."""
-        if (known := self._rates.get((answered, asked))) is not None:
-            return known
-        now = datetime.now(UTC)
-        quotes = [self._book.quote(answered, asked, when) for when in (now, now + _LATER)]
-        rates = tuple(dict.fromkeys(quote.rate for quote in quotes if quote.rate is not None))
-        if not any(quote.dated for quote in quotes):
-            self._rates[answered, asked] = rates
-        return rates
-
-
-# Who says these does not know what became of the request behind it: upstream may have answered, and billed.
-_GAVE_UP_WAITING = frozenset({408, 499, 504, 522, 524})
-
-
-def is_spelt_out(failure: Failure) -> bool:
-    """Whether the gateway answered, whole, that it did not do it: an error status, from 500 on with words of its own.
-
-    A 5xx without an error in it comes from what stands before the gateway.
-    """
-    if failure.status is None or failure.status < 300 or failure.status in _GAVE_UP_WAITING:
-        return False
-    is_nameless = not failure.type and failure.code in ("html_page", f"http_{failure.status}")
-    return failure.status < 500 or not is_nameless
-
-
-class Unbounded:
-    """Looks at the lines that a run is going to send, and refuses those that a cap could not hold."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._unpriced: Counter[str] = Counter()
-        self._lines: list[str] = []
-        self._count = 0
-
-    def look(self, line: RequestLine) -> None:
-        """One line."""
-        if self._bounds.upper(line) is not None:
-            return
-        if not self._bounds.is_priced(line.model):
-            self._unpriced[line.model] += 1
-            return
-        self._count += 1
-        if len(self._lines) < _SHOWN_LINES:
-            self._lines.append(f"line {line.line_number} ({self._bounds.why_unbounded(line)})")
-
-    def refuse(self) -> None:
-        """Raise `UsageError` where a line could cost any amount."""
-        if self._unpriced:
-            models = ", ".join(f"{name} ({count:,} lines)" for name, count in self._unpriced.most_common(5))
-            raise UsageError(f"--max-cost needs a price for {models}; give it with --prices FILE")
-        if self._count:
-            more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""
-            raise UsageError(
-                f"--max-cost cannot hold lines that may cost any amount: {', '.join(self._lines)}{more}; "
-                "--set max_output_tokens=N bounds answers, --max-line-cost USD says what such a line costs at most"
-            )
 
 
 class Spending:

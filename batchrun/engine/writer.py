@@ -17,27 +17,30 @@ from decimal import Decimal
 
 import msgspec
 
-from batchrun.billing.exposure import InFlight
+from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
-from batchrun.engine.retry import Kind, classify
 from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
-from batchrun.records.request import ErrorInfo, RequestLine, ResultHead, RunInfo, encode_result
-from batchrun.report.report import Tally
-from batchrun.results.journal import Sink
-from batchrun.results.runlog import RunLog, Sent
-from batchrun.transport.answer import Failure, Reply
-from batchrun.transport.yielding import others_first
+from batchrun.records.attempt import InFlight
+from batchrun.records.outcome import Failure, Reply
+from batchrun.records.request import RequestLine
+from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
+from batchrun.results.events import Sent
+from batchrun.results.runlog import RunLog
+from batchrun.results.store import Sink
+from batchrun.transport.failures import Kind, classify
+from batchrun.transport.yielding import yield_to_loop
 
 WRITE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every record of a run says of it: when it started (UTC) and how many lines its input has."""
+    """What every record of a run says of it: when it started (UTC), how many lines its input has, whom it asks."""
 
     started: str
     lines: int
+    gateway: str
 
 
 class Done(msgspec.Struct):
@@ -136,7 +139,7 @@ class Writer:
         while True:
             await self._has_work.wait()
             if self._write_some():
-                await others_first()
+                await yield_to_loop()
             else:
                 self._has_work.clear()
 
@@ -200,7 +203,7 @@ class Writer:
         ]
         written = len(records)
         try:
-            self._sink.append_all(records)
+            self._sink.append(records)
         except StopError as error:
             written = error.written
             self._stop(error)
@@ -208,7 +211,7 @@ class Writer:
             self._count(head, one)
         self._unbilled += heads[:written]
         if self._prices is None:
-            find = self._tally.book.rate
+            find = self._tally.book.price
             self._prices = asyncio.get_running_loop().run_in_executor(None, find, done[0].line.model)
             self._prices.add_done_callback(lambda _: self._has_work.set())
 
@@ -226,7 +229,7 @@ class Writer:
     def _add_up(self) -> None:
         """Put what has been written into the report and on the bill."""
         heads, self._unbilled = self._unbilled, []
-        self._tally.add_all(heads)
+        self._tally.add(heads)
 
     def _judge_errors(self, limit: ErrorLimit, head: ResultHead, done: Done) -> None:
         try:
@@ -266,16 +269,19 @@ class Writer:
             error = ErrorInfo(outcome.error_code, outcome.message)
         timing = outcome.timing
         run = RunInfo(
+            v=VERSION,
             line=line.line_number,
-            of=self._facts.lines,
-            sha=line.sha,
+            total_lines=self._facts.lines,
+            body_hash=line.body_hash,
             started=self._facts.started,
             elapsed_s=elapsed_s,
             outcome="failed" if isinstance(outcome, Failure) else outcome.outcome,
-            asked=line.model,
+            requested_model=line.model,
+            path=line.url,
+            gateway=self._facts.gateway,
             attempts=done.attempts,
             throttles=done.throttles,
-            may_heal=isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
+            retryable=isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
             latency_s=round(timing.total_s, 4),
             first_event_s=timing.first_event_s and round(timing.first_event_s, 4),
             first_text_s=timing.first_text_s and round(timing.first_text_s, 4),

@@ -16,12 +16,13 @@ from decimal import Decimal
 
 import msgspec
 
-from batchrun.billing.prices import Rate
+from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
-from batchrun.estimate.measured import Finished, Rates, Used
+from batchrun.estimate.measured import Finished, Used
 from batchrun.estimate.tokens import Counter, load_counter
 from batchrun.records.content import read_contents
-from batchrun.records.request import RequestLine, ResultHead
+from batchrun.records.request import RequestLine
+from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.requests.reader import RequestFile
 from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
@@ -56,7 +57,7 @@ class ModelEstimate(msgspec.Struct, frozen=True):
 class Estimate(msgspec.Struct, frozen=True):
     """What a job still takes. Ranges are of what is left, but for `total_usd` and `failure_share` (the whole).
 
-    `seconds` is None throughout where no limit and no measurement says anything; `held_by` names what decides it.
+    `seconds` is None throughout where no limit and no measurement says anything; `limited_by` names what decides it.
     `lines_unbounded` set no `max_output_tokens`, `lines_naming` hold what is only named (files, images, …).
     """
 
@@ -69,7 +70,7 @@ class Estimate(msgspec.Struct, frozen=True):
     left_usd: Range
     total_usd: Range
     seconds: Range
-    held_by: str | None
+    limited_by: str | None
     failure_share: Range
     confidence: float
     input_by: str
@@ -90,8 +91,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 class _Group:
     """The lines of one model."""
 
-    def __init__(self, rate: Rate | None) -> None:
-        self.rate = rate
+    def __init__(self, price: Price | None) -> None:
+        self.price = price
         self.left = self.unbounded = self.naming = 0
         self.left_bytes = 0
         self.counted = NONE  # input tokens
@@ -109,12 +110,12 @@ class _Group:
         self.counted += tokens
         cap = contents.max_output_tokens or 0
         self.output_cap += cap
-        if self.rate is not None:
+        if self.price is not None:
             low, likely, high = (round(value or 0) for value in (tokens.low, tokens.likely, tokens.high))
             least = 0 if contents.max_output_tokens == 0 else 1
-            self.low_usd += float(self.rate.cost(Usage(low, low, least, 0, low + least)))
-            self.input_usd += float(self.rate.cost(Usage(likely, 0, 0, 0, likely)))
-            self.high_usd += float(self.rate.cost(Usage(high, 0, cap, 0, high + cap)))
+            self.low_usd += float(self.price.cost(Usage(low, low, least, 0, low + least)))
+            self.input_usd += float(self.price.cost(Usage(likely, 0, 0, 0, likely)))
+            self.high_usd += float(self.price.cost(Usage(high, 0, cap, 0, high + cap)))
 
     def add_measured(self, line: RequestLine, used: Used) -> None:
         if used.input_tokens is not None and used.output_tokens is not None:
@@ -129,7 +130,7 @@ class _Group:
 
     @property
     def is_unpriced(self) -> bool:
-        return bool(self.left) and self.rate is None and self.costs.count < MIN_MEASURED
+        return bool(self.left) and self.price is None and self.costs.count < MIN_MEASURED
 
     def estimate(self) -> ModelEstimate:
         return ModelEstimate(
@@ -157,7 +158,7 @@ class _Group:
             return NONE
         if self.costs.count >= MIN_MEASURED:
             return self.costs.rest(self.left, self.left_bytes)
-        if self.rate is None:
+        if self.price is None:
             return Range(None, None, None)
         likely = None if self.output_cap or self.unbounded else self.input_usd  # embeddings: the input is all
         return Range(self.low_usd, likely, None if self.unbounded or self.naming else self.high_usd)
@@ -167,7 +168,7 @@ class Estimator:
     """Adds up the lines of the input, beside what is `finished` of them. `visit` takes every line once."""
 
     def __init__(self, book: PriceBook, finished: Finished, counter: Counter) -> None:
-        self._rates = Rates(book)
+        self._book = book
         self._finished = finished
         self._counter = counter
         self._groups: dict[str, _Group] = {}
@@ -178,7 +179,7 @@ class Estimator:
         """One line of the input: finished, or still to do."""
         group = self._groups.get(line.model)
         if group is None:
-            group = self._groups[line.model] = _Group(self._rates.find(None, line.model))
+            group = self._groups[line.model] = _Group(self._book.price(line.model))
         self._lines += 1
         used = self._finished.find(line)
         if used is not None:
@@ -200,7 +201,7 @@ class Estimator:
         outputs = sum((model.output_tokens for model in left), NONE)
         left_usd = sum((model.left_usd for model in left), NONE)
         spent_usd = self._finished.bill.cost_usd
-        seconds, held_by = self._seconds(sum(group.left for group in groups), inputs + outputs, allowed)
+        seconds, limited_by = self._seconds(sum(group.left for group in groups), inputs + outputs, allowed)
         spent = float(spent_usd)
         return Estimate(
             lines=self._lines,
@@ -212,7 +213,7 @@ class Estimator:
             left_usd=left_usd,
             total_usd=left_usd + Range(spent, spent, spent),
             seconds=seconds,
-            held_by=held_by,
+            limited_by=limited_by,
             failure_share=share(self._failed, self._seen, self._lines),
             confidence=CONFIDENCE,
             input_by=_basis(groups, self._counter.name),
@@ -242,8 +243,8 @@ class Estimator:
             ways[SO_FAR] = Range(min(best.low or 0.0, left / speed) if allowed.most else None, left / speed, None)
         if not ways:
             return Range(None, None, None), None
-        held_by = max(ways, key=lambda name: ways[name].likely or ways[name].low or 0.0)
-        return Range(*map(_longest, zip(*map(_values, ways.values()), strict=True))), held_by
+        limited_by = max(ways, key=lambda name: ways[name].likely or ways[name].low or 0.0)
+        return Range(*map(_longest, zip(*map(_values, ways.values()), strict=True))), limited_by
 
 
 def _values(of: Range) -> tuple[float | None, float | None, float | None]:

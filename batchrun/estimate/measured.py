@@ -7,13 +7,14 @@ body, and it does not go again by itself.
 from __future__ import annotations
 
 from array import array
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from batchrun.billing.prices import Rate
-from batchrun.billing.pricing import Bill, PriceBook
+from batchrun.billing.bill import Bill
+from batchrun.billing.pricing import PriceBook
 from batchrun.records.index import HashTable, hash64
-from batchrun.records.request import RequestLine, ResultHead
+from batchrun.records.request import RequestLine
+from batchrun.records.result import ResultHead
 
 _FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED = 1, 2, 4, 8
 
@@ -30,33 +31,15 @@ class Used(NamedTuple):
     goes_again: bool
 
 
-class Rates:
-    """The rates of a price book by (answered, asked) model, looked up once where they hold at any time."""
-
-    def __init__(self, book: PriceBook) -> None:
-        self._book = book
-        self._known: dict[tuple[str | None, str], Rate | None] = {}
-
-    def find(self, answered: str | None, asked: str, when: datetime | None = None) -> Rate | None:
-        """The rate of a line sent then (default: now); None where nobody prices it."""
-        names = (answered, asked)
-        if names in self._known:
-            return self._known[names]
-        rate, dated = self._book.quote(answered, asked, when or datetime.now(UTC))
-        if not dated:
-            self._known[names] = rate
-        return rate
-
-
 class Finished:
     """The records of a result file. `bill` is what all of them cost, exactly."""
 
     def __init__(self, book: PriceBook, *, retry_errors: bool = False) -> None:
         self.bill = Bill(book)
-        self._rates = Rates(book)
+        self._book = book
         self._retry_errors = retry_errors
         self._places = HashTable()
-        self._shas = array("Q")
+        self._body_hashes = array("Q")
         self._flags = array("B")
         self._inputs, self._outputs = array("Q"), array("Q")
         self._costs, self._latencies = array("d"), array("f")
@@ -64,7 +47,7 @@ class Finished:
         self._run_times: dict[str, float] = {}
 
     def __len__(self) -> int:
-        return len(self._shas)
+        return len(self._body_hashes)
 
     @property
     def lines_per_s(self) -> float | None:
@@ -78,20 +61,20 @@ class Finished:
         when = datetime.fromisoformat(run.started) + timedelta(seconds=run.elapsed_s)
         self._run_times[run.started] = max(self._run_times.get(run.started, 0.0), run.elapsed_s)
         failed = head.error is not None
-        flags = _FAILED * failed + _GOES_AGAIN * (failed and (run.may_heal or self._retry_errors))
+        flags = _FAILED * failed + _GOES_AGAIN * (failed and (run.retryable or self._retry_errors))
         usage, cost = run.usage, 0.0
         if usage is not None:
             flags += _HAS_USAGE
-            rate = self._rates.find(run.model, run.asked, when)
-            if rate is not None:
+            price = self._book.quote(run.model, run.requested_model, when).price
+            if price is not None:
                 flags += _IS_PRICED
-                cost = float(rate.cost(usage))
+                cost = float(price.cost(usage))
         elif run.outcome == "failed":  # nothing came back: it used nothing
             flags += _HAS_USAGE + _IS_PRICED
         if usage is not None or run.outcome != "failed":
-            self.bill.add(run.model, run.asked, usage, when)
+            self.bill.add(run.model, run.requested_model, [usage], when)
         self._places.set(hash64(head.custom_id), len(self))
-        self._shas.append(int(run.sha, 16))
+        self._body_hashes.append(int(run.body_hash[:16], 16))
         self._flags.append(flags)
         self._inputs.append(usage.input_tokens if usage else 0)
         self._outputs.append(usage.output_tokens if usage else 0)
@@ -102,7 +85,7 @@ class Finished:
     def find(self, line: RequestLine) -> Used | None:
         """What that line used; None where it has no record, or was edited since."""
         place = self._places.get(hash64(line.custom_id))
-        if place is None or self._shas[place] != int(line.sha, 16):
+        if place is None or self._body_hashes[place] != int(line.body_hash[:16], 16):
             return None
         flags = self._flags[place]
         return Used(

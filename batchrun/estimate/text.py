@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from batchrun.billing.pricing import usd
 from batchrun.estimate.estimate import MIN_MEASURED, SO_FAR, Estimate
+from batchrun.records.money import usd
 from batchrun.stats.intervals import Range
 
 
@@ -20,7 +20,7 @@ def render_estimate(estimate: Estimate) -> str:
     ]
     if estimate.spent_usd:
         rows.append(("USD, all in all", *_cells(estimate.total_usd, _money)))
-    if estimate.held_by is not None:
+    if estimate.limited_by is not None:
         rows.append(("time", *_cells(estimate.seconds, _time)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     done = estimate.lines - estimate.lines_left
@@ -39,8 +39,8 @@ def render_pilot(estimate: Estimate) -> str:
         f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; for the whole, 9 times in 10:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
     ]
-    if estimate.held_by is not None:
-        parts.append(f"time: {_spread(estimate.seconds, _time)} more, by {estimate.held_by}")
+    if estimate.limited_by is not None:
+        parts.append(f"time: {_spread(estimate.seconds, _time)} more, by {estimate.limited_by}")
     parts.append(f"failures: {_spread(estimate.failure_share, _percent)}")
     parts += [f"note: {note}" for note in _notes(estimate)]
     return "\n".join(parts) + "\n"
@@ -65,10 +65,10 @@ def _notes(estimate: Estimate) -> list[str]:
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
         notes.append(f"no price is known for {model!r} ({lines:,} lines; see --prices)")
-    if estimate.held_by == SO_FAR:
+    if estimate.limited_by == SO_FAR:
         notes.append("time at the speed so far; a longer run finds out how much more the gateway takes")
-    elif estimate.held_by is not None:
-        notes.append(f"time at best, held by {estimate.held_by}; throttles and outages come on top")
+    elif estimate.limited_by is not None:
+        notes.append(f"time at best, held by {estimate.limited_by}; throttles and outages come on top")
     return notes
 
 

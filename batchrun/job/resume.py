@@ -14,14 +14,15 @@ from array import array
 from collections.abc import Sequence
 from enum import Enum
 
-from batchrun.billing.prices import NOTHING
+from batchrun.billing.bounds import Unbounded
 from batchrun.billing.pricing import PriceBook
-from batchrun.engine.spending import Unbounded
+from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.records.request import RequestLine, ResultHead
-from batchrun.report.report import Tally
-from batchrun.requests.prescan import glance
+from batchrun.records.money import NOTHING
+from batchrun.records.request import RequestLine
+from batchrun.records.result import ResultHead
+from batchrun.requests.prescan import prescan
 from batchrun.requests.reader import SHOWN_PROBLEMS, RequestFile
 from batchrun.results.journal import Journal
 from batchrun.results.runlog import RunLog
@@ -35,7 +36,7 @@ class Changed(Enum):
     KEEP = "keep"
 
 
-_SUCCEEDED, _FAILED, _MAY_HEAL = 1, 2, 3  # kept in the two bits that are free beside these
+_SUCCEEDED, _FAILED, _RETRYABLE = 1, 2, 3  # kept in the two bits that are free beside these
 _BITS = 0xFFFF_FFFF_FFFF_FFFC
 
 
@@ -56,7 +57,7 @@ class _ByLine:
         """Whether each record was put in at a place of its own, and each has been found."""
         return self._is_clear and self._found == self._count
 
-    def add_all(self, heads: Sequence[ResultHead]) -> None:
+    def add(self, heads: Sequence[ResultHead]) -> None:
         """Put records in."""
         stored = self._stored
         for head in heads:
@@ -66,7 +67,7 @@ class _ByLine:
             if stored[number]:
                 self._is_clear = False
             outcome = _SUCCEEDED if head.error is None else _outcome(head)
-            stored[number] = (hash(head.custom_id) ^ hash(head.run.sha)) & _BITS | outcome
+            stored[number] = (hash(head.custom_id) ^ hash(head.run.body_hash)) & _BITS | outcome
         self._count += len(heads)
 
     def _has_grown(self, number: int) -> bool:
@@ -81,15 +82,15 @@ class _ByLine:
         """The outcome of a line's record; 0 where no record of that very line stands at its place."""
         number = line.line_number
         stored = self._stored[number] if number < len(self._stored) else 0
-        if not stored or (stored ^ hash(line.custom_id) ^ hash(line.sha)) & _BITS:
+        if not stored or (stored ^ hash(line.custom_id) ^ hash(line.body_hash)) & _BITS:
             return 0
         self._found += 1
         return stored & 3
 
-    def find_succeeded(self, first: int, ids: list[str], shas: list[str]) -> list[str]:
+    def find_succeeded(self, first: int, ids: list[str], body_hashes: list[str]) -> list[str]:
         """The ids of those lines from `first` on whose record stands at their place and is a success; "" for others."""
-        lines = zip(ids, shas, strict=True)
-        looked_for = [(hash(custom_id) ^ hash(sha)) & _BITS | _SUCCEEDED for custom_id, sha in lines]
+        lines = zip(ids, body_hashes, strict=True)
+        looked_for = [(hash(custom_id) ^ hash(body_hash)) & _BITS | _SUCCEEDED for custom_id, body_hash in lines]
         stored = self._stored[first : first + len(ids)].tolist()
         if stored != looked_for or not all(ids):
             stored += [0] * (len(ids) - len(stored))
@@ -149,7 +150,7 @@ class Resume:
             self.notices.append(f"{count:,} records are taken out, their lines go again")
             tally.clear()
             for heads in self._journal.batches():
-                tally.add_all(heads)
+                tally.add(heads)
         self._tell()
         return self._done
 
@@ -159,15 +160,15 @@ class Resume:
         for heads in self._journal.batches():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)
-            records.add_all(heads)
-            tally.add_all(heads)
+            records.add(heads)
+            tally.add(heads)
 
         def match(line: RequestLine) -> None:
             if outcome := records.find(line):
                 self._decide(line, outcome)
 
         def known(first: int, lines: Sequence[bytes]) -> list[str]:
-            ids = records.find_succeeded(first, *glance(lines))
+            ids = records.find_succeeded(first, *prescan(lines))
             if all(ids):
                 self._done.add_range(range(first, first + len(ids)))
             else:
@@ -186,8 +187,8 @@ class Resume:
             if self._stored.get(key) is not None:
                 doubled += 1
                 continue
-            self._stored.set(key, _stored_value(int(head.run.sha, 16), _outcome(head)))
-            tally.add(head)
+            self._stored.set(key, _stored_value(int(head.run.body_hash[:16], 16), _outcome(head)))
+            tally.add((head,))
         if doubled:
             self._set_aside_doubles()
 
@@ -196,7 +197,7 @@ class Resume:
         replaced = Tally(book)
         for head in self._journal.records():
             if hash64(head.custom_id) in self._replaced:
-                replaced.add(head)
+                replaced.add((head,))
         self.unbilled_usd = replaced.cost_usd()
         if self.unbilled_usd:
             self._log.write("replaced", lines=replaced.recorded, unbilled_usd=str(self.unbilled_usd))
@@ -221,7 +222,7 @@ class Resume:
             return
         self._matched += 1
         outcome = stored & 3
-        if stored == _stored_value(int(line.sha, 16), outcome) or self._goes_again(outcome):
+        if stored == _stored_value(int(line.body_hash[:16], 16), outcome) or self._goes_again(outcome):
             self._decide(line, outcome)
         elif self._changed is Changed.REFUSE:
             self._edited_count += 1
@@ -240,7 +241,7 @@ class Resume:
             self._done.add(line.line_number)
 
     def _goes_again(self, outcome: int) -> bool:
-        return outcome == _MAY_HEAL or (outcome == _FAILED and self._retry_errors)
+        return outcome == _RETRYABLE or (outcome == _FAILED and self._retry_errors)
 
     def _refuse_edited_and_foreign(self) -> None:
         if self._edited:
@@ -270,7 +271,7 @@ class Resume:
 def _outcome(head: ResultHead) -> int:
     if head.error is None:
         return _SUCCEEDED
-    return _MAY_HEAL if head.run.may_heal else _FAILED
+    return _RETRYABLE if head.run.retryable else _FAILED
 
 
 def _stored_value(bits: int, outcome: int) -> int:

@@ -20,7 +20,7 @@ from typing import Annotated
 import msgspec
 
 from batchrun.errors import StopError, UsageError
-from batchrun.results.runlog import is_running
+from batchrun.results.files import is_running
 
 _LARGEST = 4096
 _POLL_S = 0.05
@@ -53,7 +53,7 @@ class Tuned(msgspec.Struct, frozen=True):
     paused: bool = False
     slots: int = 0
     in_flight: int = 0
-    held_by: str = ""
+    limited_by: str = ""
     refused: str | None = None
 
 
@@ -135,7 +135,7 @@ def render(tuned: Tuned) -> str:
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
-    state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, held by {tuned.held_by.replace('_', ' ')}"
+    state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, held by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume goes on"
     return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"

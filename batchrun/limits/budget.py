@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from batchrun.billing.prices import NOTHING, total_usd
+from batchrun.records.money import NOTHING, total_usd
 
 ENOUGH = Decimal("0.9")  # of the cap: what is to be used before a line that does not fit ends the run
 

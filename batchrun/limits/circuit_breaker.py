@@ -24,7 +24,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class OutageSignal:
     """A failed attempt that may mean an outage. `connected` is False where no connection could be made.
 
     `failed_in` is the gate's episode in which the line first failed, None where this is the first time.
@@ -37,7 +37,7 @@ class Sign:
     failed_in: int | None = None
 
 
-class Gate:
+class CircuitBreaker:
     """Shut while the gateway seems to be gone. `episode` counts how often it has opened again."""
 
     OUTAGE_LINES = 3
@@ -59,7 +59,7 @@ class Gate:
         """Whether only probes may pass."""
         return self.shut_since is not None
 
-    def failed(self, sign: Sign, sent_at: float, now: float, *, is_probe: bool) -> bool:
+    def failed(self, sign: OutageSignal, sent_at: float, now: float, *, is_probe: bool) -> bool:
         """Count an outage sign; False where it says nothing about the gateway."""
         if is_probe:
             self._delay_s = min(2 * self._delay_s, self.MAX_PROBE_S)
@@ -93,6 +93,6 @@ class Gate:
         self._last_failed_sent_at = float("-inf")
         self._failed_lines.clear()
 
-    def _is_its_own_fault(self, sign: Sign) -> bool:
+    def _is_its_own_fault(self, sign: OutageSignal) -> bool:
         is_odd = bool(self._good_models) and sign.model not in self._good_models
         return is_odd or sign.failed_in not in (None, self.episode)

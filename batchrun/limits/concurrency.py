@@ -6,65 +6,13 @@ Slow start; then just below the number at which the gateway refuses, or where mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
-from batchrun.errors import UsageError
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.options import Concurrency
 from batchrun.limits.plateau import Plateau
 
-AUTO_MOST = 2000
 START = 8  # where finding out begins: a bad key costs no more requests than that
-
-
-class Bound(Enum):
-    """What holds a run back; the values stand in logs and reports."""
-
-    LINES = "last_lines"  # fewer lines left than might be in flight
-    SLOW_START = "slow_start"  # finding out what the gateway takes
-    MAXIMUM = "concurrency_limit"  # -c
-    CAPACITY = "gateway_concurrency"  # it refuses more at once
-    PLATEAU = "gateway_speed"  # more at once bring no more answers
-    REQUESTS = "gateway_requests"  # it refuses more a second, or its headers say so
-    TOKENS = "gateway_tokens"  # its headers say so
-    THROTTLED = "throttled"  # a pause that it asked for
-    OWN_REQUESTS = "rpm"  # --rpm
-    OWN_TOKENS = "tpm"  # --tpm
-    OUTAGE = "outage"  # the gate
-    BUDGET = "budget"  # --max-cost: all that is left is reserved for what is in flight
-    CLIENT = "processor"  # this process can do no more
-    STOPPING = "stopping"  # what is in flight is finished
-    PAUSED = "paused"  # batchrun tune --pause
-
-
-@dataclass(frozen=True, slots=True)
-class Concurrency:
-    """Requests in flight: found out between `least` and `most`, or fixed where both are the same."""
-
-    least: int = 1
-    most: int = AUTO_MOST
-
-    @classmethod
-    def parse(cls, text: str) -> Concurrency:
-        """`64`, `auto` or `4-200`. Raises `UsageError`."""
-        if text == "auto":
-            return cls()
-        least, dash, most = text.partition("-")
-        numbers = [least, most] if dash else [least]
-        if not all(number.isascii() and number.isdecimal() for number in numbers):
-            raise UsageError(f"{text!r} is neither a number, nor auto, nor MIN-MAX such as 4-200")
-        low, high = int(numbers[0]), int(numbers[-1])
-        if not 1 <= low <= high <= 10_000:
-            raise UsageError(f"{text}: from 1 to 10000, the smaller number first")
-        return cls(low, high)
-
-    def at_most(self, allowed: int) -> Concurrency:
-        """The same within what is allowed."""
-        return Concurrency(min(self.least, allowed), min(self.most, allowed))
-
-    def __str__(self) -> str:
-        if self == Concurrency():
-            return "auto"
-        return str(self.most) if self.least == self.most else f"{self.least}-{self.most}"
 
 
 class _Phase(Enum):
@@ -75,7 +23,7 @@ class _Phase(Enum):
     PLATEAU = "where throughput ceased to rise"
 
 
-class Window:
+class ConcurrencyLimit:
     """The number in flight. `ceiling` is the least number at which a request was refused.
 
     A fixed number is where it begins and where it returns to: only refusals lower it, a queue does not.
@@ -115,13 +63,13 @@ class Window:
         self._start_rising(1.0, 0.0, now)
 
     @property
-    def bound_by(self) -> Bound:
+    def limited_by(self) -> LimitedBy:
         """What keeps the number where it is."""
         if self.slots >= self.maximum:
-            return Bound.MAXIMUM
+            return LimitedBy.MAXIMUM
         if self._phase is _Phase.PLATEAU:
-            return Bound.PLATEAU
-        return Bound.SLOW_START if self._phase is _Phase.RISING else Bound.CAPACITY
+            return LimitedBy.PLATEAU
+        return LimitedBy.SLOW_START if self._phase is _Phase.RISING else LimitedBy.CAPACITY
 
     @property
     def is_raising(self) -> bool:

@@ -17,9 +17,13 @@ import math
 
 import msgspec
 
-from batchrun.limits.concurrency import Bound, Concurrency, Window
-from batchrun.limits.rate import Allowance, LearntPace, RateHeaders
-from batchrun.limits.spurious import Strays
+from batchrun.limits.concurrency import ConcurrencyLimit
+from batchrun.limits.headers import Allowance
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.options import Concurrency
+from batchrun.limits.rate import RateEstimator
+from batchrun.limits.spurious import SpuriousThrottles
+from batchrun.records.outcome import RateHeaders
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -44,10 +48,10 @@ class Controller:
     FIRST_PAUSE_S, MAX_PAUSE_S, MAX_ASKED_S = 0.1, 10.0, 120.0
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
-        self.window = Window(bounds, now)
+        self.concurrency = ConcurrencyLimit(bounds, now)
         self.paused_until = now
-        self._learnt = LearntPace(now)
-        self._strays = Strays()
+        self._estimator = RateEstimator(now)
+        self._spurious = SpuriousThrottles()
         self._requests = Allowance(1.0)
         self._tokens = Allowance(None)
         self._has_headers = False
@@ -67,8 +71,12 @@ class Controller:
     @property
     def slots(self) -> int:
         """Requests allowed in flight."""
-        trial = self._strays.trial
-        return self.window.slots if trial is None else max(self.window.minimum, int(self.window.slots * trial.slower))
+        trial = self._spurious.trial
+        return (
+            self.concurrency.slots
+            if trial is None
+            else max(self.concurrency.minimum, int(self.concurrency.slots * trial.slower))
+        )
 
     @property
     def pace_per_s(self) -> float | None:
@@ -76,8 +84,8 @@ class Controller:
         if self._is_unpaced:
             return None
         paces = list(self._paces())
-        if self._strays.trial is not None:
-            paces.append(self._strays.trial.pace_per_s)
+        if self._spurious.trial is not None:
+            paces.append(self._spurious.trial.pace_per_s)
         if self._is_trickling:
             # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
             paces.append(0.5 / self._refusal_s)
@@ -85,27 +93,31 @@ class Controller:
             paces.append(smooth * self.slots / self._latency_s)
         return min((pace for pace in paces if pace is not None), default=None)
 
-    def bound_by(self, in_flight: int, now: float, *, is_wanted: bool = True) -> Bound:
+    def limited_by(self, in_flight: int, now: float, *, is_wanted: bool = True) -> LimitedBy:
         """What holds the run back, given how many are in flight; `is_wanted`: more would go if they might."""
         if now < self.paused_until:
-            return Bound.THROTTLED
+            return LimitedBy.THROTTLED
         if in_flight >= self.slots:
-            return self.window.bound_by
+            return self.concurrency.limited_by
         if not is_wanted:
-            return self.window.bound_by if in_flight >= Window.SATURATED * self.slots else Bound.LINES
+            return (
+                self.concurrency.limited_by if in_flight >= ConcurrencyLimit.SATURATED * self.slots else LimitedBy.TAIL
+            )
         learnt, requests, tokens = self._paces()
         least = min((pace for pace in (learnt, requests, tokens) if pace is not None), default=None)
-        if least is None or not self._learnt.is_used(least):
-            return self.window.bound_by if in_flight >= Window.SATURATED * self.slots else Bound.LINES
-        return Bound.TOKENS if least == tokens else Bound.REQUESTS
+        if least is None or not self._estimator.is_used(least):
+            return (
+                self.concurrency.limited_by if in_flight >= ConcurrencyLimit.SATURATED * self.slots else LimitedBy.TAIL
+            )
+        return LimitedBy.TOKENS if least == tokens else LimitedBy.REQUESTS
 
     def sent(self, in_flight: int, now: float) -> Sent:
         """A request goes out; `in_flight` counts it too."""
         self._now = now
         self._number += 1
-        self._learnt.sent(now)
-        self._strays.sent(now)
-        self.window.sent(in_flight, now)
+        self._estimator.sent(now)
+        self._spurious.sent(now)
+        self.concurrency.sent(in_flight, now)
         if self._opened_at is None:
             self._opened_at = now
         elif self._is_trickling and self._is_open(now):
@@ -115,8 +127,8 @@ class Controller:
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
         self._now = now
-        if (limit_per_s := self._strays.answered(sent.at, now)) is not None:
-            self._learnt.at_most(limit_per_s)
+        if (limit_per_s := self._spurious.answered(sent.at, now)) is not None:
+            self._estimator.at_most(limit_per_s)
         self._time(now - sent.at)
         if sent.at >= self._cut_at:
             self._answers_at[sent.in_flight] = self._answers_at.get(sent.in_flight, 0) + 1
@@ -124,30 +136,30 @@ class Controller:
                 self._passed += sent.in_flight >= int(self._floor * (1 + self._late))
             self._refused_in_a_row = 0
             self._is_trickling = False
-        if self._strays.trial is None:
-            self.window.succeeded(sent.at, sent.in_flight, now)
+        if self._spurious.trial is None:
+            self.concurrency.succeeded(sent.at, sent.in_flight, now)
         else:
-            self.window.plateau.back(sent.at, sent.in_flight, now - sent.at)
+            self.concurrency.plateau.back(sent.at, sent.in_flight, now - sent.at)
 
     def failed(self, sent: Sent, now: float) -> None:
         """It failed in a way that says nothing about limits (a 503, a reset, a bad request)."""
         self._now = now
         self._time(now - sent.at)
-        self.window.plateau.back(sent.at, sent.in_flight, None)
+        self.concurrency.plateau.back(sent.at, sent.in_flight, None)
 
     def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
         """It was refused as too much; returns for how many seconds nothing should be sent."""
         self._now = now
-        if self._strays.refused(sent.at, sent.number, self._learnt.admitted, now):
-            if self._strays.has_judged(now):
+        if self._spurious.refused(sent.at, sent.number, self._estimator.admitted, now):
+            if self._spurious.has_judged(now):
                 self._forget_limits(now)
-            self._learnt.refused()
-            self.window.plateau.back(sent.at, sent.in_flight, None)
+            self._estimator.refused()
+            self.concurrency.plateau.back(sent.at, sent.in_flight, None)
             return 0.0
         self._refusal_s += 0.2 * (min(now - sent.at, 5.0) - self._refusal_s)
-        for limit in (self._learnt, self._requests, self._tokens):
+        for limit in (self._estimator, self._requests, self._tokens):
             limit.refused()
-        self.window.plateau.back(sent.at, sent.in_flight, None)
+        self.concurrency.plateau.back(sent.at, sent.in_flight, None)
         is_new = sent.at >= self._cut_at
         if is_new:
             was_shut = not self._answers_at and not self._is_open(sent.at)
@@ -157,11 +169,11 @@ class Controller:
             self._vote(sent.in_flight, now)
         is_shut = self._refused_in_a_row > 0
         if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
-            self._strays.suspect(self._learnt.admitted, now)
-        self._learnt.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
+            self._spurious.suspect(self._estimator.admitted, now)
+        self._estimator.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
         if is_new:
             if not self._is_rate:
-                self.window.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
+                self.concurrency.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
             self._answers_at.clear()
             self._opened_at = None
@@ -182,7 +194,7 @@ class Controller:
     # ------------------------------------------------------------------------------------------ inside
 
     def _paces(self) -> tuple[float | None, float | None, float | None]:
-        return self._learnt.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+        return self._estimator.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
 
     @property
     def _is_even(self) -> bool:
@@ -192,7 +204,7 @@ class Controller:
     @property
     def _is_first_rise(self) -> bool:
         """Whether the number is found out for the first time, by answers that come in clumps."""
-        return not self.window.is_fixed and self._cut_at == -math.inf and self._is_even
+        return not self.concurrency.is_fixed and self._cut_at == -math.inf and self._is_even
 
     @property
     def _smooth(self) -> float | None:
@@ -202,7 +214,7 @@ class Controller:
         of 5 to who meets a limit of 150 a second with a burst of 5; and clumps stay clumps. While the number doubles
         at the beginning, a clump of 64 would meet that limit with 40 refusals before the first of them is back.
         """
-        if self.window.ceiling is None:
+        if self.concurrency.ceiling is None:
             return self.SMOOTH_RISING if self._is_first_rise else None
         if self._latency_s <= 0 or not (self._is_even or self._votes >= 0):
             return None
@@ -212,26 +224,26 @@ class Controller:
     def _is_unpaced(self) -> bool:
         """Whether nothing that sets a pace is known: so it is with most gateways, for each of millions of requests."""
         return (
-            self._learnt.per_s is None
-            and self.window.ceiling is None
+            self._estimator.per_s is None
+            and self.concurrency.ceiling is None
             and not self._has_headers
             and not self._is_trickling
-            and self._strays.trial is None
+            and self._spurious.trial is None
             and not self._is_first_rise
         )
 
     def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""
-        if self._is_rate and self._learnt.per_s is not None:
-            return self._learnt.is_held(now)
-        return not self.window.is_raising and self._cut_at > -math.inf
+        if self._is_rate and self._estimator.per_s is not None:
+            return self._estimator.is_held(now)
+        return not self.concurrency.is_raising and self._cut_at > -math.inf
 
     def _forget_limits(self, now: float) -> None:
         """What was taken for limits were strays."""
         self._is_rate, self._votes = False, 0
         self._floor, self._passed = 0, 0
-        self._learnt.drop()
-        self.window.restore(now)
+        self._estimator.drop()
+        self.concurrency.restore(now)
         self.paused_until = now
 
     @property
@@ -285,7 +297,7 @@ class Controller:
             # Paced, the number drifts: a capacity limit refuses at its peaks, a rate limit anywhere. (While the pace
             # itself rises, everything is refused at a peak.)
             height = self._height(level)
-            vote = 0 if answers < 40 or not self._learnt.is_sure else 1 if height < 1 else -1 if height > 1.3 else 0
+            vote = 0 if answers < 40 or not self._estimator.is_sure else 1 if height < 1 else -1 if height > 1.3 else 0
         elif (
             (has_passed and level <= 1.6 * floor)
             or here >= max(8, (0.5 + 1.5 * self._late) * level)
@@ -305,7 +317,7 @@ class Controller:
             self._floor, self._passed = level, 0
         if not self._is_rate and self._votes >= self.RATE_AT:
             self._is_rate, self._votes = True, 3
-            self.window.restore(now)
+            self.concurrency.restore(now)
         elif self._is_rate and self._votes <= self.CAPACITY_AT:
             self._is_rate, self._votes = False, -3
-            self._learnt.drop()
+            self._estimator.drop()

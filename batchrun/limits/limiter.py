@@ -11,37 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
 
-from batchrun.billing.prices import NOTHING
 from batchrun.limits.budget import Budget
-from batchrun.limits.circuit_breaker import Gate, Sign, Verdict
-from batchrun.limits.concurrency import Bound, Concurrency
+from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
 from batchrun.limits.controller import Controller, Sent
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.options import Limits
 from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
-from batchrun.limits.rate import RateHeaders, Spacing
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer.
-
-    `concurrency` is a number, or the bounds within which it is found out.
-    """
-
-    concurrency: int | Concurrency = Concurrency()
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    max_outage_s: float = 1800.0
-
-    @property
-    def bounds(self) -> Concurrency:
-        """The requests in flight, as bounds."""
-        number = self.concurrency
-        return number if isinstance(number, Concurrency) else Concurrency(number, number)
+from batchrun.limits.rate import Pacer
+from batchrun.records.money import NOTHING
+from batchrun.records.outcome import RateHeaders
 
 
 class Permit(msgspec.Struct, gc=False):
@@ -72,10 +54,10 @@ class Limiter:
         self.limits = limits
         self.controller = Controller(limits.bounds, now)
         self.is_paused = False
-        self.gate = Gate()
+        self.breaker = CircuitBreaker()
         self.budget = budget
         self.in_flight = 0
-        self._spacing = Spacing(now)
+        self._pacer = Pacer(now)
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         self._requests = RequestQuota(rpm, now) if rpm is not None else None
         self._tokens = TokenQuota(tpm, now) if tpm is not None else None
@@ -119,24 +101,24 @@ class Limiter:
         return self.controller.slots
 
     @property
-    def bound_by(self) -> Bound:
+    def limited_by(self) -> LimitedBy:
         """What holds the run back now."""
         now = self._clock()
         if self._is_closed:
-            return Bound.STOPPING
+            return LimitedBy.STOPPING
         if self.is_paused:
-            return Bound.PAUSED
-        if self.gate.is_shut:
-            return Bound.OUTAGE
+            return LimitedBy.PAUSED
+        if self.breaker.is_shut:
+            return LimitedBy.OUTAGE
         if not self._waiters or self.in_flight >= self.slots:
-            return self.controller.bound_by(self.in_flight, now, is_wanted=bool(self._waiters))
+            return self.controller.limited_by(self.in_flight, now, is_wanted=bool(self._waiters))
         if self.budget is not None and not self.budget.fits(self._waiters[0][2]):
-            return Bound.BUDGET
+            return LimitedBy.BUDGET
         requests_s = self._requests.wait_s(now) if self._requests is not None else 0.0
         tokens_s = self._tokens.wait_s(now) if self._tokens is not None else 0.0
         if max(requests_s, tokens_s) > self._controller_wait_s(self.controller.pace_per_s, now):
-            return Bound.OWN_REQUESTS if requests_s > tokens_s else Bound.OWN_TOKENS
-        return self.controller.bound_by(self.in_flight, now)
+            return LimitedBy.OWN_REQUESTS if requests_s > tokens_s else LimitedBy.OWN_TOKENS
+        return self.controller.limited_by(self.in_flight, now)
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
@@ -160,7 +142,7 @@ class Limiter:
             self.controller.headers(permit.sent, rate, now)
         self.controller.throttled(permit.sent, retry_after_s, now)
         permit.is_told = True
-        self.gate.answered(permit.sent.at, now)
+        self.breaker.answered(permit.sent.at, now)
         self._resolve(Verdict.LINE, permit.sent.at)
         self._give_back(permit, 0.0)
         if self._throttled_since is None:
@@ -168,10 +150,10 @@ class Limiter:
         if now - self._throttled_since > self.limits.max_outage_s:
             self._on_hold_too_long("throttled without a break")
 
-    async def failed(self, permit: Permit, sign: Sign) -> Verdict:
+    async def failed(self, permit: Permit, sign: OutageSignal) -> Verdict:
         """An outage sign: count it, then wait, without the permit, for what it meant."""
-        counts = self.gate.failed(sign, permit.sent.at, self._clock(), is_probe=permit.is_probe)
-        is_outage = self.gate.is_outage or self._is_closed  # closed: nobody is left to find out
+        counts = self.breaker.failed(sign, permit.sent.at, self._clock(), is_probe=permit.is_probe)
+        is_outage = self.breaker.is_outage or self._is_closed  # closed: nobody is left to find out
         if is_outage:
             self._resolve(Verdict.OUTAGE)
         self._give_back(permit, 0.0)
@@ -200,7 +182,7 @@ class Limiter:
         now, before, self.limits = self._clock(), self.limits, limits
         self.is_paused = is_paused
         if limits.bounds != before.bounds:
-            self.controller.window.resize(limits.bounds, now)
+            self.controller.concurrency.resize(limits.bounds, now)
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         if rpm is None or self._requests is None:
             self._requests = RequestQuota(rpm, now) if rpm is not None else None
@@ -228,7 +210,7 @@ class Limiter:
 
     def _spoke(self, permit: Permit, tokens_used: float | None, now: float, model: str | None = None) -> None:
         self._throttled_since = None
-        self.gate.answered(permit.sent.at, now, model)
+        self.breaker.answered(permit.sent.at, now, model)
         if self._doubtful:
             self._resolve(Verdict.LINE, permit.sent.at)
         self._give_back(permit, tokens_used)
@@ -263,13 +245,17 @@ class Limiter:
 
     def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
         """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
-        if self.is_paused or self.in_flight >= self.controller.slots or (self.gate.is_shut and self._probe_in_flight):
+        if (
+            self.is_paused
+            or self.in_flight >= self.controller.slots
+            or (self.breaker.is_shut and self._probe_in_flight)
+        ):
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
         wait_s = self._controller_wait_s(pace_per_s, now)
-        if self.gate.shut_since is not None:
-            wait_s = max(wait_s, self.gate.next_probe - now)
+        if self.breaker.shut_since is not None:
+            wait_s = max(wait_s, self.breaker.next_probe - now)
         if self._requests is not None:
             wait_s = max(wait_s, self._requests.wait_s(now))
         if self._tokens is not None:
@@ -278,7 +264,7 @@ class Limiter:
 
     def _controller_wait_s(self, pace_per_s: float | None, now: float) -> float:
         paused_s = max(0.0, self.controller.paused_until - now)
-        return paused_s if pace_per_s is None else max(paused_s, self._spacing.wait_s(now))
+        return paused_s if pace_per_s is None else max(paused_s, self._pacer.wait_s(now))
 
     def _grant(self, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
         self.in_flight += 1
@@ -287,12 +273,12 @@ class Limiter:
         if self._requests is not None:
             self._requests.take(now)
         permit = Permit(self.controller.sent(self.in_flight, now), upper_usd, upper_usd)
-        if self.gate.is_shut:
+        if self.breaker.is_shut:
             permit.is_probe = self._probe_in_flight = True
         if self._tokens is not None:
             permit.tokens = self._tokens.take(tokens, now)
         if pace_per_s is not None:
-            self._spacing.take(pace_per_s, now)
+            self._pacer.take(pace_per_s, now)
         return permit
 
     def _pump(self) -> None:
@@ -315,9 +301,9 @@ class Limiter:
             turn.set_result(None if is_too_dear else self._grant(tokens, upper_usd, pace_per_s, now))
         if not self._waiters:
             nobody_probes = bool(self._doubtful) and self.in_flight == 0
-            wait_s = max(0.0, self.gate.next_probe - now) if nobody_probes else None
-        if wait_s is not None and self.gate.shut_since is not None and not self.is_paused:
-            wait_s = min(wait_s, max(0.0, self.gate.shut_since + self.limits.max_outage_s - now))
+            wait_s = max(0.0, self.breaker.next_probe - now) if nobody_probes else None
+        if wait_s is not None and self.breaker.shut_since is not None and not self.is_paused:
+            wait_s = min(wait_s, max(0.0, self.breaker.shut_since + self.limits.max_outage_s - now))
         self._set_timer(wait_s)
 
     def _set_timer(self, wait_s: float | None) -> None:
@@ -330,10 +316,10 @@ class Limiter:
     def _on_timer(self) -> None:
         self._timer = None
         now = self._clock()
-        held_s = now - self.gate.shut_since if self.gate.shut_since is not None else 0.0
-        if held_s > self.limits.max_outage_s - 0.001 and not self.is_paused:  # a timer may come a moment early
-            self._on_hold_too_long(self.gate.why)
+        limited_s = now - self.breaker.shut_since if self.breaker.shut_since is not None else 0.0
+        if limited_s > self.limits.max_outage_s - 0.001 and not self.is_paused:  # a timer may come a moment early
+            self._on_hold_too_long(self.breaker.why)
             return
-        if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.gate.next_probe:
+        if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.breaker.next_probe:
             self._resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
         self._pump()

@@ -106,7 +106,7 @@ class Trial:
         return self.sample.passed >= sent * (math.pow(no_chance, -1 / refused) - 1)
 
 
-class Strays:
+class SpuriousThrottles:
     """Decides which refusals say nothing. While there is a `trial`, requests and refusals are for it alone."""
 
     SUSPICIOUS = 3  # refusals before a trial

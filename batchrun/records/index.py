@@ -11,11 +11,19 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import IO
+
+from msgspec import Raw
 
 _64_BITS = (1 << 64) - 1
 _PARTS = 256
 _KEPT = 1 << 17
+
+
+def hash_body(data: bytes | Raw) -> str:
+    """32 hex digits that stand for a request body (BLAKE2b, 128 bits): wide enough to match bodies across files."""
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 def hash64(text: str) -> int:
@@ -80,12 +88,8 @@ class Repeats:
         self._file: IO[bytes] | None = None
         self._spans: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]  # (offset, bytes) in the file
 
-    def add(self, key: int) -> None:
-        """Add a hash of 64 bits."""
-        self.add_all((key,))
-
-    def add_all(self, keys: Sequence[int]) -> None:
-        """Add many."""
+    def add(self, keys: Sequence[int]) -> None:
+        """Add hashes of 64 bits."""
         parts = self._parts
         for key in keys:
             parts[key & _PARTS - 1].append(key)
@@ -169,3 +173,8 @@ class LineSet:
             return False
         index = number >> 3
         return index < len(self._bits) and bool(self._bits[index] & (1 << (number & 7)))
+
+
+def digest(data: bytes | Raw) -> str:
+    """16 hex digits that stand for `data` (BLAKE2b, 64 bits)."""
+    return blake2b(data, digest_size=8).hexdigest()

@@ -6,16 +6,17 @@ Everything here takes and gives bytes, and nothing raises. Where a parser refuse
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from array import array
 from itertools import accumulate
 
 import msgspec
+import orjson
 
 # ValueError is the base of all that msgspec and json raise for bad JSON, bad UTF-8 included.
 REFUSED = (ValueError, RecursionError)
-
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],:]', re.DOTALL)  # a lone quote: a torn string
 
@@ -129,3 +130,18 @@ def is_object(raw: msgspec.Raw) -> bool:
 def is_empty_list(raw: bytes) -> bool:
     """Tell whether a JSON value is `[]`, null or missing."""
     return raw in (b"", b"null") or (raw.startswith(b"[") and not raw[1:-1].strip())
+
+
+def one_line(body: bytes) -> bytes:
+    """Valid JSON on one line: raw CR and LF can only be white space there, so they become spaces."""
+    if b"\n" in body or b"\r" in body:
+        return body.replace(b"\n", b" ").replace(b"\r", b" ")
+    return body
+
+
+def as_text(body: bytes) -> bytes:
+    """A body that is no JSON, as JSON all the same: a string, or {"base64": …} where it is not UTF-8."""
+    try:
+        return orjson.dumps(body.decode())
+    except UnicodeDecodeError:
+        return orjson.dumps({"base64": base64.b64encode(body).decode()})

@@ -8,29 +8,22 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
-from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
+from batchrun.records.index import digest, hash_body
 from batchrun.records.rawjson import REFUSED, nests_deeper, with_member, with_new_member
-from batchrun.records.usage import Count, Usage
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
 RESPONSES = ENDPOINTS[0]
 MAX_DEPTH = 500  # most readers stop near 1000, Python 3.11 at that less the calls it is in
 MAX_LINE_BYTES = 64 * 1024 * 1024
-
-Outcome = Literal["succeeded", "refused", "incomplete", "failed"]
 
 
 class RequestLineError(ValueError):
@@ -59,7 +52,7 @@ class Overrides:
 class RequestLine(msgspec.Struct, frozen=True):
     """One request, ready to send.
 
-    `body` is the wire's bytes, `sha` the first 16 hex digits of its BLAKE2b, `line_number` 1-based.
+    `body` is the wire's bytes, `body_hash` their `hash_body`, `line_number` 1-based.
     A `derived` id stands for a bare body; equal bodies are told apart by the reader (`-2`, `-3`, …).
     """
 
@@ -67,7 +60,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     custom_id: str
     url: str
     body: bytes
-    sha: str
+    body_hash: str
     model: str
     stream: bool
     derived: bool
@@ -91,11 +84,6 @@ class RequestFields(msgspec.Struct, gc=False):
 
 _decode_line = msgspec.json.Decoder(RequestFields).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-def digest(data: bytes | Raw) -> str:
-    """16 hex digits that stand for `data` (BLAKE2b, 64 bits)."""
-    return blake2b(data, digest_size=8).hexdigest()
 
 
 def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides()) -> RequestLine:
@@ -132,7 +120,7 @@ class Request(msgspec.Struct, gc=False):
             given_id or self.custom_id,
             self.url,
             self.body,
-            digest(self.body),
+            hash_body(self.body),
             fields.model,
             fields.stream is True,
             not given_id,
@@ -277,157 +265,3 @@ def _shown(value: Any) -> str:
     """A value as it would stand in the file, short enough for a message."""
     text = json.dumps(None if value is UNSET else value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-# ---------------------------------------------------------------------------------------------- results
-
-
-class ErrorInfo(msgspec.Struct, frozen=True, gc=False):
-    """Why a line has no clean answer; `code` is the gateway's where it gave one."""
-
-    code: str
-    message: str
-
-
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-
-
-class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """How a line was run: everything that a resume and a report need, without the payload.
-
-    `of` counts the lines of the input; `started` (UTC, to the millisecond) names the run and `elapsed_s`
-    is the record's time since then by the monotonic clock; `model` is the one that answered.
-    """
-
-    line: Count
-    of: Count
-    sha: str
-    started: str
-    elapsed_s: _Seconds
-    outcome: Outcome
-    asked: str
-    attempts: Count
-    throttles: Count = 0
-    may_heal: bool = False
-    latency_s: _Seconds | None = None
-    first_event_s: _Seconds | None = None
-    first_text_s: _Seconds | None = None
-    model: str | None = None
-    usage: Usage | None = None
-
-
-class ResultHead(msgspec.Struct, frozen=True, gc=False):
-    """A result line without its payload."""
-
-    custom_id: str
-    run: RunInfo
-    error: ErrorInfo | None = None
-
-
-class _ResponsePart(msgspec.Struct, frozen=True):
-    status_code: int
-    request_id: str | None
-    body: Raw
-
-
-class _ResultRecord(msgspec.Struct, frozen=True):
-    id: str
-    custom_id: str
-    run: RunInfo
-    response: _ResponsePart | None
-    error: ErrorInfo | None
-
-
-class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
-    """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
-
-    id: str
-    response: Raw
-    error: ErrorInfo | None
-
-
-_HEX = b"0123456789abcdef"
-_encode = msgspec.json.Encoder().encode
-_decode_record = msgspec.json.Decoder(_CheckedRecord).decode
-
-
-@lru_cache(maxsize=64)
-def _mark_of_run(started: str) -> str:
-    return digest(started.encode())[:8]
-
-
-def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
-    """One result line with its newline; `body` is JSON on one line, None where nothing came back."""
-    response = None
-    if status is not None:
-        response = _ResponsePart(status, request_id, Raw(body or b"null"))
-    record_id = f"batch_req_{_mark_of_run(head.run.started)}{head.run.line:08x}"
-    return _encode(_ResultRecord(record_id, head.custom_id, head.run, response, head.error)) + b"\n"
-
-
-def parse_result(raw: bytes) -> ResultHead:
-    """One stored result line, without its newline. Raises `ValueError` where it is not a whole record."""
-    record = _decode_checked(raw)
-    return ResultHead(record.custom_id, record.run, record.error)
-
-
-def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
-    """Many stored result lines, in less time than one by one. Raises `ValueError` where one is not a whole record."""
-    try:
-        if not all(map(bytes.isascii, lines)):
-            for raw in lines:
-                raw.decode()
-        records = list(map(_decode_record, lines))
-    except REFUSED as error:
-        raise ValueError(str(error)) from None
-    for started in {record.run.started for record in records}:
-        _check_started(started)
-    hashes = [record.run.sha for record in records]
-    if not {16}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
-        raise ValueError("one of them is no hash of a body")
-    return records
-
-
-def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
-    """A stored result line as its head and its `response`, raw JSON (`null` where none came).
-
-    Raises `ValueError` where it is not a whole record.
-    """
-    record = _decode_checked(raw)
-    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
-
-
-def _decode_checked(raw: bytes) -> _CheckedRecord:
-    try:
-        if not raw.isascii():
-            raw.decode()  # msgspec slices raw values without looking at their UTF-8
-        record = _decode_record(raw)
-    except REFUSED as error:
-        raise ValueError(str(error)) from None
-    _check_started(record.run.started)
-    sha = record.run.sha
-    if len(sha) != 16 or sha.encode().translate(None, _HEX):
-        raise ValueError(f"{sha[:20]!r} is no hash of a body")
-    return record
-
-
-@lru_cache(maxsize=64)  # the records of a run have one start
-def _check_started(started: str) -> None:
-    if not re.fullmatch(r"20\d\d-.*Z", started):
-        raise ValueError(f"{started[:40]!r} is no time of this century, in UTC")
-    datetime.fromisoformat(started)
-
-
-def one_line(body: bytes) -> bytes:
-    """Valid JSON on one line: raw CR and LF can only be white space there, so they become spaces."""
-    if b"\n" in body or b"\r" in body:
-        return body.replace(b"\n", b" ").replace(b"\r", b" ")
-    return body
-
-
-def as_text(body: bytes) -> bytes:
-    """A body that is no JSON, as JSON all the same: a string, or {"base64": …} where it is not UTF-8."""
-    try:
-        return orjson.dumps(body.decode())
-    except UnicodeDecodeError:
-        return orjson.dumps({"base64": base64.b64encode(body).decode()})

@@ -15,12 +15,15 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from batchrun.billing.pricing import Bill, PriceBook
+from batchrun.billing.bill import Bill
+from batchrun.billing.pricing import PriceBook
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.rawjson import member
-from batchrun.records.request import RequestLine, ResultHead, parse_stored
+from batchrun.records.request import RequestLine
+from batchrun.records.result import ResultHead, UnknownVersionError, parse_stored
 from batchrun.records.usage import ZERO, Usage, read_usage
 from batchrun.requests.reader import RequestFile
+from batchrun.results.journal import other_version
 
 SHOWN = 20
 
@@ -68,7 +71,7 @@ class Verifier:
         self._failed: Counter[str] = Counter()
         self._usage = ZERO
         self._findings: list[str] = []
-        self._shas = HashTable()
+        self._body_hashes = HashTable()
         self._record_of = HashTable()  # id → number of its first record
         self._claimed = LineSet()  # numbers of the records that belong to a request
 
@@ -110,6 +113,8 @@ class Verifier:
         try:
             head, response = parse_stored(raw[:-1])
             orjson.loads(raw)
+        except UnknownVersionError as error:
+            raise other_version(self._results, error) from None
         except ValueError as error:
             self._counts["damaged"] += 1
             self._find(f"{where}: no valid record ({error}); the next run sets it aside and sends its line again")
@@ -120,7 +125,7 @@ class Verifier:
             self._find(f"{where}: {head.custom_id[:60]!r} has a record already, on line {first}")
             return
         self._record_of.set(key, number)
-        self._shas.set(key, int(head.run.sha, 16))
+        self._body_hashes.set(key, int(head.run.body_hash[:16], 16))
         self._count(where, head, response)
 
     def _count(self, where: str, head: ResultHead, response: bytes) -> None:
@@ -136,7 +141,7 @@ class Verifier:
             self._counts["misbilled"] += 1
             self._find(f"{where}: {head.custom_id[:60]!r} states another usage than its answer")
         if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
-            self._bill.add(head.run.model, head.run.asked, usage, datetime.fromisoformat(head.run.started))
+            self._bill.add(head.run.model, head.run.requested_model, [usage], datetime.fromisoformat(head.run.started))
         if usage is not None:
             self._usage += usage
 
@@ -150,7 +155,7 @@ class Verifier:
             self._find(f"{where} has no record")
             return
         self._claimed.add(number)
-        if self._shas.get(key) != int(line.sha, 16):
+        if self._body_hashes.get(key) != int(line.body_hash[:16], 16):
             self._counts["edited"] += 1
             self._find(f"{where} was edited after its answer (or was sent with other --model, --set or --stream)")
 

@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Raw
 
+from batchrun.records.index import hash_body
 from batchrun.records.rawjson import REFUSED
-from batchrun.records.request import MAX_DEPTH, MAX_LINE_BYTES, digest
+from batchrun.records.request import MAX_DEPTH, MAX_LINE_BYTES
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -29,7 +30,7 @@ class _Line(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-def glance(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
+def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
     """The ids of lines, and the hashes of their bodies; both "" where a line takes a closer look, whatever its body.
 
     All of a line is valid JSON otherwise.
@@ -43,13 +44,13 @@ def glance(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
         return _one_by_one(lines)
     if max(map(len, lines), default=0) > 2 * MAX_DEPTH and any(map(_may_nest_too_deep, lines, decoded)):
         return _one_by_one(lines)
-    return [line.custom_id for line in decoded], [digest(line.body) for line in decoded]
+    return [line.custom_id for line in decoded], [hash_body(line.body) for line in decoded]
 
 
 def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
     if len(lines) == 1:
         return [""], [""]
-    ids, hashes = zip(*(glance([raw]) for raw in lines), strict=True)
+    ids, hashes = zip(*(prescan([raw]) for raw in lines), strict=True)
     return list(chain(*ids)), list(chain(*hashes))
 
 

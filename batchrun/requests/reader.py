@@ -179,7 +179,7 @@ class RequestFile:
                 if visit is not None:
                     line = request.line(number)
                     visit(_numbered(line, occurrences) if line.derived else line)
-            ids.add_all(hashes)
+            ids.add(hashes)
         if repeated := ids.found():
             survey.repeated = self._tell_apart(repeated, problems)
         if problems:

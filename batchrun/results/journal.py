@@ -5,7 +5,8 @@
 3. A sync that fails ends the run and is never tried again: the kernel may have dropped the pages already.
 4. The file is only ever shortened at a torn tail; every other removal is a rewrite (temporary file, sync, rename).
 5. A damaged line goes to `RESULTS.quarantine`; its request is sent again.
-6. What is not ours is not touched: a file without a single record of batchrun's is refused.
+6. What is not ours is not touched: a file without a single record of batchrun's is refused, and so is one that has
+   records of another version, before anything in it is changed.
 7. Answers that come after the file has been removed, replaced or changed by somebody else go to `RESULTS.rescue`,
    which the next run takes in.
 
@@ -15,65 +16,23 @@ After kill -9 only what was in flight is lost. After a power cut the last second
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import select
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import msgspec
 
-from batchrun.errors import DiskError, PipeError, ResultFileError
-from batchrun.records.request import ResultHead, parse_result, parse_results
-from batchrun.results.runlog import open_locked, write_whole
+from batchrun.errors import DiskError, ResultFileError
+from batchrun.records.result import VERSION, ResultHead, UnknownVersionError, parse_result, parse_results
+from batchrun.results.files import PIECE_BYTES, datasync, open_locked, read_pieces, sync_directory, write_whole
+from batchrun.version import __version__
 
 _OUR_START = b'{"id":"batch_req_'
-_PIECE = 1 << 20
 _BUFFER = 1 << 17
 _BATCH = 1 << 16
-_datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-
-
-class Sink(Protocol):
-    """Where records go."""
-
-    def append_all(self, records: Sequence[bytes]) -> None:
-        """Write whole records, newlines included. Raises `StopError`, which knows how many were written."""
-
-    def sync(self) -> None:
-        """Make what was appended durable. Raises `DiskError`. Safe in a thread of its own."""
-
-
-class Stream:
-    """Records to a pipe or standard output: nothing to lock, recover or sync."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would complain at exit about its unread rest
-
-    def append(self, record: bytes) -> None:
-        """Write one record, as `append_all`."""
-        self.append_all([record])
-
-    def append_all(self, records: Sequence[bytes]) -> None:
-        """Write records. Raises `PipeError` where the reader has gone, `DiskError` for all else."""
-        together, written = b"".join(records), 0
-        try:
-            while written < len(together):
-                count = self._file.write(together[written:])
-                if count is None:  # somebody made the pipe non-blocking, and it is full
-                    select.select([], [self._file], [])
-                else:
-                    written += count
-        except OSError as error:
-            kind = PipeError if isinstance(error, BrokenPipeError) else DiskError
-            failed = kind(f"cannot write standard output: {error.strerror}")
-            failed.written = together.count(b"\n", 0, written)
-            raise failed from error
-
-    def sync(self) -> None:
-        """Nothing to do: a pipe's durability is its reader's."""
 
 
 class Journal:
@@ -99,7 +58,7 @@ class Journal:
                     raise ResultFileError(f"{path} is being written by another run; wait for it or choose another -o")
                 on_error.callback(file.close)
                 if not existed:
-                    _sync_directory(self.path.parent)
+                    sync_directory(self.path.parent)
                 self._beside("rewrite").unlink(missing_ok=True)  # a rewrite that was killed
             except OSError as error:
                 raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
@@ -132,19 +91,22 @@ class Journal:
         return chain.from_iterable(self.batches())
 
     def batches(self) -> Iterator[Sequence[ResultHead]]:
-        """The heads of all records, in file order, after the file has been made whole.
+        """The heads of all records, in file order; the file is made whole once it has been read through.
 
-        The torn tail is cut off; damaged lines are quarantined once the file has been read through.
-        Raises `ResultFileError` where the file holds lines and none is a record.
+        The torn tail is cut off, rescued answers are taken in, damaged lines are quarantined. Raises `ResultFileError`
+        where the file holds lines and none is a record, or one of another version: then nothing has been changed.
         """
-        self._mend_tail()
+        start, good, damaged = self._tail_start(), 0, list[tuple[int, int]]()
+        for heads, spans in self._read_records(0, start):
+            good += len(heads)
+            damaged += spans
+            yield heads
+        self._mend_tail(start, has_records=good > 0)
         self._take_in_rescued()
-        good, damaged = 0, list[tuple[int, int]]()
-        with self._opened() as lines:
-            for heads, spans in _batches(lines):
-                good += len(heads)
-                damaged += spans
-                yield heads
+        for heads, spans in self._read_records(start, self._size):
+            good += len(heads)
+            damaged += spans
+            yield heads
         if damaged:
             if not good:
                 raise self._foreign()
@@ -163,6 +125,10 @@ class Journal:
             self._rewrite_without(spans)
         return len(spans)
 
+    def _read_records(self, start: int, end: int) -> Iterator[_Batch]:
+        with self._opened(start) as lines:
+            yield from _batches(lines, self.path, start, end)
+
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """(offset, line with its newline) of every whole line."""
         start = 0
@@ -171,32 +137,31 @@ class Journal:
                 yield start, raw
                 start += len(raw)
 
-    def _opened(self) -> IO[bytes]:
+    def _opened(self, start: int = 0) -> IO[bytes]:
         lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_BUFFER)
-        lines.seek(0)
+        lines.seek(start)
         return lines
 
-    def _mend_tail(self) -> None:
+    def _mend_tail(self, start: int, *, has_records: bool) -> None:
         """End the last line where it has no newline; cut it off where it is half a record, torn by a kill."""
-        start = self._tail_start()
         if start == self._size:
             return
         begins_as_ours = self._read(start, len(_OUR_START)) == _OUR_START[: self._size - start]
         may_be_whole = self._read(self._size - 1, 1) == b"}"
         tail = self._read(start, self._size - start) if may_be_whole else b""
         is_torn = begins_as_ours and not _is_json(tail)
-        if not (self._has_a_record() if start else is_torn or _is_record(tail)):
+        if not (has_records if start else is_torn or _is_record(tail)):
             raise self._foreign()
         if is_torn:
             self._truncate(start)
         else:
-            self.append(b"\n")
+            self.append((b"\n",))
 
     def _tail_start(self) -> int:
         """Where the bytes after the last newline begin."""
         end = self._size
         while end > 0:
-            start = max(0, end - _PIECE)
+            start = max(0, end - PIECE_BYTES)
             if (newline := self._read(start, end - start).rfind(b"\n")) >= 0:
                 return start + newline + 1
             end = start
@@ -204,7 +169,7 @@ class Journal:
 
     def _read(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`."""
-        return b"".join(_pieces(self._file.fileno(), start, min(start + length, self._size)))
+        return b"".join(read_pieces(self._file.fileno(), start, min(start + length, self._size)))
 
     def _has_a_record(self) -> bool:
         return any(_is_record(raw[:-1]) for _, raw in self._lines())
@@ -221,11 +186,14 @@ class Journal:
             return
         try:
             with rescue.open("rb") as saved:
+                for _ in _batches(saved, rescue):  # before anything is changed: are they of this version?
+                    pass
+                saved.seek(0)
                 for raw in saved:
                     if raw.endswith(b"\n"):
                         write_whole(self._file, raw)
                         self.rescued += 1
-            _datasync(self._file.fileno())
+            datasync(self._file.fileno())
             rescue.unlink()
         except OSError as error:
             self._truncate(self._size)
@@ -238,7 +206,7 @@ class Journal:
         try:
             with self._beside("quarantine").open("ab") as quarantine:
                 for start, end in spans:
-                    quarantine.writelines(_pieces(fd, start, end))
+                    quarantine.writelines(read_pieces(fd, start, end))
                 quarantine.flush()
                 os.fsync(quarantine.fileno())
         except OSError as error:
@@ -255,7 +223,7 @@ class Journal:
             assert copy is not None, "nobody else writes there while the result file is locked"
             start = 0
             for gap_start, gap_end in [*spans, (self._size, self._size)]:
-                for piece in _pieces(fd, start, gap_start):
+                for piece in read_pieces(fd, start, gap_start):
                     write_whole(copy, piece)
                 start = gap_end
             os.fsync(copy.fileno())
@@ -263,7 +231,7 @@ class Journal:
             temporary.replace(self.path)
             self._file, copy = copy, self._file
             self._size = os.fstat(self._file.fileno()).st_size
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         except OSError as error:
             raise DiskError(f"cannot rewrite {self.path}: {error.strerror}; make room and run it again") from error
         finally:
@@ -273,13 +241,11 @@ class Journal:
 
     # --------------------------------------------------------------------------------------- appending
 
-    def append(self, record: bytes) -> None:
-        """Write one whole record, newline included. Raises `DiskError`; the file then ends where it did before."""
-        self._check_in_place(record)
-        self._write(record)
+    def append(self, records: Sequence[bytes]) -> None:
+        """Write whole records, newlines included, with one write, or as many as there is room for.
 
-    def append_all(self, records: Sequence[bytes]) -> None:
-        """Write several records with one write, or as many of them as there is room for. Raises `DiskError`."""
+        Raises `DiskError`, which knows how many were written; the file then ends where it did before, or after those.
+        """
         together = b"".join(records)
         self._check_in_place(together)
         try:
@@ -309,7 +275,7 @@ class Journal:
         if self._sync_error is not None:
             raise self._sync_error
         try:
-            _datasync(self._file.fileno())
+            datasync(self._file.fileno())
         except OSError as error:
             self._sync_error = DiskError(
                 f"cannot sync {self.path}: {error.strerror}; check the disk, then run the same command again"
@@ -340,7 +306,7 @@ class Journal:
         try:
             with rescue.open("ab", buffering=0) as saved:
                 if not self._lost_its_place and os.fstat(fd).st_nlink == 0:
-                    for piece in _pieces(fd, 0, self._size):
+                    for piece in read_pieces(fd, 0, self._size):
                         write_whole(saved, piece)
                 write_whole(saved, records)
         except OSError:
@@ -362,7 +328,7 @@ class Journal:
 def _is_record(raw: bytes) -> bool:
     try:
         parse_result(raw)
-    except ValueError:
+    except (ValueError, UnknownVersionError):
         return False
     return True
 
@@ -375,55 +341,47 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to `end`, a piece at a time. Raises `OSError` where they are no longer there."""
-    while start < end:
-        os.lseek(fd, start, os.SEEK_SET)  # appends go to the end whatever the position (O_APPEND)
-        piece = os.read(fd, min(_PIECE, end - start))
-        if not piece:
-            raise OSError(errno.EIO, "it became shorter while it was read")
-        start += len(piece)
-        yield piece
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a file's name durable; where directories cannot be opened or synced there is nothing to do."""
-    try:
-        fd = os.open(directory, os.O_RDONLY)
-    except OSError:  # Windows
-        return
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
-            raise
-    finally:
-        os.close(fd)
-
-
 def read_results(path: Path) -> Iterator[ResultHead | None]:
-    """The records of a result file that is not opened to be written; None for each line that is none."""
+    """The records of a result file that is not opened to be written; None for each line that is none.
+
+    Raises `ResultFileError` where the file holds records of another version.
+    """
     with path.open("rb", buffering=_BUFFER) as lines:
-        for heads, damaged in _batches(lines):
+        for heads, damaged in _batches(lines, path):
             yield from heads
             yield from [None] * len(damaged)
 
 
-def _batches(lines: IO[bytes]) -> Iterator[tuple[Sequence[ResultHead], list[tuple[int, int]]]]:
-    """Records, many at a time, and the offsets of the lines among them that are none."""
-    end = 0
-    while batch := lines.readlines(_BATCH):
-        start = end
-        end += sum(map(len, batch))
+def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
+    """The refusal of a file whose records this program does not know."""
+    return ResultFileError(
+        f"{path} has {error}; batchrun {__version__} reads version {VERSION}. The file is left untouched: "
+        "choose another -o, or use the batchrun that wrote it"
+    )
+
+
+_Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
+
+
+def _batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[_Batch]:
+    """Records, many at a time, and the offsets of the lines among them that are none; from `start` up to `end`."""
+    while start < end and (batch := lines.readlines(_BATCH)):
+        size = sum(map(len, batch))
+        while start + size > end:
+            size -= len(batch.pop())
         try:
             heads = parse_results(batch)
         except ValueError:
-            yield _one_by_one(batch, start)
+            try:
+                yield _one_by_one(batch, start)
+            except UnknownVersionError as error:
+                raise other_version(path, error) from None
         else:
             yield heads, []
+        start += size
 
 
-def _one_by_one(batch: list[bytes], start: int) -> tuple[Sequence[ResultHead], list[tuple[int, int]]]:
+def _one_by_one(batch: list[bytes], start: int) -> _Batch:
     heads, damaged = list[ResultHead](), list[tuple[int, int]]()
     for raw in batch:
         try:

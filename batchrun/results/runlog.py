@@ -19,162 +19,16 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import orjson
 
-from batchrun.billing.exposure import BilledTwice, InFlight
-from batchrun.billing.prices import NOTHING, total_usd
 from batchrun.errors import DiskError, ResultFileError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from batchrun.results.events import LastRun, Sent, encode_lines
+from batchrun.results.files import open_locked, write_whole
 
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.01
-
-
-def lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process until it is closed; False where another process has it."""
-    if fcntl is None:
-        return True  # no flock: one run a file is then the user's own promise
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def open_locked(path: Path) -> IO[bytes] | None:
-    """The file at `path`, made if need be, opened to append and locked; None where another process has it."""
-    while True:
-        file = path.open("a+b", buffering=0)
-        if not lock(file):
-            file.close()
-            return None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # removed or replaced between the opening and the locking
-
-
-def is_running(log: Path) -> bool:
-    """Whether a process has the run log at `log`. Raises `OSError` where there is none."""
-    with log.open("rb") as file:
-        return fcntl is None or not lock(file)
-
-
-def write_whole(file: IO[bytes], data: bytes) -> None:
-    """Append all of `data` to an unbuffered file; where that raises `OSError`, none of it stays."""
-    written = 0
-    try:
-        while written < len(data):
-            written += file.write(data[written:])
-    except OSError:
-        if written:
-            with contextlib.suppress(OSError):
-                file.truncate(os.fstat(file.fileno()).st_size - written)
-        raise
-
-
-class Sent(msgspec.Struct, tag_field="event", tag="sent", gc=False):
-    """The event of an attempt that is about to be sent: what a later run looks at where nothing became of it."""
-
-    line: int
-    attempt: int
-    model: str
-    body_bytes: int
-    max_output_tokens: int | None = None
-    upper_usd: Decimal | None = None
-    t: float = 0.0
-
-
-_encode_lines = msgspec.json.Encoder().encode_lines
-
-
-class _Event(msgspec.Struct, frozen=True):
-    """The facts of an event that a later run looks at."""
-
-    event: str = ""
-    pid: int = 0
-    started: str = ""
-    possibly_billed_twice: BilledTwice | None = None
-    line: int = 0
-    numbers: tuple[int, ...] = ()
-    model: str = ""
-    body_bytes: int = 0
-    max_output_tokens: int | None = None
-    upper_usd: Decimal | None = None
-    unbilled_usd: Decimal = NOTHING
-    held_s: dict[str, float] | None = None
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
-
-
-class LastRun:
-    """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
-
-    `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
-    USD. `held_s` are seconds by what held it back. `pid` is the process that had the log last.
-    """
-
-    def __init__(self, events: Iterable[bytes] = ()) -> None:
-        self.started, self.pid, self.stopped = "", 0, True
-        self.sent: dict[int, InFlight] = {}
-        self.billed_before = BilledTwice()
-        self.unbilled_usd = NOTHING
-        self.held_s: dict[str, float] | None = None
-        for raw in events:
-            try:
-                self._add(_decode_event(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue  # half an event, or none: it says nothing
-
-    def _add(self, event: _Event) -> None:
-        match event.event:
-            case "open":
-                self.pid = event.pid
-            case "start":
-                self.started, self.pid, self.stopped = event.started, event.pid, False
-                self.billed_before = event.possibly_billed_twice or BilledTwice()
-                self.unbilled_usd = NOTHING  # of what came before, the event holds the sum
-                self.sent.clear()
-                self.held_s = None
-            case "sent":
-                attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
-                self.sent[event.line] = attempt
-            case "ended":
-                self.sent.pop(event.line, None)
-            case "stop":
-                self.stopped = True
-        for line in event.numbers:
-            self.sent.pop(line, None)
-        if event.held_s is not None:
-            self.held_s = event.held_s
-        if event.unbilled_usd:
-            self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
-
-    def settle(self, started: str, line: int) -> None:
-        """A record of that run and line is in the result file, even if the log does not say so."""
-        if started == self.started:
-            self.sent.pop(line, None)
-
-    @classmethod
-    def read(cls, path: Path) -> LastRun | None:
-        """The last run by the log at `path`; None where there is no log, `sent` empty while the run goes on."""
-        try:
-            with path.open("rb") as file:
-                last, is_over = cls(file), lock(file)
-        except OSError:
-            return None
-        if not is_over:
-            last.sent.clear()
-        return last
 
 
 class RunLog:
@@ -208,7 +62,7 @@ class RunLog:
         for attempt in attempts:
             attempt.t = now
         self._is_unused = False
-        self._append_lines(_encode_lines(attempts))
+        self._append_lines(encode_lines(attempts))
 
     def close(self, *, forget: bool = False) -> None:
         """Unlock and close; `forget` removes a log that this process made and no run has begun in."""

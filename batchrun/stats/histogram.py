@@ -25,12 +25,8 @@ class Histogram:
     def __init__(self) -> None:
         self._buckets: Counter[float] = Counter()
 
-    def add(self, seconds: float) -> None:
-        """Count one value; what is below a microsecond counts as a microsecond."""
-        self.add_all((seconds,))
-
-    def add_all(self, values: Iterable[float]) -> None:
-        """Count many."""
+    def add(self, values: Iterable[float]) -> None:
+        """Count values in seconds; what is below a microsecond counts as a microsecond."""
         log, step = math.log, self._LOG_STEP
         self._buckets.update([log(seconds if seconds > 1e-6 else 1e-6) // step for seconds in values])
 

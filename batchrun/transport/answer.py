@@ -20,69 +20,14 @@ from typing import Any, NoReturn
 import msgspec
 import orjson
 
-from batchrun.limits.rate import RateHeaders
-from batchrun.records.rawjson import REFUSED, member_spans, nests_deeper
-from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES, Outcome, as_text, one_line
-from batchrun.records.usage import Usage, parse_usage, read_usage
-from batchrun.transport.error_body import Envelope, asked_wait_s, plain, read_envelope, read_rate_headers
+from batchrun.records.outcome import Failure, Outcome, Reply
+from batchrun.records.rawjson import REFUSED, as_text, member_spans, nests_deeper, one_line
+from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES
+from batchrun.records.usage import parse_usage, read_usage
+from batchrun.transport.error_body import ErrorBody, asked_wait_s, plain, read_error_body, read_rate_headers
 
 MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
-
 _Json = dict[str, Any]
-
-
-class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Seconds since the request was sent; None where the answer was not a stream, or never got there."""
-
-    total_s: float
-    first_event_s: float | None = None
-    first_text_s: float | None = None
-
-
-_NOT_TIMED = Timing(0.0)
-
-
-class Reply(msgspec.Struct, gc=False):
-    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
-
-    status: int
-    body: bytes
-    request_id: str | None
-    outcome: Outcome
-    model: str | None
-    usage: Usage | None
-    error_code: str | None = None
-    message: str = ""
-    timing: Timing = _NOT_TIMED
-    rate: RateHeaders | None = None
-
-
-class Failure(msgspec.Struct, frozen=True, gc=False):
-    """An attempt without a whole answer.
-
-    `code` is the gateway's `error.code` or one of batchrun's own; `status` is None where no HTTP answer came.
-    `from_relay` tells a relay's own errors (its header is there). `may_be_billed`: the request had been sent.
-    """
-
-    code: str
-    message: str
-    status: int | None = None
-    type: str = ""
-    body: bytes | None = None
-    request_id: str | None = None
-    retry_after_s: float | None = None
-    from_relay: bool = False
-    may_be_billed: bool = True
-    model: str | None = None
-    usage: Usage | None = None
-    timing: Timing = _NOT_TIMED
-    rate: RateHeaders | None = None
-
-
-def told(failure: Failure) -> str:
-    """A failure in one line."""
-    status = f"HTTP {failure.status} " if failure.status else ""
-    return f"{status}{failure.code}: {' '.join(failure.message.split())}"
 
 
 class HttpAnswer(msgspec.Struct):
@@ -119,11 +64,11 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
     try:
         fields = _plain_json(body)
     except ValueError:
-        return _read_awkward(http, body)
+        return _read_nonstandard(http, body)
     if not isinstance(fields, dict):
         return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
     if fields.get("error"):
-        return _failed_by(http, read_envelope(fields), fields.get("status"), fields.get("model"))
+        return _failed_by(http, read_error_body(fields), fields.get("status"), fields.get("model"))
     if http.url != RESPONSES:
         return _read_other(http, body, fields)
     return _read_response(http, body, fields)
@@ -147,7 +92,7 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Fail
     if not isinstance(output, list):
         return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
     if not output:
-        return _reply(http, body, fields, "failed", "empty_output", "the response is completed but holds nothing")
+        return _reply(http, body, fields, "empty", "empty_output", "the response is completed but holds nothing")
     refused = b'"refusal"' in body and _has_refusal(output)
     return _reply(http, body, fields, "refused" if refused else "succeeded")
 
@@ -221,8 +166,8 @@ def _read_error(http: HttpAnswer) -> Failure:
         text = http.body.decode(errors="replace").strip()
         page = text.startswith("<")
         message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
-        return _failed_by(http, Envelope("html_page" if page else "", "", message))
-    return _failed_by(http, read_envelope(decoded))
+        return _failed_by(http, ErrorBody("html_page" if page else "", "", message))
+    return _failed_by(http, read_error_body(decoded))
 
 
 def _read_kindly(body: bytes) -> Any:
@@ -235,7 +180,7 @@ def _read_kindly(body: bytes) -> Any:
         return None
 
 
-def _failed_by(http: HttpAnswer, envelope: Envelope, status: Any = None, model: Any = None) -> Failure:
+def _failed_by(http: HttpAnswer, envelope: ErrorBody, status: Any = None, model: Any = None) -> Failure:
     default = f"http_{http.status}" if http.status != 200 else "error_in_200"
     message = envelope.message or f"HTTP {http.status} without a message"
     return Failure(
@@ -256,7 +201,7 @@ def _failed_by(http: HttpAnswer, envelope: Envelope, status: Any = None, model: 
 # ------------------------------------------------------------------------------------------ awkward JSON
 
 
-def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
+def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
     """A 200 whose JSON strict readers refuse: cut or broken (an attempt that failed), or whole but awkward (kept)."""
     deciding = ("status", "error", "model", _SHAPES[http.url])
     try:
@@ -277,7 +222,7 @@ def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
         return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
     status, error, model, content = (decoded.get(name) for name in deciding)
     if error:
-        return _failed_by(http, read_envelope(decoded), status, model)
+        return _failed_by(http, read_error_body(decoded), status, model)
     if status not in (None, "completed", "incomplete"):
         return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
     if not content:
@@ -285,7 +230,7 @@ def _read_awkward(http: HttpAnswer, body: bytes) -> Reply | Failure:
     usage = parse_usage(decoded.get("usage"))
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
     model = plain(model) if isinstance(model, str) else None
-    return Reply(200, as_text(body), http.request_id, "failed", model, usage, "awkward_json", message)
+    return Reply(200, as_text(body), http.request_id, "failed", model, usage, "nonstandard_json", message)
 
 
 _SHAPES = {ENDPOINTS[0]: "output", ENDPOINTS[1]: "choices", ENDPOINTS[2]: "data"}

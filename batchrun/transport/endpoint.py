@@ -22,6 +22,11 @@ class Endpoint:
     api_key: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
 
+    @property
+    def host(self) -> str:
+        """Host and port of the base URL: no login, no path, no query. What a record says of whom was asked."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+
     def url(self, path: str) -> str:
         """The whole address of `path` (one of `records.ENDPOINTS`)."""
         base = self.base_url.rstrip("/")

@@ -14,13 +14,13 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from batchrun.limits.rate import RateHeaders
+from batchrun.records.outcome import RateHeaders
 
 NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class ErrorBody:
     """The error that a body names, whatever its dialect; fields it lacks are ""."""
 
     code: str = ""
@@ -28,19 +28,19 @@ class Envelope:
     message: str = ""
 
 
-def read_envelope(decoded: Any) -> Envelope:
+def read_error_body(decoded: Any) -> ErrorBody:
     """The error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
     if not isinstance(decoded, dict):
-        return Envelope(message=_words(decoded))
+        return ErrorBody(message=_words(decoded))
     nested = decoded.get("response")
     if "error" not in decoded and isinstance(nested, dict) and nested.get("error"):
-        return read_envelope(nested)
+        return read_error_body(nested)
     error = decoded.get("error") or decoded.get("detail") or decoded
     if not isinstance(error, dict):
-        return Envelope(message=_clean(_words(error)))
+        return ErrorBody(message=_clean(_words(error)))
     message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
     code = error.get("code") or ""
-    return Envelope(
+    return ErrorBody(
         code=plain(str(code))[:NAME_LIMIT] if type(code) in (str, int, float) else "",
         type=plain(error["type"])[:NAME_LIMIT] if isinstance(error.get("type"), str) else "",
         message=_clean(_words(message)),

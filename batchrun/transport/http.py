@@ -23,29 +23,22 @@ import aiohttp
 from msgspec.structs import replace as changed
 from yarl import URL
 
-from batchrun.records.request import RESPONSES, RequestLine, as_text
-from batchrun.transport.answer import Failure, HttpAnswer, Reply, Timing, read_answer
+from batchrun.records.outcome import Failure, Reply, Timing
+from batchrun.records.rawjson import as_text
+from batchrun.records.request import RESPONSES, RequestLine
+from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.client import open_session
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
-from batchrun.transport.redact import Cleaner
+from batchrun.transport.redact import Redactor
 from batchrun.transport.sse import EventDecoder
-from batchrun.transport.yielding import others_first
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from batchrun.transport.yielding import yield_to_loop
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
-
-OTHER_FILES = 64  # open besides the connections: results, log, input, the loop's own
-
 # What the answers that are being read may hold together; past it one at a time is read on.
 HELD_BYTES = 48 * 1024 * 1024
-
 _BOM = b"\xef\xbb\xbf"
 _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
@@ -57,20 +50,6 @@ class Timeouts:
     attempt_s: float = 600.0
     connect_s: float = 10.0
     idle_s: float = 120.0
-
-
-def open_files_for(connections: int) -> int:
-    """Let this process open so many connections, as far as it may; returns how many that are (0: all of them)."""
-    if resource is None:
-        return 0
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-            soft = allowed
-    return 0 if soft == resource.RLIM_INFINITY or soft >= wanted else max(1, soft - OTHER_FILES)
 
 
 class _DeadlineError(Exception):
@@ -136,7 +115,7 @@ class Transport:
         self._endpoint = endpoint
         self._timeouts = timeouts
         self._max_bytes = max_response_bytes
-        self._cleaner = Cleaner(endpoint.api_key)
+        self._redactor = Redactor(endpoint.api_key)
         self._memory = _Memory(max_response_bytes)
         self._urls: dict[str, URL] = {}
 
@@ -176,7 +155,7 @@ class Transport:
             outcome = _network_failure(error)
         finally:
             self._deadlines.end(attempt)
-        outcome = self._cleaner.outcome(outcome)
+        outcome = self._redactor.outcome(outcome)
         timing = Timing(self._now() - attempt.sent_s, attempt.first_event_s, attempt.first_text_s)
         if isinstance(outcome, Failure):
             return changed(outcome, timing=timing)
@@ -193,10 +172,10 @@ class Transport:
             proxy=self._endpoint.proxy,
         )
         try:
-            await others_first()
+            await yield_to_loop()
             status, headers = response.status, response.headers
             if 300 <= status < 400:
-                place = self._cleaner.text(headers.get("Location", "nowhere"))[:200]
+                place = self._redactor.text(headers.get("Location", "nowhere"))[:200]
                 return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
             if int(headers.get("Content-Length", 0)) > self._max_bytes:  # aiohttp has refused what is no number
                 raise _TooLargeError
@@ -221,7 +200,7 @@ class Transport:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _judge(self, answer: HttpAnswer) -> Reply | Failure:
-        answer.body = body = self._cleaner.body(answer.body.removeprefix(_BOM))
+        answer.body = body = self._redactor.body(answer.body.removeprefix(_BOM))
         if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
             decoder, assembler = EventDecoder(), ResponseAssembler()
             for event in [*decoder.feed(body), *decoder.flush()]:
@@ -275,7 +254,7 @@ class Transport:
         if result.response is not None:
             return self._judge(changed(answer, body=result.response, ended_as=result.terminal))
         message = "the stream ended without its terminal event"
-        partial = as_text(self._cleaner.body(result.partial)) if result.partial else None
+        partial = as_text(self._redactor.body(result.partial)) if result.partial else None
         return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
 
     def _url(self, path: str) -> URL:

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from batchrun.transport.answer import Failure, Reply
+from batchrun.records.outcome import Failure, Reply
 
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
@@ -14,7 +14,7 @@ IN_ITS_PLACE = "[the api key]"
 START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
 
 
-class Cleaner:
+class Redactor:
     """Takes one key out of all that may be stored or shown."""
 
     def __init__(self, key: str) -> None:

@@ -12,6 +12,6 @@ from collections.abc import Generator
 
 
 @types.coroutine
-def others_first() -> Generator[None]:
+def yield_to_loop() -> Generator[None]:
     """Go on when all who are ready have had their turn: `asyncio.sleep(0)`, without what it does for other times."""
     yield

@@ -75,7 +75,7 @@ def wanted_schema(url: str, body: bytes) -> bytes | None:
     return b"" if schema == b"null" else schema
 
 
-class MisfitCheck:
+class MismatchCheck:
     """Checks answers one by one. `notice` is told once where schemas cannot be checked.
 
     Raises `UsageError` where jsonschema-rs is not installed.

@@ -19,8 +19,9 @@ from types import FrameType
 
 import batchrun
 from batchrun.cli.signals import drive
-from batchrun.job.job import Job, Run
-from batchrun.limits.limiter import Limits
+from batchrun.job.job import Job
+from batchrun.job.run import Run
+from batchrun.limits.options import Limits
 from batchrun.transport.endpoint import Endpoint
 
 EVERY_S = 0.001

@@ -194,7 +194,8 @@ def _resume(folder: Path, scale: Scale, full: int, goal: float) -> Row:
 
 def _write_results(requests: Path, results: Path, lines: int) -> None:
     """A finished result file of 1.2 KB a record, as a run would have written it."""
-    from batchrun.records.request import ResultHead, RunInfo, encode_result, parse_request
+    from batchrun.records.request import parse_request
+    from batchrun.records.result import ResultHead, RunInfo, encode_result
     from batchrun.records.usage import Usage
     from tests.benchmarks.server import answer
 
@@ -205,12 +206,15 @@ def _write_results(requests: Path, results: Path, lines: int) -> None:
             line = parse_request(raw.rstrip(b"\n"), number)
             run = RunInfo(
                 line=number,
-                of=lines,
-                sha=line.sha,
+                v=1,
+                total_lines=lines,
+                body_hash=line.body_hash,
                 started="2026-01-01T00:00:00.000Z",
                 elapsed_s=number / 1000,
                 outcome="succeeded",
-                asked=line.model,
+                requested_model=line.model,
+                path="/v1/responses",
+                gateway="127.0.0.1",
                 attempts=1,
                 latency_s=0.25,
                 model=line.model,

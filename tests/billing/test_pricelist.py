@@ -15,7 +15,7 @@ from genai_prices.data import providers
 from genai_prices.types import TimeOfDateConstraint
 
 from batchrun.billing import pricelist
-from batchrun.billing.pricelist import Model, Price, PriceList, Prices, look_up
+from batchrun.billing.pricelist import DatedPrice, Model, PriceList, Prices, look_up
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 MAKERS = {"openai", "anthropic", "google", "deepseek", "x-ai", "mistral"}
@@ -53,14 +53,14 @@ def test_a_price_from_the_other_process_is_that_of_this_one(prices: PriceList, l
             continue
         assert ours.is_dated == theirs.is_dated
         for when in moments if ours.is_dated else moments[:1]:
-            assert ours.rate(when) == theirs.rate(when), (name, when)
+            assert ours.price(when) == theirs.price(when), (name, when)
     assert library == []
 
 
 @pytest.mark.parametrize("hours", [(time(16, 30), time(0, 30)), (time(0, 30), time(16, 30)), (time(5), time(5))])
 def test_hours_begin_and_end_to_the_microsecond(hours: tuple[time, time]) -> None:
     theirs = TimeOfDateConstraint(*hours)
-    ours = Prices((Price(None), Price(None, hours=hours)))
+    ours = Prices((DatedPrice(None), DatedPrice(None, hours=hours)))
     tick = timedelta(microseconds=1)
     for hour in hours:
         at = datetime.combine(NOON.date(), hour, UTC)
@@ -76,7 +76,7 @@ def test_a_time_of_any_zone_is_taken_for_what_it_is(prices: PriceList, zone: tim
         assert ours is not None
         for hour in range(24):
             when = datetime(2025, 6, 10, hour, tzinfo=zone)
-            assert ours.rate(when) == theirs.rate(when)
+            assert ours.price(when) == theirs.price(when)
 
 
 @pytest.mark.parametrize("name", ["", "nobody's", "模型", "two\nlines", '"', "x" * 100_000])
@@ -142,7 +142,7 @@ def test_where_no_process_can_be_started_this_one_is_asked(
     monkeypatch.setattr(sys, "executable", command)
     found = prices.find("gpt-4.1")
     assert found is not None
-    assert found.rate(NOON) == look_up("gpt-4.1").rate(NOON)  # type: ignore[union-attr]
+    assert found.price(NOON) == look_up("gpt-4.1").price(NOON)  # type: ignore[union-attr]
     monkeypatch.setattr(subprocess, "Popen", None)  # it is not tried again
     assert prices.find("nobody's") is None
     assert library == ["gpt-4.1", "nobody's"]
@@ -162,7 +162,7 @@ def test_what_cannot_be_carried_over_is_asked_for_here(
     monkeypatch.setattr(pricelist, "_SERVE", serve)
     found = prices.find("o3")
     assert found is not None
-    assert found.rate(NOON) == model.rate(NOON)
+    assert found.price(NOON) == model.price(NOON)
     assert library == ["o3"]
 
 

@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.billing.pricing import Bill, PriceBook, TierPrice, usd
+from batchrun.billing.bill import Bill
+from batchrun.billing.prices import TierPrice
+from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
+from batchrun.records.money import usd
 from batchrun.records.usage import Usage
 
 LIST = f"genai-prices {version('genai-prices')}"
@@ -68,7 +71,7 @@ def write_prices(folder: Path, text: str, name: str = "prices.toml") -> Path:
 )
 def test_known_prices(model: str, plain: str, cached: str, output: str) -> None:
     """The published prices in USD per million tokens; a model without a cached price charges plain input."""
-    rate = LIST_BOOK.rate(model, NOON)
+    rate = LIST_BOOK.price(model, NOON)
     assert rate is not None
     assert rate.tiers == (TierPrice(Decimal(plain), Decimal(cached), Decimal(plain), Decimal(output)),)
     assert (rate.model, rate.source) == (model, LIST)
@@ -79,20 +82,20 @@ def test_known_prices(model: str, plain: str, cached: str, output: str) -> None:
 
 def test_cached_and_reasoning_are_billed_once() -> None:
     """1000 in, 400 of them cached, 100 out, 60 reasoning: 600 × 2 + 400 × 0.5 + 100 × 8 per million."""
-    rate = LIST_BOOK.rate("gpt-4.1")
+    rate = LIST_BOOK.price("gpt-4.1")
     assert rate is not None
     assert rate.cost(used(1000, 100, cached=400, reasoning=60)) == Decimal("0.0022")
 
 
 @pytest.mark.parametrize("model", ["", "openai/gpt-4.1", "gpt-4.1-relay", "my-model", "模型", "x" * 10_000])
 def test_unknown_models_have_no_rate(model: str) -> None:
-    assert LIST_BOOK.rate(model) is None
+    assert LIST_BOOK.price(model) is None
 
 
 @pytest.mark.parametrize("model", ["whisper-1", "tts-1", "mistral-ocr-2503", "mistral-nemo:free"])
 def test_models_without_a_token_price_have_no_rate(model: str) -> None:
     """The list knows them, but charges by the hour, page or character: 0 for their tokens would be a lie."""
-    assert LIST_BOOK.rate(model, NOON) is None
+    assert LIST_BOOK.price(model, NOON) is None
 
 
 def test_every_listed_token_price_agrees_with_the_library() -> None:
@@ -102,7 +105,7 @@ def test_every_listed_token_price_agrees_with_the_library() -> None:
     makers = [p for p in providers if p.id in {"openai", "anthropic", "google", "deepseek", "x-ai", "moonshotai"}]
     checked = 0
     for model in (model.id for maker in makers for model in maker.models):
-        rate = LIST_BOOK.rate(model, NOON)
+        rate = LIST_BOOK.price(model, NOON)
         if rate is None:
             continue
         for size in {7, *rate.starts, *(start + 1 for start in rate.starts), 3 * MILLION}:
@@ -115,7 +118,7 @@ def test_every_listed_token_price_agrees_with_the_library() -> None:
 @pytest.mark.parametrize(("tokens", "tier", "plain"), [(272_000, 0, "2.5"), (272_001, 1, "5")])
 def test_tier_is_chosen_by_input_size(tokens: int, tier: int, plain: str) -> None:
     """gpt-5.4 charges a request of more than 272,000 tokens more for every token, from the first on."""
-    rate = LIST_BOOK.rate("gpt-5.4", NOON)
+    rate = LIST_BOOK.price("gpt-5.4", NOON)
     assert rate is not None
     assert rate.tier_of(used(tokens)) == tier
     assert rate.cost(used(tokens)) == tokens * Decimal(plain) / MILLION
@@ -127,7 +130,7 @@ def test_time_of_day_prices() -> None:
     usage = used(MILLION, MILLION)
     bill = Bill(LIST_BOOK, NOON)
     for when in (None, NOON, night, night):
-        bill.add("deepseek-chat", None, usage, when)
+        bill.add("deepseek-chat", None, [usage], when)
     day_cost, night_cost = (listed_cost(usage, "deepseek-chat", when) for when in (NOON, night))
     assert day_cost > night_cost
     assert bill.cost_usd == 2 * day_cost + 2 * night_cost
@@ -137,7 +140,7 @@ def test_time_of_day_prices() -> None:
 
 def test_price_changes_by_date() -> None:
     """o3 became cheaper on 2025-06-10."""
-    before, after = (LIST_BOOK.rate("o3", datetime(2025, 6, day, tzinfo=UTC)) for day in (9, 10))
+    before, after = (LIST_BOOK.price("o3", datetime(2025, 6, day, tzinfo=UTC)) for day in (9, 10))
     assert before is not None
     assert after is not None
     assert (before.tiers[0].input, after.tiers[0].input) == (10, 2)
@@ -172,7 +175,7 @@ def test_bill_equals_the_sum_over_lines(lines: list[tuple[str, Usage, datetime]]
     """Adding integers and multiplying once gives to the digit what the library charges line by line."""
     bill = Bill(LIST_BOOK)
     for model, usage, when in lines:
-        bill.add(model, "gpt-4.1", usage, when)
+        bill.add(model, "gpt-4.1", [usage], when)
     assert bill.cost_usd == sum((listed_cost(usage, model, when) for model, usage, when in lines), Decimal(0))
     assert bill.cost_usd == sum((entry.cost_usd for entry in bill.by_model().values()), Decimal(0))
     assert bill.priced_lines == len(lines)
@@ -181,7 +184,7 @@ def test_bill_equals_the_sum_over_lines(lines: list[tuple[str, Usage, datetime]]
 @given(st.sampled_from(PRICED), line_usages())
 def test_upper_bound_holds(model: str, usage: Usage) -> None:
     """No request of up to so many tokens costs more, however much of it is cached."""
-    rate = LIST_BOOK.rate(model, NOON)
+    rate = LIST_BOOK.price(model, NOON)
     assert rate is not None
     bound = rate.upper_bound(usage.input_tokens, usage.output_tokens)
     assert rate.cost(usage) <= bound <= rate.upper_bound(usage.input_tokens + 1, usage.output_tokens + 1)
@@ -192,7 +195,7 @@ def test_huge_sums_stay_exact(tmp_path: Path) -> None:
     path = write_prices(tmp_path, "[m]\ninput = 999999.999999999999\noutput = 0.000000000001\n")
     bill = Bill(PriceBook.load(path))
     for _ in range(3):
-        bill.add("m", None, used(2**53, 2**53))
+        bill.add("m", None, [used(2**53, 2**53)])
     tokens = 3 * 2**53
     assert bill.cost_usd == Decimal(1_000_000 * tokens).scaleb(-6, EXACT) == tokens
 
@@ -200,10 +203,10 @@ def test_huge_sums_stay_exact(tmp_path: Path) -> None:
 def test_bill_counts_what_it_cannot_price() -> None:
     """Unknown models and lines without usage are counted, cost nothing, and are not priced lines."""
     bill = Bill(LIST_BOOK)
-    bill.add("relay/gpt", "my-alias", used(10))
-    bill.add(None, "my-alias", used(10))
-    bill.add(None, None, used(10))
-    bill.add("gpt-4.1", "gpt-4.1", None)
+    bill.add("relay/gpt", "my-alias", [used(10)])
+    bill.add(None, "my-alias", [used(10)])
+    bill.add(None, None, [used(10)])
+    bill.add("gpt-4.1", "gpt-4.1", [None])
     assert bill.cost_usd == 0
     assert bill.unpriced_models == {"relay/gpt": 1, "my-alias": 1, "": 1}
     assert (bill.unpriced_lines, bill.priced_lines, bill.lines_without_usage) == (3, 0, 1)
@@ -214,9 +217,9 @@ def test_bill_counts_what_it_cannot_price() -> None:
 def test_asked_model_prices_an_unknown_answer() -> None:
     """The answering model is billed if known, or else the one that was asked for."""
     bill = Bill(LIST_BOOK)
-    bill.add("gpt-4o-mini", "gpt-4.1", used(MILLION))
-    bill.add("relay-internal-7", "gpt-4.1", used(MILLION))
-    bill.add(None, "gpt-4.1", used(MILLION))
+    bill.add("gpt-4o-mini", "gpt-4.1", [used(MILLION)])
+    bill.add("relay-internal-7", "gpt-4.1", [used(MILLION)])
+    bill.add(None, "gpt-4.1", [used(MILLION)])
     assert {model: entry.cost_usd for model, entry in bill.by_model().items()} == {
         "gpt-4o-mini": Decimal("0.15"),
         "gpt-4.1": Decimal(4),
@@ -241,18 +244,18 @@ cache_write = 1
 def test_price_file_wins(tmp_path: Path) -> None:
     """An entry for the model asked for prices its dated answer too; the list prices the rest."""
     bill = Bill(PriceBook.load(write_prices(tmp_path, TOML)))
-    bill.add("gpt-4.1-2025-04-14", "gpt-4.1", used(MILLION, MILLION, cached=MILLION // 2))
+    bill.add("gpt-4.1-2025-04-14", "gpt-4.1", [used(MILLION, MILLION, cached=MILLION // 2)])
     assert bill.cost_usd == Decimal("10.55")
     assert bill.price_source == "prices.toml"
-    bill.add("Relay/X", None, used(1))
+    bill.add("Relay/X", None, [used(1)])
     assert bill.cost_usd == Decimal("10.550000000001")
-    bill.add("gpt-4o-mini", "gpt-4o-mini", used(MILLION))
+    bill.add("gpt-4o-mini", "gpt-4o-mini", [used(MILLION)])
     assert bill.price_source == f"prices.toml, {LIST}"
     assert set(bill.by_model()) == {"gpt-4.1", "relay/*", "gpt-4o-mini"}
 
 
 def test_optional_prices_default_to_input(tmp_path: Path) -> None:
-    rate = PriceBook.load(write_prices(tmp_path, "[m]\ninput = 3\noutput = 4\n")).rate("m")
+    rate = PriceBook.load(write_prices(tmp_path, "[m]\ninput = 3\noutput = 4\n")).price("m")
     assert rate is not None
     assert rate.tiers == (TierPrice(Decimal(3), Decimal(3), Decimal(3), Decimal(4)),)
 
@@ -260,7 +263,7 @@ def test_optional_prices_default_to_input(tmp_path: Path) -> None:
 def test_json_price_file(tmp_path: Path) -> None:
     """JSON says the same, with or without a BOM, and its numbers never pass through float."""
     text = '\ufeff{"m": {"input": 0.100000000001, "cached": 0, "output": 1e1}}'
-    rate = PriceBook.load(write_prices(tmp_path, text, "prices.JSON")).rate("m")
+    rate = PriceBook.load(write_prices(tmp_path, text, "prices.JSON")).price("m")
     assert rate is not None
     assert rate.tiers[0].input == Decimal("0.100000000001")
     assert (rate.tiers[0].cached, rate.tiers[0].output) == (0, 10)
@@ -285,7 +288,7 @@ def test_most_telling_entry_wins(tmp_path: Path, answered: str, asked: str | Non
     """Exact before pattern, for either name; long patterns before short ones; only `*` is special."""
     entries = {"*": 5, "gpt-*": 3, "gpt-4.1*": 2, "gpt-4.1": 1, "gpt-4[1]": 4}
     text = "\n".join(f'["{name}"]\ninput = {price}\noutput = 0' for name, price in entries.items())
-    rate = PriceBook.load(write_prices(tmp_path, text)).quote(answered, asked, NOON).rate
+    rate = PriceBook.load(write_prices(tmp_path, text)).quote(answered, asked, NOON).price
     assert rate is not None
     assert rate.tiers[0].input == price
 
@@ -392,10 +395,11 @@ def test_price_list_is_imported_late(tmp_path: Path) -> None:
     path = write_prices(tmp_path, TOML)
     code = f"""
 import pathlib, sys
-from batchrun.billing.pricing import Bill, PriceBook
+from batchrun.billing.bill import Bill
+from batchrun.billing.pricing import PriceBook
 from batchrun.records.usage import Usage
 bill = Bill(PriceBook.load(pathlib.Path({str(path)!r})))
-bill.add("gpt-4.1", None, Usage(1, 0, 1, 0, 2))
+bill.add("gpt-4.1", None, [Usage(1, 0, 1, 0, 2)])
 print(bill.cost_usd, "genai_prices" in sys.modules)
 """
     cost, imported = run_python(code).split()
@@ -410,6 +414,6 @@ def refuse(*args, **kwargs):
     raise AssertionError("network")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 from batchrun.billing.pricing import PriceBook
-print(PriceBook.load(None).rate("gpt-4.1").tiers[0].output)
+print(PriceBook.load(None).price("gpt-4.1").tiers[0].output)
 """
     assert Decimal(run_python(code)) == 8

@@ -392,7 +392,7 @@ def test_an_edited_line_is_refused_with_the_two_ways_out(batchrun: Command, requ
     )
     assert batchrun("run", requests, "-o", "r.jsonl", *FAST, "--changed", "keep").err.startswith(ALL_DONE)
     assert batchrun("run", requests, "-o", "r.jsonl", *FAST, "--changed", "resend").code == 0
-    assert {record["run"]["of"] for record in records(Path("r.jsonl"))} == {3}
+    assert {record["run"]["total_lines"] for record in records(Path("r.jsonl"))} == {3}
     assert batchrun("run", requests, "-o", "r.jsonl", *FAST).err.startswith(ALL_DONE)
 
 

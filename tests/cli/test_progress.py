@@ -17,8 +17,8 @@ from typing import TextIO
 import pytest
 
 from batchrun.cli.progress import Progress
-from batchrun.job.monitor import Status
-from batchrun.limits.concurrency import Bound
+from batchrun.engine.observer import Status
+from batchrun.limits.limited_by import LimitedBy
 
 STATUS = Status(
     total=2000,
@@ -26,7 +26,7 @@ STATUS = Status(
     failed=0,
     in_flight=32,
     slots=40,
-    held_by="gateway_concurrency",
+    limited_by="gateway_concurrency",
     cost_usd=Decimal("1.2345678"),
     projected_usd=Decimal("4.9382712"),
     recorded_now=400,
@@ -45,7 +45,7 @@ class Clock:
         return self.now_s
 
 
-class Window:
+class ConcurrencyLimit:
     """A pseudo-terminal of a given width."""
 
     def __init__(self, columns: int) -> None:
@@ -69,15 +69,15 @@ class Window:
         os.close(self._master)
 
 
-OpenWindow = Callable[[int], Window]
+OpenWindow = Callable[[int], ConcurrencyLimit]
 
 
 @pytest.fixture
 def open_window() -> Iterator[OpenWindow]:
-    windows: list[Window] = []
+    windows: list[ConcurrencyLimit] = []
 
-    def opened(columns: int) -> Window:
-        windows.append(Window(columns))
+    def opened(columns: int) -> ConcurrencyLimit:
+        windows.append(ConcurrencyLimit(columns))
         return windows[-1]
 
     yield opened
@@ -85,7 +85,7 @@ def open_window() -> Iterator[OpenWindow]:
         window.close()
 
 
-def drawn(window: Window, status: Status = STATUS) -> str:
+def drawn(window: ConcurrencyLimit, status: Status = STATUS) -> str:
     """The bar that this status leaves on the screen."""
     progress = Progress(stream=window.stream)
     progress.tick(status)
@@ -122,9 +122,9 @@ def test_a_narrow_window_leaves_out_what_matters_least(open_window: OpenWindow) 
     assert drawn(open_window(40), failed).endswith("| 40/s, ETA 00:37")
 
 
-@pytest.mark.parametrize("bound", Bound)
-def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, bound: Bound) -> None:
-    name = re.search(r"32 in flight \((.+)\)", drawn(open_window(120), replace(STATUS, held_by=bound.value)))
+@pytest.mark.parametrize("bound", LimitedBy)
+def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, bound: LimitedBy) -> None:
+    name = re.search(r"32 in flight \((.+)\)", drawn(open_window(120), replace(STATUS, limited_by=bound.value)))
     assert name is not None
     assert len(name[1]) <= 12
     assert "_" not in name[1]
@@ -227,7 +227,7 @@ def test_a_short_job_prints_no_line() -> None:
 
 def test_without_a_terminal_nothing_that_draws_is_loaded() -> None:
     """It takes 1.6 MB of a run that nobody watches."""
-    script = "import sys\nfrom batchrun.cli.progress import Progress\nfrom tests.test_progress import STATUS\n"
+    script = "import sys\nfrom batchrun.cli.progress import Progress\nfrom tests.cli.test_progress import STATUS\n"
     script += "clock = iter((0.0, 30.0, 30.0)).__next__\nprogress = Progress(clock=clock)\n"
     script += "progress.notice('a notice')\nprogress.tick(STATUS)\nprint('tqdm' in sys.modules)"
     root = Path(__file__).parents[2]

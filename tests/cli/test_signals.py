@@ -92,9 +92,9 @@ def test_while_the_requests_are_read(tmp_path: Path, number: signal.Signals, cod
 @pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
 def test_while_the_file_is_rewritten(job: Job, number: signal.Signals, code: int) -> None:
     line = parse_request(job.requests.read_bytes().splitlines()[0], 1)
-    failed = record("r-1", 1, sha=line.sha, failed=True, may_heal=True)
+    failed = record("r-1", 1, body_hash=line.body_hash, failed=True, retryable=True)
     others = [
-        record(f"r-{at}", at, sha=parse_request(raw, at).sha)
+        record(f"r-{at}", at, body_hash=parse_request(raw, at).body_hash)
         for at, raw in enumerate(job.requests.read_bytes().splitlines(), 1)
         if at > 1
     ]

@@ -14,9 +14,9 @@ import pytest
 from batchrun import Endpoint, Job, run
 from batchrun.api import Outcome
 from batchrun.errors import DiskError, ResultFileError
-from batchrun.limits.limiter import Limits
+from batchrun.limits.options import Limits
 from batchrun.records.request import parse_request
-from batchrun.results import journal, runlog
+from batchrun.results import files, journal, runlog
 from batchrun.simulator.options import GatewayOptions
 from tests.support import (
     KEY,
@@ -95,12 +95,12 @@ def _tortured(bench: Bench, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> 
 
         return opened
 
-    open_locked, fsync = runlog.open_locked, os.fsync
+    open_locked, fsync = files.open_locked, os.fsync
     with monkeypatch.context() as patched:
         patched.setattr(journal, "open_locked", opening("journal"))
         patched.setattr(runlog, "open_locked", opening("log"))
         patched.setattr(os, "fsync", lambda fd: (faults.call("fsync"), fsync(fd)))
-        patched.setattr(journal, "_datasync", lambda fd: faults.call("fdatasync"))
+        patched.setattr(journal, "datasync", lambda fd: faults.call("fdatasync"))
         try:
             outcome = bench.run()
         except (DiskError, ResultFileError) as error:
@@ -152,7 +152,7 @@ def test_the_nth_call_of_a_whole_run_fails_for_every_n(
 def test_a_log_that_cannot_be_written_loses_no_answer(bench: Bench, when: int, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = Faults("ENOSPC", when)
     bench.in_flight = 1  # so that each attempt has a write of its own
-    open_locked = runlog.open_locked
+    open_locked = files.open_locked
     with monkeypatch.context() as patched:
         patched.setattr(runlog, "open_locked", lambda path: FailingFile(open_locked(path), faults))
         outcome = bench.run()
@@ -241,8 +241,8 @@ def _prepare_a_rewrite(bench: Bench) -> None:
     """A result file with a failure that goes again, so that the run begins with a rewrite."""
     line = parse_request(bench.requests.read_bytes().splitlines()[0], 1)
     good = parse_request(bench.requests.read_bytes().splitlines()[1], 2)
-    failed = record("r-1", 1, sha=line.sha, failed=True, may_heal=True)
-    bench.results.write_bytes(failed + record("r-2", 2, sha=good.sha))
+    failed = record("r-1", 1, body_hash=line.body_hash, failed=True, retryable=True)
+    bench.results.write_bytes(failed + record("r-2", 2, body_hash=good.body_hash))
 
 
 KERNEL = [  # fault, whether it counts on the result file alone, what is said, whether anything may be sent

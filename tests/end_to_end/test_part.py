@@ -15,8 +15,9 @@ from batchrun.cli.main import cli
 from batchrun.cli.options import ConcurrencyType
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.errors import StopError, UsageError
-from batchrun.limits.concurrency import Concurrency
-from batchrun.limits.rate import RateHeaders, Spacing
+from batchrun.limits.options import Concurrency
+from batchrun.limits.rate import Pacer
+from batchrun.records.outcome import RateHeaders
 from batchrun.transport.error_body import read_rate_headers
 
 LINES = 40
@@ -237,7 +238,7 @@ async def test_a_bad_key_costs_no_more_than_the_first_few(requests: Path, tmp_pa
 
 
 def test_spacing_is_even_and_catches_up_by_ten_milliseconds() -> None:
-    spacing = Spacing(0.0)
+    spacing = Pacer(0.0)
     sent, now = 0, 0.0
     while now < 10.0:
         if spacing.wait_s(now) == 0:

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from batchrun.engine.retry import RULES, Decision, Kind, RetryPolicy, classify, retry_transient
+from batchrun.engine.retry import RetryPolicy, retry_transient
+from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import parse_request
-from batchrun.transport.answer import Failure, HttpAnswer, Reply, read_answer
+from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.endpoint import Endpoint
+from batchrun.transport.failures import RULES, Decision, Kind, classify
 from batchrun.transport.http import Timeouts, Transport
 
 RELAY = {"x-oneapi-request-id": "2026010203"}
@@ -25,10 +27,10 @@ URL = "http://127.0.0.1:9/v1/responses"
 REPLY = Reply(200, b"{}", None, "succeeded", None, None)
 
 TRANSIENT = Decision(Kind.TRANSIENT)
-OUTAGE = Decision(Kind.TRANSIENT, is_outage_sign=True)
-OUTAGE_3 = Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3)
-OUTAGE_OR_START = Decision(Kind.TRANSIENT, is_outage_sign=True, stops_fresh_job=True)
-OUTAGE_3_OR_START = Decision(Kind.TRANSIENT, is_outage_sign=True, max_attempts=3, stops_fresh_job=True)
+OUTAGE = Decision(Kind.TRANSIENT, is_outage_signal=True)
+OUTAGE_3 = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3)
+OUTAGE_OR_START = Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True)
+OUTAGE_3_OR_START = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True)
 THROTTLE = Decision(Kind.THROTTLE)
 FATAL = Decision(Kind.FATAL)
 FATAL_OR_START = Decision(Kind.FATAL, stops_fresh_job=True)

@@ -14,21 +14,25 @@ from typing import Any
 
 import pytest
 
+from batchrun.billing.bounds import Bounds
 from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
+from batchrun.engine.observer import Status
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.runner import RunFacts, Runner
-from batchrun.engine.spending import Bounds, Spending
+from batchrun.engine.runner import Runner
+from batchrun.engine.spending import Spending
+from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
-from batchrun.job.job import Job, Run
-from batchrun.job.monitor import Status
-from batchrun.limits.circuit_breaker import Gate
-from batchrun.limits.limiter import Limits
+from batchrun.job.job import Job
+from batchrun.job.run import Run
+from batchrun.limits.circuit_breaker import CircuitBreaker
+from batchrun.limits.options import Limits
+from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
-from batchrun.report.report import Report, Tally
+from batchrun.report.report import Report, make_report
 from batchrun.results.journal import read_results
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
-from batchrun.transport.answer import Failure, Reply
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.http import Timeouts
 from tests import hostile
@@ -136,8 +140,8 @@ class Desk:
         tally = Tally(PriceBook.load(self.prices))
         for head in read_results(self.results) if self.results.exists() else ():
             assert head is not None
-            tally.add(head)
-        from_file = tally.report(report.lines.pending)
+            tally.add([head])
+        from_file = make_report(tally, report.lines.pending)
         names = ("lines", "usage", "cost", "models", "attempts", "retries", "throttles", "errors", "latency_s")
         for name in names:
             assert getattr(report, name) == getattr(from_file, name)
@@ -239,7 +243,7 @@ async def test_attempts_are_used_up_at_last(desk: Desk) -> None:
         ran = await desk.lines(3).run(gateway.base_url, retry=replace(QUICK, max_attempts=4))
     failed = ran.record(1)
     assert (ran.exit_code, ran.outcomes["succeeded"]) == (1, 2)
-    assert (failed["run"]["attempts"], failed["run"]["may_heal"]) == (4, True)
+    assert (failed["run"]["attempts"], failed["run"]["retryable"]) == (4, True)
     assert (failed["response"]["status_code"], failed["error"]["code"]) == (500, "server_error")
 
 
@@ -248,7 +252,7 @@ async def test_a_line_that_cannot_work_is_sent_once(desk: Desk, word: str) -> No
     async with Gateway(GatewayOptions(script=f"ok; {word}*!")) as gateway:
         ran = await desk.lines(2).run(gateway.base_url, concurrency=1)
     failed = ran.record(2)["run"]
-    assert (ran.exit_code, failed["attempts"], failed.get("may_heal", False)) == (1, 1, False)
+    assert (ran.exit_code, failed["attempts"], failed.get("retryable", False)) == (1, 1, False)
 
 
 async def test_kinds_of_answers_are_counted_apart(desk: Desk) -> None:
@@ -397,7 +401,7 @@ def test_an_outage_costs_no_line_and_few_requests(desk: Desk, how: str, start: f
         async with Outage(how, start, length) as gateway:
             ran = await desk.lines(300).run(gateway.server.base_url, concurrency=16, retry=ONCE)
         assert (ran.exit_code, ran.outcomes) == (0, Counter(succeeded=300))
-        probes = 7 + length / Gate.MAX_PROBE_S
+        probes = 7 + length / CircuitBreaker.MAX_PROBE_S
         assert ran.report.attempts - 300 <= 16 + probes
         if how != "refused":
             assert sum(gateway.start <= time < gateway.end for time in gateway.arrivals) <= 16 + 1 + probes
@@ -558,7 +562,7 @@ class Kept:
         self.count = 0
         self._fails_at = fails_at
 
-    def append_all(self, records: Sequence[bytes]) -> None:
+    def append(self, records: Sequence[bytes]) -> None:
         for written, _ in enumerate(records):
             self.count += 1
             if self._fails_at and self.count >= self._fails_at:
@@ -574,7 +578,7 @@ def make_runner(
     lines: Iterator[RequestLine], transport: Canned, sink: Kept, concurrency: int, **options: Any
 ) -> Runner:
     facts: dict[str, Any] = {
-        "facts": RunFacts("2026-01-01T00:00:00.000Z", 100_000),
+        "facts": RunFacts("2026-01-01T00:00:00.000Z", 100_000, "gateway.example"),
         "limits": Limits(concurrency),
         "retry": QUICK,
         "grace_s": 1,

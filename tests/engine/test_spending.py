@@ -16,21 +16,24 @@ import looptime
 import pytest
 from click.testing import CliRunner
 
+from batchrun.billing.bounds import Bounds, is_spelt_out
 from batchrun.billing.prices import PriceFile
 from batchrun.billing.pricing import PriceBook
 from batchrun.cli.main import cli
+from batchrun.engine.observer import Silent
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.spending import Bounds, Spending, is_spelt_out
+from batchrun.engine.spending import Spending
 from batchrun.errors import UsageError
-from batchrun.job import job as job_module
-from batchrun.job.job import Job, Run
-from batchrun.job.monitor import Silent
+from batchrun.job import run as run_module
+from batchrun.job.job import Job
+from batchrun.job.run import Run
 from batchrun.limits.budget import Budget
-from batchrun.limits.limiter import Limiter, Limits, Permit
+from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.options import Limits
+from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.usage import Usage
 from batchrun.simulator.options import GatewayOptions
-from batchrun.transport.answer import Failure, Reply, Timing
 from batchrun.transport.endpoint import Endpoint
 from tests.asking import in_virtual_time
 from tests.support import KEY, MODEL, GatewayThread, Json, events, read_records, write_prices, write_requests
@@ -359,7 +362,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def begin(seed: int, **chances: float) -> Life:
         life = Life(tmp_path / f"life-{seed}", seed, **chances)
-        monkeypatch.setattr(job_module, "Transport", lambda *_: life.gateway)
+        monkeypatch.setattr(run_module, "Transport", lambda *_: life.gateway)
         made.append(life)
         return life
 

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from batchrun.billing.prices import Rate
+from batchrun.billing.bounds import Bounds
+from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
-from batchrun.engine.spending import Bounds, Spending
+from batchrun.billing.tally import Tally
+from batchrun.engine.spending import Spending
 from batchrun.engine.writer import WRITE_BYTES, Done, RunFacts, Writer
 from batchrun.errors import BatchrunError, DiskError
+from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
-from batchrun.report.report import Tally
-from batchrun.results import journal
+from batchrun.results import files, journal
 from batchrun.results.journal import Journal
 from batchrun.results.runlog import RunLog
-from batchrun.transport.answer import Failure, Reply
 from tests.asking import until
 from tests.support import FailingFile, Faults, read_records
 
@@ -46,7 +47,7 @@ class Sink:
     def __init__(self) -> None:
         self.writes: list[list[bytes]] = []
 
-    def append_all(self, records: Sequence[bytes]) -> None:
+    def append(self, records: Sequence[bytes]) -> None:
         self.writes.append(list(records))
 
     def sync(self) -> None:
@@ -64,7 +65,7 @@ class Desk:
         self.writer = Writer(
             sink=self.sink,
             log=self.log,
-            facts=RunFacts("2026-01-01T00:00:00.000Z", 100),
+            facts=RunFacts("2026-01-01T00:00:00.000Z", 100, "gateway.example"),
             tally=self.tally,
             spending=Spending(Bounds(PriceBook())),
             error_limit=None,
@@ -113,7 +114,7 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
     has_list = threading.Event()
 
     class SlowBook(PriceBook):
-        def rate(self, model: str, when: datetime | None = None) -> Rate | None:
+        def price(self, model: str, when: datetime | None = None) -> Price | None:
             has_list.wait(10)
             return super().rate(model, when)
 
@@ -191,7 +192,7 @@ async def test_a_log_that_cannot_be_written_lets_nobody_through(folder: Path) ->
 
 async def test_a_record_that_cannot_be_written_lets_nobody_through(folder: Path) -> None:
     class Full(Sink):
-        def append_all(self, records: Sequence[bytes]) -> None:
+        def append(self, records: Sequence[bytes]) -> None:
             raise DiskError("full")
 
     async with Desk(folder, Full()) as desk:
@@ -205,7 +206,7 @@ async def test_a_record_that_cannot_be_written_lets_nobody_through(folder: Path)
 async def test_of_records_that_do_not_fit_together_those_that_fit_are_kept_and_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults, open_locked = Faults("ENOSPC", 2), journal.open_locked
+    faults, open_locked = Faults("ENOSPC", 2), files.open_locked
     monkeypatch.setattr(journal, "open_locked", lambda path: FailingFile(open_locked(path), faults))
     with Journal(folder / "results.jsonl") as results:
         async with Desk(folder, results) as desk:

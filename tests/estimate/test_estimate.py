@@ -20,7 +20,8 @@ from batchrun.estimate.measured import Finished
 from batchrun.estimate.text import render_estimate, render_pilot
 from batchrun.estimate.tokens import Bytes, Tokenizer, load_counter
 from batchrun.records.content import read_contents
-from batchrun.records.request import ENDPOINTS, ErrorInfo, RequestLine, ResultHead, RunInfo, parse_request
+from batchrun.records.request import ENDPOINTS, RequestLine, parse_request
+from batchrun.records.result import ErrorInfo, ResultHead, RunInfo
 from batchrun.records.usage import Usage
 from batchrun.stats.intervals import NONE, Moments, Range, share, t_value
 
@@ -247,12 +248,15 @@ def head_of(line: RequestLine, usage: Usage | None, **changes: Any) -> ResultHea
     error = changes.pop("error", None)
     run: dict[str, Any] = {
         "line": line.line_number,
-        "of": 1000,
-        "sha": line.sha,
+        "v": 1,
+        "path": "/v1/responses",
+        "gateway": "gateway.example",
+        "total_lines": 1000,
+        "body_hash": line.body_hash,
         "started": "2026-01-02T03:04:05.678Z",
         "elapsed_s": 10.0,
         "outcome": "succeeded",
-        "asked": line.model,
+        "requested_model": line.model,
         "attempts": 1,
         "latency_s": 2.0,
         "usage": usage,
@@ -370,7 +374,7 @@ def test_edited_lines_and_lines_that_go_again_are_still_to_do(book: PriceBook) -
     error = ErrorInfo("server_error", "")
     heads = [head_of(line, used(10, 20)) for line in LINES[:20]]
     heads[0] = head_of(line_of(0, "edited"), used(10, 20))
-    heads[1] = head_of(LINES[1], None, outcome="failed", error=error, may_heal=True)
+    heads[1] = head_of(LINES[1], None, outcome="failed", error=error, retryable=True)
     heads[2] = head_of(LINES[2], None, outcome="failed", error=error)
     got = estimate(book, LINES[:30], heads)
     assert got.lines_left == 12
@@ -389,7 +393,7 @@ def test_a_failure_used_nothing_and_an_answer_without_usage_is_not_measured(book
 
 
 @pytest.mark.parametrize(
-    ("allowed", "seconds", "held_by"),
+    ("allowed", "seconds", "limited_by"),
     [
         (Allowed(), 900 / (100 / 10.0), "speed so far"),
         (Allowed(concurrency=9), 900 * 2.0 / 9, "concurrency"),
@@ -398,10 +402,10 @@ def test_a_failure_used_nothing_and_an_answer_without_usage_is_not_measured(book
         (Allowed(concurrency=10_000), 2.0, "concurrency"),
     ],
 )
-def test_time_is_that_of_the_slowest_limit(book: PriceBook, allowed: Allowed, seconds: float, held_by: str) -> None:
+def test_time_is_that_of_the_slowest_limit(book: PriceBook, allowed: Allowed, seconds: float, limited_by: str) -> None:
     heads = [head_of(line, used(10, 20)) for line in LINES[:100]]
     got = estimate(book, LINES, heads, allowed)
-    assert (got.seconds.likely, got.held_by) == (pytest.approx(seconds), held_by)
+    assert (got.seconds.likely, got.limited_by) == (pytest.approx(seconds), limited_by)
 
 
 def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was_found_so_far_likely(
@@ -417,7 +421,7 @@ def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was
 
 def test_a_limit_of_which_only_the_least_is_known_may_be_what_holds_it(book: PriceBook) -> None:
     got = estimate(book, LINES, allowed=Allowed(requests_per_minute=600, tokens_per_minute=10))
-    assert got.held_by == "tokens/min"
+    assert got.limited_by == "tokens/min"
 
 
 def test_retries_take_requests(book: PriceBook) -> None:
@@ -427,9 +431,9 @@ def test_retries_take_requests(book: PriceBook) -> None:
 
 def test_without_limits_or_measurements_time_is_open(book: PriceBook) -> None:
     got = estimate(book, LINES, allowed=Allowed(concurrency=32))
-    assert (got.seconds, got.held_by) == (Range(None, None, None), None)
+    assert (got.seconds, got.limited_by) == (Range(None, None, None), None)
     got = estimate(book, LINES, allowed=Allowed(concurrency=32, requests_per_minute=600))
-    assert (got.seconds.likely, got.held_by) == (100.0, "requests/min")
+    assert (got.seconds.likely, got.limited_by) == (100.0, "requests/min")
 
 
 def test_a_finished_job_has_nothing_left(book: PriceBook) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from batchrun.job.monitor import HeldBack
+from batchrun.job.bottleneck import Bottleneck
 from batchrun.limits.budget import Budget
-from batchrun.limits.circuit_breaker import Sign
-from batchrun.limits.concurrency import Bound
-from batchrun.limits.limiter import Limiter, Limits, Permit
-from batchrun.limits.rate import RateHeaders
+from batchrun.limits.circuit_breaker import OutageSignal
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.options import Limits
+from batchrun.records.outcome import RateHeaders
 from batchrun.simulator.options import GatewayOptions
 from tests.asking import in_virtual_time
 from tests.support import GatewayThread, RunProcess, events, write_requests
@@ -70,7 +71,9 @@ async def a_pause(desk: Desk) -> None:
 
 async def an_outage(desk: Desk) -> None:
     permits = [await desk.turn() for _ in range(3)]
-    await asyncio.gather(*(desk.limiter.failed(permit, Sign(n, "A", "503")) for n, permit in enumerate(permits)))
+    await asyncio.gather(
+        *(desk.limiter.failed(permit, OutageSignal(n, "A", "503")) for n, permit in enumerate(permits))
+    )
     await desk.more_wait()
 
 
@@ -92,21 +95,23 @@ async def the_gateways_tokens(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("limits", "play", "bound"),
     [
-        (Limits(4), few_lines, Bound.LINES),
-        (Limits(4), as_many_as_allowed, Bound.MAXIMUM),
-        (Limits(4, requests_per_minute=6), requests_a_minute, Bound.OWN_REQUESTS),
-        (Limits(4, tokens_per_minute=1000), tokens_a_minute, Bound.OWN_TOKENS),
-        (Limits(4), a_pause, Bound.THROTTLED),
-        (Limits(4), an_outage, Bound.OUTAGE),
-        (Limits(4), a_budget, Bound.BUDGET),
-        (Limits(4), the_gateways_tokens, Bound.TOKENS),
+        (Limits(4), few_lines, LimitedBy.TAIL),
+        (Limits(4), as_many_as_allowed, LimitedBy.MAXIMUM),
+        (Limits(4, requests_per_minute=6), requests_a_minute, LimitedBy.OWN_REQUESTS),
+        (Limits(4, tokens_per_minute=1000), tokens_a_minute, LimitedBy.OWN_TOKENS),
+        (Limits(4), a_pause, LimitedBy.THROTTLED),
+        (Limits(4), an_outage, LimitedBy.OUTAGE),
+        (Limits(4), a_budget, LimitedBy.BUDGET),
+        (Limits(4), the_gateways_tokens, LimitedBy.TOKENS),
     ],
 )
-def test_the_limiter_says_what_holds_the_run_back(limits: Limits, play: Callable[[Desk], Any], bound: Bound) -> None:
+def test_the_limiter_says_what_holds_the_run_back(
+    limits: Limits, play: Callable[[Desk], Any], bound: LimitedBy
+) -> None:
     async def run() -> None:
         desk = Desk(limits, Budget(Decimal(10)))
         await play(desk)
-        assert desk.limiter.bound_by is bound
+        assert desk.limiter.limited_by is bound
         desk.limiter.close()
         await asyncio.gather(*desk.waiting)
 
@@ -128,7 +133,7 @@ def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
         logged: list[dict[str, Any]] = []
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = HeldBack(lambda event, **facts: logged.append(facts), lambda: clock.wall_s, lambda: clock.cpu_s)
+        held = Bottleneck(lambda event, **facts: logged.append(facts), lambda: clock.wall_s, lambda: clock.cpu_s)
         permits = [await limiter.acquire(0) for _ in range(4)]
         for _ in range(40):
             clock.wall_s += 0.25
@@ -142,10 +147,10 @@ def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
             clock.wall_s += 0.25
             clock.cpu_s += 0.24
             held.note(limiter)
-        assert held.rounded() == {"concurrency_limit": 10.0, "last_lines": 1.0}
+        assert held.rounded() == {"concurrency_limit": 10.0, "tail_of_the_run": 1.0}
         await limiter.acquire(0)
-        assert [facts["held_by"] for facts in logged] == ["concurrency_limit", "last_lines"]
-        assert logged[1]["held_s"]["concurrency_limit"] == 10.0
+        assert [facts["limited_by"] for facts in logged] == ["concurrency_limit", "tail_of_the_run"]
+        assert logged[1]["limited_s"]["concurrency_limit"] == 10.0
 
     in_virtual_time(run)
 
@@ -154,10 +159,10 @@ def test_a_processor_that_can_do_no_more_is_what_holds_it_back() -> None:
     async def run() -> None:
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = HeldBack(lambda event, **facts: None, lambda: clock.wall_s, lambda: clock.cpu_s)
+        held = Bottleneck(lambda event, **facts: None, lambda: clock.wall_s, lambda: clock.cpu_s)
         for _ in range(4):
             await limiter.acquire(0)
-        for cpu_s, bound in ((0.1, Bound.MAXIMUM), (0.24, Bound.CLIENT)):
+        for cpu_s, bound in ((0.1, LimitedBy.MAXIMUM), (0.24, LimitedBy.CLIENT)):
             clock.wall_s, clock.cpu_s = clock.wall_s + 0.25, clock.cpu_s + cpu_s
             held.note(limiter)
             assert held.now is bound
@@ -174,9 +179,9 @@ def test_report_and_log_say_what_held_a_run_back(tmp_path: Path) -> None:
         assert run.wait() == 0
         assert "held by: concurrency limit " in run.screen
     report = json.loads((tmp_path / "results.jsonl.report.json").read_text())
-    assert report["held_s"]["concurrency_limit"] >= 1.0
-    assert sum(report["held_s"].values()) == pytest.approx(report["duration_s"], abs=0.6)
+    assert report["limited_s"]["concurrency_limit"] >= 1.0
+    assert sum(report["limited_s"].values()) == pytest.approx(report["duration_s"], abs=0.6)
     found = [event for event in events(results) if event["event"] == "limits"]
-    assert (found[0]["slots"], found[0]["held_by"]) == (4, "concurrency_limit")
+    assert (found[0]["slots"], found[0]["limited_by"]) == (4, "concurrency_limit")
     again = subprocess.run([sys.executable, "-m", "batchrun", "report", results, "--json"], capture_output=True)
-    assert json.loads(again.stdout)["held_s"] == report["held_s"]
+    assert json.loads(again.stdout)["limited_s"] == report["limited_s"]

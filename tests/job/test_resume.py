@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from batchrun import Endpoint, Job, run
 from batchrun.api import Outcome
 from batchrun.cli.main import cli
+from batchrun.engine.observer import Silent
 from batchrun.engine.retry import RetryPolicy
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
-from batchrun.job.job import Run
-from batchrun.job.monitor import Silent
 from batchrun.job.resume import Changed, Resume
+from batchrun.job.run import Run
 from batchrun.records.request import Overrides, Request, parse_request, read_request
 from batchrun.requests import reader
 from batchrun.results.journal import Journal
@@ -438,6 +438,8 @@ def test_the_report_covers_the_whole_file_over_runs_and_is_made_again_from_it_al
         "pending": 0,
         "refused": 0,
         "incomplete": 0,
+        "empty": 0,
+        "invalid": 0,
     }
     stored = read_records(bench.results)
     assert len({record["run"]["started"] for record in stored}) > 1, "several runs wrote it"
@@ -610,9 +612,9 @@ def test_any_history_ends_with_one_record_a_line(bench: Bench, seed: int) -> Non
             bench.results.write_bytes(b"".join([*lines, record("orphan", 99)]))
         outcome = bench.run(changed=Changed.RESEND)
         assert outcome.exit_code == 0, action
-        stored = {record["custom_id"]: record["run"]["sha"] for record in read_records(bench.results)}
+        stored = {record["custom_id"]: record["run"]["body_hash"] for record in read_records(bench.results)}
         asked = [parse_request(raw, 1) for raw in bench.requests.read_bytes().splitlines()]
-        assert {line.custom_id: line.sha for line in asked}.items() <= stored.items(), action
+        assert {line.custom_id: line.body_hash for line in asked}.items() <= stored.items(), action
         assert stored.keys() - {line.custom_id for line in asked} <= {"orphan"}
         with Journal(bench.results) as journal:
             assert len(list(journal.records())) == len(stored)

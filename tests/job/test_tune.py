@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from batchrun.cli.main import cli
 from batchrun.errors import StopError, UsageError
 from batchrun.job import tune
-from batchrun.limits.concurrency import Concurrency
-from batchrun.limits.limiter import Limiter, Limits
+from batchrun.limits.limiter import Limiter
+from batchrun.limits.options import Concurrency, Limits
 from batchrun.results.runlog import RunLog
 from batchrun.simulator.options import GatewayOptions
 from tests.asking import in_virtual_time, most_in_a_minute
@@ -150,7 +150,7 @@ def test_a_paused_limiter_lets_nobody_through_and_goes_on_where_it_was() -> None
         await asyncio.sleep(100)
         assert first is not None
         assert not waits.done()
-        assert limiter.bound_by.value == "paused"
+        assert limiter.limited_by.value == "paused"
         limiter.answered(first, "A", None)
         await asyncio.sleep(100)
         assert not waits.done()

@@ -1,7 +1,8 @@
 """The adaptive controller against model gateways, in virtual time: hours in seconds, no sockets, no waiting.
 
-`python -m tests.limits.model_gateways` prints the table. A gateway decides about a request when it arrives; since the network
-is a constant delay here, requests arrive in the order in which they were sent, and one event per request is enough.
+`python -m tests.limits.model_gateways` prints the table. A gateway decides about a request when it arrives; since
+the network is a constant delay here, requests arrive in the order in which they were sent, and one event per request is
+enough.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batchrun.limits.concurrency import AUTO_MOST, Bound, Concurrency
 from batchrun.limits.controller import Controller, Sent
-from batchrun.limits.rate import RateHeaders
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.options import AUTO_MOST, Concurrency
+from batchrun.records.outcome import RateHeaders
 
 Z_OF_P99 = 2.326
 
@@ -105,7 +107,7 @@ class Bucket:
 
 
 @dataclass
-class Window:
+class ConcurrencyLimit:
     """`count` requests in each fixed `window_s`, 429 for the rest of it. Work is requests."""
 
     count: Steps
@@ -268,7 +270,7 @@ class Second:
     pace_per_s: float | None
     answered: int
     throttled: int
-    bound: Bound
+    bound: LimitedBy
 
 
 @dataclass
@@ -403,7 +405,7 @@ class Client:
         controller, outcome = self.controller, self.outcome
         outcome.most_in_flight = max(outcome.most_in_flight, in_flight)
         if second < 100_000:
-            bound = controller.bound_by(in_flight, float(second))
+            bound = controller.limited_by(in_flight, float(second))
             pace = controller.pace_per_s
             outcome.seconds.append(
                 Second(second, controller.slots, in_flight, pace, outcome.answered, outcome.throttled, bound)
@@ -524,7 +526,7 @@ SCENARIOS = [
     ),
     Scenario(
         "100 in each minute, 1 s",
-        lambda: Window(steady(100), 60, Latency(1)),
+        lambda: ConcurrencyLimit(steady(100), 60, Latency(1)),
         1,
         3600,
         180,
@@ -533,7 +535,7 @@ SCENARIOS = [
     ),
     Scenario(
         "100 in each minute, 1 s, Retry-After",
-        lambda: Window(steady(100), 60, Latency(1), True),
+        lambda: ConcurrencyLimit(steady(100), 60, Latency(1), True),
         1,
         3600,
         180,

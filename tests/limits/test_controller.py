@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.limits.concurrency import Bound, Concurrency
 from batchrun.limits.controller import Controller
-from batchrun.limits.rate import RateHeaders
+from batchrun.limits.limited_by import LimitedBy
+from batchrun.limits.options import Concurrency
+from batchrun.records.outcome import RateHeaders
 from tests.limits.model_gateways import (
     HALVES,
     SCENARIOS,
     Bucket,
     Capacity,
     Client,
+    ConcurrencyLimit,
     Faulty,
     Gateway,
     Latency,
@@ -27,7 +29,6 @@ from tests.limits.model_gateways import (
     Steps,
     Tokens,
     Unlimited,
-    Window,
     steady,
 )
 
@@ -198,14 +199,14 @@ def test_the_bounds_hold(gateway: Gateway) -> None:
 
 
 def test_a_gateway_that_refuses_everything_is_asked_ever_less_often() -> None:
-    outcome = Client(Window(steady(0), 60, Latency(1))).run(600)
+    outcome = Client(ConcurrencyLimit(steady(0), 60, Latency(1))).run(600)
     assert outcome.answered == 0
     assert outcome.throttled <= 100
 
 
 def test_refused_for_a_day_and_still_finite() -> None:
     """Doublings of pauses, prices and paces are bounded: 2.0**1024 would end the run after a night."""
-    outcome = Client(Window(steady(0), 60, Latency(1))).run(86_400)
+    outcome = Client(ConcurrencyLimit(steady(0), 60, Latency(1))).run(86_400)
     assert outcome.throttled <= 10_000
 
 
@@ -260,15 +261,15 @@ def test_large_requests_against_a_token_limit() -> None:
 @pytest.mark.parametrize(
     ("gateway", "bound"),
     [
-        (Bucket(steady(150), 150, Latency(0.1)), Bound.REQUESTS),
-        (Capacity(steady(40), Latency(0.2)), Bound.CAPACITY),
-        (Capacity(steady(40), Latency(0.2), queue=True), Bound.PLATEAU),
-        (Tokens(steady(600_000), 1000, Latency(2, 3)), Bound.TOKENS),
-        (Unlimited(Latency(0.2)), Bound.MAXIMUM),
+        (Bucket(steady(150), 150, Latency(0.1)), LimitedBy.REQUESTS),
+        (Capacity(steady(40), Latency(0.2)), LimitedBy.CAPACITY),
+        (Capacity(steady(40), Latency(0.2), queue=True), LimitedBy.PLATEAU),
+        (Tokens(steady(600_000), 1000, Latency(2, 3)), LimitedBy.TOKENS),
+        (Unlimited(Latency(0.2)), LimitedBy.MAXIMUM),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_it_says_what_holds_it_back(gateway: Gateway, bound: Bound) -> None:
+def test_it_says_what_holds_it_back(gateway: Gateway, bound: LimitedBy) -> None:
     outcome = Client(gateway, maximum=100).run(60)
     said = [second.bound for second in outcome.seconds[20:]]
     assert said.count(bound) >= 0.7 * len(said)
@@ -277,7 +278,7 @@ def test_it_says_what_holds_it_back(gateway: Gateway, bound: Bound) -> None:
 def test_few_lines_are_what_holds_it_back_when_there_are_few() -> None:
     controller = Controller(Concurrency(50, 100), 0.0)
     controller.sent(1, 0.0)
-    assert controller.bound_by(1, 0.5) is Bound.LINES
+    assert controller.limited_by(1, 0.5) is LimitedBy.TAIL
 
 
 # ---------------------------------------------------------------------------------- the controller alone
@@ -348,7 +349,7 @@ def test_whatever_comes_it_stays_within_bounds(
         assert (minimum if more else 1) <= controller.slots <= minimum + more  # a fixed number is a highest one
         pace = controller.pace_per_s
         assert pace is None or pace > 0
-        assert isinstance(controller.bound_by(len(waiting), now), Bound)
+        assert isinstance(controller.limited_by(len(waiting), now), LimitedBy)
 
 
 # ------------------------------------------------------------------------------------------- long forms
@@ -367,7 +368,7 @@ def test_a_day_and_ten_million_lines() -> None:
 
 @pytest.mark.long
 def test_a_day_against_a_limit_per_minute() -> None:
-    gateway = Window(steady(1000), 60, Latency(2, 5))
+    gateway = ConcurrencyLimit(steady(1000), 60, Latency(2, 5))
     outcome = Client(gateway, seed=1, warm_up_s=600).run(86_400)
     assert outcome.used >= 0.9
     assert outcome.refusals <= 0.015

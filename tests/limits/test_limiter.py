@@ -10,42 +10,43 @@ from itertools import pairwise
 
 import pytest
 
-from batchrun.limits.circuit_breaker import Gate, Sign, Verdict
-from batchrun.limits.limiter import Limiter, Limits, Permit
+from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
+from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.options import Limits
 from tests.asking import in_virtual_time, most_in_a_minute
 
 # ------------------------------------------------------------------------------------------ gate
 
 
-def gate_after(story: str) -> tuple[Gate, float]:
+def gate_after(story: str) -> tuple[CircuitBreaker, float]:
     """A gate that has seen these events, one a second; the time of the last.
 
     `a` line 1, model A failed · `b` line 2 · `c` line 3 · `x` line 9, model B failed · `r` a connection was
     refused · `s` line 4, which has failed in an earlier episode · `p` the probe failed · `!` a refusal
     `A`, `B` an answer to what was just sent · `o` one to what was sent at the very beginning
     """
-    gate, now = Gate(), 0.0
+    breaker, now = CircuitBreaker(), 0.0
     signs = {
-        "a": Sign(1, "A", "503"),
-        "b": Sign(2, "A", "503"),
-        "c": Sign(3, "A", "503"),
-        "x": Sign(9, "B", "503"),
-        "r": Sign(5, "A", "refused", connected=False),
-        "s": Sign(4, "A", "503", failed_in=-1),
+        "a": OutageSignal(1, "A", "503"),
+        "b": OutageSignal(2, "A", "503"),
+        "c": OutageSignal(3, "A", "503"),
+        "x": OutageSignal(9, "B", "503"),
+        "r": OutageSignal(5, "A", "refused", connected=False),
+        "s": OutageSignal(4, "A", "503", failed_in=-1),
     }
     for event in story:
         now += 1
         if event in signs:
-            gate.failed(signs[event], now, now, is_probe=False)
+            breaker.failed(signs[event], now, now, is_probe=False)
         elif event == "p":
-            gate.failed(signs["a"], now, now, is_probe=True)
+            breaker.failed(signs["a"], now, now, is_probe=True)
         elif event == "!":
-            gate.answered(now, now)
+            breaker.answered(now, now)
         elif event == "o":
-            gate.answered(0.0, now, "A")
+            breaker.answered(0.0, now, "A")
         else:
-            gate.answered(now, now, event)
-    return gate, now
+            breaker.answered(now, now, event)
+    return breaker, now
 
 
 @pytest.mark.parametrize(
@@ -79,63 +80,74 @@ def gate_after(story: str) -> tuple[Gate, float]:
     ],
 )
 def test_the_gate_shuts_at_a_sign_and_opens_at_an_answer(story: str, is_shut: bool, is_outage: bool) -> None:
-    gate, _ = gate_after(story)
-    assert (gate.is_shut, gate.is_outage) == (is_shut, is_outage)
+    breaker, _ = gate_after(story)
+    assert (breaker.is_shut, breaker.is_outage) == (is_shut, is_outage)
 
 
 def test_probes_come_at_one_second_and_then_ever_later() -> None:
-    gate, now = gate_after("abc")
+    breaker, now = gate_after("abc")
     delays = []
     for _ in range(8):
-        delays.append(gate.next_probe - now)
-        now = gate.next_probe
-        gate.failed(Sign(1, "A", "503"), now, now, is_probe=True)
-    assert delays == [1, 2, 4, 8, 16, Gate.MAX_PROBE_S, Gate.MAX_PROBE_S, Gate.MAX_PROBE_S]
+        delays.append(breaker.next_probe - now)
+        now = breaker.next_probe
+        breaker.failed(OutageSignal(1, "A", "503"), now, now, is_probe=True)
+    assert delays == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        CircuitBreaker.MAX_PROBE_S,
+        CircuitBreaker.MAX_PROBE_S,
+        CircuitBreaker.MAX_PROBE_S,
+    ]
 
 
 def test_a_probe_puts_the_next_one_off_whatever_its_line() -> None:
-    gate, now = gate_after("Aabc")
-    for sign in (Sign(9, "B", "503"), Sign(4, "A", "503", failed_in=-1)):
-        gate.failed(sign, now + 10, now + 10, is_probe=True)
-        assert gate.next_probe > now + 10
+    breaker, now = gate_after("Aabc")
+    for sign in (OutageSignal(9, "B", "503"), OutageSignal(4, "A", "503", failed_in=-1)):
+        breaker.failed(sign, now + 10, now + 10, is_probe=True)
+        assert breaker.next_probe > now + 10
 
 
 def test_what_fails_beside_the_probe_does_not_put_it_off() -> None:
-    gate, now = gate_after("abc")
-    gate.failed(Sign(7, "A", "503"), now, now + 0.5, is_probe=False)
-    assert gate.next_probe == now + 1
+    breaker, now = gate_after("abc")
+    breaker.failed(OutageSignal(7, "A", "503"), now, now + 0.5, is_probe=False)
+    assert breaker.next_probe == now + 1
 
 
 def test_an_answer_from_better_times_brings_the_next_probe_nearer() -> None:
-    gate, now = gate_after("abcpppp")
-    assert gate.next_probe - now == 16
-    gate.answered(0.0, now, "A")
-    assert gate.next_probe - now == 1
-    gate.answered(0.0, now + 0.5, "A")
-    assert gate.next_probe - now == 1, "probes stay a second apart"
+    breaker, now = gate_after("abcpppp")
+    assert breaker.next_probe - now == 16
+    breaker.answered(0.0, now, "A")
+    assert breaker.next_probe - now == 1
+    breaker.answered(0.0, now + 0.5, "A")
+    assert breaker.next_probe - now == 1, "probes stay a second apart"
 
 
 def test_what_was_sent_together_with_the_failures_disproves_an_outage() -> None:
-    gate = Gate()
+    breaker = CircuitBreaker()
     for line in range(3):
-        gate.failed(Sign(line, "A", "503"), 5.0, 5.1, is_probe=False)
-    gate.answered(4.9, 5.5, "A")
-    assert gate.is_outage
-    gate.answered(5.0, 5.5, "A")
-    assert not gate.is_shut
+        breaker.failed(OutageSignal(line, "A", "503"), 5.0, 5.1, is_probe=False)
+    breaker.answered(4.9, 5.5, "A")
+    assert breaker.is_outage
+    breaker.answered(5.0, 5.5, "A")
+    assert not breaker.is_shut
 
 
 def test_the_episode_tells_whether_anything_was_answered_since() -> None:
-    gate = Gate()
-    assert gate.failed(Sign(1, "A", "503", failed_in=0), 1.0, 1.0, is_probe=False), "nothing was answered since"
-    gate.answered(2.0, 2.0, "A")
-    assert not gate.failed(Sign(1, "A", "503", failed_in=0), 3.0, 3.0, is_probe=False)
-    assert gate.failed(Sign(1, "A", "503", connected=False, failed_in=0), 3.0, 3.0, is_probe=False)
+    breaker = CircuitBreaker()
+    assert breaker.failed(OutageSignal(1, "A", "503", failed_in=0), 1.0, 1.0, is_probe=False), (
+        "nothing was answered since"
+    )
+    breaker.answered(2.0, 2.0, "A")
+    assert not breaker.failed(OutageSignal(1, "A", "503", failed_in=0), 3.0, 3.0, is_probe=False)
+    assert breaker.failed(OutageSignal(1, "A", "503", connected=False, failed_in=0), 3.0, 3.0, is_probe=False)
 
 
 def test_the_second_outage_begins_like_the_first() -> None:
-    gate, now = gate_after("abcpppA" + "abc")
-    assert gate.next_probe - now == 1
+    breaker, now = gate_after("abcpppA" + "abc")
+    assert breaker.next_probe - now == 1
 
 
 # ------------------------------------------------------------------------------- waiting for a turn
@@ -160,7 +172,7 @@ class Desk:
         return asyncio.create_task(self.limiter.acquire(tokens))
 
     def fails(self, permit: Permit, line: int, model: str = "A", failed_in: int | None = None) -> asyncio.Task[Verdict]:
-        return asyncio.create_task(self.limiter.failed(permit, Sign(line, model, "503", failed_in=failed_in)))
+        return asyncio.create_task(self.limiter.failed(permit, OutageSignal(line, model, "503", failed_in=failed_in)))
 
     async def outage(self) -> list[asyncio.Task[Verdict]]:
         """Three lines fail together."""
@@ -348,7 +360,7 @@ def test_closing_wakes_everybody_and_nobody_gets_a_turn_any_more() -> None:
     scene(Limits(concurrency=2), play)
 
 
-# ----------------------------------------------------------------------------- the gate, with waiters
+# ----------------------------------------------------------------------------- the breaker, with waiters
 
 
 def test_a_single_failure_waits_for_what_the_others_meet() -> None:
@@ -384,7 +396,7 @@ def test_a_line_known_to_fail_does_not_hold_up_the_rest() -> None:
         permits = [await desk.turn() for _ in range(4)]
         for line, permit in enumerate(permits):
             assert await desk.fails(permit, line, failed_in=-1) is Verdict.LINE
-        assert not desk.limiter.gate.is_shut
+        assert not desk.limiter.breaker.is_shut
         desk.limiter.answered(await desk.turn(), "A", None)
         assert await desk.fails(await desk.turn(), 8, model="B") is Verdict.LINE
 
@@ -422,7 +434,7 @@ def test_into_an_outage_goes_what_was_in_flight_and_one_probe_at_a_time(outage_s
                 await asyncio.sleep(0.2 + worker / 100)
                 probing -= permit.is_probe
                 if 10 <= sent_at < 10 + outage_s:
-                    verdicts.append(await desk.limiter.failed(permit, Sign(line, "A", "503")))
+                    verdicts.append(await desk.limiter.failed(permit, OutageSignal(line, "A", "503")))
                     continue
                 desk.limiter.answered(permit, "A", None)
                 answered_at.append(desk.now() - began)
@@ -433,7 +445,7 @@ def test_into_an_outage_goes_what_was_in_flight_and_one_probe_at_a_time(outage_s
         # What was in flight when the first failure came back, and a few that late answers let out after it.
         assert sum(not permit.is_probe for permit in into) <= 64 + 8
         # 0.1, 1, 2, 4, 8, 16 s, then every 25 s, and one for what was answered late
-        assert sum(permit.is_probe for permit in into) <= 7 + outage_s / Gate.MAX_PROBE_S
+        assert sum(permit.is_probe for permit in into) <= 7 + outage_s / CircuitBreaker.MAX_PROBE_S
         assert set(verdicts) == {Verdict.OUTAGE}
         back = [time for time in answered_at if time >= 10 + outage_s]
         assert sum(time <= 10 + outage_s + 30 for time in back) >= 64, "all workers are back within 30 s"
@@ -450,7 +462,7 @@ def test_an_outage_without_end_ends_the_run_at_its_limit(probe_takes_s: float) -
         async def probe() -> None:
             while (permit := await desk.limiter.acquire(0)) is not None:
                 await asyncio.sleep(probe_takes_s)
-                await desk.limiter.failed(permit, Sign(1, "A", "HTTP 503"))
+                await desk.limiter.failed(permit, OutageSignal(1, "A", "HTTP 503"))
 
         probing = asyncio.create_task(probe())
         await until_then(lambda: bool(desk.held))
@@ -487,7 +499,7 @@ def test_no_permit_is_ever_lost() -> None:
             elif ending < 0.8:
                 desk.limiter.throttled(permit, rng.choice([None, 0.0, 0.5]))
             else:
-                sign = Sign(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
+                sign = OutageSignal(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
                 await desk.limiter.failed(permit, sign)
 
         tasks = []

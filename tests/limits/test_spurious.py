@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from batchrun.limits.spurious import Strays
+from batchrun.limits.spurious import SpuriousThrottles
 
 
 class Run:
     """Requests one after the other, twenty milliseconds apart unless slower, answered or refused a little later."""
 
     def __init__(self) -> None:
-        self.strays = Strays()
+        self.strays = SpuriousThrottles()
         self.now = 0.0
         self.number = 0
         self.admitted = 0
@@ -38,7 +38,7 @@ class Run:
 
     def suspect(self, nth: int) -> None:
         """Three suspicious refusals."""
-        for _ in range(Strays.SUSPICIOUS):
+        for _ in range(SpuriousThrottles.SUSPICIOUS):
             self.refuse_every(nth, 1)
             self.strays.suspect(self.admitted, self.now)
 
@@ -50,7 +50,7 @@ class Run:
 
     def judge(self, nth: int) -> bool:
         """Refused every `nth` time for as long as a trial takes; whether they were found to be strays."""
-        for _ in range(3 * Strays.MANY):
+        for _ in range(3 * SpuriousThrottles.MANY):
             self.refuse_every(nth, 1)
             if self.strays.has_judged(self.now):
                 return True
@@ -122,7 +122,7 @@ def test_a_limit_explains_refusals_at_its_pace_and_no_others() -> None:
         run.send()
     run.suspect(60)
     assert run.strays.trial is None
-    for _ in range(Strays.SUSPICIOUS):  # half as fast: worn down
+    for _ in range(SpuriousThrottles.SUSPICIOUS):  # half as fast: worn down
         for _ in range(49):
             run.send(pause_s=0.04)
         run.send(refused=True)
@@ -195,7 +195,7 @@ def test_few_refusals_in_a_trial_are_looked_at_again() -> None:
     run.suspect(200)
     run.settle()
     assert run.judge(200)
-    run.refuse_every(200, Strays.MANY + 2)
+    run.refuse_every(200, SpuriousThrottles.MANY + 2)
     assert run.strays.trial is not None
 
 
@@ -207,7 +207,7 @@ def test_strays_are_looked_for_again_after_ten_minutes() -> None:
     run.strays._is_rough = False
     run.refuse_every(50, 30)
     assert run.strays.trial is None
-    run.now += Strays.BELIEVED_S
+    run.now += SpuriousThrottles.BELIEVED_S
     run.refuse_every(50, 30)
     assert run.strays.trial is not None
 
@@ -217,7 +217,7 @@ def test_with_no_channel_spent_any_more_nothing_is_let_pass() -> None:
     run.suspect(60)
     run.settle()
     assert run.judge(50)
-    run.now += Strays.BELIEVED_S
+    run.now += SpuriousThrottles.BELIEVED_S
     while run.strays.trial is None:
         run.refuse_every(50, 1)
     run.settle()

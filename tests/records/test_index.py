@@ -90,7 +90,7 @@ def test_hashes_are_spread() -> None:
 def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> None:
     repeats = Repeats()
     for key in hashes_added:
-        repeats.add(key)
+        repeats.add([key])
     assert repeats.found() == {key for key in hashes_added if hashes_added.count(key) > 1}
 
 
@@ -98,8 +98,8 @@ def test_repeats_are_those_that_came_more_than_once(hashes_added: list[int]) -> 
 def test_repeats_are_found_however_they_were_added(one_by_one: list[int], at_once: list[int]) -> None:
     repeats, added = Repeats(), one_by_one + at_once
     for key in one_by_one:
-        repeats.add(key)
-    repeats.add_all(at_once)
+        repeats.add([key])
+    repeats.add(at_once)
     assert repeats.found() == {key for key in added if added.count(key) > 1}
 
 
@@ -112,8 +112,8 @@ def test_repeats_are_found_in_what_was_laid_down(monkeypatch: pytest.MonkeyPatch
     spread = [number * 0x9E3779B97F4A7C15 & LARGEST for number in range(1, 1050)]
     repeats = Repeats()
     for start in range(0, len(spread), 50):
-        repeats.add_all(spread[start : start + 50])
-    repeats.add_all([spread[0], spread[500], spread[0], spread[1048]])
+        repeats.add(spread[start : start + 50])
+    repeats.add([spread[0], spread[500], spread[0], spread[1048]])
     assert repeats.found() == {spread[0], spread[500], spread[1048]}
     assert sum(map(len, repeats._parts)) == (53 if has_room else 1053)
 
@@ -126,8 +126,8 @@ def test_a_write_that_fails_half_way_costs_no_hash(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(hashes, "_KEPT", 10)
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     repeats = Repeats()
-    repeats.add_all([*range(1, 31)])
-    repeats.add_all([7])
+    repeats.add([*range(1, 31)])
+    repeats.add([7])
     assert repeats.found() == {7}
 
 
@@ -135,7 +135,7 @@ def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     repeats = Repeats()
     tracemalloc.start()
     for number in range(1, 1_000_001):
-        repeats.add(number * 0x9E3779B97F4A7C15 & LARGEST)
+        repeats.add([number * 0x9E3779B97F4A7C15 & LARGEST])
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken < 9 * 1_000_000
@@ -146,7 +146,7 @@ def test_finding_repeats_among_millions_takes_two_megabytes() -> None:
     repeats = Repeats()
     tracemalloc.start()
     for start in range(1, 2_000_000, 100):
-        repeats.add_all([number * 0x9E3779B97F4A7C15 & LARGEST for number in range(start, start + 100)])
+        repeats.add([number * 0x9E3779B97F4A7C15 & LARGEST for number in range(start, start + 100)])
     repeated = repeats.found()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

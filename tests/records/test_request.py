@@ -12,26 +12,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchrun.records.index import digest, hash_body
+from batchrun.records.rawjson import as_text, one_line
 from batchrun.records.request import (
     ENDPOINTS,
     MAX_DEPTH,
     MAX_LINE_BYTES,
     RESPONSES,
-    ErrorInfo,
     Overrides,
     RequestLine,
     RequestLineError,
-    ResultHead,
-    RunInfo,
-    as_text,
-    digest,
-    encode_result,
-    one_line,
     parse_request,
-    parse_result,
-    parse_stored,
 )
+from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, encode_result, parse_result, parse_stored
 from batchrun.records.usage import Usage
+from tests.support import run_info
 
 BODY = b'{"model":"gpt-4.1","input":"hi"}'
 
@@ -69,7 +64,7 @@ def test_a_batch_line_is_read_whole() -> None:
         custom_id="r-1",
         url="/v1/responses",
         body=body,
-        sha=digest(body),
+        body_hash=hash_body(body),
         model="m",
         stream=True,
         derived=False,
@@ -89,7 +84,7 @@ def test_the_id_of_a_bare_body_does_not_change_with_the_overrides() -> None:
     """So that the same file resumes under other options, where its edited bodies are then refused by their hash."""
     line = parse(BODY, stream=True)
     assert line.custom_id == parse(BODY).custom_id
-    assert line.sha != parse(BODY).sha
+    assert line.body_hash != parse(BODY).body_hash
 
 
 def test_the_hash_is_stable_between_versions() -> None:
@@ -263,7 +258,7 @@ def test_the_body_goes_out_byte_for_byte(raw: bytes) -> None:
     """Number formats, doubled keys, unknown fields, escapes and white space: nothing is rewritten."""
     line = parse(raw)
     assert line.body == ODD_BODY
-    assert line.sha == digest(ODD_BODY)
+    assert line.body_hash == hash_body(ODD_BODY)
 
 
 def test_of_a_doubled_field_the_last_one_counts_as_in_every_reader() -> None:
@@ -326,7 +321,7 @@ def test_an_override_changes_the_named_field_and_no_other_byte(
 ) -> None:
     line = parse(batch(body), **overrides)
     assert line.body == sent
-    assert line.sha == digest(sent)
+    assert line.body_hash == hash_body(sent)
     fields = json.loads(sent)
     assert (line.model, line.stream) == (fields["model"], fields.get("stream", False))
 
@@ -373,7 +368,7 @@ def check_parse(raw: bytes) -> None:
     assert line.body in raw
     assert line.url in ENDPOINTS
     assert isinstance(json.loads(line.body), dict)
-    assert line.sha == digest(line.body)
+    assert line.body_hash == hash_body(line.body)
     line.custom_id.encode()
 
 
@@ -412,17 +407,20 @@ usages = st.builds(Usage, counts, counts, counts, counts, counts, counts)
 runs = st.builds(
     RunInfo,
     line=counts,
-    of=counts,
-    sha=st.integers(0, 2**64 - 1).map("{:016x}".format),
+    v=st.just(1),
+    total_lines=counts,
+    body_hash=st.integers(0, 2**128 - 1).map("{:032x}".format),
     started=st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(
         lambda moment: moment.isoformat(timespec="milliseconds") + "Z"
     ),
     elapsed_s=seconds,
-    outcome=st.sampled_from(["succeeded", "refused", "incomplete", "failed"]),
-    asked=encodable,
+    outcome=st.sampled_from(["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]),
+    requested_model=encodable,
+    path=encodable,
+    gateway=encodable,
     attempts=counts,
     throttles=counts,
-    may_heal=st.booleans(),
+    retryable=st.booleans(),
     latency_s=st.none() | seconds,
     first_event_s=st.none() | seconds,
     first_text_s=st.none() | seconds,
@@ -430,7 +428,7 @@ runs = st.builds(
     usage=st.none() | usages,
 )
 heads = st.builds(ResultHead, encodable, runs, st.none() | st.builds(ErrorInfo, encodable, encodable))
-RUN = RunInfo(1, 1, "0" * 16, "2026-01-02T03:04:05.678Z", 0.5, "succeeded", "m", 1)
+RUN = run_info()
 
 
 @given(heads, st.none() | st.integers(100, 599), st.none() | encodable, st.none() | json_values)

@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.billing.pricing import PriceBook
-from batchrun.records.request import ErrorInfo, Outcome, ResultHead, RunInfo
+from batchrun.billing.pricing import PriceBook, Quote
+from batchrun.billing.tally import Tally
+from batchrun.records.outcome import Outcome
+from batchrun.records.result import ErrorInfo, ResultHead
 from batchrun.records.usage import Usage
-from batchrun.report.report import Histogram, Latency, Report, Tally, render
+from batchrun.report.report import Report, make_report
+from batchrun.report.text import render
+from batchrun.stats.histogram import Histogram, Latency
+from tests.support import run_info
 
 STARTED = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-03T00:00:00.000Z"
@@ -32,10 +37,10 @@ def head(
     **run: Any,
 ) -> ResultHead:
     """A record without its payload; `usage` is input, cached, output, reasoning."""
-    facts: dict[str, Any] = {"of": 10, "started": STARTED, "elapsed_s": float(line)}
+    facts: dict[str, Any] = {"started": STARTED, "elapsed_s": float(line)}
     facts |= {"attempts": 1, "latency_s": 1.0, "model": asked}
     tokens = None if usage is None else Usage(*usage, usage[0] + usage[2])
-    info = RunInfo(line=line, sha="0" * 16, outcome=outcome, asked=asked, usage=tokens, **(facts | run))
+    info = run_info(line=line, outcome=outcome, requested_model=asked, usage=tokens, **(facts | run))
     return ResultHead(f"r-{line}", info, None if code is None else ErrorInfo(code, message))
 
 
@@ -46,7 +51,7 @@ def failed(line: int, code: str, **run: Any) -> ResultHead:
 def tally_of(*heads: ResultHead, prices: Path | None = None) -> Tally:
     tally = Tally(PriceBook.load(prices))
     for each in heads:
-        tally.add(each)
+        tally.add([each])
     return tally
 
 
@@ -62,21 +67,21 @@ def prices(tmp_path: Path) -> Path:
 
 @st.composite
 def any_head(draw: st.DrawFn) -> ResultHead:
-    outcome = draw(st.sampled_from(["succeeded", "refused", "incomplete", "failed"]))
+    outcome = draw(st.sampled_from(["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]))
     size, output = draw(st.sampled_from([10, 272_000, 272_001])), draw(st.integers(0, 9))
     return head(
         draw(st.integers(1, 99)),
         asked=draw(st.sampled_from(["gpt-4.1", "gpt-5.4", "deepseek-chat", "nobody-prices-this"])),
         usage=draw(st.none() | st.just((size, size // 2, output, output // 2))),
         outcome=outcome,
-        code=draw(st.sampled_from(["a", "b"])) if outcome in ("incomplete", "failed") else None,
+        code=draw(st.sampled_from(["a", "b"])) if outcome not in ("succeeded", "refused") else None,
         model=draw(st.sampled_from([None, "gpt-4.1", "gpt-5.4", "deepseek-chat", "another"])),
         started=draw(st.sampled_from([STARTED, LATER])),
         elapsed_s=draw(st.sampled_from([0.0, 1.5, 50_000.0])),
-        of=draw(st.integers(1, 99)),
+        total_lines=draw(st.integers(1, 99)),
         attempts=draw(st.integers(1, 3)),
         throttles=draw(st.integers(0, 3)),
-        may_heal=draw(st.booleans()),
+        retryable=draw(st.booleans()),
         latency_s=draw(st.none() | st.floats(0, 100)),
         first_event_s=draw(st.none() | st.floats(0, 100)),
         first_text_s=draw(st.none() | st.floats(0, 100)),
@@ -88,33 +93,35 @@ def test_many_at_once_are_what_they_are_one_by_one(batches: list[list[ResultHead
     """Dear tiers, prices by the time of day, unknown models and failures among them."""
     at_once, one_by_one = tally_of(), tally_of(*(each for batch in batches for each in batch))
     for batch in batches:
-        at_once.add_all(batch)
-    assert at_once.report().to_json() == one_by_one.report().to_json()
-    for name in ("recorded", "failed", "may_heal", "tokens", "output_tokens", "longest_answer"):
+        at_once.add(batch)
+    assert make_report(at_once).to_json() == make_report(one_by_one).to_json()
+    for name in ("recorded", "failed", "retryable", "tokens", "output_tokens", "longest_answer"):
         assert getattr(at_once, name) == getattr(one_by_one, name), name
 
 
 def test_models_and_errors_that_came_equally_often_are_named_in_order() -> None:
     """However the records were added: the report at the end of a run and the one made later are the same."""
-    report = tally_of(head(1, model="b"), head(2, model="c"), head(3, model="a"), head(4, model="c")).report()
+    report = make_report(tally_of(head(1, model="b"), head(2, model="c"), head(3, model="a"), head(4, model="c")))
     assert list(report.models["gpt-4.1"].answered_by.items()) == [("c", 2), ("a", 1), ("b", 1)]
     failures = [failed(number, code) for number, code in enumerate(["b", "c", "a", "c"], 1)]
-    report = tally_of(*failures).report()
+    report = make_report(tally_of(*failures))
     found = report.errors, report.error_examples, report.models["gpt-4.1"].errors
     assert [list(errors) for errors in found] == [["c", "a", "b"]] * 3
 
 
 def test_every_count_stands_in_its_place(prices: Path) -> None:
-    report = tally_of(
-        head(1),
-        head(2, outcome="refused", attempts=2),
-        head(3, outcome="incomplete", code="incomplete_max_output_tokens"),
-        failed(4, "server_error", attempts=6, throttles=2, may_heal=True),
-        head(5, asked="small", usage=(10, 0, 20, 0)),
-        head(6, asked="small", usage=None),
-        head(7, asked="nobody-prices-this"),
-        prices=prices,
-    ).report()
+    report = make_report(
+        tally_of(
+            head(1),
+            head(2, outcome="refused", attempts=2),
+            head(3, outcome="incomplete", code="incomplete_max_output_tokens"),
+            failed(4, "server_error", attempts=6, throttles=2, retryable=True),
+            head(5, asked="small", usage=(10, 0, 20, 0)),
+            head(6, asked="small", usage=None),
+            head(7, asked="nobody-prices-this"),
+            prices=prices,
+        )
+    )
     lines = report.lines
     assert (lines.total, lines.succeeded, lines.failed, lines.pending) == (10, 5, 2, 3)
     assert (lines.refused, lines.incomplete) == (1, 1)
@@ -129,7 +136,7 @@ def test_every_count_stands_in_its_place(prices: Path) -> None:
 
 
 def test_cached_tokens_are_part_of_the_input_and_reasoning_of_the_output(prices: Path) -> None:
-    report = tally_of(head(usage=(1_000_000, 400_000, 100_000, 99_000)), prices=prices).report()
+    report = make_report(tally_of(head(usage=(1_000_000, 400_000, 100_000, 99_000)), prices=prices))
     assert report.cost.total_usd == Decimal("0.6") * 2 + Decimal("0.4") * Decimal("0.5") + Decimal("0.1") * 8
     assert report.usage.total_tokens == 1_100_000
 
@@ -139,17 +146,17 @@ def test_money_is_exact_to_the_end(prices: Path) -> None:
     tally = tally_of(prices=prices)
     one = head(asked="small", usage=(1, 0, 1, 0))
     for _ in range(1000):
-        tally.add(one)
-    report = tally.report()
+        tally.add([one])
+    report = make_report(tally)
     assert report.cost.total_usd == Decimal("0.0003")
-    large = tally_of(head(usage=(2**53, 1, 2**53, 0)), prices=prices).report()
+    large = make_report(tally_of(head(usage=(2**53, 1, 2**53, 0)), prices=prices))
     exact = (Decimal(2**53 - 1) * 2 + Decimal("0.5") + Decimal(2**53) * 8) / 10**6
     assert large.cost.total_usd == exact
     assert json.loads(large.to_json(), parse_float=Decimal)["cost"]["total_usd"] == exact
 
 
 def test_lines_are_grouped_by_the_model_asked_for_and_priced_by_the_one_that_answered(prices: Path) -> None:
-    report = tally_of(head(model="small"), head(2, model="small"), head(3), prices=prices).report()
+    report = make_report(tally_of(head(model="small"), head(2, model="small"), head(3), prices=prices))
     model = report.models["gpt-4.1"]
     assert model.answered_by == {"small": 2, "gpt-4.1": 1}
     cost_of_small = Decimal("0.1") * 1000 + Decimal("0.2") * 100
@@ -158,35 +165,35 @@ def test_lines_are_grouped_by_the_model_asked_for_and_priced_by_the_one_that_ans
 
 
 def test_the_list_of_genai_prices_is_used_where_there_is_no_file() -> None:
-    report = tally_of(head()).report()
+    report = make_report(tally_of(head()))
     assert report.cost.total_usd == Decimal("0.0022")
     assert report.cost.price_source.startswith("genai-prices ")
 
 
 def test_an_answer_without_usage_is_counted_and_a_failed_line_is_not_one(prices: Path) -> None:
-    report = tally_of(head(usage=None), failed(2, "server_error"), prices=prices).report()
+    report = make_report(tally_of(head(usage=None), failed(2, "server_error"), prices=prices))
     assert report.usage.lines_without_usage == 1
     assert report.cost.unpriced_lines == 0
 
 
 def test_a_failed_line_that_was_billed_is_in_the_bill(prices: Path) -> None:
-    report = tally_of(failed(1, "content_filter", usage=(1000, 0, 100, 0), model="gpt-4.1"), prices=prices).report()
+    report = make_report(tally_of(failed(1, "content_filter", usage=(1000, 0, 100, 0), model="gpt-4.1"), prices=prices))
     assert report.cost.total_usd == Decimal("0.0028")
 
 
 def test_pending_lines_are_the_last_records_word_unless_somebody_knows(prices: Path) -> None:
-    tally = tally_of(head(of=5), head(2, of=8), prices=prices)
-    assert (tally.report().lines.total, tally.report().lines.pending) == (8, 6)
-    assert (tally.report(3).lines.total, tally.report(3).lines.pending) == (5, 3)
+    tally = tally_of(head(total_lines=5), head(2, total_lines=8), prices=prices)
+    assert (make_report(tally).lines.total, make_report(tally).lines.pending) == (8, 6)
+    assert (make_report(tally, 3).lines.total, make_report(tally, 3).lines.pending) == (5, 3)
 
 
 def test_times_of_several_runs_add_up(prices: Path) -> None:
     """Each run lasts from its start to its last record, in whatever order the records come."""
     heads = [head(line, elapsed_s=float(line)) for line in (1, 4, 2)]
     heads += [head(line, started=LATER, elapsed_s=float(line)) for line in (5, 6)]
-    report = tally_of(*heads, prices=prices).report()
+    report = make_report(tally_of(*heads, prices=prices))
     assert (report.duration_s, report.lines_per_s) == (10.0, 0.5)
-    assert tally_of(prices=prices).report().lines_per_s is None
+    assert make_report(tally_of(prices=prices)).lines_per_s is None
 
 
 def test_the_price_of_the_time_a_line_was_sent_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,21 +201,21 @@ def test_the_price_of_the_time_a_line_was_sent_is_the_one_that_counts(monkeypatc
     book = PriceBook()
     quote = book.quote
 
-    def noted(answered: str | None, model: str | None, when: datetime) -> Any:
+    def noted(answered: str | None, model: str | None, when: datetime) -> Quote:
         asked.append(when)
         return quote(answered, model, when)
 
     monkeypatch.setattr(book, "quote", noted)
-    Tally(book).add(head(elapsed_s=60.0))
-    assert asked == [datetime.fromisoformat(STARTED) + timedelta(seconds=60)]
+    Tally(book).add([head(asked="deepseek-chat", elapsed_s=60.0)])  # whose price depends on the time of day
+    assert asked[1:] == [datetime.fromisoformat(STARTED) + timedelta(seconds=60)]
 
 
 def test_clearing_forgets_all(prices: Path) -> None:
-    tally = tally_of(head(), failed(2, "server_error", may_heal=True), prices=prices)
-    assert (tally.recorded, tally.failed, tally.may_heal, tally.tokens, tally.output_tokens) == (2, 1, 1, 1100, 100)
+    tally = tally_of(head(), failed(2, "server_error", retryable=True), prices=prices)
+    assert (tally.recorded, tally.failed, tally.retryable, tally.tokens, tally.output_tokens) == (2, 1, 1, 1100, 100)
     tally.clear()
-    assert (tally.recorded, tally.failed, tally.may_heal, tally.tokens, tally.output_tokens) == (0, 0, 0, 0, 0)
-    assert tally.report() == tally_of(prices=prices).report()
+    assert (tally.recorded, tally.failed, tally.retryable, tally.tokens, tally.output_tokens) == (0, 0, 0, 0, 0)
+    assert make_report(tally) == make_report(tally_of(prices=prices))
 
 
 # -------------------------------------------------------------------------------- the whole and its parts
@@ -237,8 +244,8 @@ BOOK = PriceBook()
 def test_the_total_is_the_sum_over_the_models(heads: list[ResultHead]) -> None:
     tally = Tally(BOOK)
     for each in heads:
-        tally.add(each)
-    report = tally.report(0)
+        tally.add([each])
+    report = make_report(tally, 0)
     models = report.models.values()
     for name in ("succeeded", "failed", "refused", "incomplete"):
         assert getattr(report.lines, name) == sum(getattr(model.lines, name) for model in models)
@@ -256,7 +263,7 @@ def test_the_total_is_the_sum_over_the_models(heads: list[ResultHead]) -> None:
 def test_the_order_of_the_records_does_not_matter(heads: list[ResultHead], chance: random.Random) -> None:
     shuffled = list(heads)
     chance.shuffle(shuffled)
-    first, second = tally_of(*heads).report(0), tally_of(*shuffled).report(0)
+    first, second = make_report(tally_of(*heads), 0), make_report(tally_of(*shuffled), 0)
     assert first.cost == second.cost
     assert first.usage == second.usage
     assert first.latency_s == second.latency_s
@@ -265,7 +272,7 @@ def test_the_order_of_the_records_does_not_matter(heads: list[ResultHead], chanc
 
 @given(st.lists(HEADS, max_size=10))
 def test_any_report_can_be_printed_and_read_back(heads: list[ResultHead]) -> None:
-    report = tally_of(*heads).report()
+    report = make_report(tally_of(*heads))
     assert render(report).endswith("\n")
     assert json.loads(report.to_json())["attempts"] == report.attempts
 
@@ -281,7 +288,7 @@ def exact_quantile(values: list[float], share: float) -> float:
 def test_a_quantile_is_within_one_percent(values: list[float], share: float) -> None:
     histogram = Histogram()
     for value in values:
-        histogram.add(value)
+        histogram.add([value])
     quantile = histogram.quantile(share)
     assert quantile is not None
     assert quantile == pytest.approx(exact_quantile(values, share), rel=0.01 + 0.005)  # 0.005: three digits shown
@@ -295,22 +302,22 @@ def test_merged_histograms_are_the_histogram_of_all() -> None:
     parts, whole = [Histogram(), Histogram()], Histogram()
     for index in range(1000):
         seconds = 0.01 * 1.01**index
-        parts[index % 2].add(seconds)
-        whole.add(seconds)
+        parts[index % 2].add([seconds])
+        whole.add([seconds])
     parts[0].merge(parts[1])
     assert parts[0].summary() == whole.summary()
 
 
 def test_a_value_of_zero_is_no_crash() -> None:
     histogram = Histogram()
-    histogram.add(0.0)
+    histogram.add([0.0])
     assert histogram.quantile(0.5) == pytest.approx(1e-6, rel=0.02)
 
 
 def test_latencies_take_no_memory_a_line() -> None:
     histogram = Histogram()
     for index in range(100_000):
-        histogram.add(0.001 + index % 977 / 100)
+        histogram.add([0.001 + index % 977 / 100])
     assert len(histogram._buckets) < 700
 
 
@@ -318,16 +325,18 @@ def test_latencies_take_no_memory_a_line() -> None:
 
 
 def test_the_table_word_for_word(prices: Path) -> None:
-    report = tally_of(
-        head(1, first_text_s=0.25),
-        head(2, outcome="refused", attempts=2, latency_s=2.0),
-        head(3, outcome="incomplete", code="incomplete_max_output_tokens", message="the answer stops early"),
-        failed(4, "server_error", attempts=6, throttles=1, message="out of\n order " + "x" * 200),
-        failed(5, "server_error"),
-        head(6, asked="small", usage=None),
-        head(7, asked="nobody", usage=(1_234_567, 0, 0, 0)),
-        prices=prices,
-    ).report()
+    report = make_report(
+        tally_of(
+            head(1, first_text_s=0.25),
+            head(2, outcome="refused", attempts=2, latency_s=2.0),
+            head(3, outcome="incomplete", code="incomplete_max_output_tokens", message="the answer stops early"),
+            failed(4, "server_error", attempts=6, throttles=1, message="out of\n order " + "x" * 200),
+            failed(5, "server_error"),
+            head(6, asked="small", usage=None),
+            head(7, asked="nobody", usage=(1_234_567, 0, 0, 0)),
+            prices=prices,
+        )
+    )
     assert render(report) == (
         "model    lines  ok  failed      input  cached  output  reasoning       USD\n"
         "gpt-4.1      5   2       3      3,000   1,200     300         90    0.0066\n"
@@ -345,7 +354,7 @@ def test_the_table_word_for_word(prices: Path) -> None:
 
 
 def test_one_model_needs_no_line_for_all(prices: Path) -> None:
-    table = render(tally_of(head(of=1), prices=prices).report())
+    table = render(make_report(tally_of(head(total_lines=1), prices=prices)))
     assert table.splitlines()[:3] == [
         "model    lines  ok  failed  input  cached  output  reasoning     USD",
         "gpt-4.1      1   1       0  1,000     400     100         30  0.0022",
@@ -354,7 +363,7 @@ def test_one_model_needs_no_line_for_all(prices: Path) -> None:
 
 
 def test_nothing_at_all_is_a_table_too(prices: Path) -> None:
-    assert render(tally_of(prices=prices).report()) == (
+    assert render(make_report(tally_of(prices=prices))) == (
         "model  lines  ok  failed  input  cached  output  reasoning  USD\n"
         "all        0   0       0      0       0       0          0    -\n"
         "sent: 0 attempts, 0 retries, 0 throttled; 0.0 s\n"
@@ -366,7 +375,7 @@ def test_nothing_at_all_is_a_table_too(prices: Path) -> None:
     [(0.0, "0.0 s"), (59.94, "59.9 s"), (61, "1:01 min"), (3600, "1:00:00 h"), (90061, "25:01:01 h")],
 )
 def test_durations_are_shown_for_people(prices: Path, seconds: float, shown: str) -> None:
-    text = render(tally_of(head(elapsed_s=seconds), prices=prices).report())
+    text = render(make_report(tally_of(head(elapsed_s=seconds), prices=prices)))
     assert f"throttled; {shown}" in text
 
 
@@ -381,7 +390,7 @@ COST = {"total_usd", "currency", "unpriced_lines", "price_source"}
 
 
 def test_the_json_has_all_the_keys_that_are_promised(prices: Path) -> None:
-    report: Report = tally_of(head(), failed(2, "server_error"), prices=prices).report()
+    report: Report = make_report(tally_of(head(), failed(2, "server_error"), prices=prices))
     made = json.loads(report.to_json())
     assert made.keys() >= {"lines", "usage", "cost", "models", "attempts", "errors", "latency_s", "duration_s"}
     for part in (made, made["models"]["gpt-4.1"]):

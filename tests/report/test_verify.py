@@ -62,7 +62,7 @@ def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: 
         ("torn", LINES - 1, b"\n", b""),
         ("damaged", 1, b'"response":', b'"response"\0'),
         ("damaged", 1, b'"object":"response"', b'"object":"\\ud800"'),
-        ("edited", 0, b'"sha":"', b'"sha":"0000'),
+        ("edited", 0, b'"body_hash":"', b'"body_hash":"0000'),
         ("foreign", 3, b'"custom_id":"r-', b'"custom_id":"x-'),
         ("misbilled", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
     ],
@@ -79,8 +79,8 @@ def test_each_fault_is_found_by_its_name(
         results.write_bytes(b"".join(lines))
     elif problem == "edited":
         lines = results.read_bytes().splitlines(keepends=True)
-        sha = orjson.loads(lines[number])["run"]["sha"].encode()
-        edit(results, number, sha, b"0123456789abcdef")
+        sha = orjson.loads(lines[number])["run"]["body_hash"].encode()
+        edit(results, number, sha, b"0123456789abcdef" * 2)
     else:
         edit(results, number, old, new)
     found = verify(requests, results)

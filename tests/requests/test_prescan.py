@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchrun.records.request import RequestLineError, parse_request
 from batchrun.requests import prescan as module
-from batchrun.requests.prescan import glance
+from batchrun.requests.prescan import prescan
 
 BODY = '{"model":"m","input":"Grüße"}'
 LINE = f'{{"custom_id":"r-1","method":"POST","url":"/v1/responses","body":{BODY}}}'.encode()
@@ -37,21 +37,21 @@ TAKE_A_CLOSER_LOOK = {
 
 @pytest.mark.parametrize("line", TAKE_A_CLOSER_LOOK.values(), ids=TAKE_A_CLOSER_LOOK)
 def test_what_a_glance_does_not_tell_it_does_not_say(line: bytes) -> None:
-    assert glance([line]) == ([""], [""])
-    ids, hashes = glance([LINE, line, LINE])
+    assert prescan([line]) == ([""], [""])
+    ids, hashes = prescan([LINE, line, LINE])
     assert ids == ["r-1", "", "r-1"]
-    assert hashes == [parse_request(LINE, 1).sha, "", parse_request(LINE, 1).sha]
+    assert hashes == [parse_request(LINE, 1).body_hash, "", parse_request(LINE, 1).body_hash]
 
 
 def test_a_line_that_is_too_long_takes_a_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
     long = LINE.replace(b"r-1", b"r" * 300)
     monkeypatch.setattr(module, "MAX_LINE_BYTES", len(LINE))
     monkeypatch.setattr(module, "MAX_DEPTH", len(LINE) // 2)
-    assert glance([LINE, long])[0] == ["r-1", ""]
+    assert prescan([LINE, long])[0] == ["r-1", ""]
 
 
 def test_no_lines_are_no_ids() -> None:
-    assert glance([]) == ([], [])
+    assert prescan([]) == ([], [])
 
 
 json_values = st.recursive(
@@ -73,7 +73,7 @@ lines = st.fixed_dictionaries(
 @given(st.lists(lines.map(lambda line: json.dumps(line, ensure_ascii=False).encode()), max_size=5))
 def test_a_glance_never_says_other_than_the_whole_check(written: list[bytes]) -> None:
     """Of a line whose body is fit to be sent: where a glance gives an id, the check passes, with that id and hash."""
-    ids, hashes = glance(written)
+    ids, hashes = prescan(written)
     assert len(ids) == len(hashes) == len(written)
     for raw, custom_id, sha in zip(written, ids, hashes, strict=True):
         try:
@@ -81,4 +81,4 @@ def test_a_glance_never_says_other_than_the_whole_check(written: list[bytes]) ->
         except RequestLineError:
             assert (custom_id, sha) == ("", "")
         else:
-            assert (custom_id, sha) in (("", ""), (line.custom_id, line.sha))
+            assert (custom_id, sha) in (("", ""), (line.custom_id, line.body_hash))

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 
 from batchrun.cli import main as cli
 from batchrun.errors import InputError, StopError, UsageError
-from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLine, digest, parse_request
+from batchrun.records.index import digest
+from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLine, parse_request
 from batchrun.requests import reader
 from batchrun.requests.reader import RequestFile, Survey
 
@@ -188,7 +189,7 @@ def test_different_ids_that_share_a_hash_are_refused(path: Path, monkeypatch: py
 
 
 def test_derived_ids_are_the_same_in_every_process(path: Path) -> None:
-    code = "import sys, tests.test_reader as test; print(test.ids(sys.argv[1]))"
+    code = "import sys, tests.requests.test_reader as test; print(test.ids(sys.argv[1]))"
     written(path, BARE, BATCH[0], BARE)
     said = subprocess.check_output([sys.executable, "-c", code, path], text=True, cwd=INPUTS.parent.parent)
     assert said.strip() == str(ids(path))

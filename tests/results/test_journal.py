@@ -14,8 +14,9 @@ import pytest
 
 from batchrun.errors import DiskError, PipeError, ResultFileError
 from batchrun.results import journal as journal_module
-from batchrun.results.journal import Journal, Stream
-from batchrun.results.runlog import open_locked
+from batchrun.results.files import open_locked
+from batchrun.results.journal import Journal
+from batchrun.results.store import Stream
 from tests.support import FailingFile, Faults, file_size_limit, mounted, record
 
 THREE = [record(f"r-{number}", number) for number in (1, 2, 3)]
@@ -32,7 +33,7 @@ def taken_up(path: Path, *appended: bytes) -> list[str]:
     with Journal(path) as journal:
         found = [head.custom_id for head in journal.records()]
         for line in appended:
-            journal.append(line)
+            journal.append([line])
     return found
 
 
@@ -72,12 +73,12 @@ def edited(old: bytes, new: bytes) -> bytes:
 DAMAGE = {
     "NULs": b"\0" * 4096 + b"\n",
     "half a record": THREE[1][:200] + b"\n",
-    "two halves": THREE[1][:200] + THREE[1][100:],
+    "two halves": THREE[1][:200] + THREE[1][150:],
     "bad UTF-8": edited("ü".encode(), b"\xfc"),
     "a blank line": b"\n",
     "other JSON": b'{"custom_id":"r-2"}\n',
-    "an edited hash": edited(b'"sha":"0123456789abcdef"', b'"sha":"forged"'),
-    "a longer hash": edited(b'"sha":"0', b'"sha":"00'),
+    "an edited hash": edited(b'"body_hash":"0123456789abcdef', b'"body_hash":"forged'),
+    "a longer hash": edited(b'"body_hash":"0', b'"body_hash":"00'),
     "no such date": edited(b"2026-01-02T", b"2026-02-31T"),
     "no date": edited(b"2026-01-02T", b"20xx-01-02T"),
     "a date without zone": edited(b".678Z", b".678"),
@@ -100,7 +101,7 @@ def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, p
         assert journal.quarantined == 1
         assert [head.custom_id for head in journal.records()] == ["r-1", "r-3"]
         assert journal.quarantined == 1, "it is set aside once"
-        journal.append(NEXT)
+        journal.append([NEXT])
     assert path.read_bytes() == THREE[0] + THREE[2] + NEXT
     assert path.with_name("results.jsonl.quarantine").read_bytes() == DAMAGE[name]
 
@@ -224,7 +225,7 @@ def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None
     with Journal(path) as journal:
         assert journal.remove(lambda head: head.custom_id == "r-2") == 1
         assert path.read_bytes() == THREE[0] + THREE[2]
-        journal.append(NEXT)
+        journal.append([NEXT])
         assert journal.remove(lambda head: head.custom_id == "r-9") == 0
         journal.sync()
     assert path.read_bytes() == THREE[0] + THREE[2] + NEXT
@@ -255,11 +256,11 @@ def test_cleared(path: Path) -> None:
     with Journal(path) as journal:
         journal.clear()
         assert list(journal.records()) == []
-        journal.append(NEXT)
+        journal.append([NEXT])
     assert path.read_bytes() == NEXT
 
 
-_SECOND = "import sys, pathlib, batchrun.journal; batchrun.journal.Journal(pathlib.Path(sys.argv[1]))"
+_SECOND = "import sys, pathlib, batchrun.results.journal; batchrun.results.journal.Journal(pathlib.Path(sys.argv[1]))"
 
 
 def test_a_second_process_is_refused_before_and_after_a_rewrite(path: Path) -> None:
@@ -283,7 +284,7 @@ def test_the_lock_is_on_the_file_that_has_the_name(path: Path, monkeypatch: pyte
             replacement.replace(path)
         return True
 
-    monkeypatch.setattr("batchrun.results.runlog.lock", lock_too_late)
+    monkeypatch.setattr("batchrun.results.files.lock", lock_too_late)
     file = open_locked(path)
     assert file is not None
     with file:
@@ -300,9 +301,9 @@ def test_a_file_size_limit_at_every_byte(path: Path) -> None:
         list(journal.records())
         for size in range(len(THREE[0]), len(THREE[0]) + len(NEXT)):
             with file_size_limit(size), pytest.raises(DiskError, match="File too large"):
-                journal.append(NEXT)
+                journal.append([NEXT])
             assert path.stat().st_size == len(THREE[0]), size
-        journal.append(NEXT)
+        journal.append([NEXT])
     assert path.read_bytes() == THREE[0] + NEXT
 
 
@@ -314,19 +315,19 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         with Journal(path) as journal:
             lines = [record(f"r-{number}", number) for number in range(1000)]
             with pytest.raises(DiskError, match=r"No space left on device; what is in it is whole\. Make room"):
-                journal.append(b"".join(lines))
+                journal.append([b"".join(lines)])
             assert path.read_bytes() == b""
             for line in lines[:20]:
-                journal.append(line)
+                journal.append([line])
             with pytest.raises(DiskError, match=r"No space left on device"):
-                journal.append(b"".join(lines))
+                journal.append([b"".join(lines)])
             assert path.read_bytes() == b"".join(lines[:20])
             with pytest.raises(DiskError, match=r"cannot rewrite .* No space left"):
                 journal.remove(lambda head: head.custom_id == "r-3")
             assert sorted(file.name for file in disk.iterdir()) == ["ballast", "results.jsonl"]
             ballast.unlink()
             journal.remove(lambda head: head.custom_id == "r-3")
-            journal.append(lines[3])
+            journal.append([lines[3]])
         assert path.read_bytes() == b"".join([*lines[:3], *lines[4:20], lines[3]])
 
 
@@ -336,11 +337,11 @@ def test_of_records_that_do_not_fit_together_those_that_fit_are_kept(tmp_path: P
         lines = [record(f"r-{number}", number) for number in range(1000)]
         with Journal(path) as journal:
             with pytest.raises(DiskError) as caught:
-                journal.append_all(lines)
+                journal.append(lines)
             assert 10 < caught.value.written < 1000
             assert path.read_bytes() == b"".join(lines[: caught.value.written])
             with pytest.raises(DiskError):
-                journal.append(lines[0])
+                journal.append([lines[0]])
 
 
 def test_half_a_record_that_cannot_be_taken_back_is_nobodys_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,20 +355,20 @@ def test_half_a_record_that_cannot_be_taken_back_is_nobodys_end(path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(journal_module, "open_locked", lambda place: Stubborn(open_locked(place), faults))
         with Journal(path) as journal:
-            journal.append(THREE[0])
+            journal.append([THREE[0]])
             with pytest.raises(DiskError, match="No space left"):
-                journal.append(THREE[1])
+                journal.append([THREE[1]])
             with pytest.raises(DiskError, match=r"saved in results\.jsonl\.rescue"):
-                journal.append(THREE[2])
+                journal.append([THREE[2]])
     assert taken_up(path) == ["r-1", "r-3"]
     assert path.read_bytes() == THREE[0] + THREE[2]
 
 
 def test_a_failed_sync_is_never_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(path) as journal:
-        journal.append(NEXT)
+        journal.append([NEXT])
         faults = Faults("EIO", when=1)
-        monkeypatch.setattr(journal_module, "_datasync", lambda fd: faults.call("sync"))
+        monkeypatch.setattr(journal_module, "datasync", lambda fd: faults.call("sync"))
         for _ in range(3):
             with pytest.raises(DiskError, match=r"cannot sync .* Input/output error"):
                 journal.sync()
@@ -390,7 +391,7 @@ def _job(path: Path) -> list[str]:
         done = {head.custom_id for head in journal.records()}
         missing = [number for number in range(1, 6) if f"r-{number}" not in done]
         for number in missing:
-            journal.append(record(f"r-{number}", number))
+            journal.append([record(f"r-{number}", number)])
             journal.sync()
     return [f"r-{number}" for number in missing]
 
@@ -407,7 +408,7 @@ def _tortured(path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> st
     with monkeypatch.context() as patched:
         patched.setattr(journal_module, "open_locked", opened)
         patched.setattr(os, "fsync", lambda fd: (faults.call("fsync"), fsync(fd)))
-        patched.setattr(journal_module, "_datasync", lambda fd: faults.call("fdatasync"))
+        patched.setattr(journal_module, "datasync", lambda fd: faults.call("fdatasync"))
         patched.setattr(Path, "replace", lambda self, to: (faults.call("rename"), replace(self, to)))
         try:
             _job(path)
@@ -478,11 +479,11 @@ def test_answers_that_lost_their_file_are_saved_and_taken_in(
     path: Path, happens: Callable[[Path], None], says: str, left: list[str]
 ) -> None:
     with Journal(path) as journal:
-        journal.append(THREE[0])
+        journal.append([THREE[0]])
         happens(path)
         for line in (NEXT, record("r-5", 5)):
             with pytest.raises(DiskError, match=f"{says}.*saved in results.jsonl.rescue"):
-                journal.append(line)
+                journal.append([line])
     with Journal(path) as journal:
         assert not journal.is_new
         assert [head.custom_id for head in journal.records()] == left
@@ -520,7 +521,7 @@ def test_where_nothing_can_be_saved_it_still_says_what_happened(tmp_path: Path) 
         (folder / "results.jsonl").unlink()
         folder.rmdir()
         with pytest.raises(DiskError, match="was removed while running; run the same command again"):
-            journal.append(NEXT)
+            journal.append([NEXT])
 
 
 # -------------------------------------------------------------------------------------------------- pipes
@@ -530,12 +531,12 @@ def test_a_pipe_gets_whole_records_and_tells_when_its_reader_has_gone() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as file:
         stream = Stream(file)
-        stream.append(NEXT)
+        stream.append([NEXT])
         stream.sync()
         assert os.read(reader, 10_000) == NEXT
         os.close(reader)
         with pytest.raises(PipeError, match="cannot write standard output: Broken pipe"):
-            stream.append(NEXT)
+            stream.append([NEXT])
 
 
 def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
@@ -547,14 +548,14 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
         pipe.close()
         stream = Stream(file)
         for _ in range(20):
-            stream.append(b"x" * 100_000)
+            stream.append([b"x" * 100_000])
         file.close()
         assert json.loads(child.communicate(timeout=10)[0]) == 2_000_000
 
 
 def test_a_full_device_is_no_broken_pipe() -> None:
     with Path("/dev/full").open("wb") as file, pytest.raises(DiskError, match="No space left on device"):
-        Stream(file).append(NEXT)
+        Stream(file).append([NEXT])
 
 
 def test_sigxfsz_does_not_kill() -> None:

@@ -6,18 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchrun.billing.exposure import BilledTwice, InFlight, bound
+from batchrun.billing.exposure import bound
 from batchrun.billing.prices import PriceFile
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import DiskError, ResultFileError
-from batchrun.results import runlog as runlog_module
-from batchrun.results.runlog import LastRun, RunLog
+from batchrun.records.attempt import BilledTwice, InFlight
+from batchrun.results.events import LastRun
+from batchrun.results.runlog import RunLog
 from tests.support import file_size_limit
 
 STARTED = "2026-01-02T03:04:05.678Z"
@@ -202,8 +204,8 @@ def test_a_log_that_cannot_be_opened(tmp_path: Path, make: Any) -> None:
 # --------------------------------------------------------------------------------------------------- lock
 
 _HOLD = """
-import sys, pathlib, batchrun.runlog
-log = batchrun.runlog.RunLog(pathlib.Path(sys.argv[1]))
+import sys, pathlib, batchrun.results.runlog
+log = batchrun.results.runlog.RunLog(pathlib.Path(sys.argv[1]))
 print("has it", flush=True)
 sys.stdin.read()
 """
@@ -225,7 +227,7 @@ def test_another_process_is_refused_with_the_id_of_the_first(path: Path) -> None
 
 def test_a_moment_of_somebody_looking_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = RunLog(path)
-    monkeypatch.setattr(runlog_module.time, "sleep", lambda seconds: first.close())
+    monkeypatch.setattr(time, "sleep", lambda seconds: first.close())
     RunLog(path).close()
 
 

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.records.request import ENDPOINTS, RESPONSES, ResultHead, RunInfo, encode_result, parse_stored
+from batchrun.records.outcome import Failure, Reply
+from batchrun.records.request import ENDPOINTS, RESPONSES
+from batchrun.records.result import ResultHead, encode_result, parse_stored
 from batchrun.records.usage import Usage
-from batchrun.transport.answer import MESSAGE_LIMIT, Failure, HttpAnswer, Reply, read_answer, stored_body
+from batchrun.transport.answer import MESSAGE_LIMIT, HttpAnswer, read_answer, stored_body
+from tests.support import run_info
 
 Json = dict[str, Any]
 CHAT_URL, EMBEDDINGS_URL = ENDPOINTS[1:]
@@ -59,9 +62,7 @@ def read(body: bytes | Json, status: int = 200, url: str = RESPONSES, **more: An
 
 def check_storable(outcome: Reply | Failure) -> None:
     """Whatever comes of an answer, its record is one line that every reader takes, ours included."""
-    head = ResultHead(
-        "r-1", RunInfo(1, 1, "0" * 16, "2026-01-02T03:04:05.678Z", 1, "failed", "m", 1, model=outcome.model)
-    )
+    head = ResultHead("r-1", run_info(outcome="failed", model=outcome.model))
     record = encode_result(head, outcome.status, outcome.request_id, outcome.body)
     assert record.count(b"\n") == 1
     orjson.loads(record)
@@ -189,7 +190,7 @@ def test_the_word_refusal_is_no_refusal(output: Any) -> None:
 @pytest.mark.parametrize("output", [[], None])
 def test_a_completed_answer_that_holds_nothing_was_paid_for_and_is_no_success(output: Any) -> None:
     kept = reply(RESPONSE | {"output": output})
-    assert (kept.outcome, kept.error_code, kept.usage) == ("failed", "empty_output", COUNTED)
+    assert (kept.outcome, kept.error_code, kept.usage) == ("empty", "empty_output", COUNTED)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ AWKWARD = {
 def test_awkward_json_was_paid_for_and_is_kept_whole_as_text(name: str) -> None:
     body = AWKWARD[name]
     kept = reply(body)
-    assert (kept.outcome, kept.error_code, kept.usage) == ("failed", "awkward_json", COUNTED)
+    assert (kept.outcome, kept.error_code, kept.usage) == ("failed", "nonstandard_json", COUNTED)
     assert orjson.loads(kept.body) == body.decode()
     assert kept.model == RESPONSE["model"].replace("gpt", "?" if "model" in name else "gpt")
 
@@ -348,7 +349,7 @@ def test_awkward_json_was_paid_for_and_is_kept_whole_as_text(name: str) -> None:
 @pytest.mark.parametrize("member", [b'"x":"\\ud800"', b'"x":' + b"[" * 3000 + b"]" * 3000], ids=["surrogate", "deep"])
 def test_every_endpoint_may_answer_awkwardly(url: str, body: Json, member: bytes) -> None:
     raw = json.dumps(body).encode()[:-1] + b"," + member + b"}"
-    assert reply(raw, url=url).error_code == "awkward_json"
+    assert reply(raw, url=url).error_code == "nonstandard_json"
 
 
 @pytest.mark.parametrize("member", [b'"x":"\\ud800"', b'"x":' + b"[" * 3000 + b"]" * 3000], ids=["surrogate", "deep"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.transport.error_body import NAME_LIMIT, Envelope, asked_wait_s, plain, read_envelope, read_retry_after
+from batchrun.transport.error_body import NAME_LIMIT, ErrorBody, asked_wait_s, plain, read_error_body, read_retry_after
 
 # ------------------------------------------------------------------------------------------------ dialects
 
@@ -21,62 +21,62 @@ OFFICIAL = {
     "param": "input",
     "code": "context_length_exceeded",
 }
-TOO_LONG = Envelope("context_length_exceeded", "invalid_request_error", "Too long.")
+TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too long.")
 
 
 @pytest.mark.parametrize(
     ("decoded", "envelope"),
     [
         ({"error": OFFICIAL}, TOO_LONG),
-        ({"error": {"message": "m", "type": "t", "code": None}}, Envelope("", "t", "m")),
-        ({"error": {"message": "m", "type": "new_api_error", "code": ""}}, Envelope("", "new_api_error", "m")),
-        ({"error": {"message": "m", "type": "upstream_error", "code": 429}}, Envelope("429", "upstream_error", "m")),
-        ({"error": {"message": "m", "code": 0}}, Envelope("", "", "m")),
-        ({"error": {"message": "m"}, "response": {"error": OFFICIAL}}, Envelope("", "", "m")),
-        ({"error": {"message": "m", "code": True}}, Envelope("", "", "m")),
-        ({"error": {"message": "m", "code": {"a": 1}, "type": 7}}, Envelope("", "", "m")),
-        ({"error": "out of order"}, Envelope("", "", "out of order")),
-        ({"error": ["a", 1]}, Envelope("", "", '["a",1]')),
-        ({"error": True}, Envelope("", "", "true")),
-        ({"detail": "Unsupported parameter: x"}, Envelope("", "", "Unsupported parameter: x")),
-        ({"detail": [{"loc": ["body"], "msg": "bad"}]}, Envelope("", "", '[{"loc":["body"],"msg":"bad"}]')),
+        ({"error": {"message": "m", "type": "t", "code": None}}, ErrorBody("", "t", "m")),
+        ({"error": {"message": "m", "type": "new_api_error", "code": ""}}, ErrorBody("", "new_api_error", "m")),
+        ({"error": {"message": "m", "type": "upstream_error", "code": 429}}, ErrorBody("429", "upstream_error", "m")),
+        ({"error": {"message": "m", "code": 0}}, ErrorBody("", "", "m")),
+        ({"error": {"message": "m"}, "response": {"error": OFFICIAL}}, ErrorBody("", "", "m")),
+        ({"error": {"message": "m", "code": True}}, ErrorBody("", "", "m")),
+        ({"error": {"message": "m", "code": {"a": 1}, "type": 7}}, ErrorBody("", "", "m")),
+        ({"error": "out of order"}, ErrorBody("", "", "out of order")),
+        ({"error": ["a", 1]}, ErrorBody("", "", '["a",1]')),
+        ({"error": True}, ErrorBody("", "", "true")),
+        ({"detail": "Unsupported parameter: x"}, ErrorBody("", "", "Unsupported parameter: x")),
+        ({"detail": [{"loc": ["body"], "msg": "bad"}]}, ErrorBody("", "", '[{"loc":["body"],"msg":"bad"}]')),
         ({"detail": OFFICIAL}, TOO_LONG),
-        ({"message": "m"}, Envelope("", "", "m")),
-        ({"msg": "m", "code": 500}, Envelope("500", "", "m")),
-        ({"err": "m", "type": "t"}, Envelope("", "t", "m")),
-        ({"error_msg": "m"}, Envelope("", "", "m")),
-        ({"error": {"message": {"text": "m"}}}, Envelope("", "", '{"text":"m"}')),
+        ({"message": "m"}, ErrorBody("", "", "m")),
+        ({"msg": "m", "code": 500}, ErrorBody("500", "", "m")),
+        ({"err": "m", "type": "t"}, ErrorBody("", "t", "m")),
+        ({"error_msg": "m"}, ErrorBody("", "", "m")),
+        ({"error": {"message": {"text": "m"}}}, ErrorBody("", "", '{"text":"m"}')),
         ({"response": {"error": OFFICIAL}}, TOO_LONG),
-        ({"response": {"detail": "not looked at"}, "message": "m"}, Envelope("", "", "m")),
-        ({"error": None, "message": "m"}, Envelope("", "", "m")),
+        ({"response": {"detail": "not looked at"}, "message": "m"}, ErrorBody("", "", "m")),
+        ({"error": None, "message": "m"}, ErrorBody("", "", "m")),
         ({"id": "resp_1", "object": "response", "status": "failed", "error": OFFICIAL}, TOO_LONG),
         ({"type": "error", "sequence_number": 1, "error": OFFICIAL}, TOO_LONG),
-        ({}, Envelope()),
-        ([], Envelope("", "", "[]")),
-        ("plain words", Envelope("", "", "plain words")),
-        (None, Envelope("", "", "null")),
-        (3, Envelope("", "", "3")),
+        ({}, ErrorBody()),
+        ([], ErrorBody("", "", "[]")),
+        ("plain words", ErrorBody("", "", "plain words")),
+        (None, ErrorBody("", "", "null")),
+        (3, ErrorBody("", "", "3")),
     ],
 )
-def test_an_error_is_read_whatever_its_dialect(decoded: Any, envelope: Envelope) -> None:
-    assert read_envelope(decoded) == envelope
+def test_an_error_is_read_whatever_its_dialect(decoded: Any, envelope: ErrorBody) -> None:
+    assert read_error_body(decoded) == envelope
 
 
 def test_equal_errors_of_a_relay_are_equal() -> None:
     texts = [f"bad response (request id: 2026010203{number})" for number in range(3)]
-    assert {read_envelope({"error": {"message": text}}).message for text in texts} == {"bad response"}
-    assert read_envelope({"error": "(request id: 1) stays"}).message == "(request id: 1) stays"
+    assert {read_error_body({"error": {"message": text}}).message for text in texts} == {"bad response"}
+    assert read_error_body({"error": "(request id: 1) stays"}).message == "(request id: 1) stays"
 
 
 def test_text_that_cannot_be_encoded_is_made_so() -> None:
-    envelope = read_envelope({"error": {"message": "a\ud800", "code": "c\udfff", "type": "\ud800"}})
-    assert envelope == Envelope("c?", "?", "a?")
-    assert read_envelope({"detail": ["\ud800"]}).message == '["?"]'
+    envelope = read_error_body({"error": {"message": "a\ud800", "code": "c\udfff", "type": "\ud800"}})
+    assert envelope == ErrorBody("c?", "?", "a?")
+    assert read_error_body({"detail": ["\ud800"]}).message == '["?"]'
     assert plain("Grüße 😀") == "Grüße 😀"
 
 
 def test_a_code_is_a_word_and_no_essay() -> None:
-    envelope = read_envelope({"error": {"code": "x" * 5000, "type": "y" * 5000}})
+    envelope = read_error_body({"error": {"code": "x" * 5000, "type": "y" * 5000}})
     assert (len(envelope.code), len(envelope.type)) == (NAME_LIMIT, NAME_LIMIT)
 
 
@@ -95,7 +95,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_has_an_envelope_that_can_be_stored(decoded: Any) -> None:
-    envelope = read_envelope(decoded)
+    envelope = read_error_body(decoded)
     for text in (envelope.code, envelope.type, envelope.message):
         text.encode()
 

@@ -19,10 +19,10 @@ import looptime
 import pytest
 from msgspec.structs import replace as changed
 
-from batchrun.engine.retry import Kind, classify
+from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
-from batchrun.transport.answer import Failure, Reply
 from batchrun.transport.endpoint import Endpoint
+from batchrun.transport.failures import Kind, classify
 from batchrun.transport.http import Timeouts, Transport
 from batchrun.version import __version__
 from tests import hostile
@@ -467,7 +467,7 @@ async def test_awkward_json_is_recorded_at_once_and_whole(case: str, wire: str) 
     assert b"\n" not in reply.body
     assert b"\r" not in reply.body
     if case in NOT_FOR_ALL:
-        assert (reply.outcome, reply.error_code) == ("failed", "awkward_json")
+        assert (reply.outcome, reply.error_code) == ("failed", "nonstandard_json")
         assert json.loads(reply.body) == body.decode(), "the text is kept as it came"
     else:
         assert (reply.outcome, reply.error_code) == ("succeeded", None)
@@ -481,7 +481,7 @@ async def test_awkward_json_in_a_stream_is_recorded_too(case: str) -> None:
     data = AWKWARD[case].replace(b"\r\n", b"")
     final = b'event: response.completed\ndata: {"type":"response.completed","response":' + data + b"}\n\n"
     reply = await answered(sse(*whole_stream()[:-1], final), STREAM, cap=64 << 20)
-    assert reply.error_code == ("awkward_json" if case in NOT_FOR_ALL else None)
+    assert reply.error_code == ("nonstandard_json" if case in NOT_FOR_ALL else None)
     assert reply.usage is not None
 
 

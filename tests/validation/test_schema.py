@@ -18,8 +18,9 @@ from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run_async
 from batchrun.cli.main import cli
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.errors import UsageError
-from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine, digest
-from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, MisfitCheck, wanted_schema
+from batchrun.records.index import digest
+from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
+from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, MismatchCheck, wanted_schema
 from tests.hostile import BODY, KEY, RESPONSE, Hostile, http, sse, whole_stream
 
 LABEL = {
@@ -53,7 +54,7 @@ def completion(*messages: Any) -> bytes:
 
 
 def why(wanted: Any, text: str) -> str | None:
-    return MisfitCheck(pytest.fail).why(asking(wanted), response(message(text)))
+    return MismatchCheck(pytest.fail).why(asking(wanted), response(message(text)))
 
 
 # ------------------------------------------------------------------------------------- what is asked for
@@ -140,7 +141,7 @@ GOOD, BAD = '{"label": "bug"}', '{"label": "none"}'
 )
 def test_the_last_message_of_a_response_must_fit(items: list[Any], fits: bool) -> None:
     """Unless the response ends with the call of a tool: then its text is still to come."""
-    assert (MisfitCheck(pytest.fail).why(asking(LABEL_FORMAT), response(*items)) is None) is fits
+    assert (MismatchCheck(pytest.fail).why(asking(LABEL_FORMAT), response(*items)) is None) is fits
 
 
 @pytest.mark.parametrize(
@@ -157,12 +158,12 @@ def test_the_last_message_of_a_response_must_fit(items: list[Any], fits: bool) -
     ],
 )
 def test_each_choice_of_a_chat_completion_must_fit(messages: list[Any], fits: bool) -> None:
-    assert (MisfitCheck(pytest.fail).why(asking(CHAT_FORMAT, CHAT), completion(*messages)) is None) is fits
+    assert (MismatchCheck(pytest.fail).why(asking(CHAT_FORMAT, CHAT), completion(*messages)) is None) is fits
 
 
 def test_a_request_without_a_schema_never_misfits() -> None:
     """Nor is its answer looked at."""
-    assert MisfitCheck(pytest.fail).why(asking({"type": "text"}), b"anything") is None
+    assert MismatchCheck(pytest.fail).why(asking({"type": "text"}), b"anything") is None
 
 
 # ------------------------------------------------------------------------------ schemas that cannot be checked
@@ -185,7 +186,7 @@ def test_a_request_without_a_schema_never_misfits() -> None:
 )
 def test_a_schema_that_cannot_be_checked_is_told_once_and_counts_nothing(schema: Any) -> None:
     told: list[str] = []
-    check = MisfitCheck(told.append)
+    check = MismatchCheck(told.append)
     for _ in range(3):
         assert check.why(asking(LABEL_FORMAT | {"schema": schema}), response(message("no JSON at all"))) is None
     assert len(told) == 1
@@ -201,7 +202,7 @@ def test_a_schema_elsewhere_is_not_fetched() -> None:
         told: list[str] = []
         for schema in ({"$ref": address}, {"$schema": address}, {"$id": address, "$ref": "other.json"}):
             line = asking(LABEL_FORMAT | {"schema": schema})
-            assert MisfitCheck(told.append).why(line, response(message("{}"))) is None
+            assert MismatchCheck(told.append).why(line, response(message("{}"))) is None
         assert len(told) == 3
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -213,7 +214,7 @@ def test_a_schema_that_goes_round_in_circles_ends(schema: Any) -> None:
 
 
 def test_schemas_are_compiled_once_and_kept_within_bounds() -> None:
-    check = MisfitCheck(pytest.fail)
+    check = MismatchCheck(pytest.fail)
     for number in (*range(3 * KEPT_SCHEMAS), *[3 * KEPT_SCHEMAS - 1] * 100):
         schema = {"type": "object", "minProperties": number}
         check.why(asking(LABEL_FORMAT | {"schema": schema}), response(message("{}")))
@@ -258,7 +259,7 @@ def records_of(requests: Path) -> list[dict[str, Any]]:
 async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
     good, bad = http(response(message(GOOD))), http(response(message('{"label": "sk-canary"}')))
     async with Hostile(good, good, bad, good, bad, good) as server:
-        options = ("-c", 1, "--max-errors", 1, "--max-errors-on", "misfit")
+        options = ("-c", 1, "--max-errors", 1, "--max-errors-on", "schema_mismatch")
         code, said = await batchrun(server, requests, *options)
         assert (code, len(server.asked)) == (3, 5)
         why = 'e.g. line 3: label: the value is not one of "bug" or "praise"'
@@ -284,7 +285,7 @@ def job(requests: Path, base_url: str, limit: str, *kinds: str) -> Job:
 async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> None:
     bad_request = http(b'{"error": {"code": "bad", "message": "no"}}', 400)
     async with Hostile(http(BODY), bad_request) as server:
-        outcome = await run_async(job(requests, server.base_url, "1", "misfit", "failed"))
+        outcome = await run_async(job(requests, server.base_url, "1", "schema_mismatch", "failed"))
     why = "not strict JSON: unexpected character, expected a JSON value: line 1 column 1 (char 0)"
     stopped = f"--max-errors 1 is passed: 1 misfit (line 1: {why}), 1 failed of 2 lines of this run"
     assert (outcome.report.stopped, outcome.exit_code) == (stopped, 3)
@@ -294,7 +295,7 @@ async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
     written(requests, 120, text={"format": LABEL_FORMAT})
     good, bad = http(response(message(GOOD))), http(response(message(BAD)))
     async with Hostile(*[good, bad] * 60) as server:
-        outcome = await run_async(job(requests, server.base_url, "20%", "misfit"))
+        outcome = await run_async(job(requests, server.base_url, "20%", "schema_mismatch"))
         assert len(server.asked) == 100
     assert outcome.report.stopped is not None
     assert outcome.report.stopped.startswith("--max-errors 20% is passed: 50 of the last 100 lines (50 misfits (e.g. ")
@@ -304,14 +305,14 @@ async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
 async def test_what_fits_goes_through_to_the_end_streamed_or_not(requests: Path, stream: bool) -> None:
     written(requests, 40, text={"format": LABEL_FORMAT}, stream=stream)
     async with Gateway(GatewayOptions()) as gateway:
-        outcome = await run_async(job(requests, gateway.base_url, "0", "misfit"))
+        outcome = await run_async(job(requests, gateway.base_url, "0", "schema_mismatch"))
     assert (outcome.exit_code, outcome.report.lines.succeeded) == (0, 40)
 
 
 async def test_a_streamed_answer_that_misfits_is_counted_too(requests: Path) -> None:
     written(requests, 5, text={"format": LABEL_FORMAT}, stream=True)
     async with Hostile(sse(*whole_stream(BAD, output=[message(BAD)]))) as server:
-        outcome = await run_async(job(requests, server.base_url, "0", "misfit"))
+        outcome = await run_async(job(requests, server.base_url, "0", "schema_mismatch"))
     assert (outcome.exit_code, outcome.report.lines.succeeded) == (3, 1)
 
 
@@ -319,7 +320,7 @@ def test_without_jsonschema_rs_the_run_says_what_to_install(requests: Path, monk
     monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
     results = requests.with_name("results.jsonl")
     words = ["run", str(requests), "-o", str(results), "--simulate", "--simulate-latency", "0", "--max-errors", "5"]
-    refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "misfit"]).exception
+    refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "schema_mismatch"]).exception
     assert isinstance(refused, UsageError)
     assert str(refused) == "--max-errors-on misfit checks JSON schemas; pip install jsonschema-rs for it"
     assert refused.exit_code == 2

@@ -1,0 +1,176 @@
+"""Adds up records as they are written, or read back: what a report is made of.
+
+1. It is made of records alone, so the report printed at the end and the one made later are the same.
+2. Lines are grouped by the model that was requested; they are priced by the one that answered.
+3. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from batchrun.billing.bill import Bill
+from batchrun.billing.pricing import PriceBook
+from batchrun.records.money import total_usd
+from batchrun.records.result import ResultHead
+from batchrun.stats.histogram import Histogram
+
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # the records of a run have one start
+
+
+class Example(msgspec.Struct, frozen=True):
+    """The first line that failed with a code."""
+
+    custom_id: str
+    line: int
+    message: str
+
+
+class _Kind(NamedTuple):
+    """What nearly all records of a run have in common: so they are added up together."""
+
+    requested_model: str
+    answered: str | None
+    started: str
+    outcome: str
+    error_code: str | None
+
+
+class Totals:
+    """Running sums over the records of one model, or of all."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.bill = Bill(book)
+        self.attempts = 0
+        self.throttles = 0
+        self.errors: Counter[str] = Counter()
+        self.answered_by: Counter[str] = Counter()
+        self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
+
+    def add(self, kind: _Kind, heads: Sequence[ResultHead]) -> None:
+        """Add records of one kind."""
+        runs = [head.run for head in heads]
+        self.outcomes[kind.outcome] += len(runs)
+        self.attempts += sum([run.attempts for run in runs])
+        self.throttles += sum([run.throttles for run in runs])
+        if kind.error_code is not None:
+            self.errors[kind.error_code] += len(runs)
+        if kind.answered is not None:
+            self.answered_by[kind.answered] += len(runs)
+        # Where a line failed nothing came back for which a usage could be missing.
+        answered = [run for run in runs if run.usage is not None] if kind.outcome == "failed" else runs
+        usages = [run.usage for run in answered]
+        later_s = [run.elapsed_s for run in answered]
+        self.bill.add(kind.answered, kind.requested_model, usages, _moment(kind.started), later_s)
+        self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
+        self.first_event.add([run.first_event_s for run in runs if run.first_event_s is not None])
+        self.first_text.add([run.first_text_s for run in runs if run.first_text_s is not None])
+
+    def merge(self, other: Totals) -> None:
+        """Add all that another has added."""
+        self.outcomes.update(other.outcomes)
+        self.bill.merge(other.bill)
+        self.attempts += other.attempts
+        self.throttles += other.throttles
+        self.errors.update(other.errors)
+        self.answered_by.update(other.answered_by)
+        self.latency.merge(other.latency)
+        self.first_event.merge(other.first_event)
+        self.first_text.merge(other.first_text)
+
+
+class Tally:
+    """All records of a result file, added up by model. Token counts and `longest_answer` are of answers."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all records."""
+        self.by_model: dict[str, Totals] = {}
+        self.examples: dict[str, Example] = {}
+        self.recorded = 0
+        self.failed = 0
+        self.retryable = 0
+        self.tokens = 0
+        self.output_tokens = 0
+        self.longest_answer = 0
+        self.total_lines = 0
+        """Lines of the input, by the record that was added last."""
+        self._run_times: dict[str, float] = {}
+
+    def add(self, heads: Sequence[ResultHead]) -> None:
+        """Count records; many at once take less time than one by one."""
+        if not heads:
+            return
+        alike: defaultdict[tuple[str, str | None, str, str, str | None], list[ResultHead]] = defaultdict(list)
+        for head in heads:
+            run, error = head.run, head.error
+            code = error.code if error is not None else None
+            alike[run.requested_model, run.model, run.started, run.outcome, code].append(head)
+        for kind, same in alike.items():
+            self._add(_Kind(*kind), same)
+        self.recorded += len(heads)
+        self.total_lines = heads[-1].run.total_lines
+
+    def _add(self, kind: _Kind, heads: list[ResultHead]) -> None:
+        elapsed_s = max([head.run.elapsed_s for head in heads])
+        self._run_times[kind.started] = max(elapsed_s, self._run_times.get(kind.started, 0.0))
+        if kind.error_code is not None:
+            self._add_failed(kind.error_code, heads)
+        totals = self.by_model.get(kind.requested_model)
+        if totals is None:
+            totals = self.by_model[kind.requested_model] = Totals(self.book)
+        totals.add(kind, heads)
+        usages = [head.run.usage for head in heads if head.run.usage is not None]
+        output_tokens = [usage.output_tokens for usage in usages]
+        self.tokens += sum([usage.total_tokens for usage in usages])
+        self.output_tokens += sum(output_tokens)
+        self.longest_answer = max(self.longest_answer, *output_tokens, 0)
+
+    def _add_failed(self, code: str, heads: list[ResultHead]) -> None:
+        self.failed += len(heads)
+        self.retryable += sum([head.run.retryable for head in heads])
+        if code not in self.examples and (first := heads[0]).error is not None:
+            self.examples[code] = Example(first.custom_id, first.run.line, first.error.message)
+
+    def merge(self, other: Tally) -> None:
+        """Add all that another has added: records of another file of the same job, or of another part of it."""
+        for model, theirs in other.by_model.items():
+            self.by_model.setdefault(model, Totals(self.book)).merge(theirs)
+        for code, example in other.examples.items():
+            self.examples.setdefault(code, example)
+        for started, elapsed_s in other._run_times.items():
+            self._run_times[started] = max(elapsed_s, self._run_times.get(started, 0.0))
+        self.recorded += other.recorded
+        self.failed += other.failed
+        self.retryable += other.retryable
+        self.tokens += other.tokens
+        self.output_tokens += other.output_tokens
+        self.longest_answer = max(self.longest_answer, other.longest_answer)
+        self.total_lines = other.total_lines or self.total_lines
+
+    def total(self) -> Totals:
+        """The sums over all models."""
+        total = Totals(self.book)
+        for totals in self.by_model.values():
+            total.merge(totals)
+        return total
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of all runs, each from its start to its last record."""
+        return sum(self._run_times.values())
+
+    def cost_usd(self) -> Decimal:
+        """What the priced records cost, so far."""
+        return total_usd(totals.bill.cost_usd for totals in self.by_model.values())

@@ -1,0 +1,65 @@
+"""Who watches a run, and what it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a run ended before its time, and the exit code for that."""
+
+    why: str
+    exit_code: int
+
+
+class Watcher(Protocol):
+    """Who is told what happens. Called from the event loop; must return at once."""
+
+    def notice(self, text: str) -> None:
+        """Something worth a line on the screen."""
+
+    def detail(self, text: str) -> None:
+        """Something that only somebody who looks for a cause wants to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
+
+    `slots` is how many may be in flight, `limited_by` what holds the run back (README: what held it back).
+    """
+
+    total: int
+    done: int
+    failed: int
+    in_flight: int
+    slots: int
+    limited_by: str
+    cost_usd: Decimal
+    projected_usd: Decimal
+    recorded_now: int
+    tokens_now: int
+    elapsed_s: float
+
+
+class Observer(Watcher, Protocol):
+    """Who watches a run. Called from the event loop; must return at once."""
+
+    def tick(self, status: Status) -> None:
+        """Time to draw: called four times a second, and once at the end."""
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def notice(self, text: str) -> None:
+        """Ignore it."""
+
+    def detail(self, text: str) -> None:
+        """Ignore it."""
+
+    def tick(self, status: Status) -> None:
+        """Ignore it."""

@@ -1,0 +1,59 @@
+"""What the user allows: requests in flight, requests and tokens a minute, seconds without any answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchrun.errors import UsageError
+
+AUTO_MOST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """Requests in flight: found out between `least` and `most`, or fixed where both are the same."""
+
+    least: int = 1
+    most: int = AUTO_MOST
+
+    @classmethod
+    def parse(cls, text: str) -> Concurrency:
+        """`64`, `auto` or `4-200`. Raises `UsageError`."""
+        if text == "auto":
+            return cls()
+        least, dash, most = text.partition("-")
+        numbers = [least, most] if dash else [least]
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
+            raise UsageError(f"{text!r} is neither a number, nor auto, nor MIN-MAX such as 4-200")
+        low, high = int(numbers[0]), int(numbers[-1])
+        if not 1 <= low <= high <= 10_000:
+            raise UsageError(f"{text}: from 1 to 10000, the smaller number first")
+        return cls(low, high)
+
+    def at_most(self, allowed: int) -> Concurrency:
+        """The same within what is allowed."""
+        return Concurrency(min(self.least, allowed), min(self.most, allowed))
+
+    def __str__(self) -> str:
+        if self == Concurrency():
+            return "auto"
+        return str(self.most) if self.least == self.most else f"{self.least}-{self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer.
+
+    `concurrency` is a number, or the bounds within which it is found out.
+    """
+
+    concurrency: int | Concurrency = Concurrency()
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_outage_s: float = 1800.0
+
+    @property
+    def bounds(self) -> Concurrency:
+        """The requests in flight, as bounds."""
+        number = self.concurrency
+        return number if isinstance(number, Concurrency) else Concurrency(number, number)

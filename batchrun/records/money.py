@@ -1,0 +1,26 @@
+"""Money: exact Decimal USD, in a context that raises where a digit would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+
+# 60 digits hold 10 million lines of 2**53 tokens at a price of 19 digits; a bill beyond that raises.
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+NOTHING = Decimal(0)
+
+
+def total_usd(costs: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    total = NOTHING
+    for cost in costs:
+        total = EXACT.add(total, cost)
+    return total
+
+
+def usd(amount: Decimal) -> str:
+    """An amount for people: `12.35`, `0.05`, `0.000123`; two decimals, or as many as show three digits."""
+    places = max(2, 2 - amount.adjusted()) if amount else 2
+    rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, Context(prec=100))
+    whole, _, decimals = f"{rounded:f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"

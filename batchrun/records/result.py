@@ -1,0 +1,219 @@
+"""Result lines: what one line of the result file means, encoded and parsed.
+
+1. Pure: bytes in, values out; no I/O, no clock.
+2. `run` stands before `response`, so that a scan can stop before the payload.
+3. A record names its version; a reader refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from batchrun.records.index import digest
+from batchrun.records.outcome import Outcome
+from batchrun.records.rawjson import REFUSED
+from batchrun.records.usage import Count, Usage
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, gc=False):
+    """Why a line has no clean answer; `code` is the gateway's where it gave one."""
+
+    code: str
+    message: str
+
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+
+
+VERSION: Literal[1] = 1
+
+
+class UnknownVersionError(Exception):
+    """A record of another version than this program's: what it means nobody here can know."""
+
+    def __init__(self, found: object) -> None:
+        self.found = found
+        super().__init__(f"record version {found}" if found is not None else "records without a version")
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where an answer comes from that this run did not send for: `kind`, and the result file and line it stands in."""
+
+    kind: Literal["reused", "copied"]
+    file: str = ""
+    line: Count = 0
+
+
+class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One ask of a line that was asked more than once: its usage, and why its answer was not taken."""
+
+    usage: Usage | None = None
+    schema_error: str | None = None
+
+
+class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """How a line was run: everything that a resume and a report need, without the payload.
+
+    `v` is the version of the record. `total_lines` counts the lines of the input; `started` (UTC, to the millisecond)
+    names the run, and `elapsed_s` is the record's time since then by the monotonic clock. `requested_model` is the
+    request's, `model` the one that answered. `path` is what was asked, `gateway` of whom: the host of the base URL.
+    Each of the last six is absent unless it says something.
+    """
+
+    v: Literal[1]
+    line: Count
+    total_lines: Count
+    body_hash: str
+    started: str
+    elapsed_s: _Seconds
+    outcome: Outcome
+    requested_model: str
+    path: str
+    gateway: str
+    attempts: Count
+    throttles: Count = 0
+    retryable: bool = False
+    latency_s: _Seconds | None = None
+    first_event_s: _Seconds | None = None
+    first_text_s: _Seconds | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    endpoint: str | None = None
+    source: Source | None = None
+    tries: tuple[Try, ...] = ()
+    schema_error: str | None = None
+    gateway_cost_usd: Decimal | None = None
+    service_tier: str | None = None
+
+
+class ResultHead(msgspec.Struct, frozen=True, gc=False):
+    """A result line without its payload."""
+
+    custom_id: str
+    run: RunInfo
+    error: ErrorInfo | None = None
+
+
+class _ResponsePart(msgspec.Struct, frozen=True):
+    status_code: int
+    request_id: str | None
+    body: Raw
+
+
+class _ResultRecord(msgspec.Struct, frozen=True):
+    id: str
+    custom_id: str
+    run: RunInfo
+    response: _ResponsePart | None
+    error: ErrorInfo | None
+
+
+class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
+    """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
+
+    id: str
+    response: Raw
+    error: ErrorInfo | None
+
+
+_HEX = b"0123456789abcdef"
+_HASH_DIGITS = 32
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_decode_record = msgspec.json.Decoder(_CheckedRecord).decode
+
+
+@lru_cache(maxsize=64)
+def _mark_of_run(started: str) -> str:
+    return digest(started.encode())[:8]
+
+
+def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
+    """One result line with its newline; `body` is JSON on one line, None where nothing came back."""
+    response = None
+    if status is not None:
+        response = _ResponsePart(status, request_id, Raw(body or b"null"))
+    record_id = f"batch_req_{_mark_of_run(head.run.started)}{head.run.line:08x}"
+    return _encode(_ResultRecord(record_id, head.custom_id, head.run, response, head.error)) + b"\n"
+
+
+def parse_result(raw: bytes) -> ResultHead:
+    """One stored result line, without its newline.
+
+    Raises `ValueError` where it is not a whole record, `UnknownVersionError` where it is one of another version.
+    """
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error)
+
+
+def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
+    """Many stored result lines, in less time than one by one. Raises `ValueError` where one is not a whole record."""
+    try:
+        if not all(map(bytes.isascii, lines)):
+            for raw in lines:
+                raw.decode()
+        records = list(map(_decode_record, lines))
+    except REFUSED as error:
+        raise ValueError(str(error)) from None
+    for started in {record.run.started for record in records}:
+        _check_started(started)
+    hashes = [record.run.body_hash for record in records]
+    if not {_HASH_DIGITS}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
+        raise ValueError("one of them is no hash of a body")
+    return records
+
+
+def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
+    """A stored result line as its head and its `response`, raw JSON (`null` where none came).
+
+    Raises as `parse_result` does.
+    """
+    record = _decode_checked(raw)
+    return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
+
+
+def _decode_checked(raw: bytes) -> _CheckedRecord:
+    try:
+        if not raw.isascii():
+            raw.decode()  # msgspec slices raw values without looking at their UTF-8
+        record = _decode_record(raw)
+    except REFUSED as error:
+        _check_version(raw)
+        raise ValueError(str(error)) from None
+    _check_started(record.run.started)
+    body_hash = record.run.body_hash
+    if len(body_hash) != _HASH_DIGITS or body_hash.encode().translate(None, _HEX):
+        raise ValueError(f"{body_hash[:40]!r} is no hash of a body")
+    return record
+
+
+class _AnyVersion(msgspec.Struct):
+    custom_id: str
+    run: dict[str, Any]
+
+
+_decode_any_version = msgspec.json.Decoder(_AnyVersion).decode
+
+
+def _check_version(raw: bytes) -> None:
+    """Raise `UnknownVersionError` for what is a record, though not of this version; all else may be damage."""
+    try:
+        run = _decode_any_version(raw).run
+    except REFUSED:
+        return
+    if run.get("v") != VERSION and {"line", "started", "outcome"} <= run.keys():
+        raise UnknownVersionError(run.get("v"))
+
+
+@lru_cache(maxsize=64)  # the records of a run have one start
+def _check_started(started: str) -> None:
+    if not re.fullmatch(r"20\d\d-.*Z", started):
+        raise ValueError(f"{started[:40]!r} is no time of this century, in UTC")
+    datetime.fromisoformat(started)

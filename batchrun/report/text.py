@@ -1,0 +1,102 @@
+"""A report as a person reads it."""
+
+from __future__ import annotations
+
+from batchrun.records.money import usd
+from batchrun.report.report import Cost, Lines, Report, UsageSum
+from batchrun.stats.histogram import Latency
+
+# ------------------------------------------------------------------------------------------------ as text
+
+_COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
+
+
+def render(report: Report) -> str:
+    """The report as a person reads it, without colours, ending in a newline."""
+    parts = [_table(report)]
+    parts += [f"failed: {count:>6,} × {code}  {_example(report, code)}" for code, count in report.errors.items()]
+    notes = _notes(report)
+    if notes:
+        parts.append("note: " + "; ".join(notes))
+    rate = f", {report.lines_per_s:,.1f} lines/s" if report.lines_per_s else ""
+    parts.append(
+        f"sent: {report.attempts:,} attempts, {report.retries:,} retries, {report.throttles:,} throttled; "
+        f"{_duration(report.duration_s)}{rate}"
+    )
+    if report.limited_s and (shares := _shares(report.limited_s)):
+        parts.append("held by: " + shares)
+    if report.latency_s.p50 is not None:
+        parts.append("latency: " + _quantiles(report.latency_s))
+    if report.first_text_s.p50 is not None:
+        parts.append("first text: " + _quantiles(report.first_text_s))
+    if report.stopped:
+        parts.append("stopped: " + report.stopped)
+    if report.next_command:
+        parts.append("next: " + report.next_command)
+    return "\n".join(parts) + "\n"
+
+
+def _table(report: Report) -> str:
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    rows += [_row(name, model.lines, model.usage, model.cost) for name, model in report.models.items()]
+    if len(report.models) != 1:
+        rows.append(_row("all", report.lines, report.usage, report.cost))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(name: str, lines: Lines, usage: UsageSum, cost: Cost) -> tuple[str, ...]:
+    recorded = lines.succeeded + lines.failed
+    counts = (recorded, lines.succeeded, lines.failed)
+    tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
+    money = usd(cost.total_usd)
+    if cost.price_source == "none":
+        money = "unpriced" if cost.unpriced_lines else "-"
+    return (name, *(f"{number:,}" for number in counts + tokens), money)
+
+
+def _notes(report: Report) -> list[str]:
+    """What the table alone would not say."""
+    facts = (
+        (report.lines.pending, "{:,} still to do"),
+        (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),
+        (report.lines.refused, "{:,} refused (counted as ok)"),
+        (report.usage.lines_without_usage, "{:,} answered without usage (not in the bill)"),
+        (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
+    )
+    notes = [text.format(count) for count, text in facts if count]
+    if report.unbilled_usd:
+        notes.append(f"up to ${usd(report.unbilled_usd)} more on failed attempts and records that were replaced")
+    if (twice := report.possibly_billed_twice) is not None and twice.lines:
+        notes.append(f"{twice.lines:,} lines were in flight when a run ended; {twice.in_words()}")
+    return notes
+
+
+def _example(report: Report, code: str) -> str:
+    example = report.error_examples[code]
+    message = " ".join(example.message.split())
+    return f"e.g. {example.custom_id[:40]!r}: {message[:100]}"
+
+
+def _shares(seconds: dict[str, float]) -> str:
+    """What took at least a hundredth of the time, the most first."""
+    total = sum(seconds.values()) or 1.0
+    shares = sorted(((taken / total, name) for name, taken in seconds.items()), reverse=True)
+    return ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for share, name in shares if share >= 0.01)
+
+
+def _quantiles(latency: Latency) -> str:
+    return f"p50 {latency.p50:g} s, p95 {latency.p95:g} s, p99 {latency.p99:g} s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"

@@ -1,0 +1,88 @@
+"""Files as a journal needs them: locked, written whole or not at all, made durable."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process until it is closed; False where another process has it."""
+    if fcntl is None:
+        return True  # no flock: one run a file is then the user's own promise
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def open_locked(path: Path) -> IO[bytes] | None:
+    """The file at `path`, made if need be, opened to append and locked; None where another process has it."""
+    while True:
+        file = path.open("a+b", buffering=0)
+        if not lock(file):
+            file.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # removed or replaced between the opening and the locking
+
+
+def is_running(log: Path) -> bool:
+    """Whether a process has the run log at `log`. Raises `OSError` where there is none."""
+    with log.open("rb") as file:
+        return fcntl is None or not lock(file)
+
+
+def write_whole(file: IO[bytes], data: bytes) -> None:
+    """Append all of `data` to an unbuffered file; where that raises `OSError`, none of it stays."""
+    written = 0
+    try:
+        while written < len(data):
+            written += file.write(data[written:])
+    except OSError:
+        if written:
+            with contextlib.suppress(OSError):
+                file.truncate(os.fstat(file.fileno()).st_size - written)
+        raise
+
+
+PIECE_BYTES = 1 << 20
+datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def read_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, a piece at a time. Raises `OSError` where they are no longer there."""
+    while start < end:
+        os.lseek(fd, start, os.SEEK_SET)  # appends go to the end whatever the position (O_APPEND)
+        piece = os.read(fd, min(PIECE_BYTES, end - start))
+        if not piece:
+            raise OSError(errno.EIO, "it became shorter while it was read")
+        start += len(piece)
+        yield piece
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a file's name durable; where directories cannot be opened or synced there is nothing to do."""
+    try:
+        fd = os.open(directory, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(fd)

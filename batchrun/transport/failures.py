@@ -1,0 +1,179 @@
+"""What to do about a failed attempt: one table, read from the top; the first rule that fits decides.
+
+Classified by error code, then error type, then words, then status, never by status alone. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from batchrun.records.outcome import Failure
+
+
+class Kind(Enum):
+    """What a failure says about the rest of the job."""
+
+    TRANSIENT = "transient"  # this attempt failed; another may not
+    THROTTLE = "throttle"  # too fast: the job slows down, the line loses nothing
+    FATAL = "fatal"  # this line can never work
+    STOP = "stop"  # no line can work
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict. `is_outage_signal`: several of these together mean that the gateway is gone.
+
+    `max_attempts` lowers the policy's own. `stops_fresh_job`: as long as nothing has succeeded it is a STOP,
+    because then the address or the key is more likely to be wrong than the line.
+    """
+
+    kind: Kind
+    is_outage_signal: bool = False
+    max_attempts: int | None = None
+    stops_fresh_job: bool = False
+
+
+_TRANSIENT = Decision(Kind.TRANSIENT)
+_OUTAGE = Decision(Kind.TRANSIENT, is_outage_signal=True)
+_THROTTLE = Decision(Kind.THROTTLE)
+_FATAL = Decision(Kind.FATAL)
+_STOP = Decision(Kind.STOP)
+# a relay's own key for one of its channels, not the user's
+_CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Fits where every condition that is given holds. `codes` may end in `*`; `says` is searched in the message."""
+
+    decision: Decision
+    codes: frozenset[str] = frozenset()
+    statuses: frozenset[int] = frozenset()
+    types: frozenset[str] = frozenset()
+    says: re.Pattern[str] | None = None
+    relay: bool | None = None
+
+    def fits(self, failure: Failure) -> bool:
+        """Whether this rule is the one for `failure`."""
+        return (
+            (not self.codes or failure.code in self.codes or _family(failure.code) in self.codes)
+            and (not self.statuses or failure.status in self.statuses)
+            and (not self.types or failure.type in self.types)
+            and (self.says is None or self.says.search(failure.message) is not None)
+            and (self.relay is None or failure.from_relay is self.relay)
+        )
+
+
+@lru_cache(maxsize=256)
+def _family(code: str) -> str:
+    """`channel:*` of `channel:invalid_key`, `violation_fee.*` of `violation_fee.x`: new-api's codes in two parts."""
+    return re.sub(r"(?<=[:.]).*", "*", code, count=1, flags=re.DOTALL)
+
+
+def _rule(
+    decision: Decision,
+    codes: str = "",
+    *statuses: int,
+    types: str = "",
+    says: str = "",
+    relay: bool | None = None,
+) -> Rule:
+    return Rule(
+        decision,
+        frozenset(codes.split()),
+        frozenset(statuses),
+        frozenset(types.split()),
+        re.compile(says, re.IGNORECASE) if says else None,
+        relay,
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    # batchrun's own codes: what the network did
+    _rule(_OUTAGE, "connect_failed connect_timeout connection_lost"),
+    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), "dns_failed"),
+    _rule(_STOP, "certificate_refused"),
+    _rule(_OUTAGE, "attempt_timeout idle_timeout bad_http"),
+    _rule(_FATAL, "response_too_large redirected"),
+    # a 200 that is no answer (the first try of a job most likely has the wrong address)
+    _rule(
+        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True),
+        "html_instead_of_json",
+    ),
+    _rule(
+        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3),  # each of them may have been billed
+        "empty_body not_a_response invalid_json",
+    ),
+    _rule(_OUTAGE, "stream_truncated"),
+    _rule(_FATAL, "response_queued response_in_progress response_cancelled"),
+    # money: before anything that goes by status
+    _rule(
+        _STOP,
+        "insufficient_quota credit_balance_exhausted organization_spend_limit_exceeded "
+        "project_spend_limit_exceeded organization_usage_limit_exceeded insufficient_user_quota "
+        "pre_consume_token_quota_failed budget_exceeded billing_hard_limit_reached billing_not_active",
+    ),
+    _rule(_STOP, types="insufficient_quota budget_exceeded"),
+    _rule(_STOP, says=r"budget has been exceeded|该令牌额度已用尽|insufficient (?:account )?balance"),
+    _rule(_STOP, "", 402, 407),  # 407: the proxy refuses, and will refuse every line
+    # the line's own fault, whatever the status (relays send some of these as 500)
+    _rule(
+        _FATAL,
+        "context_length_exceeded missing_required_parameter unsupported_parameter unsupported_value "
+        "invalid_value invalid_type unknown_parameter invalid_prompt previous_response_not_found "
+        "string_above_max_length invalid_image invalid_image_format invalid_base64_image invalid_image_url "
+        "image_too_large image_too_small image_parse_error image_content_policy_violation invalid_image_mode "
+        "image_file_too_large unsupported_image_media_type empty_image_file failed_to_download_image "
+        "image_file_not_found content_policy_violation content_filter data_residency_mismatch bio_policy "
+        "misalignment_policy_violation invalid_request convert_request_failed model_price_error "
+        "sensitive_words_detected prompt_blocked read_request_body_failed violation_fee.*",
+    ),
+    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3), "model_not_found", 503),
+    _rule(_FATAL, "model_not_found"),
+    _rule(_FATAL, "rate_limit_exceeded", says=r"request too large"),
+    # too fast
+    _rule(_THROTTLE, "rate_limit_exceeded slow_down too_many_requests"),
+    _rule(_THROTTLE, "", 429, says=r"分钟内最多请求|rate limit|too many requests|too fast"),
+    _rule(_OUTAGE, "", 429, says=r"no deployments available|上游负载已饱和"),
+    _rule(_THROTTLE, "", 429),
+    # the gateway's own trouble
+    _rule(_OUTAGE, "server_is_overloaded server_error overloaded_error engine_overloaded"),
+    _rule(_TRANSIENT, "conversation_locked vector_store_timeout"),
+    _rule(
+        _TRANSIENT,
+        "do_request_failed read_response_body_failed bad_response_body bad_response empty_response",
+        500,
+    ),
+    _rule(_OUTAGE, "get_channel_failed channel:* query_data_error update_data_error"),
+    _rule(_OUTAGE, types="new_api_panic one_api_panic"),
+    # keys and permissions
+    _rule(_STOP, "", 401, relay=False),
+    _rule(_STOP, "", 401, types="new_api_error one_api_error"),
+    _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
+    _rule(_STOP, "", 401, says=r"令牌|token|api key"),
+    _rule(_CHANNEL_KEY, "", 401),
+    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), "html_page", 403),
+    _rule(_FATAL, "", 403, says=r"model|模型"),
+    _rule(_STOP, "unsupported_country_region_territory access_denied account_deactivated", 403),
+    _rule(_STOP, "", 403, says=r"quota|额度|余额|balance|banned|封禁|country|region|\bip\b|key|token|group|分组"),
+    _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 403),
+    # addresses and methods
+    _rule(_STOP, "", 404, says=r"invalid url"),
+    _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 404, 405),
+    _rule(_STOP, "api_not_implemented html_page", 501),
+    # the rest by status
+    _rule(_TRANSIENT, "", 408, 409, 425),
+    _rule(_FATAL, "", *range(300, 500)),
+    _rule(_OUTAGE, "", *range(500, 600)),
+    # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason
+    _rule(_FATAL, types="invalid_request_error invalid_request not_found response_failed"),
+    _rule(_TRANSIENT),
+)
+
+
+def classify(failure: Failure) -> Decision:
+    """The decision of the first rule that fits."""
+    return next(rule.decision for rule in RULES if rule.fits(failure))
