@@ -9,11 +9,14 @@ outcome.report.cost.total_usd
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
-from batchrun.engine.observer import Observer
+from batchrun.engine.observer import Observer, Silent
 from batchrun.job.job import Job
+from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
+from batchrun.job.summary import Summary
 from batchrun.report.report import Report
 
 
@@ -32,10 +35,11 @@ async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
     Raises `batchrun.errors.BatchrunError` where the job cannot begin: `InputError` for a bad request file,
     `ResultFileError` for a result file that is locked, foreign or of edited requests, `UsageError` for the rest.
     """
-    with Run(job, observer) as run:
-        await asyncio.to_thread(run.prepare)
-        await run.send()
-        return Outcome(run.report(), run.exit_code)
+    observer = observer or Silent()
+    with contextlib.ExitStack() as files:
+        prepared = await asyncio.to_thread(prepare, job, observer, files)
+        summary = Summary(prepared, await Run(prepared, observer).send())
+        return Outcome(summary.report(), summary.exit_code)
 
 
 def run(job: Job, observer: Observer | None = None) -> Outcome:

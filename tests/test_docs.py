@@ -24,7 +24,7 @@ from batchrun.job.job import Job
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.result import RunInfo
 from batchrun.report.report import Report
-from batchrun.results.events import LastRun
+from batchrun.results.last_run import LastRun
 from batchrun.simulator.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
 from batchrun.version import __version__
 

@@ -8,28 +8,20 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """Why a run ended before its time, and the exit code for that."""
-
-    why: str
-    exit_code: int
-
-
-class Watcher(Protocol):
-    """Who is told what happens. Called from the event loop; must return at once."""
-
-    def notice(self, text: str) -> None:
-        """Something worth a line on the screen."""
-
-    def detail(self, text: str) -> None:
-        """Something that only somebody who looks for a cause wants to read."""
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
 
-    `slots` is how many may be in flight, `limited_by` what holds the run back (README: what held it back).
+    total: lines of the input.
+    done: lines that have their record.
+    failed: those of them that are no success.
+    in_flight: requests that were sent and are not answered yet.
+    slots: how many may be in flight.
+    limited_by: what limits the run now, a value of `LimitedBy`.
+    cost_usd: what the answers cost, exactly.
+    projected_usd: what all lines would cost, each as much as those that are done.
+    recorded_now: lines that this run has recorded.
+    tokens_now: tokens of their answers.
+    elapsed_s: seconds since sending began.
     """
 
     total: int
@@ -45,15 +37,21 @@ class Status:
     elapsed_s: float
 
 
-class Observer(Watcher, Protocol):
+class Observer(Protocol):
     """Who watches a run. Called from the event loop; must return at once."""
+
+    def notice(self, text: str) -> None:
+        """Something worth a line on the screen."""
+
+    def detail(self, text: str) -> None:
+        """Something that only somebody who looks for a cause wants to read."""
 
     def tick(self, status: Status) -> None:
         """Time to draw: called four times a second, and once at the end."""
 
 
 class Silent:
-    """An observer that looks away."""
+    """An observer that ignores everything."""
 
     def notice(self, text: str) -> None:
         """Ignore it."""

@@ -48,6 +48,7 @@ class Reply(msgspec.Struct, gc=False):
     message: str = ""
     timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
+    schema_error: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

@@ -20,6 +20,7 @@ from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from batchrun.records.outcome import RateHeaders
+from batchrun.results.events import Limited
 from batchrun.simulator.options import GatewayOptions
 from tests.asking import in_virtual_time
 from tests.support import GatewayThread, RunProcess, events, write_requests
@@ -130,15 +131,15 @@ class Clock:
 
 def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
     async def run() -> None:
-        logged: list[dict[str, Any]] = []
+        logged: list[Limited] = []
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = Bottleneck(lambda event, **facts: logged.append(facts), lambda: clock.wall_s, lambda: clock.cpu_s)
+        bottleneck = Bottleneck(lambda: clock.wall_s, lambda: clock.cpu_s)
         permits = [await limiter.acquire(0) for _ in range(4)]
         for _ in range(40):
             clock.wall_s += 0.25
-            held.note(limiter)
-        assert held.rounded() == {"concurrency_limit": 10.0}
+            logged += filter(None, [bottleneck.note(limiter)])
+        assert bottleneck.rounded() == {"concurrency_limit": 10.0}
         assert len(logged) == 1, "nothing has changed since"
         for permit in permits:
             assert permit is not None
@@ -146,11 +147,11 @@ def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
         for _ in range(4):
             clock.wall_s += 0.25
             clock.cpu_s += 0.24
-            held.note(limiter)
-        assert held.rounded() == {"concurrency_limit": 10.0, "tail_of_the_run": 1.0}
+            logged += filter(None, [bottleneck.note(limiter)])
+        assert bottleneck.rounded() == {"concurrency_limit": 10.0, "tail_of_the_run": 1.0}
         await limiter.acquire(0)
-        assert [facts["limited_by"] for facts in logged] == ["concurrency_limit", "tail_of_the_run"]
-        assert logged[1]["limited_s"]["concurrency_limit"] == 10.0
+        assert [event.limited_by for event in logged] == ["concurrency_limit", "tail_of_the_run"]
+        assert logged[1].limited_s["concurrency_limit"] == 10.0
 
     in_virtual_time(run)
 
@@ -159,13 +160,13 @@ def test_a_processor_that_can_do_no_more_is_what_holds_it_back() -> None:
     async def run() -> None:
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = Bottleneck(lambda event, **facts: None, lambda: clock.wall_s, lambda: clock.cpu_s)
+        bottleneck = Bottleneck(lambda: clock.wall_s, lambda: clock.cpu_s)
         for _ in range(4):
             await limiter.acquire(0)
         for cpu_s, bound in ((0.1, LimitedBy.MAXIMUM), (0.24, LimitedBy.CLIENT)):
             clock.wall_s, clock.cpu_s = clock.wall_s + 0.25, clock.cpu_s + cpu_s
-            held.note(limiter)
-            assert held.now is bound
+            bottleneck.note(limiter)
+            assert bottleneck.now is bound
 
     in_virtual_time(run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,11 +20,14 @@ from batchrun.cli.main import cli
 from batchrun.engine.observer import Silent
 from batchrun.engine.retry import RetryPolicy
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
+from batchrun.job.prepare import prepare
 from batchrun.job.resume import Changed, Resume
-from batchrun.job.run import Run
+from batchrun.job.run import Ended
+from batchrun.job.summary import Summary
 from batchrun.records.request import Overrides, Request, parse_request, read_request
 from batchrun.requests import reader
 from batchrun.results.journal import Journal
+from batchrun.results.paths import ResultPaths
 from batchrun.simulator.options import GatewayOptions
 from tests.support import (
     KEY,
@@ -202,10 +206,10 @@ def test_lines_left_are_counted_by_the_input_not_by_the_file(bench: Bench) -> No
     bench.requests.write_text(bench.requests.read_text().splitlines(keepends=True)[0])
     with bench.requests.open("a") as file:
         file.write(write_requests(bench.folder / "more.jsonl", 4, first=6).read_text())
-    with Run(bench.job(), Silent()) as prepared:
-        prepared.prepare()
-        assert (prepared.pending, prepared.status().done) == (4, 1)
-        assert prepared.report().lines.pending == 4
+    with contextlib.ExitStack() as files:
+        prepared = prepare(bench.job(), Silent(), files)
+        assert (prepared.pending, len(prepared.done)) == (4, 1)
+        assert Summary(prepared, Ended()).report().lines.pending == 4
 
 
 def test_equal_bare_bodies_are_lines_of_their_own(bench: Bench) -> None:
@@ -294,11 +298,11 @@ def test_records_to_be_replaced_are_out_before_anything_is_sent(failing: Callabl
     """Prepared, and not yet sent: the file holds what stays, and is a whole file should the process die now."""
     bench = failing("context; context; ok; ok; ok")
     bench.run()
-    with Run(bench.job(retry_errors=True), Silent()) as prepared:
-        prepared.prepare()
+    with contextlib.ExitStack() as files:
+        prepared = prepare(bench.job(retry_errors=True), Silent(), files)
         assert len(ids(bench.results)) == 3
         assert prepared.pending == 2
-        assert prepared.report().lines.failed == 0
+        assert Summary(prepared, Ended()).report().lines.failed == 0
     assert bench.sent_by(retry_errors=True) == 2
     assert ids(bench.results) == FIVE
 
@@ -458,7 +462,7 @@ def _log_of_a_death(bench: Bench, *lines: int, limit: int | None = 100, started:
     with bench.folder.joinpath("results.jsonl.log").open("a") as log:
         log.write(json.dumps(start) + "\n")
         for line in lines:
-            facts = {"line": line, "model": MODEL, "body_bytes": 1000, "max_output_tokens": limit}
+            facts = {"line": line, "attempt": 1, "model": MODEL, "body_bytes": 1000, "max_output_tokens": limit}
             log.write(json.dumps({"event": "sent", **facts}) + "\n")
 
 
@@ -616,6 +620,6 @@ def test_any_history_ends_with_one_record_a_line(bench: Bench, seed: int) -> Non
         asked = [parse_request(raw, 1) for raw in bench.requests.read_bytes().splitlines()]
         assert {line.custom_id: line.body_hash for line in asked}.items() <= stored.items(), action
         assert stored.keys() - {line.custom_id for line in asked} <= {"orphan"}
-        with Journal(bench.results) as journal:
+        with Journal(ResultPaths.of(bench.results)) as journal:
             assert len(list(journal.records())) == len(stored)
     until(lambda: bench.gateway.ledger.in_flight == 0)
