@@ -115,6 +115,6 @@ class Unbounded:
         if self._count:
             more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""
             raise UsageError(
-                f"--max-cost cannot hold lines that may cost any amount: {', '.join(self._lines)}{more}; "
-                "--set max_output_tokens=N bounds answers, --max-line-cost USD says what such a line costs at most"
+                f"--max-cost cannot cap lines whose cost has no bound: {', '.join(self._lines)}{more}; "
+                "--set max_output_tokens=N bounds answers, --max-line-cost USD caps each such line"
             )

@@ -34,7 +34,7 @@ class MaxErrors:
     def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
         """`20`, `5%` or `0.05`, and the kinds that count. Raises `UsageError`."""
         if unknown := sorted(set(kinds) - set(KINDS)):
-            raise UsageError(f"no kind of error is called {unknown[0]!r}; there are {', '.join(KINDS)}")
+            raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
         chosen = frozenset(kinds)
         if text.isascii() and text.isdecimal():
             return cls(count=int(text), kinds=chosen)
@@ -90,9 +90,11 @@ class ErrorLimit:
         """What went wrong, in one line."""
         kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
         if self._limit.count is not None:
-            return f"--max-errors {self._limit.count} is passed: {kinds} of {self._lines:,} lines of this run"
+            return f"--max-errors {self._limit.count} is exceeded: {kinds} of {self._lines:,} lines of this run"
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
-        return f"--max-errors {share} is passed: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+        return (
+            f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+        )
 
     def _counted(self, kind: str, count: int) -> str:
         if kind != "schema_mismatch":

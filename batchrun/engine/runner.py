@@ -276,7 +276,7 @@ class Runner:
         if self.stopped is None:
             self.stop(f"interrupted ({number.name})", 128 + number)
         else:
-            self._observer.notice("leaving at once; what was in flight may be billed, and goes again next time")
+            self._observer.notice("leaving at once; requests in flight may be billed, and are sent again next time")
             self._leave_at_once()
 
     def _stop_for(self, error: BatchrunError) -> None:

@@ -22,6 +22,7 @@ from batchrun.job.resume import Resume
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
+from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Sampler, count_pending
 from batchrun.results.last_run import LastRun
@@ -158,7 +159,7 @@ class _Start:
         new = bound(last_run.sent.values(), self.tally.book, self.tally.longest_answer)
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
-            self.observer.notice(f"{new.lines:,} lines were in flight when the last run {how}; {new.in_words()}")
+            self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")
         return Earlier(last_run.billed_before + new, last_run.unbilled_usd, last_run.limited_s)
 
 

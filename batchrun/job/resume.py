@@ -146,7 +146,7 @@ class Resume:
         if self._replaced:
             self._log_cost_of_replaced(tally.book)
             count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
-            self.notices.append(f"{count:,} records are taken out, their lines go again")
+            self.notices.append(f"{count:,} records were removed; their lines are sent again")
             tally.clear()
             for heads in self._store.heads():
                 tally.add(heads)
@@ -251,20 +251,22 @@ class Resume:
             )
         if self._stored and not self._matched:
             raise ResultFileError(
-                f"{self._store.paths.results} holds {len(self._stored):,} results, none of them of this input; "
-                "choose another -o (or --overwrite to lose them)"
+                f"{self._store.paths.results} holds {len(self._stored):,} results, none of this input; "
+                "choose another -o (or --overwrite to discard them)"
             )
 
     def _tell(self) -> None:
         if self._store.quarantined:
             self.notices.append(
                 f"WARNING: {self._store.quarantined:,} damaged or doubled records were moved to "
-                f"{self._store.paths.quarantine.name}; lines without a record go again"
+                f"{self._store.paths.quarantine.name}; lines without a record are sent again"
             )
         if foreign := len(self._stored) - self._matched:
             self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
         if self._store.rescued:
-            self.notices.append(f"{self._store.rescued:,} answers are taken in that an earlier run saved elsewhere")
+            self.notices.append(
+                f"{self._store.rescued:,} answers that an earlier run had saved elsewhere were taken in"
+            )
 
 
 def _outcome(head: ResultHead) -> int:

@@ -135,7 +135,7 @@ class Run:
             return Budget(cap, prepared.tally.cost_usd())
         if vague := earlier.billed_twice.unknown_lines + earlier.billed_twice.estimated_lines:
             self._observer.notice(
-                f"--max-cost cannot bound what {vague:,} lines cost that earlier runs without it left in flight"
+                f"--max-cost does not cover {vague:,} lines that earlier runs left in flight without it"
             )
         return Budget(cap, total_usd((prepared.tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd)))
 

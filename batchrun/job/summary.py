@@ -34,8 +34,8 @@ class Summary:
         if stopped is None or not self.ended.passed_over:
             return stopped
         likely_usd = self._likely_usd_left
-        price = f"about ${usd(likely_usd)} at what a line has cost so far" if likely_usd else "nobody can tell how much"
-        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left, which would cost {price}")
+        price = f"about ${usd(likely_usd)} at the average so far" if likely_usd else "an unknown amount"
+        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left, and would cost {price}")
 
     @property
     def exit_code(self) -> int:

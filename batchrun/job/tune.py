@@ -56,11 +56,11 @@ def take(path: Path) -> Tuning | str | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        return f"{path.name} is not the owner's alone"
+        return f"{path.name} can be written by other users"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     except msgspec.DecodeError:
-        return f"{path.name} is no request of batchrun's"
+        return f"{path.name} is not a batchrun request"
     finally:
         with contextlib.suppress(OSError):  # a folder stays, and is told of once
             path.unlink()
@@ -102,7 +102,9 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
                     raise UsageError(answer.refused)
                 return answer
     if is_running(paths.log):
-        raise StopError(f"no answer within {patience_s:g} s; a run that is being prepared takes it up once it sends")
+        raise StopError(
+            f"no answer within {patience_s:g} s; a run that is still preparing reads it when it starts to send"
+        )
     paths.tune.unlink(missing_ok=True)
     raise UsageError(f"the run that was writing {paths.results} has ended")
 

@@ -178,7 +178,7 @@ class Journal:
 
     def _foreign(self) -> ResultFileError:
         return ResultFileError(
-            f"{self.path} holds no result of batchrun's; choose another -o (or --overwrite to lose it)"
+            f"{self.path} contains no batchrun results; choose another -o (or --overwrite to discard it)"
         )
 
     def _take_in_rescued(self) -> None:
@@ -199,7 +199,7 @@ class Journal:
             rescue.unlink()
         except OSError as error:
             self._truncate(self._size)
-            raise DiskError(f"cannot take {rescue} into {self.path}: {error.strerror}; make room") from error
+            raise DiskError(f"cannot take {rescue} into {self.path}: {error.strerror}; free some space") from error
         self._size = os.fstat(self._file.fileno()).st_size
 
     def _quarantine(self, spans: list[tuple[int, int]]) -> None:
@@ -212,7 +212,7 @@ class Journal:
                 quarantine.flush()
                 os.fsync(quarantine.fileno())
         except OSError as error:
-            raise DiskError(f"cannot write {self._paths.quarantine}: {error.strerror}; make room") from error
+            raise DiskError(f"cannot write {self._paths.quarantine}: {error.strerror}; free some space") from error
         self._rewrite_without(spans)
         self.quarantined += len(spans)
 
@@ -235,7 +235,9 @@ class Journal:
             self._size = os.fstat(self._file.fileno()).st_size
             sync_directory(self.path.parent)
         except OSError as error:
-            raise DiskError(f"cannot rewrite {self.path}: {error.strerror}; make room and run it again") from error
+            raise DiskError(
+                f"cannot rewrite {self.path}: {error.strerror}; free some space and run it again"
+            ) from error
         finally:
             if copy is not None:
                 copy.close()
@@ -314,7 +316,7 @@ class Journal:
         except OSError:
             return "run the same command again"
         self._lost_its_place = True
-        return f"the answers are saved in {rescue.name}, which the same command takes in when it is run again"
+        return f"the answers are saved in {rescue.name}, and the same command takes them in when it is run again"
 
     def _truncate(self, size: int) -> None:
         try:

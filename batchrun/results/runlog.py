@@ -84,7 +84,7 @@ class RunLog:
         try:
             write_whole(self._file, encode_events(events))
         except OSError as error:
-            raise DiskError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from error
+            raise DiskError(f"cannot write {self.path}: {error.strerror}; free some space and run it again") from error
 
     def _now(self) -> float:
         return round(self._clock() - self._start, 3)

@@ -92,7 +92,7 @@ class FileStore:
 
     def __init__(self, paths: ResultPaths) -> None:
         if not paths.results.parent.is_dir():
-            raise ResultFileError(f"there is no directory {paths.results.parent}; make it, or choose another -o")
+            raise ResultFileError(f"there is no directory {paths.results.parent}; create it, or choose another -o")
         self.paths = paths
         self.log = RunLog(paths.log)
         try:

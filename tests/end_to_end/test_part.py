@@ -91,7 +91,7 @@ def test_too_many_errors_stop_the_job_and_it_goes_on_later(requests: Path, tmp_p
     stopped = run(Job(str(requests), results, NOWHERE, limits=limits, simulate=bad, max_errors=MaxErrors.parse("3")))
     assert stopped.exit_code == 3
     assert stopped.report.lines.failed == 4, "one more than allowed, and not a line further"
-    assert stopped.report.stopped == "--max-errors 3 is passed: 4 failed of 4 lines of this run"
+    assert stopped.report.stopped == "--max-errors 3 is exceeded: 4 failed of 4 lines of this run"
     mended = run(Job(str(requests), results, NOWHERE, simulate=GatewayOptions(), retry_errors=True))
     assert (mended.exit_code, mended.report.lines.succeeded) == (0, LINES)
 
@@ -128,7 +128,7 @@ def test_a_pilot_measures_and_goes_on_only_when_told(requests: Path, tmp_path: P
     words = ("run", requests, "-o", results, "--simulate", "--simulate-latency", 0, "--pilot", 12)
     code, output, error = batchrun(*words)
     assert isinstance(error, StopError)
-    assert "12 of 40 lines are measured; for the whole, 9 times in 10:" in output
+    assert "12 of 40 lines are measured; 90% intervals for the whole job:" in output
     assert len(ids(results)) == 12
     code, _, _ = batchrun(*words, "--yes")
     assert code == 0

@@ -178,7 +178,7 @@ def test_report_and_log_say_what_held_a_run_back(tmp_path: Path) -> None:
         RunProcess(gateway.base_url, requests, results, "-c", "4") as run,
     ):
         assert run.wait() == 0
-        assert "held by: concurrency limit " in run.screen
+        assert "limited by: concurrency limit " in run.screen
     report = json.loads((tmp_path / "results.jsonl.report.json").read_text())
     assert report["limited_s"]["concurrency_limit"] >= 1.0
     assert sum(report["limited_s"].values()) == pytest.approx(report["duration_s"], abs=0.6)

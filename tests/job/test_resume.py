@@ -196,7 +196,7 @@ def test_a_finished_line_that_stands_twice_is_refused(bench: Bench) -> None:
     bench.run()
     with bench.requests.open("a") as file:
         file.write(bench.requests.read_text().splitlines()[3] + "\n")
-    with pytest.raises(InputError, match='6: "custom_id" stands already on line 4'):
+    with pytest.raises(InputError, match='6: "custom_id" duplicates line 4'):
         bench.run()
 
 
@@ -256,7 +256,7 @@ def test_changed_resend_answers_the_new_text(bench: Bench) -> None:
     old = bench.text_of("r-2")
     bench.edit(2, "another question")
     assert bench.sent_by(changed=Changed.RESEND) == 1
-    assert "1 records are taken out, their lines go again" in bench.notices
+    assert "1 records were removed; their lines are sent again" in bench.notices
     assert ids(bench.results) == FIVE
     assert bench.text_of("r-2") != old
     assert bench.sent_by() == 0, "it is no longer an edited line"
@@ -330,14 +330,14 @@ def test_results_of_other_requests_are_refused(bench: Bench) -> None:
     bench.run()
     before = bench.results.read_bytes()
     write_requests(bench.requests, 5, first=100)
-    with pytest.raises(ResultFileError, match=r"holds 5 results, none of them of this input; choose another -o"):
+    with pytest.raises(ResultFileError, match=r"holds 5 results, none of this input; choose another -o"):
         bench.run()
     assert bench.results.read_bytes() == before
 
 
 def test_a_file_of_something_else_is_refused_and_untouched(bench: Bench) -> None:
     bench.results.write_text("my notes\n")
-    with pytest.raises(ResultFileError, match="holds no result of batchrun's"):
+    with pytest.raises(ResultFileError, match="contains no batchrun results"):
         bench.run()
     assert sorted(file.name for file in bench.folder.iterdir()) == ["prices.json", "requests.jsonl", "results.jsonl"]
     assert bench.results.read_text() == "my notes\n"
@@ -384,7 +384,7 @@ def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
     assert bench.sent_by() == 0
     assert bench.results.read_bytes() == b"".join(lines)
     assert bench.quarantine == lines[2], "it had a record already"
-    assert "3 answers are taken in that an earlier run saved elsewhere" in bench.notices
+    assert "3 answers that an earlier run had saved elsewhere were taken in" in bench.notices
     assert not rescue.exists()
 
 
@@ -470,7 +470,7 @@ def test_lines_in_flight_at_a_death_are_told_with_their_upper_cost(bench: Bench)
     _log_of_a_death(bench, 1, 2, 3)
     bench.results.touch()
     outcome = bench.run()
-    assert bench.notices == ["3 lines were in flight when the last run died; up to $0.0084 may have been billed twice"]
+    assert bench.notices == ["3 lines in flight when the last run died; up to $0.0084 may have been billed twice"]
     twice = json.loads(outcome.report.to_json())["possibly_billed_twice"]
     assert twice == {"lines": 3, "upper_usd": 0.0084, "estimated_lines": 0, "unknown_lines": 0}
     assert _report_alone(bench)["possibly_billed_twice"] == twice
@@ -505,7 +505,7 @@ def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Ben
     twice = bench.run().report.possibly_billed_twice
     assert (twice.lines, twice.estimated_lines, twice.unknown_lines) == (1, 1, 0)
     assert twice.upper_usd * 1_000_000 == 2 * 1000 + 8 * longest
-    assert "taken as the longest answer so far" in bench.notices[0]
+    assert "counted as the longest answer so far" in bench.notices[0]
 
 
 def test_starting_over_forgets_what_died_before(bench: Bench) -> None:
@@ -581,7 +581,7 @@ def test_a_disk_without_room_for_the_first_event_sends_nothing(bench: Bench) -> 
     with mounted(bench.folder / "disk", "size=16k") as disk:
         (disk / "ballast").write_bytes(bytes(16 * 1024))
         bench.results = disk / "results.jsonl"
-        with pytest.raises(DiskError, match="No space left on device; make room"):
+        with pytest.raises(DiskError, match="No space left on device; free some space"):
             bench.run()
         assert bench.gateway.ledger.requests == 0
         (disk / "ballast").unlink()

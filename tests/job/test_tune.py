@@ -64,7 +64,7 @@ def test_a_request_is_taken_away_as_it_is_read(left: Path) -> None:
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> None:
     write(left, '{"id":"7","paused":true}', mode)
-    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune can be written by other users"
     assert not left.exists()
 
 
@@ -72,7 +72,7 @@ def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> No
 def test_a_request_of_somebody_else_is_refused(left: Path) -> None:
     write(left, '{"id":"7","paused":true}')
     os.chown(left, 12345, 12345)
-    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune can be written by other users"
 
 
 def test_a_link_to_a_request_is_refused(left: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_pipe_in_its_place_holds_nothing_up(left: Path) -> None:
 def test_a_folder_in_its_place_is_refused_and_left_alone(left: Path) -> None:
     (left / "inside").mkdir(parents=True)
     for _ in range(2):
-        assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+        assert tune.take(left) == "results.jsonl.tune can be written by other users"
     assert (left / "inside").exists()
 
 
@@ -100,7 +100,7 @@ def test_a_folder_in_its_place_is_refused_and_left_alone(left: Path) -> None:
 )
 def test_what_is_no_request_is_refused(left: Path, text: str) -> None:
     write(left, text)
-    assert tune.take(left) == "results.jsonl.tune is no request of batchrun's"
+    assert tune.take(left) == "results.jsonl.tune is not a batchrun request"
 
 
 # --------------------------------------------------------------------------------------------- who asks
@@ -120,7 +120,7 @@ def test_without_a_run_there_is_nobody_to_tune(tmp_path: Path, left: Path) -> No
 
 def test_a_run_that_does_not_answer_is_told_of(tmp_path: Path, left: Path) -> None:
     log = RunLog(tmp_path / "results.jsonl.log")  # it is being prepared
-    with pytest.raises(StopError, match="takes it up once it sends"):
+    with pytest.raises(StopError, match="reads it when it starts to send"):
         tune.ask(tmp_path / "results.jsonl", tune.Tuning(paused=True), patience_s=0.1)
     assert left.stat().st_mode & 0o777 == 0o600
     assert isinstance(tune.take(left), tune.Tuning)

@@ -163,7 +163,7 @@ def test_a_foreign_file_is_refused_and_left_alone(path: Path, content: bytes) ->
     before = path.stat()
     with (
         Journal(ResultPaths.of(path)) as journal,
-        pytest.raises(ResultFileError, match="holds no result of batchrun's"),
+        pytest.raises(ResultFileError, match="contains no batchrun results"),
     ):
         list(journal.records())
     assert path.read_bytes() == content

@@ -179,7 +179,7 @@ def test_an_event_that_does_not_fit_leaves_nothing_behind(path: Path) -> None:
     log.write(Start())
     before = path.read_bytes()
     for size in range(len(before), len(before) + 20):
-        with file_size_limit(size), pytest.raises(DiskError, match=r"cannot write .* File too large; make room"):
+        with file_size_limit(size), pytest.raises(DiskError, match=r"cannot write .* File too large; free some space"):
             log.write(sent(1))
         assert path.read_bytes() == before
     log.write(Stop())
@@ -252,7 +252,7 @@ def test_without_a_limit_the_longest_answer_stands_in_and_is_said_so(book: Price
     twice = bound([InFlight("priced", 1000), InFlight("priced", 1000, 500)], book, 250)
     assert twice == BilledTwice(2, Decimal("0.014"), 1, 0)
     assert twice.in_words() == (
-        "up to $0.014 may have been billed twice (1 set no max_output_tokens: taken as the longest answer so far)"
+        "up to $0.014 may have been billed twice (1 set no max_output_tokens: counted as the longest answer so far)"
     )
 
 
@@ -262,7 +262,7 @@ def test_what_nobody_can_know_is_not_called_nothing(book: PriceBook) -> None:
     assert some.in_words() == "up to $0.008 may have been billed twice, and an unknown amount for 1 of them"
     none = bound([InFlight("priced", 1000)], book, 0)
     assert none == BilledTwice(1, Decimal(0), 0, 1)
-    assert "nobody can tell" in none.in_words()
+    assert "cost is unknown" in none.in_words()
 
 
 def test_nothing_in_flight(book: PriceBook) -> None:

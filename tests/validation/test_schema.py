@@ -263,7 +263,7 @@ async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
         code, said = await batchrun(server, requests, *options)
         assert (code, len(server.asked)) == (3, 5)
         why = 'e.g. line 3: label: the value is not one of "bug" or "praise"'
-        assert f"--max-errors 1 is passed: 2 schema mismatches ({why}) of 5 lines of this run" in said
+        assert f"--max-errors 1 is exceeded: 2 schema mismatches ({why}) of 5 lines of this run" in said
         assert "sk-canary" not in said
         assert [record["run"]["outcome"] for record in records_of(requests)] == ["succeeded"] * 5
         code, _ = await batchrun(server, requests, *options)
@@ -287,7 +287,7 @@ async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> Non
     async with Hostile(http(BODY), bad_request) as server:
         outcome = await run_async(job(requests, server.base_url, "1", "schema_mismatch", "failed"))
     why = "not strict JSON: unexpected character, expected a JSON value: line 1 column 1 (char 0)"
-    stopped = f"--max-errors 1 is passed: 1 schema mismatch (line 1: {why}), 1 failed of 2 lines of this run"
+    stopped = f"--max-errors 1 is exceeded: 1 schema mismatch (line 1: {why}), 1 failed of 2 lines of this run"
     assert (outcome.report.stopped, outcome.exit_code) == (stopped, 3)
 
 
@@ -298,7 +298,9 @@ async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
         outcome = await run_async(job(requests, server.base_url, "20%", "schema_mismatch"))
         assert len(server.asked) == 100
     assert outcome.report.stopped is not None
-    assert outcome.report.stopped.startswith("--max-errors 20% is passed: 50 of the last 100 lines (50 schema mismatches (e.g. ")
+    assert outcome.report.stopped.startswith(
+        "--max-errors 20% is exceeded: 50 of the last 100 lines (50 schema mismatches (e.g. "
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])
