@@ -22,7 +22,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
 from batchrun.records.attempt import InFlight
-from batchrun.records.outcome import Failure, Reply
+from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
 from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
 from batchrun.results.events import Sent
@@ -258,7 +258,7 @@ class Writer:
     def _unsent(self, line: RequestLine) -> None:
         """What the run log may say of an attempt by now is not so."""
         if self._unanswered.pop(line.line_number, None) is not None:
-            self.log("ended", line=line.line_number, code="unsent")
+            self.log("ended", line=line.line_number, code=FailureCode.UNSENT)
 
     def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome = done.line, done.outcome
@@ -287,5 +287,6 @@ class Writer:
             first_text_s=timing.first_text_s and round(timing.first_text_s, 4),
             model=outcome.model,
             usage=outcome.usage,
+            service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
         )
         return ResultHead(line.custom_id, run, error)
