@@ -37,7 +37,7 @@ from batchrun.records.request import RequestLine
 from batchrun.results.runlog import RunLog
 from batchrun.results.store import Sink
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import Transport
+from batchrun.transport.protocol import Transport
 from batchrun.transport.yielding import yield_to_loop
 
 TICK_EVERY_S = 0.25

@@ -35,7 +35,7 @@ from batchrun.limits.options import Limits
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import NOTHING, total_usd, usd
-from batchrun.records.outcome import Failure, describe
+from batchrun.records.outcome import Failure, FailureCode, describe
 from batchrun.report.report import Report, make_report
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Sampler, Unwanted, count_pending, first
@@ -44,7 +44,7 @@ from batchrun.results.journal import Journal
 from batchrun.results.runlog import RunLog
 from batchrun.results.store import Sink, Stream
 from batchrun.transport.endpoint import Endpoint, check_base_url
-from batchrun.transport.http import Transport
+from batchrun.transport.http import HttpTransport
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Run:
         self._log_event("start", **self._start_facts())
         async with contextlib.AsyncExitStack() as stack:
             endpoint = await self._reachable_endpoint(stack)
-            transport = Transport(endpoint, job.timeouts, job.max_response_bytes)
+            transport = HttpTransport(endpoint, job.timeouts, job.max_response_bytes)
             self._runner = Runner(
                 lines=first(lines, job.limit),
                 facts=RunFacts(self._started, self.total, "simulated" if job.simulate else job.endpoint.host),
@@ -243,9 +243,9 @@ class Run:
     def _why_stopped(self, failure: Failure) -> str:
         """One line: what came back, and what to do about it."""
         what = describe(failure)
-        if failure.code in ("html_instead_of_json", "html_page") or failure.status in (404, 405):
+        if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or failure.status in (404, 405):
             return f"{self.job.endpoint.url('/v1/responses')} answered {what}; is --base-url right?"
-        if failure.code in ("dns_failed", "certificate_refused"):
+        if failure.code in (FailureCode.DNS_FAILED, FailureCode.CERTIFICATE_REFUSED):
             return f"{what}; is --base-url right?"
         if failure.status == 401:
             return f"the gateway refuses the key ({what}); set a good one"

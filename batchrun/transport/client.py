@@ -26,9 +26,6 @@ from batchrun.version import __version__
 def open_session(endpoint: Endpoint, connect_timeout_s: float) -> aiohttp.ClientSession:
     """A session for requests to `endpoint`; whoever opens it closes it."""
 
-    class Request(_Request):
-        authorization = f"Bearer {endpoint.api_key}" if endpoint.api_key else ""
-
     headers = {
         "Host": str(URL(endpoint.url(RESPONSES)).host_port_subcomponent),
         "Content-Type": "application/json",
@@ -39,7 +36,7 @@ def open_session(endpoint: Endpoint, connect_timeout_s: float) -> aiohttp.Client
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
         headers=headers,
-        request_class=Request,
+        request_class=_Request,
         cookie_jar=_NoCookies(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         trust_env=False,
@@ -86,12 +83,7 @@ class _Body(aiohttp.Payload):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request.
-
-    The key is in a request's own headers alone: aiohttp sends those of a session to the proxy as well.
-    """
-
-    authorization = ""
+    """Has the session's headers as they are: aiohttp puts them in anew, one by one, for each request."""
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
         """The session has made this copy of its headers for this request, `Host` among them."""
@@ -99,8 +91,6 @@ class _Request(aiohttp.ClientRequest):
             self.headers = headers
         else:
             super().update_headers(headers)
-        if self.authorization:
-            self.headers["Authorization"] = self.authorization
 
     def update_auto_headers(self, _: Iterable[str] | None) -> None:
         """None are missing."""

@@ -175,12 +175,12 @@ def test_a_mistake_in_the_program_shows_its_traceback_without_the_key(tmp_path: 
     code = """
 import asyncio, sys, traceback
 from batchrun import Endpoint, Job
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.records.request import parse_request
 key, endpoint = None, Endpoint("http://127.0.0.1:1/v1", sys.stdin.read())
 
 async def main():
-    async with Transport(endpoint, Timeouts(), 1000) as transport:
+    async with HttpTransport(endpoint, Timeouts(), 1000) as transport:
         transport._session.post = None
         await transport.send(parse_request(b'{"model":"m","input":"x"}', 1))
 

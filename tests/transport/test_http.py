@@ -23,7 +23,7 @@ from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.version import __version__
 from tests import hostile
 from tests.asking import in_virtual_time
@@ -46,7 +46,7 @@ async def ask(
 ) -> Reply | Failure:
     """One attempt."""
     url = server if isinstance(server, str) else server.base_url
-    async with Transport(Endpoint(url, key, proxy), timeouts, cap) as transport:
+    async with HttpTransport(Endpoint(url, key, proxy), timeouts, cap) as transport:
         return await transport.send(line)
 
 
@@ -580,12 +580,12 @@ async def test_a_long_header_is_no_fault() -> None:
 
 
 async def test_large_answers_wait_for_each_other_and_all_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchrun.transport.http.HELD_BYTES", 100_000)
+    monkeypatch.setattr("batchrun.transport.reading.HELD_BYTES", 100_000)
     body = BODY[:-1] + b', "pad": "' + b"x" * 300_000 + b'"}'
     raw = [http(body), chunked(body[:150_000], body[150_000:]), sse(*whole_stream(pad="x" * 300_000))]
     async with (
         Hostile(*raw * 4) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP) as transport,
+        HttpTransport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(STREAM) for _ in range(12)))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
@@ -593,12 +593,12 @@ async def test_large_answers_wait_for_each_other_and_all_arrive(monkeypatch: pyt
 
 
 async def test_one_large_answer_that_stalls_stops_no_other_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchrun.transport.http.HELD_BYTES", 100_000)
+    monkeypatch.setattr("batchrun.transport.reading.HELD_BYTES", 100_000)
     body = BODY[:-1] + b', "pad": "' + b"x" * 300_000 + b'"}'
     stalled = hostile.then_silence(http(body)[:200_000])
     async with (
         Hostile(stalled, stalled, http(body)) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP) as transport,
+        HttpTransport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(PLAIN) for _ in range(2)))
         assert [getattr(outcome, "code", None) for outcome in outcomes] == ["attempt_timeout"] * 2
@@ -611,7 +611,7 @@ import asyncio, gzip, os, resource, sys, threading, zlib
 sys.path.insert(0, {root!r})
 from batchrun.transport.endpoint import Endpoint
 from batchrun.records.request import parse_request
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.version import __version__
 
 kind = {kind!r}
@@ -665,7 +665,7 @@ def peak_megabytes():
 async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
-    async with Transport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20) as transport:
+    async with HttpTransport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20) as transport:
         outcomes = await asyncio.gather(*(transport.send(line) for _ in range(4)))
     server.close()
     print(*(outcome.code for outcome in outcomes), peak_megabytes())
@@ -705,7 +705,7 @@ async def test_redirects_are_not_followed_and_nothing_goes_elsewhere(status: int
 
 async def test_a_cookie_is_not_sent_back() -> None:
     async with Hostile(http(Set_Cookie="session=1; Path=/")) as server:
-        async with Transport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:
+        async with HttpTransport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:
             await transport.send(PLAIN)
             await transport.send(PLAIN)
         assert server.asked[1].header("Cookie") is None
