@@ -37,13 +37,13 @@ def read_error_body(decoded: Any) -> ErrorBody:
         return read_error_body(nested)
     error = decoded.get("error") or decoded.get("detail") or decoded
     if not isinstance(error, dict):
-        return ErrorBody(message=_clean(_words(error)))
+        return ErrorBody(message=_without_request_id(_words(error)))
     message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
     code = error.get("code") or ""
     return ErrorBody(
         code=plain(str(code))[:NAME_LIMIT] if type(code) in (str, int, float) else "",
         type=plain(error["type"])[:NAME_LIMIT] if isinstance(error.get("type"), str) else "",
-        message=_clean(_words(message)),
+        message=_without_request_id(_words(message)),
     )
 
 
@@ -56,7 +56,7 @@ def _words(value: Any) -> str:
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def _clean(message: str) -> str:
+def _without_request_id(message: str) -> str:
     """A message without the relay's request id, so that equal errors are equal."""
     return re.sub(r"\s*\(request id: [^)]*\)\s*$", "", message).strip()
 

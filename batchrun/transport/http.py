@@ -95,7 +95,7 @@ class HttpTransport:
         self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
     async def __aenter__(self) -> HttpTransport:
-        self._session = open_session(self._endpoint, self._timeouts.connect_s)
+        self._session = open_session(self._timeouts.connect_s)
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
         self._now = exact_clock(asyncio.get_running_loop())
         return self

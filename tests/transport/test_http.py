@@ -15,6 +15,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import looptime
 import pytest
 from msgspec.structs import replace as changed
@@ -92,7 +93,7 @@ async def test_the_body_goes_out_as_it_stands_with_the_key_in_one_header(line: R
 
 
 async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
-    """Both by aiohttp's way of making them and by ours: they are taken from the session as they are."""
+    """Of a small body and of a large one, which aiohttp takes as a file."""
     async with Hostile(http()) as server:
         for line in (PLAIN, changed(PLAIN, body=b'{"large":"%s"}' % (b"x" * (2 << 20)))):
             await ask(server, line)
@@ -108,6 +109,22 @@ async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
                 f"Authorization: Bearer {KEY}",
                 f"Content-Length: {len(line.body)}",
             ]
+
+
+async def test_the_key_is_in_no_header_of_the_session_and_aiohttp_sends_requests_its_own_way() -> None:
+    """A later aiohttp cannot lose the key, or tell it to a proxy: nothing of its own is replaced."""
+    async with HttpTransport(Endpoint("http://127.0.0.1:1", KEY), Timeouts(), CAP) as transport:
+        session = transport._session
+        assert "Authorization" not in session.headers
+        assert KEY not in str(dict(session.headers))
+        assert session._request_class is aiohttp.ClientRequest
+        assert type(session.cookie_jar) is aiohttp.DummyCookieJar
+
+
+async def test_without_a_key_no_header_says_that_there_is_one() -> None:
+    async with Hostile(http()) as server:
+        await ask(server, key="")
+        assert server.asked[0].header("Authorization") is None
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/responses", "/v1//"])
@@ -423,14 +440,14 @@ async def test_an_incomplete_answer_is_kept_under_its_reason(status: str) -> Non
         assert reply.usage is not None
 
 
-# ---------------------------------------------------------------------------- awkward, but paid for
+# ---------------------------------------------------------------------------- unusual, but paid for
 
 
 def deep(levels: int) -> bytes:
     return BODY[:-1] + b', "extra": ' + b"[" * levels + b"]" * levels + b"}"
 
 
-AWKWARD: dict[str, bytes] = {
+UNUSUAL: dict[str, bytes] = {
     "pretty-printed": json.dumps(RESPONSE, indent=4).replace("\n", "\r\n").encode(),
     "U+2028": BODY.replace("世".encode(), "\u2028\u2029\x85".encode()),
     "NUL escapes": BODY.replace("世".encode(), b"\\u0000"),
@@ -449,12 +466,12 @@ NOT_FOR_ALL = {"exponents", "a lone surrogate", "depth 1,100", "depth 100,000"}
 
 
 WIRES = ["plain", "gzip", "deflate", "raw deflate", "chunked"]
-ON_WIRES = [(case, wire) for case in AWKWARD for wire in (WIRES[:1] if "100,000" in case else WIRES)]
+ON_WIRES = [(case, wire) for case in UNUSUAL for wire in (WIRES[:1] if "100,000" in case else WIRES)]
 
 
 @pytest.mark.parametrize(("case", "wire"), ON_WIRES)
-async def test_awkward_json_is_recorded_at_once_and_whole(case: str, wire: str) -> None:
-    body = AWKWARD[case]
+async def test_unusual_json_is_recorded_at_once_and_whole(case: str, wire: str) -> None:
+    body = UNUSUAL[case]
     squeeze = zlib.compressobj(wbits=-15)
     raw = {
         "plain": lambda: http(body),
@@ -476,9 +493,9 @@ async def test_awkward_json_is_recorded_at_once_and_whole(case: str, wire: str) 
     assert reply.usage.total_tokens == 12
 
 
-@pytest.mark.parametrize("case", [case for case in AWKWARD if "BOM" not in case])
-async def test_awkward_json_in_a_stream_is_recorded_too(case: str) -> None:
-    data = AWKWARD[case].replace(b"\r\n", b"")
+@pytest.mark.parametrize("case", [case for case in UNUSUAL if "BOM" not in case])
+async def test_unusual_json_in_a_stream_is_recorded_too(case: str) -> None:
+    data = UNUSUAL[case].replace(b"\r\n", b"")
     final = b'event: response.completed\ndata: {"type":"response.completed","response":' + data + b"}\n\n"
     reply = await answered(sse(*whole_stream()[:-1], final), STREAM, cap=64 << 20)
     assert reply.error_code == ("nonstandard_json" if case in NOT_FOR_ALL else None)
