@@ -198,20 +198,22 @@ class Tunnel:
         writer.close()
 
 
-def test_a_proxy_that_tunnels_never_sees_the_key_and_the_gateway_has_it_each_time(tmp_path: Path) -> None:
-    """A whole run over TLS through a proxy, with a login of its own: the header goes to the gateway alone."""
+@pytest.mark.parametrize("login", ["", "user:password@"])
+def test_a_proxy_that_tunnels_never_sees_the_key_and_the_gateway_has_it_each_time(tmp_path: Path, login: str) -> None:
+    """A whole run over TLS through a proxy: the header goes to the gateway alone, and a login to the proxy alone."""
     folder = tmp_path / "tls"
     folder.mkdir()
     certificate = make_certificate(folder, "-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1")
     with HostileThread(http(), ssl=server_context(certificate)) as server, Tunnel() as proxy:
-        address = f"http://user:password@127.0.0.1:{proxy.port}"
+        address = f"http://{login}127.0.0.1:{proxy.port}"
         code, screen = run(tmp_path, server.base_url, "--proxy", address, SSL_CERT_FILE=str(folder / "signed.pem"))
         assert (code, len(server.asked)) == (0, 4), screen
         assert [asked.header("Authorization") for asked in server.asked] == [f"Bearer {KEY}"] * 4
         assert [asked.header("Proxy-Authorization") for asked in server.asked] == [None] * 4
     assert proxy.heads
     assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
-    assert all(b"Proxy-Authorization: Basic " in head for head in proxy.heads)
+    assert all((b"Proxy-Authorization: Basic " in head) == bool(login) for head in proxy.heads)
+    assert all(head.lower().count(b"authorization") == bool(login) for head in proxy.heads)
     assert len(proxy.read) > 1000
     assert CANARY not in b"".join(proxy.heads) + proxy.read
 
