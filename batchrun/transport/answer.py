@@ -1,13 +1,12 @@
 """What an HTTP answer means: status and bytes in, a `Reply` or a `Failure` out. Pure.
 
-1. A `Reply` is whole and paid for: valid JSON that ends an answer (`completed`, or `incomplete`, which is
-   kept but is no success).
-2. Everything else is a `Failure`, with the gateway's own code where it gave one. What to do about it is
-   `retry.classify`'s business.
-3. JSON that is valid but that strict readers refuse (halves of surrogate pairs, great depth, numbers past every
-   float) was paid for: it is kept as text, under a code of its own, and not asked for again.
+1. A `Reply` is a whole answer that was paid for. It may still be no success: an `incomplete` one is kept, too.
+2. Everything else is a `Failure`, with the gateway's own code where it gave one. `failures.classify` says what to do
+   about it.
+3. Nonstandard JSON is valid JSON that strict readers refuse: half a surrogate pair, great depth, a number past every
+   float. It was paid for, so it is kept as text under a code of its own, and the line is not sent again.
 
-Sources: OpenAI's API reference (response objects, streams, errors); what new-api and one-api relays send instead.
+Sources: OpenAI's API reference (response objects, streams, errors); the answers of new-api and one-api relays.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _Json = dict[str, Any]
 
 
 class HttpAnswer(msgspec.Struct):
-    """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""
+    """One whole HTTP answer, as `read_answer` takes it. `ended_as` is the type of a stream's terminal event."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,13 +49,13 @@ class HttpAnswer(msgspec.Struct):
 
     @property
     def request_id(self) -> str | None:
-        """The gateway's name for this request, for its support."""
+        """The id that the gateway gave this request; its support asks for it."""
         name = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
         return plain(name) if name else None
 
     @property
     def from_relay(self) -> bool:
-        """Whether a new-api or one-api relay answered (no other sends this header)."""
+        """Whether a new-api or one-api relay answered: nobody else sends this header."""
         return "x-oneapi-request-id" in self.headers
 
 
@@ -108,7 +107,7 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Fail
 
 
 def _has_refusal(output: Any) -> bool:
-    """Whether a message of the output is a refusal (OpenAI's API: a part of a *completed* response)."""
+    """Whether a message of the output holds a refusal: in OpenAI's API a part of a *completed* response."""
     return any(
         isinstance(part, dict) and part.get("type") == "refusal"
         for item in output
@@ -118,7 +117,7 @@ def _has_refusal(output: Any) -> bool:
 
 
 def _read_other(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
-    """A chat completion or embeddings: passed through, judged by what every one of them must hold."""
+    """A chat completion or embeddings: passed on as they are, and judged by the members that each must have."""
     if http.url == ENDPOINTS[1]:
         choices = fields.get("choices")
         if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
@@ -157,7 +156,7 @@ def _reply(
 
 
 def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
-    """A 200 that is no answer; a body that names its own error speaks for itself elsewhere."""
+    """The failure of a 200 that is no answer. `_failed_by` makes the one of a body that holds an error."""
     return Failure(
         code=code,
         message=message[:MESSAGE_LIMIT],
@@ -184,7 +183,7 @@ def _read_error(http: HttpAnswer) -> Failure:
 
 
 def _read_leniently(body: bytes) -> Any:
-    """The value of a body that only has to be understood, not kept: also of one in Latin-1 or with NaN in it."""
+    """The value of an error's body, read for its meaning alone: Latin-1 and NaN are let through. None: no JSON."""
     if nests_deeper(body, MAX_DEPTH):
         return None
     try:
@@ -269,14 +268,14 @@ def _int(digits: str) -> float:
 
 
 def _shallow(raw: bytes) -> Any:
-    """A member of JSON that is too deep as a whole; its text where it is too deep by itself."""
+    """The value of a member of JSON that is too deep as a whole; its text where the member itself is too deep."""
     if nests_deeper(raw, MAX_DEPTH):
         return raw[:MESSAGE_LIMIT].decode(errors="replace")
     return json.loads(raw, parse_int=_int)
 
 
 def _plain_json(body: bytes) -> Any:
-    """The value of JSON that every reader takes (orjson is the strictest, but for depth). Raises `ValueError`."""
+    """The value of JSON that every reader accepts: orjson is the strictest, except in depth. Raises `ValueError`."""
     value = orjson.loads(body)
     if nests_deeper(body, MAX_DEPTH):
         raise ValueError("nests too deep")
@@ -284,7 +283,7 @@ def _plain_json(body: bytes) -> Any:
 
 
 def stored_body(body: bytes) -> bytes:
-    """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
+    """Any body as one line of JSON that every reader accepts; what is not JSON becomes a string or base64."""
     try:
         _plain_json(body)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What to do about a failed attempt: one table, read from the top; the first rule that fits decides.
+"""What to do about a failed attempt: one table of rules, read from the top; the first rule that fits decides.
 
-Classified by error code, then error type, then words, then status, never by status alone. Pure.
+Rules look at the error code, then the error type, then the message, then the status, never at the status alone. Pure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, s
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Fits where every condition that is given holds. `codes` may end in `*`; `says` is searched in the message."""
+    """Fits where every condition given holds. `codes` may end in `*`; `says` is searched for in the message."""
 
     decision: Decision
     codes: frozenset[str] = frozenset()

@@ -26,7 +26,7 @@ from yarl import URL
 
 from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
 from batchrun.records.rawjson import as_text
-from batchrun.records.request import RESPONSES, RequestLine
+from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.client import open_session
@@ -37,7 +37,6 @@ from batchrun.transport.reading import (
     BOM,
     IdleError,
     Memory,
-    Share,
     TooLargeError,
     assemble_whole,
     looks_like_events,
@@ -90,7 +89,7 @@ class HttpTransport:
         self._timeouts = timeouts
         self._redactor = Redactor(endpoint.api_key)
         self._memory = Memory(max_response_bytes)
-        self._urls: dict[str, URL] = {}
+        self._urls = {path: URL(endpoint.url(path)) for path in ENDPOINTS}
         key = {"Authorization": Secret(f"Bearer {endpoint.api_key}")} if endpoint.api_key else {}
         self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
@@ -139,13 +138,12 @@ class HttpTransport:
     async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
         """Over the wire and back."""
         response = await self._session.post(
-            self._url(line.url),
+            self._urls[line.url],
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
             headers=self._stream_headers if line.stream else self._headers,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
         )
-        share = Share(self._memory)
         try:
             await yield_to_loop()
             status, headers = response.status, response.headers
@@ -156,10 +154,9 @@ class HttpTransport:
                 raise TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
             if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
-                return self._judge(answer, await read_stream(response.content, share, self._idle, attempt.note))
-            return self._judge(answer, await read_body(response.content, share))
+                return self._judge(answer, await read_stream(response.content, self._memory, self._idle, attempt.note))
+            return self._judge(answer, await read_body(response.content, self._memory))
         finally:
-            share.release()
             if not response.closed:
                 response.release()  # an answer that was not read to its end takes its connection with it
 
@@ -180,11 +177,6 @@ class HttpTransport:
         message = "the stream ended without its terminal event"
         partial = as_text(self._redactor.body(result.partial)) if result.partial else None
         return Failure(FailureCode.STREAM_TRUNCATED, message, answer.status, body=partial, request_id=answer.request_id)
-
-    def _url(self, path: str) -> URL:
-        if path not in self._urls:
-            self._urls[path] = URL(self._endpoint.url(path))
-        return self._urls[path]
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -2,7 +2,7 @@
 
 1. Bytes are counted as they come, decompressed: a small answer that unpacks to gigabytes is stopped at the cap.
 2. Each answer has a cap. All answers together may hold `HELD_BYTES`; beyond that, one answer at a time is read on.
-3. Every `Share` is released, whatever became of its answer.
+3. Only unfinished answers count: whoever has read one judges it before anybody else has a turn.
 4. A stream has to bring an *event* within the idle time: pings keep no stream alive.
 """
 
@@ -50,14 +50,20 @@ class Memory:
 
 
 class Share:
-    """What one answer holds of the memory."""
-
-    __slots__ = ("_held", "_is_alone", "_memory")
+    """What one answer holds of the memory, for as long as the block lasts."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._held = 0
         self._is_alone = False
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.held -= self._held
+        if self._is_alone:
+            self._memory.alone.release()
 
     def add(self, size: int) -> bool:
         """Count `size` bytes more. False: `wait` before reading on. Raises `TooLargeError` past the cap."""
@@ -73,59 +79,68 @@ class Share:
         await self._memory.alone.acquire()
         self._is_alone = True
 
-    def release(self) -> None:
-        """Give the memory back: the answer is whole, or given up."""
-        self._memory.held -= self._held
-        if self._is_alone:
-            self._memory.alone.release()
 
-
-async def read_body(content: Content, share: Share) -> bytes:
+async def read_body(content: Content, memory: Memory) -> bytes:
     """The whole body, decompressed. Raises `TooLargeError`."""
-    pieces = []
-    while not content.at_eof():
-        piece = await content.readany()
-        pieces.append(piece)
-        if not share.add(len(piece)):
-            await share.wait()
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    piece = await content.readany()
+    if content.at_eof():  # as nearly always
+        if len(piece) > memory.cap:
+            raise TooLargeError
+        return piece
+    with Share(memory) as share:
+        pieces = [piece]
+        while True:
+            if not share.add(len(piece)):
+                await share.wait()
+            if content.at_eof():
+                return b"".join(pieces)
+            pieces.append(piece := await content.readany())
 
 
 async def read_stream(
-    content: Content, share: Share, idle: Deadlines, note: Callable[[ResponseAssembler], None]
+    content: Content, memory: Memory, idle: Deadlines, note: Callable[[ResponseAssembler], None]
 ) -> StreamResult | bytes:
     """What a stream of events came to, or the whole body where it was no stream after all.
 
     `note` is called with the assembler after each piece that brought an event. Raises `TooLargeError`, `IdleError`.
     """
-    decoder, assembler = EventDecoder(), ResponseAssembler()
-    is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
-    plain: list[bytes] = []
-    deadline, events = Deadline(), 0
+    deadline = Deadline()
     idle.begin(deadline)
     try:
-        while not assembler.finished and (piece := await content.readany()):
-            if not share.add(len(piece)):
-                idle.end(deadline)  # we do not wait for the gateway now, but for other answers
-                await share.wait()
-                idle.begin(deadline)
-            if is_events is None and (start := piece.removeprefix(BOM).lstrip()):
-                is_events = start[:1] not in b"{[<"
-            if is_events is False:
-                plain.append(piece)
-                continue
-            for event in decoder.feed(piece):
-                assembler.add(event)
-            if assembler.events > events:
-                events = assembler.events
-                idle.renew(deadline)
-                note(assembler)
+        with Share(memory) as share:
+            return await _read_events(content, share, idle, deadline, note)
     except asyncio.CancelledError:
         if not deadline.ran_out():
             raise
         raise IdleError from None
     finally:
         idle.end(deadline)
+
+
+async def _read_events(
+    content: Content, share: Share, idle: Deadlines, deadline: Deadline, note: Callable[[ResponseAssembler], None]
+) -> StreamResult | bytes:
+    """As `read_stream`; every event renews the deadline."""
+    decoder, assembler = EventDecoder(), ResponseAssembler()
+    is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
+    plain: list[bytes] = []
+    events = 0
+    while not assembler.finished and (piece := await content.readany()):
+        if not share.add(len(piece)):
+            idle.end(deadline)  # we do not wait for the gateway now, but for other answers
+            await share.wait()
+            idle.begin(deadline)
+        if is_events is None and (start := piece.removeprefix(BOM).lstrip()):
+            is_events = start[:1] not in b"{[<"
+        if is_events is False:
+            plain.append(piece)
+            continue
+        for event in decoder.feed(piece):
+            assembler.add(event)
+        if assembler.events > events:
+            events = assembler.events
+            idle.renew(deadline)
+            note(assembler)
     if plain:
         return b"".join(plain)
     for event in decoder.flush():
