@@ -39,7 +39,7 @@ from batchrun.records.request import RequestLine
 from batchrun.results.events import Back, Event, Outage, Unmeasured
 from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import Transport
+from batchrun.transport.protocol import Transport
 from batchrun.transport.yielding import yield_to_loop
 from batchrun.validation.schema import MismatchCheck
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchrun.records.outcome import Failure, describe
+from batchrun.records.outcome import Failure, FailureCode, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Stopped:
 def why_stopped(failure: Failure, address: str) -> str:
     """One line: what came back from `address`, and what to do about it."""
     what = describe(failure)
-    if failure.code in ("html_instead_of_json", "html_page") or failure.status in (404, 405):
+    if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or failure.status in (404, 405):
         return f"{address} answered {what}; is --base-url right?"
-    if failure.code in ("dns_failed", "certificate_refused"):
+    if failure.code in (FailureCode.DNS_FAILED, FailureCode.CERTIFICATE_REFUSED):
         return f"{what}; is --base-url right?"
     if failure.status == 401:
         return f"the gateway refuses the key ({what}); check your API key"

@@ -23,7 +23,7 @@ from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
 from batchrun.records.attempt import InFlight
 from batchrun.records.money import NOTHING
-from batchrun.records.outcome import Failure, Reply
+from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
 from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
 from batchrun.results.events import Billed, Ended, Event, Recorded, Sent
@@ -258,7 +258,7 @@ class Writer:
     def _unsent(self, line: RequestLine) -> None:
         """What the run log may say of an attempt by now is not so."""
         if self._unanswered.pop(line.line_number, None) is not None:
-            self.log(Ended(line.line_number, "unsent"))
+            self.log(Ended(line.line_number, FailureCode.UNSENT))
 
     def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome = done.line, done.outcome
@@ -288,5 +288,6 @@ class Writer:
             model=outcome.model,
             usage=outcome.usage,
             schema_error=outcome.schema_error if isinstance(outcome, Reply) else None,
+            service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
         )
         return ResultHead(line.custom_id, run, error)

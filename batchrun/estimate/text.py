@@ -61,7 +61,8 @@ def _notes(estimate: Estimate) -> list[str]:
         notes.append(f"{counted(estimate.lines_unbounded, 'line')} without max_output_tokens")
     if estimate.lines_naming:
         notes.append(
-            f"{estimate.lines_naming:,} lines have input whose size only the answer's usage tells (files, images, tools, …)"
+            f"{counted(estimate.lines_naming, 'line')} with input whose size only the answer tells "
+            "(files, images, tools, …)"
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
         notes.append(f"no price is known for {model!r} ({counted(lines, 'line')}; see --prices)")

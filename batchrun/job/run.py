@@ -33,7 +33,7 @@ from batchrun.records.money import NOTHING, total_usd
 from batchrun.requests.selection import Unwanted, first
 from batchrun.results.events import Start, Stop
 from batchrun.transport.endpoint import Endpoint
-from batchrun.transport.http import Transport
+from batchrun.transport.http import HttpTransport
 from batchrun.version import __version__
 
 
@@ -82,7 +82,7 @@ class Run:
         prepared.store.log.write(_start_event(prepared, started))
         async with contextlib.AsyncExitStack() as stack:
             endpoint = await self._reachable_endpoint(stack)
-            transport = await stack.enter_async_context(Transport(endpoint, job.timeouts, job.max_response_bytes))
+            transport = await stack.enter_async_context(HttpTransport(endpoint, job.timeouts, job.max_response_bytes))
             work = _work(prepared, started, endpoint)
             rules = Rules(
                 limits=self._fitted(job.limits),

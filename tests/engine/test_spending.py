@@ -365,7 +365,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def begin(seed: int, **chances: float) -> Life:
         life = Life(tmp_path / f"life-{seed}", seed, **chances)
-        monkeypatch.setattr(run_module, "Transport", lambda *_: life.gateway)
+        monkeypatch.setattr(run_module, "HttpTransport", lambda *_: life.gateway)
         made.append(life)
         return life
 

@@ -133,6 +133,17 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
         await until(lambda: desk.tally.recorded == 2)
 
 
+async def test_a_record_says_which_service_tier_was_served_where_the_gateway_says_it(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        for number, tier in enumerate(("flex", None), 1):
+            reply = Reply(200, b"{}", None, "succeeded", "m", None, service_tier=tier)
+            desk.writer.record(Done(line(number), reply, 1, 0))
+        desk.writer.record(Done(line(3), Failure("invalid_prompt", "no", 400), 1, 0))
+        await turns()
+        runs = [json.loads(record)["run"] for write in desk.sink.writes for record in write]
+        assert [run.get("service_tier", "absent") for run in runs] == ["flex", "absent", "absent"]
+
+
 async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> None:
     async with Desk(folder) as desk:
         for number in range(1, 6):
