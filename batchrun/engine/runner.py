@@ -164,7 +164,7 @@ class Runner:
 
     def _next_line(self) -> RequestLine | None:
         line = next(self._lines, None) if self.stopped is None else None
-        self._has_lines = line is not None
+        self._has_lines = self.limiter.has_lines = line is not None
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
