@@ -162,7 +162,7 @@ class Runner:
 
     async def _next_line(self) -> RequestLine | None:
         line = await self._work_on.source.next() if self.stopped is None else None
-        self._has_lines = line is not None
+        self._has_lines = self.limiter.has_lines = line is not None
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:

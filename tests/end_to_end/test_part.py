@@ -16,7 +16,6 @@ from batchrun.cli.options import ConcurrencyType
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.errors import StopError, UsageError
 from batchrun.limits.options import Concurrency
-from batchrun.limits.rate import Pacer
 from batchrun.records.outcome import RateHeaders
 from batchrun.transport.error_body import read_rate_headers
 
@@ -235,23 +234,6 @@ async def test_a_bad_key_costs_no_more_than_the_first_few(requests: Path, tmp_pa
         outcome = await run_async(Job(str(requests), tmp_path / "r.jsonl", endpoint, limits=limits))
         assert outcome.exit_code == 3
         assert gateway.ledger.requests <= 8
-
-
-def test_spacing_is_even_and_catches_up_by_ten_milliseconds() -> None:
-    spacing = Pacer(0.0)
-    sent, now = 0, 0.0
-    while now < 10.0:
-        if spacing.wait_s(now) == 0:
-            spacing.take(150.0, now)
-            sent += 1
-        now += 0.001
-    assert 1490 <= sent <= 1502
-    assert spacing.wait_s(60.0) == 0
-    burst = 0
-    while spacing.wait_s(60.0) == 0:
-        spacing.take(150.0, 60.0)
-        burst += 1
-    assert burst <= 3, "an idle minute is no credit"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
 from batchrun.job.summary import Summary
 from batchrun.limits.circuit_breaker import CircuitBreaker
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
@@ -752,6 +753,35 @@ async def test_a_disk_that_is_full_ends_the_run_with_nothing_more_sent() -> None
     assert runner.recorded == 49
     assert len(sent) <= 50 + 8
     assert (runner.limiter.in_flight, transport.in_flight) == (0, 0)
+
+
+def test_the_tail_of_the_run_is_said_at_the_tail_alone() -> None:
+    """600 a minute; the last answers take five seconds."""
+
+    class Slow(Canned):
+        async def send(self, line: RequestLine) -> Reply | Failure:
+            await asyncio.sleep(0.2 if line.line_number <= 590 else 5)
+            return await super().send(line)
+
+    async def run() -> None:
+        said: list[tuple[int, LimitedBy]] = []
+        taken = 0
+
+        def lines() -> Iterator[RequestLine]:
+            nonlocal taken
+            for taken in range(1, 601):
+                yield parse_request(b'{"model":"m","input":"%d"}' % taken, taken)
+
+        def sample() -> None:
+            said.append((taken, runner.limiter.limited_by))
+
+        limits = Limits(64, requests_per_minute=600)
+        runner = make_runner(lines(), Slow(lambda _: ANSWER), Kept(), 64, limits=limits, tick=sample)
+        await runner.run()
+        assert {limited_by for number, limited_by in said if number < 600} == {LimitedBy.OWN_REQUESTS}
+        assert [limited_by for _, limited_by in said[-16:]] == [LimitedBy.TAIL] * 16
+
+    in_virtual_time(run)
 
 
 def of_the_runner(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
