@@ -116,7 +116,7 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
     class SlowBook(PriceBook):
         def price(self, model: str, when: datetime | None = None) -> Price | None:
             has_list.wait(10)
-            return super().rate(model, when)
+            return super().price(model, when)
 
     async with Desk(folder) as desk:
         desk.tally.book = SlowBook()
@@ -151,7 +151,12 @@ async def test_attempts_that_are_ready_are_logged_with_one_write_before_any_may_
     async with Desk(folder) as desk:
         writes = list[bytes]()
         append_lines = desk.log._append_lines
-        desk.log._append_lines = lambda lines: (writes.append(lines), append_lines(lines))[1]  # type: ignore[method-assign]
+
+        def append_noted(lines: bytes) -> None:
+            writes.append(lines)
+            append_lines(lines)
+
+        desk.log._append_lines = append_noted  # type: ignore[method-assign]
         waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2, 3)]
         assert await asyncio.gather(*waiting) == [True, True, True]
         assert [write.count(b"\n") for write in writes] == [3]
@@ -177,7 +182,8 @@ async def test_who_is_let_through_and_sends_nothing_after_all_takes_it_back(fold
             assert not waiting.done()
             await asyncio.sleep(0)
         waiting.cancel() if how == "cancelled" else desk.writer.close()
-        assert await asyncio.gather(waiting, return_exceptions=True) != [True]
+        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert outcome is not True
         assert (desk.logged("ended"), desk.writer.unanswered) == ([1], {})
 
 

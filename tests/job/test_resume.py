@@ -21,6 +21,7 @@ from batchrun.engine.retry import RetryPolicy
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
 from batchrun.job.resume import Changed, Resume
 from batchrun.job.run import Run
+from batchrun.records.attempt import BilledTwice
 from batchrun.records.request import Overrides, Request, parse_request, read_request
 from batchrun.requests import reader
 from batchrun.results.journal import Journal
@@ -42,6 +43,16 @@ from tests.support import (
 )
 
 
+class Noting(Silent):
+    """Keeps the notices of a run."""
+
+    def __init__(self, notices: list[str]) -> None:
+        self.notices = notices
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
 class Bench:
     """A folder with requests and results, a gateway, and runs of the job."""
 
@@ -58,10 +69,14 @@ class Bench:
         return Job(str(self.requests), self.results, endpoint, **{"prices": self.prices} | changes)
 
     def run(self, **changes: Any) -> Outcome:
-        observer = Silent()
         self.notices.clear()
-        observer.notice = self.notices.append  # type: ignore[method-assign]
-        return run(self.job(**changes), observer)
+        return run(self.job(**changes), Noting(self.notices))
+
+    def billed_twice(self, **changes: Any) -> BilledTwice:
+        """What a run says that may have been billed twice."""
+        twice = self.run(**changes).report.possibly_billed_twice
+        assert twice is not None
+        return twice
 
     def sent_by(self, **changes: Any) -> int:
         """How many requests a run of the job sends."""
@@ -477,12 +492,12 @@ def test_the_figure_survives_further_runs_and_adds_up(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2)
     bench.run()
     write_requests(bench.requests, 6)
-    assert bench.run().report.possibly_billed_twice.lines == 2
+    assert bench.billed_twice().lines == 2
     assert bench.notices == [], "it was told once"
     known = {"lines": 2, "upper_usd": "0.0056", "estimated_lines": 0, "unknown_lines": 0}
     _log_of_a_death(bench, 6, known=known)
     for _ in range(2):
-        twice = bench.run().report.possibly_billed_twice
+        twice = bench.billed_twice()
         assert (twice.lines, twice.upper_usd) == (3, Decimal("0.0084"))
 
 
@@ -491,14 +506,14 @@ def test_a_record_settles_what_the_log_could_not_say_any_more(bench: Bench) -> N
     bench.run()
     started = read_records(bench.results)[0]["run"]["started"]
     _log_of_a_death(bench, 1, 2, 99, started=started)
-    assert bench.run().report.possibly_billed_twice.lines == 1
+    assert bench.billed_twice().lines == 1
 
 
 def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Bench) -> None:
     bench.run()
     longest = max(stored["run"]["usage"]["output_tokens"] for stored in read_records(bench.results))
     _log_of_a_death(bench, 77, limit=None)
-    twice = bench.run().report.possibly_billed_twice
+    twice = bench.billed_twice()
     assert (twice.lines, twice.estimated_lines, twice.unknown_lines) == (1, 1, 0)
     assert twice.upper_usd * 1_000_000 == 2 * 1000 + 8 * longest
     assert "taken as the longest answer so far" in bench.notices[0]
@@ -506,10 +521,10 @@ def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Ben
 
 def test_starting_over_forgets_what_died_before(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2)
-    assert bench.run().report.possibly_billed_twice.lines == 0, "there is no result file that this could be about"
+    assert bench.billed_twice().lines == 0, "there is no result file that this could be about"
     _log_of_a_death(bench, 1, 2)
-    assert bench.run(overwrite=True).report.possibly_billed_twice.lines == 0
-    assert bench.run().report.possibly_billed_twice.lines == 0
+    assert bench.billed_twice(overwrite=True).lines == 0
+    assert bench.billed_twice().lines == 0
 
 
 def test_without_a_log_nobody_claims_to_know(bench: Bench) -> None:

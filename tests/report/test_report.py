@@ -6,7 +6,7 @@ import random
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,7 @@ def prices(tmp_path: Path) -> Path:
 
 @st.composite
 def any_head(draw: st.DrawFn) -> ResultHead:
-    outcome = draw(st.sampled_from(["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]))
+    outcome = draw(st.sampled_from(get_args(Outcome)))
     size, output = draw(st.sampled_from([10, 272_000, 272_001])), draw(st.integers(0, 9))
     return head(
         draw(st.integers(1, 99)),

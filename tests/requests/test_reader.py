@@ -509,8 +509,13 @@ def test_known_lines_are_given_with_the_number_of_the_first(path: Path, monkeypa
     monkeypatch.setattr(reader, "_STRIDE", 3)
     given: list[tuple[int, list[bytes]]] = []
     lines = [BATCH[0], b"", *BATCH[1:5]]
+
+    def known(first: int, raws: Sequence[bytes]) -> list[str]:
+        given.append((first, list(raws)))
+        return [""] * len(raws)
+
     with RequestFile(str(written(path, *lines))) as file:
-        file.check(None, lambda first, raws: given.append((first, list(raws))) or [""] * len(raws))
+        file.check(None, known)
     assert given == [(1, lines[:3]), (4, lines[3:])]
 
 
