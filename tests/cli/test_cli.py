@@ -11,9 +11,9 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +53,7 @@ class Command:
 
 
 @pytest.fixture
-def batchrun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
+def batchrun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     monkeypatch.chdir(tmp_path)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -72,7 +72,7 @@ def requests(tmp_path: Path) -> Path:
     return Path(write_requests(tmp_path / "requests.jsonl").name)
 
 
-def records(path: Path) -> list[dict]:
+def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
@@ -272,7 +272,7 @@ def test_results_are_never_written_over_the_requests(batchrun: Command, requests
 
 
 def test_validate_sums_up(batchrun: Command) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"custom_id": "a", "body": {"model": "gpt-4.1", "input": "hi", "stream": True}},
         {"model": "gpt-4.1", "input": "hi"},
         {"custom_id": "b", "url": "/v1/embeddings", "body": {"model": "text-embedding-3-small", "input": "hi"}},

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class Job:
         self.results = folder / "results.jsonl"
         self.prices = write_prices(folder)
 
-    def start(self, base_url: str, *options: str, **popen: object) -> RunProcess:
+    def start(self, base_url: str, *options: str, **popen: Any) -> RunProcess:
         options = ("--prices", str(self.prices), "-c", "4", *options)
         return RunProcess(base_url, self.requests, self.results, *options, **popen)
 
