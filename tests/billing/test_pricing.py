@@ -171,6 +171,7 @@ times = st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.ju
 
 @settings(max_examples=60, deadline=None)
 @given(lines=st.lists(st.tuples(st.sampled_from(PRICED), line_usages(), times), max_size=15))
+@pytest.mark.smoke
 def test_bill_equals_the_sum_over_lines(lines: list[tuple[str, Usage, datetime]]) -> None:
     """Adding integers and multiplying once gives to the digit what the library charges line by line."""
     bill = Bill(LIST_BOOK)

@@ -188,6 +188,7 @@ def test_file_size_limits_of_every_kind(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the kernel
 
 
+@pytest.mark.smoke
 def test_a_disk_that_fills_up_under_a_run(bench: Bench) -> None:
     with mounted(bench.folder / "disk", "size=64k") as disk:
         ballast = disk / "ballast"
@@ -270,6 +271,7 @@ def test_a_system_call_that_fails(bench: Bench, fault: str, on_results: bool, sa
     bench.finishes()
 
 
+@pytest.mark.smoke
 def test_a_failed_sync_stops_the_run_and_is_not_tried_again(slow_bench: Bench) -> None:
     """A sync in the middle of a run: the kernel may have dropped the pages, so a second one proves nothing."""
     bench, trace = slow_bench, slow_bench.folder / "trace"

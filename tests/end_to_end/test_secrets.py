@@ -108,6 +108,7 @@ def test_a_job_that_stops_does_not_let_the_key_out(tmp_path: Path, fault: str) -
     assert "[the api key]" in screen
 
 
+@pytest.mark.smoke
 def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path) -> None:
     """One line each, one attempt each, and a good answer after each, so that nothing looks like an outage."""
     echoes = [*FAILURES.values(), *ANSWERS.values()]
@@ -142,6 +143,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
+@pytest.mark.smoke
 def test_a_bad_certificate_stops_the_job_with_the_hosts_name(tmp_path: Path, certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

@@ -265,6 +265,7 @@ async def test_kinds_of_answers_are_counted_apart(desk: Desk) -> None:
         assert ran.report.usage.total_tokens == billed.total_tokens
 
 
+@pytest.mark.smoke
 async def test_streams_and_plain_lines_mix(desk: Desk) -> None:
     async with Gateway(GatewayOptions(latency_median_s=0.02)) as gateway:
         bodies = [{"model": MODEL, "input": f"q{number}", "stream": bool(number % 2)} for number in range(40)]
@@ -394,6 +395,7 @@ class Outage:
 @pytest.mark.parametrize("length", [15, 600])
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize("how", ["503", "refused", "reset"])
+@pytest.mark.smoke
 def test_an_outage_costs_no_line_and_few_requests(desk: Desk, how: str, start: float, length: float) -> None:
     """One attempt a line is allowed, so that a single one used up would show as a failed line."""
 
@@ -683,6 +685,7 @@ def test_one_long_retry_after_is_waited_out_once(desk: Desk) -> None:
 # ----------------------------------------------------------------------------------------- stopping
 
 
+@pytest.mark.smoke
 def test_an_interrupt_drains_what_is_in_flight(desk: Desk) -> None:
     async def interrupt(run: Run) -> None:
         await asyncio.sleep(2.5)
@@ -761,6 +764,7 @@ def of_the_runner(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     return {task for task in new if Path(task.get_coro().cr_code.co_filename).parent.name == "engine"}  # type: ignore[union-attr]
 
 
+@pytest.mark.smoke
 async def test_a_cancelled_run_leaves_nothing_behind(desk: Desk) -> None:
     desk.lines(200)
     async with Gateway(GatewayOptions(latency_median_s=0.02, script="ok; 500 ok; stall; ok!")) as gateway:

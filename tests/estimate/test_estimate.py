@@ -207,6 +207,7 @@ def test_the_same_text_is_counted_once() -> None:
     ("text", "tokens"),
     [("hello world", 2), ("你好，世界！", 4), ("<|endoftext|>", 7), ("", 0), ("a" * 100_000, 12_500)],
 )
+@pytest.mark.smoke
 def test_the_tokenizer_of_the_extra_knows_o200k(text: str, tokens: int) -> None:
     """The numbers are tiktoken's."""
     pytest.importorskip("rs_bpe")
@@ -337,6 +338,7 @@ def test_unpriced_models_are_named_and_leave_the_money_open(book: PriceBook) -> 
 LINES = [line_of(number, f"{number:05}") for number in range(1000)]
 
 
+@pytest.mark.smoke
 def test_finished_lines_measure_the_rest(book: PriceBook) -> None:
     """100 of 1,000 lines, of 10 tokens in and 15 to 25 out."""
     heads = [head_of(line, used(10, 15 + line.line_number % 11)) for line in LINES[:100]]

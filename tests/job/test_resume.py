@@ -135,6 +135,7 @@ def test_a_finished_file_run_again_sends_nothing_and_says_so(bench: Bench) -> No
     assert ids(bench.results) == FIVE
 
 
+@pytest.mark.smoke
 def test_a_cut_off_job_sends_what_is_left(bench: Bench) -> None:
     bench.run()
     kept = bench.results.read_bytes().splitlines(keepends=True)[:3]
@@ -235,6 +236,7 @@ def test_equal_bare_bodies_are_lines_of_their_own(bench: Bench) -> None:
 # ------------------------------------------------------------------------------------------------- edits
 
 
+@pytest.mark.smoke
 def test_an_edited_line_is_refused_with_its_number_and_both_ways_out(bench: Bench) -> None:
     bench.run()
     before = bench.results.read_bytes()
@@ -375,6 +377,7 @@ def test_doubled_records_are_set_aside_and_the_first_stays(bench: Bench) -> None
     assert any("WARNING: 2 damaged or doubled records were moved" in notice for notice in bench.notices)
 
 
+@pytest.mark.smoke
 def test_a_damaged_line_is_sent_again_and_said_loudly(bench: Bench) -> None:
     bench.run()
     lines = bench.results.read_bytes().splitlines(keepends=True)
@@ -435,6 +438,7 @@ def _comparable(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key not in ("stopped", "next_command")}
 
 
+@pytest.mark.smoke
 def test_the_report_covers_the_whole_file_over_runs_and_is_made_again_from_it_alone(
     failing: Callable[[str], Bench],
 ) -> None:
@@ -477,6 +481,7 @@ def _log_of_a_death(bench: Bench, *lines: int, limit: int | None = 100, started:
             log.write(json.dumps({"event": "sent", **facts}) + "\n")
 
 
+@pytest.mark.smoke
 def test_lines_in_flight_at_a_death_are_told_with_their_upper_cost(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2, 3)
     bench.results.touch()

@@ -223,6 +223,7 @@ def test_slots_are_given_first_come_first_served() -> None:
 
 
 @pytest.mark.parametrize("rpm", [30, 600, 900])
+@pytest.mark.smoke
 def test_requests_a_minute_are_paced(rpm: float) -> None:
     async def play(desk: Desk) -> None:
         times: list[float] = []

@@ -174,6 +174,7 @@ def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path) 
     assert do(installed / "batchrun", "--version", cwd=tmp_path).stdout == f"batchrun, version {__version__}\n"
 
 
+@pytest.mark.smoke
 def test_the_sample_runs_from_an_installed_distribution(installed: Path, built: Built, tmp_path: Path) -> None:
     shutil.copytree(built.unpacked / "samples", tmp_path / "samples")
     requests = "samples/labelling/requests.jsonl"

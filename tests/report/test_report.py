@@ -271,6 +271,7 @@ def test_the_order_of_the_records_does_not_matter(heads: list[ResultHead], chanc
 
 
 @given(st.lists(HEADS, max_size=10))
+@pytest.mark.smoke
 def test_any_report_can_be_printed_and_read_back(heads: list[ResultHead]) -> None:
     report = make_report(tally_of(*heads))
     assert render(report).endswith("\n")
@@ -324,6 +325,7 @@ def test_latencies_take_no_memory_a_line() -> None:
 # ------------------------------------------------------------------------------------------------ as text
 
 
+@pytest.mark.smoke
 def test_the_table_word_for_word(prices: Path) -> None:
     report = make_report(
         tally_of(

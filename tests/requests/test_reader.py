@@ -295,6 +295,7 @@ PACKED = {"gz": gzip.compress(DATA), "zst": zstd(DATA)}
     [*PACKED.values(), gzip.compress(DATA[:999]) + gzip.compress(DATA[999:]), zstd(DATA[:999]) + zstd(DATA[999:])],
     ids=["gzip", "zstd", "two gzip members", "two zstd frames"],
 )
+@pytest.mark.smoke
 def test_compressed_files_are_known_by_their_content(tmp_path: Path, name: str, packed: bytes) -> None:
     (tmp_path / name).write_bytes(packed)
     lines = read(tmp_path / name)
@@ -696,6 +697,7 @@ def test_the_corpus_and_its_table_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
+@pytest.mark.smoke
 def test_a_good_file_is_summed_up(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -705,6 +707,7 @@ def test_a_good_file_is_summed_up(
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.smoke
 def test_a_bad_file_is_refused_with_exit_code_2(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

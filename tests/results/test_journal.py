@@ -94,6 +94,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.smoke
 def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, place: int) -> None:
     lines = [THREE[0], THREE[2]]
     path.write_bytes(b"".join([*lines[:place], DAMAGE[name], *lines[place:]]))
@@ -220,6 +221,7 @@ def test_a_symlink_is_followed_and_stays_one(tmp_path: Path, path: Path) -> None
 # ----------------------------------------------------------------------------------------------- rewriting
 
 
+@pytest.mark.smoke
 def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     path.chmod(0o640)
