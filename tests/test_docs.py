@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 WIDTH = 100
-COMMANDS: dict[str, click.Command] = cli.commands
+COMMANDS: Mapping[str, click.Command] = cli.commands
 
 
 # --------------------------------------------------------------------------------- the generated parts

@@ -11,9 +11,9 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +53,7 @@ class Command:
 
 
 @pytest.fixture
-def batchrun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
+def batchrun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     monkeypatch.chdir(tmp_path)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -72,17 +72,19 @@ def requests(tmp_path: Path) -> Path:
     return Path(write_requests(tmp_path / "requests.jsonl").name)
 
 
-def records(path: Path) -> list[dict]:
+def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 # ----------------------------------------------------------------------------------------- no command, help
 
 
+@pytest.mark.smoke
 def test_the_version_is_printed(batchrun: Command) -> None:
     assert batchrun("--version") == Done(0, f"batchrun, version {__version__}\n", "")
 
 
+@pytest.mark.smoke
 def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Command) -> None:
     done = batchrun()
     assert done.code == 2
@@ -103,6 +105,7 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Co
         (["gateway", "--fault-rate", "2"], "is not in the range 0<=x<=1."),
     ],
 )
+@pytest.mark.smoke
 def test_a_usage_error_names_what_is_wrong_and_exits_with_2(batchrun: Command, words: list[str], message: str) -> None:
     done = batchrun(*words)
     assert done.code == 2
@@ -134,6 +137,7 @@ def test_help_is_there_at_once() -> None:
     assert any(used_s <= 0.15 for used_s in tries)
 
 
+@pytest.mark.smoke
 def test_help_imports_nothing_heavy() -> None:
     script = "import sys, batchrun, batchrun.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
@@ -271,8 +275,9 @@ def test_results_are_never_written_over_the_requests(batchrun: Command, requests
 # ---------------------------------------------------------------------------------------------- validate
 
 
+@pytest.mark.smoke
 def test_validate_sums_up(batchrun: Command) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"custom_id": "a", "body": {"model": "gpt-4.1", "input": "hi", "stream": True}},
         {"model": "gpt-4.1", "input": "hi"},
         {"custom_id": "b", "url": "/v1/embeddings", "body": {"model": "text-embedding-3-small", "input": "hi"}},
@@ -307,6 +312,7 @@ def test_an_empty_file_is_no_job(batchrun: Command) -> None:
 # --------------------------------------------------------------------------------------------------- run
 
 
+@pytest.mark.smoke
 def test_a_run_writes_records_a_log_and_a_report_and_prints_the_bill(batchrun: Command, requests: Path) -> None:
     done = batchrun("run", requests, "-o", "r.jsonl", *FAST)
     assert (done.code, done.out) == (0, "")
@@ -339,6 +345,7 @@ def test_the_report_goes_where_it_is_wanted(batchrun: Command, requests: Path) -
     assert not Path("r.jsonl.report.json").exists()
 
 
+@pytest.mark.smoke
 def test_failed_lines_exit_with_1_and_the_next_command_sends_them_again(batchrun: Command, requests: Path) -> None:
     words = ["run", str(requests), "-o", "r.jsonl", *FAST, "--simulate-script", "convert; ok !"]
     done = batchrun(*words)
@@ -396,6 +403,7 @@ def test_an_edited_line_is_refused_with_the_two_ways_out(batchrun: Command, requ
     assert batchrun("run", requests, "-o", "r.jsonl", *FAST).err.startswith(ALL_DONE)
 
 
+@pytest.mark.smoke
 def test_requests_come_from_standard_input(batchrun: Command) -> None:
     done = batchrun("run", "-", "-o", "r.jsonl", *FAST, stdin='{"model": "gpt-4.1", "input": "hi"}\n')
     assert done.code == 0
@@ -519,6 +527,7 @@ def test_overwrite_asks_first_on_a_terminal(batchrun: Command, requests: Path, t
         assert (Path("r.jsonl").read_bytes() != before) is changed
 
 
+@pytest.mark.smoke
 def test_a_terminal_shows_a_bar_and_then_the_bill(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "requests.jsonl", 6)
     words = ("run", requests, "-o", "r.jsonl", "--simulate", "--simulate-latency", "0.4", "-c", "2")
@@ -532,6 +541,7 @@ def test_a_terminal_shows_a_bar_and_then_the_bill(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------- report and gateway
 
 
+@pytest.mark.smoke
 def test_report_makes_the_same_bill_from_the_file_alone(batchrun: Command, requests: Path) -> None:
     printed = batchrun("run", requests, "-o", "r.jsonl", *FAST).err
     written = Path("r.jsonl.report.json").read_text()
@@ -563,6 +573,7 @@ def test_the_gateway_says_where_it_listens_and_a_taken_port_is_a_usage_error(bat
     assert done == Done(2, "", f"batchrun: cannot listen on port {port}: {why}\n")
 
 
+@pytest.mark.smoke
 def test_the_gateway_serves_until_it_is_interrupted() -> None:
     command = [*BATCHRUN, "gateway", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -47,6 +47,7 @@ def batchrun(*words: object) -> tuple[int, str, BaseException | None]:
 # ------------------------------------------------------------------------------------------ a part of them
 
 
+@pytest.mark.smoke
 def test_a_limit_sends_so_many_and_the_next_run_goes_on(requests: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     job = Job(str(requests), results, NOWHERE, simulate=GatewayOptions(), limit=15)
@@ -122,6 +123,7 @@ def test_a_limit_that_is_none_is_refused(text: str) -> None:
 # -------------------------------------------------------------------------------------- pilot and estimate
 
 
+@pytest.mark.smoke
 def test_a_pilot_measures_and_goes_on_only_when_told(requests: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     words = ("run", requests, "-o", results, "--simulate", "--simulate-latency", 0, "--pilot", 12)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import DiskError, PipeError, ResultFileError
+from batchrun.records.result import ResultHead
 from batchrun.results import journal as journal_module
 from batchrun.results.files import open_locked
 from batchrun.results.journal import Journal
@@ -94,6 +95,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.smoke
 def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, place: int) -> None:
     lines = [THREE[0], THREE[2]]
     path.write_bytes(b"".join([*lines[:place], DAMAGE[name], *lines[place:]]))
@@ -223,6 +225,7 @@ def test_a_symlink_is_followed_and_stays_one(tmp_path: Path, path: Path) -> None
 # ----------------------------------------------------------------------------------------------- rewriting
 
 
+@pytest.mark.smoke
 def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     path.chmod(0o640)
@@ -393,7 +396,13 @@ def _job(path: Path) -> list[str]:
     with Journal(ResultPaths.of(path)) as journal:
         seen: set[str] = set()
         list(journal.records())
-        journal.remove(lambda head: head.custom_id in seen or bool(seen.add(head.custom_id)), to_quarantine=True)
+
+        def is_again(head: ResultHead) -> bool:
+            was_seen = head.custom_id in seen
+            seen.add(head.custom_id)
+            return was_seen
+
+        journal.remove(is_again, to_quarantine=True)
         journal.remove(lambda head: head.error is not None)
         done = {head.custom_id for head in journal.records()}
         missing = [number for number in range(1, 6) if f"r-{number}" not in done]
@@ -411,12 +420,11 @@ def _tortured(path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> st
         file = open_locked(place)
         return file and FailingFile(file, faults)
 
-    fsync, replace = os.fsync, Path.replace
     with monkeypatch.context() as patched:
         patched.setattr(journal_module, "open_locked", opened)
-        patched.setattr(os, "fsync", lambda fd: (faults.call("fsync"), fsync(fd)))
+        patched.setattr(os, "fsync", faults.before("fsync", os.fsync))
         patched.setattr(journal_module, "datasync", lambda fd: faults.call("fdatasync"))
-        patched.setattr(Path, "replace", lambda self, to: (faults.call("rename"), replace(self, to)))
+        patched.setattr(Path, "replace", faults.before("rename", Path.replace))
         try:
             _job(path)
         except (DiskError, ResultFileError) as error:
