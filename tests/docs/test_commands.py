@@ -55,6 +55,14 @@ def test_every_option_stands_in_the_manual(name: str) -> None:
             assert re.search(rf"(?<![\w-]){spelling}(?![\w-])", MANUAL["commands"].text), spelling
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained_beside_its_help(name: str) -> None:
+    pages = "\n".join(page.text for stem, page in MANUAL.items() if stem != "commands")
+    for option in options(COMMANDS[name]):
+        for way in filter(None, (option.opts, option.secondary_opts)):
+            assert any(re.search(rf"(?<![\w-]){spelling}(?![\w-])", pages) for spelling in way), way
+
+
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - {"gateway"}))
 def test_every_command_is_named_outside_its_help(name: str) -> None:
     pages = [page.written for page in MANUAL.values()]
@@ -98,7 +106,7 @@ def test_a_command_or_an_option_that_is_named_exists(page: Page) -> None:
     for word in page.code_words():
         if found := re.match(r"batchrun (\w+)", word):
             assert found[1] in COMMANDS or found[1] in COMING, word
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", word):
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", word):
             assert option in ALL_SPELLINGS | OF_OTHER_PROGRAMS, word
 
 

@@ -22,7 +22,7 @@ OLD_WORDS = (
     r"may heal|may_heal|awkward(?:_json)?|misbilled|requested_as",
     r"batchrun gateway",
     r"going on: |all fit to send|set a good one|holds no result of|stands already|lose them",
-    r"nobody (?:can|is|knows)|lays? down|not any more than",
+    r"nobody (?:can|is|knows)|lays? down",
 )
 
 

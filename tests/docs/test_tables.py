@@ -54,11 +54,9 @@ def test_the_events_of_the_run_log_are_those_of_the_code() -> None:
 
 def test_every_field_of_an_event_is_in_the_row_of_its_event() -> None:
     rows = {name: row[1] for row in FORMATS.rows("Run log") for name in row[0].replace("`", "").split(", ")}
-    for event, names in run_log_events().items():
-        if event != "start":  # in words: it carries what the job was told
-            assert [name for name in names if name not in ("t", "event") and f"`{name}`" not in rows[event]] == [], (
-                event
-            )
+    events = {event: names for event, names in run_log_events().items() if event != "start"}  # that one is in words
+    for event, names in events.items():
+        assert [name for name in names if name != "t" and f"`{name}`" not in rows[event]] == [], event
 
 
 def test_every_event_of_the_manual_can_be_read_back() -> None:
@@ -79,12 +77,8 @@ def test_every_field_of_a_job_has_its_row_in_order() -> None:
 def test_the_error_codes_of_batchrun_are_those_of_the_code() -> None:
     told = set(FAILURES.names("Error codes"))
     assert failure_codes() <= told
-    made_of_others = {
-        "http_503",
-        "response_queued",
-        "incomplete_max_output_tokens",
-    }  # "and the like": by status, reason
-    assert told - failure_codes() == made_of_others
+    and_the_like = {"http_503", "response_queued", "incomplete_max_output_tokens"}  # made of a status or a reason
+    assert told - failure_codes() == and_the_like
 
 
 def test_the_kinds_of_max_errors_are_those_of_the_code() -> None:
