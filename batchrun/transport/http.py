@@ -45,7 +45,12 @@ _STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `idle_s` is between two events of a stream; pings are none."""
+    """How long an attempt may take, in seconds.
+
+    `attempt_s`: from sending the request to the last byte of its answer.
+    `connect_s`: until a connection is made.
+    `idle_s`: between two events of a stream. Comments that only keep the connection open are no events.
+    """
 
     attempt_s: float = 600.0
     connect_s: float = 10.0
