@@ -67,9 +67,14 @@ def test_the_python_examples_of_the_readme_run_and_read_the_answers(tmp_path: Pa
     assert all(re.fullmatch(r"req-[0-9a-f]{16} .+", answer) for answer in answers)
 
 
+def objects_in(block: str) -> list[str]:
+    """The objects of a block: one on each line, or one over many lines."""
+    return block.splitlines() if block.startswith('{"') else [block]
+
+
 def json_examples() -> list[tuple[Page, str]]:
     """Every JSON object that a page shows: in a fence, or as a line to copy."""
-    fenced = [(page, block) for page in PAGES for block in page.fenced("json")]
+    fenced = [(page, text) for page in PAGES for block in page.fenced("json") for text in objects_in(block)]
     return fenced + [(page, line) for page in PAGES for line in page.lines_to_copy() if line.startswith("{")]
 
 
