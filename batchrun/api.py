@@ -22,18 +22,24 @@ from batchrun.report.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: its report, and the exit code that the command would have had (0 is all succeeded)."""
+    """How a job ended.
+
+    `report`: the report of the whole result file, all runs together.
+    `exit_code`: what the command would have ended with: 0 where every line succeeded, 1 where some are errors,
+    3 where the job stopped early (`report.stopped` says why), 130 and the like after a signal.
+    """
 
     report: Report
     exit_code: int
 
 
 async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
-    """Run a job in the event loop of the caller.
+    """Run a job in the event loop of the caller. `observer` is shown what happens; None shows it to nobody.
 
-    Cancel it to leave at once: the result file stays valid and the same call goes on with it.
-    Raises `batchrun.errors.BatchrunError` where the job cannot begin: `InputError` for a bad request file,
-    `ResultFileError` for a result file that is locked, foreign or of edited requests, `UsageError` for the rest.
+    Cancel it to leave at once: the result file stays valid, and the same call resumes.
+    Raises a `BatchrunError` where the job cannot begin: `InputError` for a bad request file, `ResultFileError` for a
+    result file that is locked, belongs to other requests, has records of another version or was made from requests
+    that were edited since, `UsageError` for anything else. Failed lines, and a job that stops early, raise nothing.
     """
     observer = observer or Silent()
     with contextlib.ExitStack() as files:
@@ -43,5 +49,5 @@ async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
 
 
 def run(job: Job, observer: Observer | None = None) -> Outcome:
-    """Run a job and wait for it; as `run_async`, for callers without an event loop."""
+    """Run a job and wait for it: `run_async` for callers without an event loop. Raises what `run_async` raises."""
     return asyncio.run(run_async(job, observer))

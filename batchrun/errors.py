@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 class BatchrunError(Exception):
-    """Something the user can act on; printed as one message, without a traceback."""
+    """Something that the user can act on; the command prints it as one message, without a traceback.
+
+    `exit_code`: what the command ends with where it dies of this.
+    """
 
     exit_code = 1
 
@@ -19,7 +22,11 @@ class UsageError(BatchrunError):
 
 
 class InputError(UsageError):
-    """The request file does not pass its check. `problems` are ready to print, one a line."""
+    """The request file does not pass its check.
+
+    `problems`: the first problems, ready to print, one a line.
+    `count`: how many there are in all.
+    """
 
     def __init__(self, problems: list[str], count: int) -> None:
         self.problems = problems
@@ -30,13 +37,16 @@ class InputError(UsageError):
 
 
 class ResultFileError(UsageError):
-    """The result file cannot serve this job: locked, of other requests, or of edited ones."""
+    """The result file cannot serve this job.
+
+    It is locked, belongs to other requests, has records of another version, or its requests were edited since.
+    """
 
 
 class StopError(BatchrunError):
     """The job stopped early and can be resumed: key, quota, outage, disk.
 
-    `written` counts the records that are in the result file all the same, of those that were to be written.
+    `written`: of the records that were to be written, those that are in the result file all the same.
     """
 
     exit_code = 3

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
+from tests.docs.figures import TABLES, Figures
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -16,5 +20,7 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     rows = json.loads(figures.read_text())["rows"]
+    tables = msgspec.json.decode(figures.read_bytes(), type=Figures)
+    assert all(tables.table(name) for name in TABLES)
     assert {row["name"] for row in rows} >= {"processor_600", "pool_500", "memory", "check", "resume_200000", "report"}
     assert all(row["name"] in done.stdout for row in rows)

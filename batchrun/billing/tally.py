@@ -26,7 +26,12 @@ _moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # the records of a run 
 
 
 class Example(msgspec.Struct, frozen=True):
-    """The first line that failed with a code."""
+    """The first line that failed with a code.
+
+    `custom_id`: its id.
+    `line`: its number in the request file, from 1.
+    `message`: what the error says.
+    """
 
     custom_id: str
     line: int

@@ -24,7 +24,12 @@ WINDOW = 1000
 
 @dataclass(frozen=True, slots=True)
 class MaxErrors:
-    """The limit as the user wrote it: `count` lines or the share `rate` (0 to 1) of them, of these kinds."""
+    """How much may go wrong before a job stops. Make it with `MaxErrors.parse("20")` or `MaxErrors.parse("5%")`.
+
+    `count`: lines of this run that may go wrong; one more stops the job. None where a share is the limit.
+    `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on; or None.
+    `kinds`: what counts: `failed`, `refused`, `incomplete`, `schema_mismatch`.
+    """
 
     count: int | None = None
     rate: float | None = None
@@ -32,7 +37,10 @@ class MaxErrors:
 
     @classmethod
     def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
-        """`20`, `5%` or `0.05`, and the kinds that count. Raises `UsageError`."""
+        """The limit that `20`, `5%` or `0.05` means, and the kinds that count.
+
+        Raises `UsageError` where the text is no such number, or a kind is unknown.
+        """
         if unknown := sorted(set(kinds) - set(KINDS)):
             raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
         chosen = frozenset(kinds)

@@ -9,19 +9,19 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a run is. `done`, `failed` and the costs cover the whole file, what ends in `_now` this run alone.
+    """How far a run is, at one moment.
 
-    total: lines of the input.
-    done: lines that have their record.
-    failed: those of them that are no success.
-    in_flight: requests that were sent and are not answered yet.
-    slots: how many may be in flight.
-    limited_by: what limits the run now, a value of `LimitedBy`.
-    cost_usd: what the answers cost, exactly.
-    projected_usd: what all lines would cost, each as much as those that are done.
-    recorded_now: lines that this run has recorded.
-    tokens_now: tokens of their answers.
-    elapsed_s: seconds since sending began.
+    `total`: lines of the request file.
+    `done`: lines that have their record, those of earlier runs included.
+    `failed`: those of them whose record is an error.
+    `in_flight`: requests that are sent and not yet answered.
+    `slots`: requests that may be in flight now.
+    `limited_by`: what limits the run now, a value of `LimitedBy` such as `slow_start`.
+    `cost_usd`: US dollars, exact: what the records cost so far.
+    `projected_usd`: US dollars: what all lines will cost if the rest is like the lines that are done.
+    `recorded_now`: lines that this run has recorded.
+    `tokens_now`: tokens of these lines, input and output.
+    `elapsed_s`: seconds since this run began.
     """
 
     total: int

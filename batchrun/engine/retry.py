@@ -17,7 +17,12 @@ from batchrun.transport.failures import Kind, classify
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`max_attempts` counts sends of one line (1 = no retry); the backoff is full jitter up to `max_wait_s`."""
+    """How often a line is sent, and how long it waits in between: full jitter, a random part of a doubling bound.
+
+    `max_attempts`: sends of one line, the first included: 1 is no retry. Throttles and outages do not count.
+    `first_wait_s`: seconds that the first wait lasts at most; the bound doubles with each attempt.
+    `max_wait_s`: seconds beyond which the bound does not grow. A `Retry-After` may ask for more.
+    """
 
     max_attempts: int = 6
     first_wait_s: float = 1.0

@@ -21,11 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that one run is told. `results` is None for standard output.
+    """One job: which requests are sent where, within which limits, and where the results go.
 
-    `limit` sends no more than so many lines, `sample` only such as are among so many drawn at random.
-    `max_cost_usd` caps what all runs of a result file may cost together; it refuses lines whose cost nothing bounds,
-    unless `max_line_cost_usd` says what such a line costs at most.
+    `requests`: path of the request file; `-` is standard input.
+    `results`: path of the result file; None is standard output, and such a job cannot be resumed.
+    `endpoint`: the gateway's address, the key, the proxy.
+    `overrides`: what is changed in the body of every request.
+    `limits`: requests in flight, requests and tokens a minute, the longest outage.
+    `timeouts`: how many seconds an attempt, a connection and the next event of a stream may take.
+    `retry`: how often a line is sent, and how long to wait before it is sent again.
+    `changed`: what to do with lines that were edited after their answer.
+    `retry_errors`: whether all failed lines are sent again, not only the retryable ones.
+    `overwrite`: whether the results that are there are discarded first, without a question.
+    `prices`: path of a price file; its prices come before the installed ones. None is no such file.
+    `limit`: the most lines that this run sends; None sends all.
+    `sample`: only lines among so many drawn at random are sent; None draws from none.
+    `max_errors`: how much may go wrong before the job stops; None never stops it.
+    `max_cost_usd`: the most that all runs of the result file together may cost, in US dollars; None is no cap.
+    With a cap, lines whose request does not bound their cost are refused (`UsageError`).
+    `max_line_cost_usd`: the most that such a line may cost, in US dollars; None refuses it.
+    `grace_s`: seconds that requests in flight get to finish once the job stops.
+    `max_response_bytes`: bytes of the largest answer that is kept; a longer one is a failure.
+    `simulate`: a gateway that is simulated in this process, in place of `endpoint`; None is none.
     """
 
     requests: str

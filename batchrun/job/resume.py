@@ -30,7 +30,12 @@ from batchrun.results.store import FileStore
 
 
 class Changed(Enum):
-    """What to do about lines that were edited after they had been answered."""
+    """What to do about lines that were edited after they had been answered.
+
+    `REFUSE`: the job does not begin (`ResultFileError`), and the message names the lines.
+    `RESEND`: they are sent again, and the new records replace the old ones.
+    `KEEP`: they keep the answers to their old text.
+    """
 
     REFUSE = "refuse"
     RESEND = "resend"

@@ -11,14 +11,18 @@ AUTO_MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """Requests in flight: found out between `least` and `most`, or fixed where both are the same."""
+    """Requests in flight: found out by itself between two bounds, or one number where both are the same.
+
+    `least`: the number that is always allowed, from 1.
+    `most`: the number that is never exceeded, up to 10,000.
+    """
 
     least: int = 1
     most: int = AUTO_MOST
 
     @classmethod
     def parse(cls, text: str) -> Concurrency:
-        """`64`, `auto` or `4-200`. Raises `UsageError`."""
+        """The bounds that `64`, `auto` or `4-200` means. Raises `UsageError` where the text is none of these."""
         if text == "auto":
             return cls()
         least, dash, most = text.partition("-")
@@ -42,9 +46,12 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user allows: requests in flight, requests and tokens a minute, seconds without any answer.
+    """What the user allows a job.
 
-    `concurrency` is a number, or the bounds within which it is found out.
+    `concurrency`: requests in flight, a number from 1 to 10,000, or the bounds within which it is found out.
+    `requests_per_minute`: the most requests in any 60 seconds, and one more; None is no limit.
+    `tokens_per_minute`: the most tokens in any 60 seconds, and those of one more request; None is no limit.
+    `max_outage_s`: seconds without any answer after which the job stops.
     """
 
     concurrency: int | Concurrency = Concurrency()

@@ -24,6 +24,8 @@ class InFlight(msgspec.Struct, frozen=True):
 class BilledTwice(msgspec.Struct, frozen=True):
     """How many lines may have been billed twice, over all runs, and up to what.
 
+    `lines`: lines that were in flight when a run ended without their answers.
+    `upper_usd`: US dollars, an upper bound: what their lost answers may have cost.
     `estimated_lines` set no `max_output_tokens`: they are in `upper_usd` with the longest answer of the file.
     `unknown_lines` are not in `upper_usd`: nobody prices their model, or there is no answer yet to go by.
     """

@@ -32,9 +32,11 @@ class RequestLineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line changes in every body.
+    """What is changed in the body of every request.
 
-    `model` fills in where a body has none, `fields` (name → JSON bytes) and `stream` replace.
+    `model`: the model of requests that name none; None fills in nothing.
+    `fields`: top-level fields that are set, by name, each as JSON in bytes (`{"temperature": b"0"}`).
+    `stream`: whether answers are streamed, whatever a request says; None leaves it to the request.
     """
 
     model: str | None = None

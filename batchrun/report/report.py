@@ -18,10 +18,16 @@ from batchrun.stats.histogram import Latency
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """`succeeded` includes `refused`; `failed` includes `incomplete`, `empty` and `invalid`.
+    """Lines by what became of them. Lines that are no longer in the request file are in all counts but `pending`.
 
-    `pending` is None where nobody can know.
-    Records of lines that are no longer in the input are in all counts but `pending`.
+    `total`: lines with a record, and `pending`.
+    `succeeded`: whole answers, `refused` included.
+    `failed`: records with an error; `incomplete`, `empty` and `invalid` included.
+    `pending`: lines without a record; None for one model.
+    `refused`: answers in which the model refuses.
+    `incomplete`: answers that stopped early.
+    `empty`: completed responses without any output.
+    `invalid`: answers that do not fit their schema after all tries; reserved, always 0.
     """
 
     total: int
@@ -35,9 +41,14 @@ class Lines(msgspec.Struct, frozen=True):
 
 
 class UsageSum(msgspec.Struct, frozen=True):
-    """Tokens; cached ones are part of the input, reasoning ones part of the output.
+    """The sum of the tokens that answers report.
 
-    `lines_without_usage` counts answers; a failed line has none, and no bill that anybody could know.
+    `input_tokens`: all input tokens.
+    `cached_tokens`: the part of them that was read from a cache.
+    `output_tokens`: all output tokens.
+    `reasoning_tokens`: the part of them that the model spent on reasoning.
+    `total_tokens`: input and output.
+    `lines_without_usage`: answers that reported no usage, or one that makes no sense; they are not in the sums.
     """
 
     input_tokens: int
@@ -49,7 +60,13 @@ class UsageSum(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """US dollars, exact; `unpriced_lines` used tokens at a price nobody knows and are not in `total_usd`."""
+    """What the records cost.
+
+    `total_usd`: US dollars, exact.
+    `currency`: always `USD`.
+    `unpriced_lines`: lines of models without a known price; they are not in `total_usd`.
+    `price_source`: where the prices come from, with the version of the list.
+    """
 
     total_usd: Decimal
     currency: Literal["USD"]
@@ -58,7 +75,11 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """What one model did; the fields mean what they mean in `Report`."""
+    """One requested model. The fields that `Report` has too mean the same, for the lines of this model.
+
+    `lines`, `usage`, `cost`, `attempts`, `throttles`, `errors`, `latency_s`: as in `Report`.
+    `answered_by`: lines by the model that answered.
+    """
 
     lines: Lines
     usage: UsageSum
@@ -71,13 +92,28 @@ class ModelReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a result file amounts to. `attempts` counts HTTP requests, throttled ones included.
+    """The summary of a result file, all runs together.
 
-    `duration_s` adds up the runs, each from its start to its last record. `stopped` says why the last run ended
-    early, `next_command` what to run then. Three figures come from the run log beside the results, and are None where
-    there is none: `possibly_billed_twice`, and `unbilled_usd`, what may have been spent besides on attempts that failed
-    half way, on answers without a usage, and on records that were taken out; `limited_s`, seconds of the last run by
-    what limited it.
+    `lines`: lines by what became of them.
+    `usage`: tokens.
+    `cost`: US dollars.
+    `models`: the same for each requested model.
+    `attempts`: HTTP requests that led to the records, throttled ones included.
+    `retries`: those that were neither the first of their line nor throttled.
+    `throttles`: those that were answered "too fast".
+    `errors`: failed lines by error code, the most frequent first.
+    `error_examples`: the first line of each error code.
+    `latency_s`: seconds of the attempts that ended in a record.
+    `first_event_s`, `first_text_s`: seconds to the first event, and to the first text, of streams.
+    `duration_s`: seconds of all runs, each from its start to its last record.
+    `lines_per_s`: records divided by `duration_s`; None where that is 0.
+    `possibly_billed_twice`: lines that were in flight when a run ended, and up to what they may have cost. This
+    figure and the next two come from the run log, and are None where there is none.
+    `unbilled_usd`: US dollars, an upper bound: what may have been spent beside `cost`, on attempts that failed half
+    way, on answers without a usage, and on records that were replaced.
+    `limited_s`: seconds of the last run by what limited it, the most first.
+    `stopped`: why the last run ended early; None where it did not, and in a report made later.
+    `next_command`: what to run next; None from Python, and in a report made later.
     """
 
     lines: Lines

@@ -28,9 +28,11 @@ _PATHS = {endpoint.value: endpoint for endpoint in Endpoint}
 
 
 class Gateway:
-    """A gateway on a loopback port, for the time of an `async with` block.
+    """A simulated gateway on a loopback port, for the time of an `async with` block.
 
-    It may share its event loop with its clients; it measures time by that loop. `capacity.limit` may be changed.
+    It may share its event loop with its clients; it measures time by that loop. Entering raises `OSError` where it
+    cannot listen on its port. `options` are the ones that it was made with, `ledger` says what it was asked and what
+    it billed, and `capacity.limit` may be changed.
     """
 
     def __init__(self, options: GatewayOptions | None = None) -> None:

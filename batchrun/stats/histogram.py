@@ -10,7 +10,10 @@ import msgspec
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Seconds of the attempts that ended in a record, within 1 %; None where there is none."""
+    """Seconds of the attempts that ended in a record, within 1 %; None where there is none.
+
+    `p50`, `p95`, `p99`: the median, and what 95 and 99 of 100 attempts do not exceed.
+    """
 
     p50: float | None
     p95: float | None

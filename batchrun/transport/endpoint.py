@@ -16,7 +16,12 @@ from batchrun.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go, and with which key. `base_url` is as the user gave it: with or without `/v1` and a slash."""
+    """Where to send, and as whom. The key and the proxy are left out of its `repr`.
+
+    `base_url`: the gateway's address, with or without `/v1`, with or without a slash at the end.
+    `api_key`: the key; it is sent to the host of `base_url` and nowhere else. Empty sends none.
+    `proxy`: address of an HTTP proxy, which may hold a login; None connects directly.
+    """
 
     base_url: str
     api_key: str = field(default="", repr=False)

@@ -51,7 +51,12 @@ LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it s
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `idle_s` is between two events of a stream; pings do not count."""
+    """How long an attempt may take, in seconds.
+
+    `attempt_s`: from sending the request to the last byte of its answer.
+    `connect_s`: until a connection is made.
+    `idle_s`: between two events of a stream. Comments that only keep the connection open do not count.
+    """
 
     attempt_s: float = 600.0
     connect_s: float = 10.0

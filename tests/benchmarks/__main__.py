@@ -30,14 +30,14 @@ def main() -> None:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     more_files()
     print(f"machine: {describe()}")
-    rows: list[Row] = []
+    rows: list[tuple[str, Row]] = []
     for name in options.names or WORKLOADS:
         with tempfile.TemporaryDirectory(prefix="batchrun-benchmark-") as folder:
             for row in WORKLOADS[name](Path(folder), Scale(options.share, options.times)):
-                rows.append(row)
+                rows.append((name, row))
                 print(_line(row), flush=True)
     if options.json:
-        figures = [asdict(row) | {"is_met": row.is_met} for row in rows]
+        figures = [{"workload": name} | asdict(row) | {"is_met": row.is_met} for name, row in rows]
         options.json.write_text(json.dumps({"machine": describe(), "rows": figures}, indent=2) + "\n")
 
 

@@ -109,7 +109,7 @@ TABLE = [
     Limited(
         "bucket", "150 requests/s bucket, 100 ms", BUCKET | {"send_retry_after": False}, by_requests(150), 0.95, 0.01
     ),
-    Limited("bucket_wait", "the same with Retry-After", BUCKET, by_requests(150), 0.95, 0.01),
+    Limited("bucket_wait", "the same bucket with `Retry-After`", BUCKET, by_requests(150), 0.95, 0.01),
     Limited(
         "forty",
         "40 at once, 200 ms, 429 beyond",
@@ -118,11 +118,11 @@ TABLE = [
         0.95,
         0.01,
     ),
-    Limited("forty_wait", "the same with Retry-After", FORTY, by_slots(0.2, (0, 40)), 0.95, 0.01),
+    Limited("forty_wait", "the same 40 with `Retry-After`", FORTY, by_slots(0.2, (0, 40)), 0.95, 0.01),
     Limited("queue", "40 at once, queue beyond, no 429", FORTY | {"queue": True}, by_slots(0.2, (0, 40)), 0.95, 0.0),
     Limited(
         "steps",
-        "steps 60, 20, 80 at once",
+        "steps 60 → 20 → 80 at once",
         FORTY | {"capacity": 60, "send_retry_after": False},
         by_slots(0.2, *STEPS),
         0.9,
@@ -148,13 +148,15 @@ def pace(folder: Path, scale: Scale) -> list[Row]:
     rows = []
     for gateway in TABLE:
         seen = _run(folder, gateway, scale)
-        rows.append(Row(f"{gateway.name}_used", gateway.what, gateway.used(seen), "of capacity", gateway.goal, True))
-        rows.append(Row(f"{gateway.name}_429s", "its refusals", seen.refusals, "per answer", gateway.refusals))
+        what = f"{gateway.what}: capacity used"
+        rows.append(Row(f"{gateway.name}_used", what, gateway.used(seen), "of capacity", gateway.goal, True))
+        what = f"{gateway.what}: 429s"
+        rows.append(Row(f"{gateway.name}_429s", what, seen.refusals, "per answer", gateway.refusals))
         if gateway.name == "queue":
-            rows.append(Row("queue_latency", "its mean latency", seen.latency_s / 0.2, "× unqueued", 1.5))
+            rows.append(Row("queue_latency", f"{gateway.what}: mean latency", seen.latency_s / 0.2, "× unqueued", 1.5))
         if gateway.name == "rpm":
-            rows.append(Row("rpm_most", "not more of `--rpm`", gateway.used(seen), "of promise", 1.0))
-            rows.append(Row("rpm_second", "its busiest second", seen.busiest_second / 100, "× mean", 1.1))
+            rows.append(Row("rpm_most", f"{gateway.what}: at most", gateway.used(seen), "of promise", 1.0))
+            rows.append(Row("rpm_second", f"{gateway.what}: busiest second", seen.busiest_second / 100, "× mean", 1.1))
     return [*rows, _unlimited(folder, scale)]
 
 
@@ -227,4 +229,4 @@ def _unlimited(folder: Path, scale: Scale) -> Row:
         _interrupted_run(server.base_url, requests, results, run_s)
     at_s = min(20.0, run_s - 0.2)
     in_flight = sum(sent <= at_s < sent + taken for sent, taken in _latencies(results))
-    return Row("unlimited", f"in flight after {at_s:.0f} s, 1 s each", in_flight, "requests", 1500, True)
+    return Row("unlimited", f"no limit, 1 s latency: in flight after {at_s:.0f} s", in_flight, "requests", 1500, True)

@@ -1,0 +1,26 @@
+"""`python -m tests.docs`: write the generated parts; `python -m tests.docs benchmarks FILE`: write the figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tests.docs.figures import write_figures
+from tests.docs.generate import write_generated
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.docs", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=["benchmarks"], help="the figures; the other parts without it")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what `tests.benchmarks --json` wrote")
+    options = parser.parse_args()
+    if options.part is None:
+        write_generated()
+    elif options.file is None:
+        parser.error("benchmarks needs the FILE that `python -m tests.benchmarks --json FILE` wrote")
+    else:
+        write_figures(options.file)
+
+
+if __name__ == "__main__":
+    main()
