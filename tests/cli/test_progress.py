@@ -147,7 +147,7 @@ def test_a_terminal_that_does_not_tell_its_width_counts_as_80(open_window: OpenW
 
 def test_before_the_first_line_nothing_is_guessed(open_window: OpenWindow) -> None:
     empty = Status(100, 0, 0, 4, 8, "slow_start", Decimal(0), Decimal(0), 0, 0, 0.0)
-    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight (rising), 0 tokens/s")
+    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight (slow start), 0 tokens/s")
 
 
 @pytest.mark.parametrize(
