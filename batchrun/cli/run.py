@@ -154,6 +154,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
     files, rate, sending = options.files, options.rate, options.sending
     spending, failures = options.spending, options.failures
     _refuse_halves(spending, failures)
+    simulate = make_simulated(options.gateway)  # first of all: who forgets --simulate is not to be asked for a key
     job = Job(
         requests=requests,
         results=files.results_path,
@@ -173,7 +174,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
         max_line_cost_usd=spending.max_line_cost_usd,
         grace_s=sending.grace_s,
         max_response_bytes=sending.max_response_bytes,
-        simulate=make_simulated(options.gateway),
+        simulate=simulate,
     )
     if spending.pilot is not None and (job.results is None or requests == "-"):
         raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
