@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from batchrun.cli.progress import Progress
+from batchrun.cli.progress import LIMITED_BY, Progress
 from batchrun.engine.observer import Status
 from batchrun.limits.limited_by import LimitedBy
 
@@ -45,7 +45,7 @@ class Clock:
         return self.now_s
 
 
-class ConcurrencyLimit:
+class Window:
     """A pseudo-terminal of a given width."""
 
     def __init__(self, columns: int) -> None:
@@ -69,15 +69,15 @@ class ConcurrencyLimit:
         os.close(self._master)
 
 
-OpenWindow = Callable[[int], ConcurrencyLimit]
+OpenWindow = Callable[[int], Window]
 
 
 @pytest.fixture
 def open_window() -> Iterator[OpenWindow]:
-    windows: list[ConcurrencyLimit] = []
+    windows: list[Window] = []
 
-    def opened(columns: int) -> ConcurrencyLimit:
-        windows.append(ConcurrencyLimit(columns))
+    def opened(columns: int) -> Window:
+        windows.append(Window(columns))
         return windows[-1]
 
     yield opened
@@ -85,7 +85,7 @@ def open_window() -> Iterator[OpenWindow]:
         window.close()
 
 
-def drawn(window: ConcurrencyLimit, status: Status = STATUS) -> str:
+def drawn(window: Window, status: Status = STATUS) -> str:
     """The bar that this status leaves on the screen."""
     progress = Progress(stream=window.stream)
     progress.tick(status)
@@ -128,6 +128,10 @@ def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, b
     assert name is not None
     assert len(name[1]) <= 12
     assert "_" not in name[1]
+
+
+def test_no_short_name_is_left_over() -> None:
+    assert set(LIMITED_BY) <= {bound.value for bound in LimitedBy}
 
 
 def test_the_bar_follows_the_window(open_window: OpenWindow) -> None:
