@@ -15,7 +15,7 @@ from batchrun.records.outcome import Outcome
 from batchrun.records.result import RunInfo
 from batchrun.records.usage import Usage
 from batchrun.report.report import Report
-from batchrun.results.events import LastRun
+from batchrun.results.last_run import LastRun
 from tests.docs.pages import MANUAL
 from tests.docs.program import LANDING, exit_codes, failure_codes, run_log_events, structs_in
 

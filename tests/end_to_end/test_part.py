@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run, run_async
 from batchrun.cli.main import cli
-from batchrun.cli.options import ConcurrencyType
+from batchrun.cli.types import ConcurrencyType
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.errors import StopError, UsageError
 from batchrun.limits.options import Concurrency
@@ -78,7 +78,7 @@ def test_nothing_more_to_send_of_a_sample_says_so(requests: Path, tmp_path: Path
     assert batchrun(*words)[0] == 0
     code, output, _ = batchrun(*words)
     assert code == 0
-    assert f"nothing to send: all that were chosen of {LINES} lines have their result" in output
+    assert f"nothing to send: the chosen lines are done (5 of {LINES})" in output
 
 
 # ------------------------------------------------------------------------------------- what may go wrong

@@ -515,7 +515,7 @@ def test_a_cap_is_an_amount_of_money(tmp_path: Path, gateway: GatewayThread, amo
     write_requests(tmp_path / "requests.jsonl", 1)
     done = run_capped(tmp_path, gateway, "--max-cost", amount)
     assert done.exit_code == 2
-    assert "is no amount of US dollars" in done.output
+    assert "is not an amount of US dollars" in done.output
 
 
 def test_the_cap_is_kept_on_standard_output_too(tmp_path: Path, gateway: GatewayThread) -> None:

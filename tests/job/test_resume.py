@@ -133,7 +133,7 @@ def test_a_finished_file_run_again_sends_nothing_and_says_so(bench: Bench) -> No
     before = bench.results.read_bytes()
     with RunProcess(bench.gateway.base_url, bench.requests, bench.results, "--prices", str(bench.prices)) as again:
         assert again.wait() == 0
-        assert "nothing to send: all 5 lines have their result" in again.screen
+        assert "nothing to send: 5 of 5 done" in again.screen
     assert bench.gateway.ledger.requests == 5
     assert bench.results.read_bytes() == before
     assert ids(bench.results) == FIVE

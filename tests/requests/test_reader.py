@@ -703,7 +703,9 @@ def test_a_good_file_is_summed_up(
 ) -> None:
     done = Validated(INPUTS / name, monkeypatch, capsys)
     assert (done.exit_code, done.err) == (0, "")
-    assert done.out.startswith(f"{INPUTS / name}: {GOOD[name]} lines, all fit to send\nmodels: gpt-4.1 {GOOD[name]}\n")
+    assert done.out.startswith(
+        f"{INPUTS / name}: {GOOD[name]} line{'s' * (GOOD[name] != 1)}, all valid\nmodels: gpt-4.1 {GOOD[name]}\n"
+    )
 
 
 @pytest.mark.parametrize("name", BAD)
