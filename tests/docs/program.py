@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from click.testing import CliRunner
 
 from batchrun import errors
 from batchrun.cli.main import cli
-from batchrun.records import outcome
+from batchrun.records.outcome import FailureCode
 from batchrun.results import events
 from tests.docs.pages import ROOT
 
@@ -95,13 +94,7 @@ def _events_in_sources() -> dict[str, tuple[str, ...]]:
 
 def failure_codes() -> set[str]:
     """The codes of batchrun's own, those made of a status or a reason not among them."""
-    codes: type[Enum] | None = getattr(outcome, "FailureCode", None)
-    if codes is not None:  # until the enum is there: then this condition and what follows go
-        return {code.value for code in codes}
-    names = ("http", "answer")
-    source = "".join((ROOT / f"batchrun/transport/{name}.py").read_text("utf-8") for name in names)
-    made = set(re.findall(r'(?:Failure|_DeadlineError|_failed)\(\s*(?:http, )?"(\w+)"', source))
-    return made | set(re.findall(r'"(html_page|error_in_200|nonstandard_json|empty_output)"', source))
+    return {code.value for code in FailureCode}
 
 
 def exit_codes() -> set[int]:
