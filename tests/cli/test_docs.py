@@ -13,6 +13,7 @@ PAGES = sorted((Path(package.__file__).parent / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.smoke
 def test_a_page_is_printed_as_it_is(batchrun: Command, page: Path) -> None:
     assert batchrun("docs", page.stem) == Done(0, page.read_text(encoding="utf-8"), "")
 

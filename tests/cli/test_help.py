@@ -147,6 +147,7 @@ def test_help_is_there_at_once() -> None:
     assert any(used_s <= 0.15 for used_s in tries)
 
 
+@pytest.mark.smoke
 def test_help_imports_nothing_heavy() -> None:
     script = "import sys, batchrun, batchrun.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()

@@ -13,10 +13,12 @@ from batchrun.version import __version__
 from tests.cli.commands import BATCHRUN, FAST, Command, Done, write_requests
 
 
+@pytest.mark.smoke
 def test_the_version_is_printed(batchrun: Command) -> None:
     assert batchrun("--version") == Done(0, f"batchrun, version {__version__}\n", "")
 
 
+@pytest.mark.smoke
 def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Command) -> None:
     done = batchrun()
     assert done.code == 2
@@ -37,6 +39,7 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Co
         (["simulator", "--fault-rate", "2"], "is not in the range 0<=x<=1."),
     ],
 )
+@pytest.mark.smoke
 def test_a_usage_error_names_what_is_wrong_and_exits_with_2(batchrun: Command, words: list[str], message: str) -> None:
     done = batchrun(*words)
     assert done.code == 2

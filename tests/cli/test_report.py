@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.commands import FAST, Command, Done
 
 
+@pytest.mark.smoke
 def test_report_makes_the_same_bill_from_the_file_alone(batchrun: Command, requests: Path) -> None:
     printed = batchrun("run", requests, "-o", "r.jsonl", *FAST).err
     written = Path("r.jsonl.report.json").read_text()

@@ -130,6 +130,7 @@ def test_results_are_never_written_over_the_requests(batchrun: Command, requests
     assert len(records(requests)) == 3
 
 
+@pytest.mark.smoke
 def test_a_run_writes_records_a_log_and_a_report_and_prints_the_bill(batchrun: Command, requests: Path) -> None:
     done = batchrun("run", requests, "-o", "r.jsonl", *FAST)
     assert (done.code, done.out) == (0, "")
@@ -162,6 +163,7 @@ def test_the_report_goes_where_it_is_wanted(batchrun: Command, requests: Path) -
     assert not Path("r.jsonl.report.json").exists()
 
 
+@pytest.mark.smoke
 def test_failed_lines_exit_with_1_and_the_next_command_sends_them_again(batchrun: Command, requests: Path) -> None:
     words = ["run", str(requests), "-o", "r.jsonl", *FAST, "--simulate-script", "convert; ok !"]
     done = batchrun(*words)
@@ -219,6 +221,7 @@ def test_an_edited_line_is_refused_with_the_two_ways_out(batchrun: Command, requ
     assert batchrun("run", requests, "-o", "r.jsonl", *FAST).err.startswith(ALL_DONE)
 
 
+@pytest.mark.smoke
 def test_requests_come_from_standard_input(batchrun: Command) -> None:
     done = batchrun("run", "-", "-o", "r.jsonl", *FAST, stdin='{"model": "gpt-4.1", "input": "hi"}\n')
     assert done.code == 0
@@ -285,6 +288,7 @@ def test_overwrite_asks_first_on_a_terminal(batchrun: Command, requests: Path, t
         assert (Path("r.jsonl").read_bytes() != before) is changed
 
 
+@pytest.mark.smoke
 def test_a_terminal_shows_a_bar_and_then_the_bill(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "requests.jsonl", 6)
     words = ("run", requests, "-o", "r.jsonl", "--simulate", "--simulate-latency", "0.4", "-c", "2")

@@ -19,6 +19,7 @@ def test_the_gateway_says_where_it_listens_and_a_taken_port_is_a_usage_error(bat
     assert done == Done(2, "", f"batchrun: cannot listen on port {port}: {why}\n")
 
 
+@pytest.mark.smoke
 def test_the_gateway_serves_until_it_is_interrupted() -> None:
     command = [*BATCHRUN, "simulator", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

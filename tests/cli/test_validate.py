@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.commands import Command, Done
 
 
+@pytest.mark.smoke
 def test_validate_sums_up(batchrun: Command) -> None:
     lines: list[dict[str, Any]] = [
         {"custom_id": "a", "body": {"model": "gpt-4.1", "input": "hi", "stream": True}},

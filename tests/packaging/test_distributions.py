@@ -144,7 +144,7 @@ def test_each_extra_is_tested_too() -> None:
 # ------------------------------------------------------------------------------------------ that they install
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
+@pytest.fixture(scope="module", params=[pytest.param("wheel", marks=pytest.mark.smoke), "sdist"])
 def installed(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts of a fresh environment in which the distribution is installed, without the network.
 
@@ -174,7 +174,6 @@ def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path) 
     assert do(installed / "batchrun", "--version", cwd=tmp_path).stdout == f"batchrun, version {__version__}\n"
 
 
-@pytest.mark.smoke
 def test_the_sample_runs_from_an_installed_distribution(installed: Path, built: Built, tmp_path: Path) -> None:
     shutil.copytree(built.unpacked / "samples", tmp_path / "samples")
     requests = "samples/labelling/requests.jsonl"

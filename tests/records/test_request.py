@@ -57,6 +57,7 @@ def refusal(raw: bytes, **overrides: Any) -> str:
 # ------------------------------------------------------------------------------------------ both shapes
 
 
+@pytest.mark.smoke
 def test_a_batch_line_is_read_whole() -> None:
     body = b'{"model":"m","input":"hi","stream":true,"max_output_tokens":64}'
     assert parse(batch(body)) == RequestLine(
@@ -87,6 +88,7 @@ def test_the_id_of_a_bare_body_does_not_change_with_the_overrides() -> None:
     assert line.body_hash != parse(BODY).body_hash
 
 
+@pytest.mark.smoke
 def test_the_hash_is_stable_between_versions() -> None:
     assert digest(BODY) == "3face56a54ba0cb4"
 
@@ -223,6 +225,7 @@ REFUSALS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("raw", "message"), REFUSALS, ids=[message[:40] for _, message in REFUSALS])
+@pytest.mark.smoke
 def test_a_line_that_could_not_be_sent_is_refused_with_what_to_write_instead(raw: bytes, message: str) -> None:
     assert refusal(raw) == message
 
