@@ -9,11 +9,14 @@ outcome.report.cost.total_usd
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
-from batchrun.engine.observer import Observer
+from batchrun.engine.observer import Observer, Silent
 from batchrun.job.job import Job
+from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
+from batchrun.job.summary import Summary
 from batchrun.report.report import Report
 
 
@@ -38,10 +41,11 @@ async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
     result file that is locked, belongs to other requests, has records of another version or was made from requests
     that were edited since, `UsageError` for anything else. Failed lines, and a job that stops early, raise nothing.
     """
-    with Run(job, observer) as run:
-        await asyncio.to_thread(run.prepare)
-        await run.send()
-        return Outcome(run.report(), run.exit_code)
+    observer = observer or Silent()
+    with contextlib.ExitStack() as files:
+        prepared = await asyncio.to_thread(prepare, job, observer, files)
+        summary = Summary(prepared, await Run(prepared, observer).send())
+        return Outcome(summary.report(), summary.exit_code)
 
 
 def run(job: Job, observer: Observer | None = None) -> Outcome:

@@ -163,7 +163,7 @@ def test_a_bad_request_file_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_foreign_result_file_is_a_result_file_error(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("my notes\n")
-    with pytest.raises(ResultFileError, match="holds no result of batchrun's"):
+    with pytest.raises(ResultFileError, match="contains no batchrun results"):
         run(simulated(tmp_path))
 
 

@@ -11,7 +11,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.records.content import read_contents
 from batchrun.records.money import NOTHING
-from batchrun.records.outcome import Failure, Reply
+from batchrun.records.outcome import Failure, FailureCode, Reply, http_code
 from batchrun.records.request import RequestLine
 from batchrun.records.usage import Usage
 
@@ -83,7 +83,7 @@ def is_spelt_out(failure: Failure) -> bool:
     """
     if failure.status is None or failure.status < 300 or failure.status in _GAVE_UP_WAITING:
         return False
-    is_nameless = not failure.type and failure.code in ("html_page", f"http_{failure.status}")
+    is_nameless = not failure.type and failure.code in (FailureCode.HTML_PAGE, http_code(failure.status))
     return failure.status < 500 or not is_nameless
 
 
@@ -115,6 +115,6 @@ class Unbounded:
         if self._count:
             more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""
             raise UsageError(
-                f"--max-cost cannot hold lines that may cost any amount: {', '.join(self._lines)}{more}; "
-                "--set max_output_tokens=N bounds answers, --max-line-cost USD says what such a line costs at most"
+                f"--max-cost cannot cap lines whose cost has no bound: {', '.join(self._lines)}{more}; "
+                "--set max_output_tokens=N bounds answers, --max-line-cost USD caps each such line"
             )

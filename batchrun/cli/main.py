@@ -25,7 +25,7 @@ from batchrun.version import __version__
 if TYPE_CHECKING:
     from batchrun.estimate.estimate import Estimate
     from batchrun.job.job import Job
-    from batchrun.job.run import Run
+    from batchrun.job.summary import Summary
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 Command = Callable[..., Any]
@@ -72,7 +72,9 @@ def run_command(requests: str, results: str, **options: Any) -> None:
       batchrun run requests.jsonl -o results.jsonl
     """
     from batchrun.cli.progress import Progress
-    from batchrun.job.run import Run
+    from batchrun.job.prepare import prepare
+    from batchrun.job.run import Ended, Run
+    from batchrun.job.summary import Summary
 
     path = None if results == "-" else Path(results)
     job = opt.make_job(requests, path, options)
@@ -88,18 +90,19 @@ def run_command(requests: str, results: str, **options: Any) -> None:
         left = None if job.limit is None else max(0, job.limit - sent)
         job = replace(job, overwrite=False, limit=left)
     try:
-        with leaving_on_signal(), Run(job, progress) as run:
-            run.prepare()
-            if run.pending:
-                if run.done:
-                    progress.notice(f"going on: {run.done:,} of {run.total:,} lines have their result")
-                drive(run)
-            else:
-                which = "all" if run.done == run.total else "all that were chosen of"
-                progress.notice(f"nothing to send: {which} {run.total:,} lines have their result")
+        with leaving_on_signal(), contextlib.ExitStack() as files:
+            prepared = prepare(job, progress, files)
+            done = len(prepared.done)
+            if prepared.pending and done:
+                progress.notice(f"going on: {done:,} of {prepared.total:,} lines have their result")
+            elif not prepared.pending:
+                which = "all" if done == prepared.total else "all that were chosen of"
+                progress.notice(f"nothing to send: {which} {prepared.total:,} lines have their result")
+            ended = drive(Run(prepared, progress)) if prepared.pending else Ended()
+            summary = Summary(prepared, ended)
             progress.close()
-            _show_report(run, options, path)
-            exit_code = run.exit_code
+            _show_report(summary, options, path)
+            exit_code = summary.exit_code
     finally:
         progress.close()
     sys.exit(exit_code)
@@ -147,8 +150,8 @@ def report(results: Path, prices: Path | None, as_json: bool) -> None:
     from batchrun.billing.tally import Tally
     from batchrun.report.report import make_report
     from batchrun.report.text import render
-    from batchrun.results.events import LastRun
     from batchrun.results.journal import read_results
+    from batchrun.results.last_run import LastRun
 
     last_run = LastRun.read(Path(f"{os.path.realpath(results)}.log"))
     tally, damaged = Tally(PriceBook.load(prices)), 0
@@ -309,28 +312,30 @@ def _pilot(job: Job, results: Path, options: dict[str, Any]) -> int:
     """
     from batchrun.cli.progress import Progress
     from batchrun.estimate.text import render_pilot
-    from batchrun.job.run import Run
+    from batchrun.job.prepare import prepare
+    from batchrun.job.run import Ended, Run
+    from batchrun.job.summary import Summary
 
     progress = Progress(quiet=options["quiet"], verbose=options["verbose"])
     try:
-        with leaving_on_signal(), Run(job, progress) as run:
-            run.prepare()
-            if run.pending:
-                drive(run)
+        with leaving_on_signal(), contextlib.ExitStack() as files:
+            prepared = prepare(job, progress, files)
+            ended = drive(Run(prepared, progress)) if prepared.pending else Ended()
+            summary = Summary(prepared, ended)
             progress.close()
-            if run.stopped is not None:
-                _show_report(run, options, results)
-                sys.exit(run.exit_code)
+            if summary.stopped is not None:
+                _show_report(summary, options, results)
+                sys.exit(summary.exit_code)
     finally:
         progress.close()
     _say(render_pilot(_estimated(job.requests, results, options)))
     if options["yes"]:
-        return run.recorded
+        return summary.ended.recorded
     if not sys.stdin.isatty():
         raise StopError("the pilot is done and nobody is there to be asked; pass --yes to go on with the rest")
     if not click.confirm("go on with the rest?", err=True):
         raise StopError("the pilot is done; its results stay, and the same command goes on from there")
-    return run.recorded
+    return summary.ended.recorded
 
 
 def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> Estimate:
@@ -348,7 +353,7 @@ def _estimated(requests: str, results: Path | None, options: dict[str, Any]) -> 
         return estimate_file(file, heads, PriceBook.load(options["prices"]), allowed)
 
 
-def _show_report(run: Run, options: dict[str, Any], path: Path | None) -> None:
+def _show_report(run: Summary, options: dict[str, Any], path: Path | None) -> None:
     from batchrun.report.text import render
 
     made = run.report(_next_command(run) if path else None)
@@ -384,7 +389,7 @@ def _say(text: str) -> None:
         click.echo(text, err=True, nl=False)
 
 
-def _next_command(run: Run) -> str:
+def _next_command(run: Summary) -> str:
     """The same command again; with --retry-errors where only failures are left that do not heal by themselves."""
     from batchrun.records.money import usd
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
-    from batchrun.job.run import Run
+    from batchrun.job.run import Ended, Run
 
 # Objects between two looks for unreachable ones. A request in flight holds some forty, so that the usual 700 look at
 # the same living ones over and over: a sixth of the processor time.
@@ -49,15 +49,15 @@ def leaving_on_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def drive(run: Run) -> None:
-    """Run the event loop. The first signal drains, the second leaves at once."""
+def drive(run: Run) -> Ended:
+    """Send what a run has to send, in an event loop. The first signal drains, the second leaves at once."""
     gc.set_threshold(COLLECT_EVERY)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         loop = runner.get_loop()
         for number in _heeded_signals(signal.SIGINT, *_KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
                 loop.add_signal_handler(number, run.interrupt, number)
-        runner.run(run.send())
+        return runner.run(run.send())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

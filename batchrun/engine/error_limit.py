@@ -8,17 +8,16 @@ done. What earlier runs left in the file does not count: they may have been what
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchrun.errors import UsageError
-from batchrun.records.outcome import Outcome
-from batchrun.records.request import RequestLine
-from batchrun.validation.schema import MismatchCheck
+from batchrun.records.result import RunInfo
 
-ErrorKind = Literal["failed", "refused", "incomplete", "schema_mismatch"]
+ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
+DEFAULT_KINDS: tuple[ErrorKind, ...] = ("failed", "incomplete", "empty", "invalid")
 JUDGED_FROM = 100
 WINDOW = 1000
 
@@ -29,21 +28,21 @@ class MaxErrors:
 
     `count`: lines of this run that may go wrong; one more stops the job. None where a share is the limit.
     `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on; or None.
-    `kinds`: what counts: `failed`, `refused`, `incomplete`, `schema_mismatch`.
+    `kinds`: what counts: outcomes of records, and `schema_mismatch`.
     """
 
     count: int | None = None
     rate: float | None = None
-    kinds: frozenset[str] = frozenset({"failed", "incomplete"})
+    kinds: frozenset[str] = frozenset(DEFAULT_KINDS)
 
     @classmethod
-    def parse(cls, text: str, kinds: Collection[str] = ("failed", "incomplete")) -> MaxErrors:
+    def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
         """The limit that `20`, `5%` or `0.05` means, and the kinds that count.
 
         Raises `UsageError` where the text is no such number, or a kind is unknown.
         """
         if unknown := sorted(set(kinds) - set(KINDS)):
-            raise UsageError(f"no kind of error is called {unknown[0]!r}; there are {', '.join(KINDS)}")
+            raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
         chosen = frozenset(kinds)
         if text.isascii() and text.isdecimal():
             return cls(count=int(text), kinds=chosen)
@@ -59,22 +58,23 @@ class MaxErrors:
 class ErrorLimit:
     """Counts the lines of one run, as they are recorded.
 
-    A misfit is a success for its record, and an error here alone: it is looked for where the user counts misfits,
-    and then `notice` is told of schemas that cannot be checked. Raises `UsageError` where they cannot be at all.
+    A schema mismatch is a success for its record, which is whole and paid for, and an error here alone.
     """
 
-    def __init__(self, limit: MaxErrors, notice: Callable[[str], None]) -> None:
+    def __init__(self, limit: MaxErrors) -> None:
         self._limit = limit
-        self._mismatches = MismatchCheck(notice) if "schema_mismatch" in limit.kinds else None
         self._first_mismatch = ""
         self._errors: Counter[str] = Counter()
         self._lines = 0
         self._last: deque[bool] = deque(maxlen=WINDOW)
         self._last_errors = 0
 
-    def add(self, line: RequestLine, outcome: Outcome, answer: bytes | None) -> bool:
-        """Count one line with what became of it and the body of its answer; True where the limit is passed."""
-        kind = "schema_mismatch" if outcome == "succeeded" and self._is_mismatch(line, answer) else outcome
+    def add(self, run: RunInfo) -> bool:
+        """Count one line by its record; True where the limit is passed."""
+        is_mismatch = run.schema_error is not None and run.outcome == "succeeded"
+        kind = "schema_mismatch" if is_mismatch else run.outcome
+        if is_mismatch and not self._first_mismatch:
+            self._first_mismatch = f"line {run.line}: {run.schema_error}"
         is_error = kind in self._limit.kinds
         if is_error:
             self._errors[kind] += 1
@@ -84,12 +84,6 @@ class ErrorLimit:
         self._last.append(is_error)
         self._last_errors += is_error
         return self.is_passed
-
-    def _is_mismatch(self, line: RequestLine, answer: bytes | None) -> bool:
-        why = self._mismatches.why(line, answer) if self._mismatches is not None and answer is not None else None
-        if why is not None and not self._first_mismatch:
-            self._first_mismatch = f"line {line.line_number}: {why}"
-        return why is not None
 
     @property
     def is_passed(self) -> bool:
@@ -104,11 +98,15 @@ class ErrorLimit:
         """What went wrong, in one line."""
         kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
         if self._limit.count is not None:
-            return f"--max-errors {self._limit.count} is passed: {kinds} of {self._lines:,} lines of this run"
+            return f"--max-errors {self._limit.count} is exceeded: {kinds} of {self._lines:,} lines of this run"
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
-        return f"--max-errors {share} is passed: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+        return (
+            f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
+        )
 
     def _counted(self, kind: str, count: int) -> str:
         if kind != "schema_mismatch":
             return f"{count:,} {kind}"
-        return f"{count:,} misfits (e.g. {self._first_mismatch})" if count > 1 else f"1 misfit ({self._first_mismatch})"
+        if count > 1:
+            return f"{count:,} schema mismatches (e.g. {self._first_mismatch})"
+        return f"1 schema mismatch ({self._first_mismatch})"

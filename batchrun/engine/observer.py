@@ -8,24 +8,6 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """Why a run ended before its time, and the exit code for that."""
-
-    why: str
-    exit_code: int
-
-
-class Watcher(Protocol):
-    """Who is told what happens. Called from the event loop; must return at once."""
-
-    def notice(self, text: str) -> None:
-        """Something worth a line on the screen."""
-
-    def detail(self, text: str) -> None:
-        """Something that only somebody who looks for a cause wants to read."""
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """How far a run is, at one moment.
 
@@ -39,7 +21,7 @@ class Status:
     `projected_usd`: US dollars: what all lines will cost if the rest is like the lines that are done.
     `recorded_now`: lines that this run has recorded.
     `tokens_now`: tokens of these lines, input and output.
-    `elapsed_s`: seconds since this run began.
+    `elapsed_s`: seconds since sending began.
     """
 
     total: int
@@ -55,15 +37,21 @@ class Status:
     elapsed_s: float
 
 
-class Observer(Watcher, Protocol):
+class Observer(Protocol):
     """Who watches a run. Called from the event loop; must return at once."""
+
+    def notice(self, text: str) -> None:
+        """Something worth a line on the screen."""
+
+    def detail(self, text: str) -> None:
+        """Something that only somebody who looks for a cause wants to read."""
 
     def tick(self, status: Status) -> None:
         """Time to draw: called four times a second, and once at the end."""
 
 
 class Silent:
-    """An observer that looks away."""
+    """An observer that ignores everything."""
 
     def notice(self, text: str) -> None:
         """Ignore it."""

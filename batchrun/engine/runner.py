@@ -1,12 +1,12 @@
 """The way of a line: read → wait for a turn → send → judge, and perhaps again → record → count.
 
-Follow `Runner._work` from top to bottom. `job.py` makes a `Runner` and says what becomes of it.
+Follow `Runner._work` from top to bottom. `job/run.py` makes a `Runner` and says what becomes of it.
 
 1. A worker has one line at a time; lines are read when one is free (and 64 KB ahead): memory stays what it is.
-2. A line is done when its record is in the sink; counters, bar and bill move after that, never before: `writer.py`.
+2. A line is done when its record is in the store; counters, bar and bill move after that, never before: `writer.py`.
 3. Stopping: nobody gets a new turn, what is in flight is finished and recorded, everything else stays undone.
 4. A line that waits without a slot (a backoff, an outage) lets another worker have the slot.
-5. What has come for many lines at once takes each step together: `turns.py`.
+5. What has come for many lines at once takes each step together: `transport/yielding.py`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
 
 from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
-from batchrun.engine.observer import Stopped, Watcher
+from batchrun.engine.observer import Observer
 from batchrun.engine.retry import RetryPolicy, retry_transient
+from batchrun.engine.source import LineSource
 from batchrun.engine.spending import Spending
+from batchrun.engine.stopping import Stopped, why_stopped
 from batchrun.engine.writer import Done, RunFacts, Writer
-from batchrun.errors import BatchrunError, DiskError, PipeError, StopError
+from batchrun.errors import BatchrunError, PipeError, StopError
 from batchrun.limits.circuit_breaker import OutageSignal, Verdict
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
@@ -34,15 +36,43 @@ from batchrun.records.attempt import InFlight
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
-from batchrun.results.runlog import RunLog
-from batchrun.results.store import Sink
+from batchrun.results.events import Back, Event, Outage, Unmeasured
+from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import Transport
+from batchrun.transport.protocol import Transport
 from batchrun.transport.yielding import yield_to_loop
+from batchrun.validation.schema import MismatchCheck
 
-TICK_EVERY_S = 0.25
-SYNC_EVERY_S = 1.0
 LONG_PAUSE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run works on: its lines, where their records go and are counted, and what every record says of the run.
+
+    `address` is the whole URL of the gateway's first path, for messages.
+    """
+
+    source: LineSource
+    store: ResultStore
+    tally: Tally
+    facts: RunFacts
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a run keeps to: the limits, how often a line is sent, how long a drain may take, what may be spent.
+
+    `schema_check` looks at answers before they are recorded; `error_limit` stops a job that goes wrong.
+    """
+
+    limits: Limits
+    retry: RetryPolicy
+    spending: Spending
+    grace_s: float = 30.0
+    error_limit: ErrorLimit | None = None
+    schema_check: MismatchCheck | None = None
 
 
 class _Sends(msgspec.Struct, gc=False):
@@ -58,57 +88,24 @@ class _Sends(msgspec.Struct, gc=False):
 
 
 class Runner:
-    """Works off `lines` with at most `limits.concurrency` in flight, until there are none or it is stopped.
+    """Works off the lines of `work` within `rules`, until there are none or it is stopped."""
 
-    `tick` is called four times a second; `explain` words why a failure that stops the job does so.
-    """
-
-    def __init__(
-        self,
-        *,
-        lines: Iterator[RequestLine],
-        facts: RunFacts,
-        transport: Transport,
-        limits: Limits,
-        retry: RetryPolicy,
-        grace_s: float,
-        spending: Spending,
-        error_limit: ErrorLimit | None = None,
-        sink: Sink,
-        tally: Tally,
-        log: RunLog | None,
-        watcher: Watcher,
-        tick: Callable[[], None],
-        explain: Callable[[Failure], str],
-    ) -> None:
+    def __init__(self, work: Work, rules: Rules, transport: Transport, observer: Observer) -> None:
         self.stopped: Stopped | None = None
         self.passed_over, self.dearest_usd = 0, NOTHING  # what a budget had no room for: lines, the most one may cost
-        self.limiter = Limiter(limits, asyncio.get_running_loop().time, self._held_too_long, spending.budget)
-        self._lines = lines
-        self._transport = transport
-        self._limits = limits
-        self._retry = retry
-        self._grace_s = grace_s
-        self._spending = spending
-        self._sink = sink
-        self._tally = tally
-        self._writer = Writer(
-            sink=sink,
-            log=log,
-            facts=facts,
-            tally=tally,
-            spending=spending,
-            error_limit=error_limit,
-            stop=self._stop_for,
+        self.limiter = Limiter(
+            rules.limits, asyncio.get_running_loop().time, self._held_too_long, rules.spending.budget
         )
-        self._watcher = watcher
-        self._tick = tick
-        self._explain = explain
-        self._start = time.monotonic()
+        self._work_on = work
+        self._rules = rules
+        self._transport = transport
+        self._observer = observer
+        self._writer = Writer(work.store, work.facts, work.tally, rules.spending, rules.error_limit, self._stop_for)
         self._has_succeeded = False
         self._is_gone = False
         self._pause_told = float("-inf")
         self._stopping = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._set_aside = 0
         self._has_lines = True
@@ -118,15 +115,16 @@ class Runner:
     async def run(self) -> None:
         """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
         try:
-            async with asyncio.TaskGroup() as self._group:
-                coroutines = (self._writer.run(), self._beat(), self._drain())
-                background = [self._group.create_task(coroutine) for coroutine in coroutines]
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                coroutines = (self._writer.run(), self._writer.keep_durable(), self._drain())
+                background = [group.create_task(coroutine) for coroutine in coroutines]
                 self.fill_slots()
                 while self._workers:
                     await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
                     self.fill_slots()  # two that leave at once, each as one too many, may have been the last two
                 if self.passed_over:
-                    self.stop(self._spending.why_over(), StopError.exit_code)
+                    self.stop(self._rules.spending.why_over(), StopError.exit_code)
                 for task in background:
                     task.cancel()
         finally:
@@ -141,8 +139,8 @@ class Runner:
 
     async def _work_off(self) -> None:
         """Line after line, until there are none, or more workers than slots."""
-        while (line := self._next_line()) is not None:
-            sends = _Sends(upper_usd=self._spending.upper(line))
+        while (line := await self._next_line()) is not None:
+            sends = _Sends(upper_usd=self._rules.spending.upper(line))
             outcome = await self._answer(line, sends)
             if outcome is not None:
                 self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
@@ -160,11 +158,11 @@ class Runner:
         self.passed_over += 1
         self.dearest_usd = max(self.dearest_usd, upper_usd)
         if self.limiter.budget is not None and self.limiter.budget.is_used:
-            self.stop(self._spending.why_over(), StopError.exit_code)
+            self.stop(self._rules.spending.why_over(), StopError.exit_code)
 
-    def _next_line(self) -> RequestLine | None:
-        line = next(self._lines, None) if self.stopped is None else None
-        self._has_lines = line is not None
+    async def _next_line(self) -> RequestLine | None:
+        line = await self._work_on.source.next() if self.stopped is None else None
+        self._has_lines = self.limiter.has_lines = line is not None
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
@@ -172,7 +170,12 @@ class Runner:
         outcome = await self._attempt(line, sends)
         if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
             with self._aside():
-                outcome = await retry_transient(outcome, lambda: self._attempt(line, sends), self._retry, self._sleep)
+                outcome = await retry_transient(
+                    outcome, lambda: self._attempt(line, sends), self._rules.retry, self._sleep
+                )
+        check = self._rules.schema_check
+        if check is not None and isinstance(outcome, Reply) and outcome.outcome == "succeeded":
+            outcome.schema_error = check.why(line, outcome.body)
         return outcome
 
     async def _attempt(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
@@ -193,7 +196,7 @@ class Runner:
             if decision.kind is Kind.STOP or (decision.stops_fresh_job and not self._has_succeeded):
                 self.limiter.close()  # before the turn goes back: nobody may take it
                 self.limiter.abandoned(permit)
-                self.stop(self._explain(outcome), StopError.exit_code)
+                self.stop(why_stopped(outcome, self._work_on.address), StopError.exit_code)
                 return None
             if decision.kind is Kind.THROTTLE:
                 sends.throttles += 1
@@ -216,12 +219,12 @@ class Runner:
         except BaseException:  # cancelled: the turn goes back, whatever comes
             self.limiter.abandoned(permit)
             raise
-        permit.cost_usd, unbilled_usd = self._spending.settled(line, outcome, permit.upper_usd)
+        permit.cost_usd, unbilled_usd = self._rules.spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):
             self._writer.ended(line, outcome, unbilled_usd)
-            self._watcher.detail(f"line {line.line_number}, attempt {attempt}: {describe(outcome)}")
+            self._observer.detail(f"line {line.line_number}, attempt {attempt}: {describe(outcome)}")
         elif unbilled_usd:
-            self._writer.log("unmeasured", line=line.line_number, unbilled_usd=str(unbilled_usd))
+            self._writer.log(Unmeasured(line.line_number, unbilled_usd))
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
@@ -234,10 +237,10 @@ class Runner:
             verdict = await self.limiter.failed(permit, sign)
         if breaker.is_outage and not self._is_gone:
             self._is_gone = True
-            self._watcher.notice(
+            self._observer.notice(
                 f"the gateway is gone ({describe(failure)}); probing until it is back, no line is lost"
             )
-            self._writer.log("outage", code=failure.code)
+            self._writer.log(Outage(failure.code))
         return verdict is Verdict.OUTAGE
 
     def _tell_pause(self, failure: Failure) -> None:
@@ -245,14 +248,14 @@ class Runner:
         until, now = self.limiter.paused_until, asyncio.get_running_loop().time()
         if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
             self._pause_told = until
-            self._watcher.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
+            self._observer.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
 
     def _note_return(self) -> None:
         """The gateway was gone: say so where it answers again."""
         if not self.limiter.breaker.is_outage:
             self._is_gone = False
-            self._watcher.notice("the gateway is back")
-            self._writer.log("back")
+            self._observer.notice("the gateway is back")
+            self._writer.log(Back())
 
     # ----------------------------------------------------------------------------------------- stopping
 
@@ -265,15 +268,15 @@ class Runner:
         self._writer.close()
         self._stopping.set()
         if count := self.limiter.in_flight:
-            rest = f"finishing {count} in flight, up to {self._grace_s:g} s (Ctrl-C leaves at once)"
-            self._watcher.notice(f"stopping: {why}; {rest}")
+            rest = f"finishing {count} in flight, up to {self._rules.grace_s:g} s (Ctrl-C leaves at once)"
+            self._observer.notice(f"stopping: {why}; {rest}")
 
     def interrupt(self, number: signal.Signals) -> None:
         """A signal came: the first one drains, any further one leaves at once."""
         if self.stopped is None:
             self.stop(f"interrupted ({number.name})", 128 + number)
         else:
-            self._watcher.notice("leaving at once; what was in flight may be billed, and goes again next time")
+            self._observer.notice("leaving at once; requests in flight may be billed, and are sent again next time")
             self._leave_at_once()
 
     def _stop_for(self, error: BatchrunError) -> None:
@@ -289,11 +292,11 @@ class Runner:
     async def _drain(self) -> None:
         """Once the job is stopping, wait out the grace time, then give up what is in flight."""
         await self._stopping.wait()
-        await asyncio.sleep(self._grace_s)
+        await asyncio.sleep(self._rules.grace_s)
         self._leave_at_once()
 
     def _held_too_long(self, why: str) -> None:
-        self.stop(f"no answer from the gateway for {self._limits.max_outage_s:g} s ({why})", StopError.exit_code)
+        self.stop(f"no answer from the gateway for {self.limiter.limits.max_outage_s:g} s ({why})", StopError.exit_code)
 
     # ---------------------------------------------------------------------------------------- the rest
 
@@ -307,9 +310,9 @@ class Runner:
         """The attempts, by line, of which nobody knows what became."""
         return self._writer.unanswered
 
-    def log_event(self, event: str, **facts: object) -> None:
-        """Tell the run log, if any; where it cannot be written the job stops, but what is in flight is recorded."""
-        self._writer.log(event, **facts)
+    def log(self, event: Event) -> None:
+        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+        self._writer.log(event)
 
     def newly_recorded(self) -> list[int]:
         """The lines that have their record since this was asked last."""
@@ -326,6 +329,7 @@ class Runner:
             self._add_worker()
 
     def _add_worker(self) -> None:
+        assert self._group is not None, "workers are added while the run goes on"
         worker = self._group.create_task(self._work())
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
@@ -341,20 +345,6 @@ class Runner:
         finally:
             self._set_aside -= 1
 
-    async def _beat(self) -> None:
-        """Four times a second the screen, once a second the disk."""
-        synced, synced_at = 0, self._start
-        while True:
-            await asyncio.sleep(TICK_EVERY_S)
-            self._tick()
-            self._writer.log_recorded()
-            if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
-                synced, synced_at = self.recorded, time.monotonic()
-                try:
-                    await asyncio.to_thread(self._sink.sync)
-                except DiskError as error:
-                    self.stop(str(error), error.exit_code)
-
     async def _sleep(self, seconds: float) -> None:
         """A backoff, cut short when the job is stopping."""
         with contextlib.suppress(TimeoutError):
@@ -363,11 +353,11 @@ class Runner:
 
     def _tokens_at_most(self, line: RequestLine) -> float:
         """What a request may use, at a guess: a token for four bytes, and the answer it allows or the mean so far."""
-        if self._limits.tokens_per_minute is None:
+        if self._rules.limits.tokens_per_minute is None:
             return 0.0
         if line.max_output_tokens is not None:
             return len(line.body) / 4 + line.max_output_tokens
-        return len(line.body) / 4 + self._tally.output_tokens / max(1, self._tally.recorded)
+        return len(line.body) / 4 + self._work_on.tally.output_tokens / max(1, self._work_on.tally.recorded)
 
 
 def _tokens_used(outcome: Reply | Failure) -> float | None:

@@ -22,16 +22,18 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
 from batchrun.records.attempt import InFlight
-from batchrun.records.outcome import Failure, Reply
+from batchrun.records.money import NOTHING
+from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
 from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
-from batchrun.results.events import Sent
-from batchrun.results.runlog import RunLog
-from batchrun.results.store import Sink
+from batchrun.results.events import Billed, Ended, Event, Recorded, Sent
+from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.yielding import yield_to_loop
 
 WRITE_BYTES = 1 << 20
+LOG_EVERY_S = 0.25
+SYNC_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,7 @@ class Writer:
 
     def __init__(
         self,
-        *,
-        sink: Sink,
-        log: RunLog | None,
+        store: ResultStore,
         facts: RunFacts,
         tally: Tally,
         spending: Spending,
@@ -76,8 +76,7 @@ class Writer:
         stop: Callable[[BatchrunError], None],
     ) -> None:
         self.recorded = 0
-        self._sink = sink
-        self._log = log
+        self._store = store
         self._facts = facts
         self._tally = tally
         self._spending = spending
@@ -121,16 +120,14 @@ class Writer:
     def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0)) -> None:
         """An attempt failed; it may have cost `unbilled_usd`, which are on no bill."""
         del self._unanswered[line.line_number]
-        unbilled = {"unbilled_usd": str(unbilled_usd)} if unbilled_usd else {}
-        self.log("ended", line=line.line_number, code=failure.code, status=failure.status, **unbilled)
+        self.log(Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING))
 
-    def log(self, event: str, **facts: object) -> None:
+    def log(self, *events: Event) -> None:
         """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
-        if self._log is not None:
-            try:
-                self._log.write(event, **facts)
-            except DiskError as error:
-                self._stop(error)
+        try:
+            self._store.log.write(*events)
+        except DiskError as error:
+            self._stop(error)
 
     # -------------------------------------------------------------------------------- for the runner
 
@@ -142,6 +139,19 @@ class Writer:
                 await yield_to_loop()
             else:
                 self._has_work.clear()
+
+    async def keep_durable(self) -> None:
+        """Name new records in the run log four times a second, and sync them once a second, until cancelled."""
+        synced, synced_at = 0, self._start
+        while True:
+            await asyncio.sleep(LOG_EVERY_S)
+            self.log_recorded()
+            if self.recorded > synced and time.monotonic() - synced_at >= SYNC_EVERY_S:
+                synced, synced_at = self.recorded, time.monotonic()
+                try:
+                    await asyncio.to_thread(self._store.sync)
+                except DiskError as error:
+                    self._stop(error)
 
     def finish(self) -> None:
         """Write what is left."""
@@ -156,7 +166,7 @@ class Writer:
     def log_recorded(self) -> None:
         """Name the new records in the run log."""
         if numbers := self.newly_recorded():
-            self.log("recorded", numbers=numbers)
+            self.log(Recorded(numbers))
 
     def newly_recorded(self) -> list[int]:
         """The lines that have their record since this was asked last."""
@@ -203,7 +213,7 @@ class Writer:
         ]
         written = len(records)
         try:
-            self._sink.append(records)
+            self._store.append(records)
         except StopError as error:
             written = error.written
             self._stop(error)
@@ -220,45 +230,35 @@ class Writer:
         line, outcome = done.line, done.outcome
         self.recorded += 1
         if self._error_limit is not None:
-            self._judge_errors(self._error_limit, head, done)
+            self._judge_errors(self._error_limit, head)
         self._unanswered.pop(line.line_number, None)
         self._newly_recorded.append(line.line_number)
         if billed_usd := self._spending.recorded(line, outcome):
-            self.log("billed", line=line.line_number, unbilled_usd=str(-billed_usd))
+            self.log(Billed(line.line_number, -billed_usd))
 
     def _add_up(self) -> None:
         """Put what has been written into the report and on the bill."""
         heads, self._unbilled = self._unbilled, []
         self._tally.add(heads)
 
-    def _judge_errors(self, limit: ErrorLimit, head: ResultHead, done: Done) -> None:
-        try:
-            if limit.add(done.line, head.run.outcome, done.outcome.body):
-                self._stop(StopError(limit.why_stopped()))
-        except BatchrunError as error:
-            self._stop(error)
+    def _judge_errors(self, limit: ErrorLimit, head: ResultHead) -> None:
+        if limit.add(head.run):
+            self._stop(StopError(limit.why_stopped()))
 
     def _let_through(self, to_send: list[_ToSend]) -> None:
         """Log attempts; then, and only then, they may be sent."""
         waiting = [one for one in to_send if not one.turn.done()]  # else its worker was cancelled
-        if not self._is_closed:
-            self._log_sent(waiting)
+        if waiting and not self._is_closed:
+            self.log(*[one.event for one in waiting])
         for one in waiting:
             if not self._is_closed:
                 self._unanswered[one.line.line_number] = one.line, one.upper_usd
             one.turn.set_result(None)
 
-    def _log_sent(self, to_send: list[_ToSend]) -> None:
-        if self._log is not None:
-            try:
-                self._log.write_sent([one.event for one in to_send])
-            except DiskError as error:
-                self._stop(error)
-
     def _unsent(self, line: RequestLine) -> None:
         """What the run log may say of an attempt by now is not so."""
         if self._unanswered.pop(line.line_number, None) is not None:
-            self.log("ended", line=line.line_number, code="unsent")
+            self.log(Ended(line.line_number, FailureCode.UNSENT))
 
     def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome = done.line, done.outcome
@@ -287,5 +287,7 @@ class Writer:
             first_text_s=timing.first_text_s and round(timing.first_text_s, 4),
             model=outcome.model,
             usage=outcome.usage,
+            schema_error=outcome.schema_error if isinstance(outcome, Reply) else None,
+            service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
         )
         return ResultHead(line.custom_id, run, error)

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from batchrun.estimate.estimate import MIN_MEASURED, SO_FAR, Estimate
 from batchrun.records.money import usd
+from batchrun.records.words import counted, duration
 from batchrun.stats.intervals import Range
 
 
@@ -19,12 +20,12 @@ def render_estimate(estimate: Estimate) -> str:
         ("USD", *_cells(estimate.left_usd, _money)),
     ]
     if estimate.spent_usd:
-        rows.append(("USD, all in all", *_cells(estimate.total_usd, _money)))
+        rows.append(("USD in total", *_cells(estimate.total_usd, _money)))
     if estimate.limited_by is not None:
         rows.append(("time", *_cells(estimate.seconds, _time)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     done = estimate.lines - estimate.lines_left
-    parts = [f"{estimate.lines:,} lines, {done:,} done, {estimate.lines_left:,} to do"]
+    parts = [f"{counted(estimate.lines, 'line')}, {done:,} done, {estimate.lines_left:,} to do"]
     if estimate.spent_usd:
         parts[0] += f"; ${usd(estimate.spent_usd)} spent"
     for name, *cells in rows:
@@ -36,11 +37,11 @@ def render_estimate(estimate: Estimate) -> str:
 def render_pilot(estimate: Estimate) -> str:
     """What the lines of a pilot say of the whole, one fact a line, ending in a newline."""
     parts = [
-        f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; for the whole, 9 times in 10:",
+        f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; 90% intervals for the whole job:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
     ]
     if estimate.limited_by is not None:
-        parts.append(f"time: {_spread(estimate.seconds, _time)} more, by {estimate.limited_by}")
+        parts.append(f"time: {_spread(estimate.seconds, _time)} more, limited by {estimate.limited_by}")
     parts.append(f"failures: {_spread(estimate.failure_share, _percent)}")
     parts += [f"note: {note}" for note in _notes(estimate)]
     return "\n".join(parts) + "\n"
@@ -51,24 +52,24 @@ def _notes(estimate: Estimate) -> list[str]:
         return []
     notes = [f"input by {estimate.input_by}; output by {estimate.output_by}"]
     if "finished lines" in estimate.output_by:
-        notes.append("measured ranges hold 9 times in 10, if the finished lines are like the rest (a pilot's are)")
+        notes.append("90% intervals; assume finished lines are representative (a pilot's are)")
     if estimate.output_tokens.likely is None:
         notes.append(
-            f"how long answers will be nobody can tell before {MIN_MEASURED} lines are done: "
-            "`batchrun run --pilot 50` measures it"
+            f"output length unknown until {MIN_MEASURED} lines have finished: `batchrun run --pilot 50` measures it"
         )
     if estimate.lines_unbounded:
-        notes.append(f"{estimate.lines_unbounded:,} lines set no max_output_tokens")
+        notes.append(f"{counted(estimate.lines_unbounded, 'line')} without max_output_tokens")
     if estimate.lines_naming:
         notes.append(
-            f"{estimate.lines_naming:,} lines hold what only their answers' usage tells (files, images, tools, …)"
+            f"{counted(estimate.lines_naming, 'line')} with input whose size only the answer tells "
+            "(files, images, tools, …)"
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
-        notes.append(f"no price is known for {model!r} ({lines:,} lines; see --prices)")
+        notes.append(f"no price is known for {model!r} ({counted(lines, 'line')}; see --prices)")
     if estimate.limited_by == SO_FAR:
-        notes.append("time at the speed so far; a longer run finds out how much more the gateway takes")
+        notes.append("time at the speed so far; a longer run may find that the gateway takes more")
     elif estimate.limited_by is not None:
-        notes.append(f"time at best, held by {estimate.limited_by}; throttles and outages come on top")
+        notes.append(f"best-case time, limited by {estimate.limited_by}; throttles and outages add to it")
     return notes
 
 
@@ -95,8 +96,4 @@ def _percent(value: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)

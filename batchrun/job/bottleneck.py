@@ -1,12 +1,12 @@
-"""What limits a run, over time: seconds by what held it back, told to the run log as it changes."""
+"""What limits a run, over time. Pure; the clocks are passed in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter
+from batchrun.results.events import Limited
 
 LOG_EVERY_S = 1.0
 BUSY = 0.9  # of one core
@@ -23,23 +23,24 @@ _OUTSIDE = frozenset(
         LimitedBy.STOPPING,
     }
 )
-LogEvent = Callable[..., None]
 
 
 class Bottleneck:
-    """Seconds of this run by what held it back; tells the run log of the limits as they change."""
+    """Seconds of this run by what limited it."""
 
-    def __init__(self, log_event: LogEvent, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self.now = LimitedBy.SLOW_START
         self.seconds: dict[LimitedBy, float] = {}
-        self._log_event = log_event
         self._clock, self._cpu_clock = clock, cpu_clock
         self._at, self._cpu_at = clock(), cpu_clock()
         self._logged: tuple[object, ...] = ()
         self._logged_at = float("-inf")
 
-    def note(self, limiter: Limiter) -> None:
-        """Look at the limits now; the time since the last look counts for what holds the run back now."""
+    def note(self, limiter: Limiter) -> Limited | None:
+        """Look at the limits now; the time since the last look counts for what limits the run now.
+
+        Returns what the run log is to be told, if anything: at most once a second, and only what has changed.
+        """
         at, cpu_at = self._clock(), self._cpu_clock()
         elapsed_s = at - self._at
         self.now = limiter.limited_by
@@ -49,22 +50,18 @@ class Bottleneck:
         self._at, self._cpu_at = at, cpu_at
         pace_per_s = limiter.controller.pace_per_s
         state = (self.now, limiter.slots, None if pace_per_s is None else float(f"{pace_per_s:.2g}"))
-        if state != self._logged and at - self._logged_at >= LOG_EVERY_S:
-            self._logged, self._logged_at = state, at
-            self._log_event("limits", **self.facts(limiter))
-
-    def facts(self, limiter: Limiter) -> dict[str, Any]:
-        """The limits, what holds the run back, and for how long what did."""
-        pace_per_s = limiter.controller.pace_per_s
-        return {
-            "slots": limiter.slots,
-            "in_flight": limiter.in_flight,
-            "per_s": None if pace_per_s is None else round(pace_per_s, 3),
-            "limited_by": self.now.value,
-            "limited_s": self.rounded(),
-        }
+        if state == self._logged or at - self._logged_at < LOG_EVERY_S:
+            return None
+        self._logged, self._logged_at = state, at
+        return Limited(
+            slots=limiter.slots,
+            in_flight=limiter.in_flight,
+            per_s=None if pace_per_s is None else round(pace_per_s, 3),
+            limited_by=self.now.value,
+            limited_s=self.rounded(),
+        )
 
     def rounded(self) -> dict[str, float]:
-        """The seconds by what held the run back, the most first."""
+        """The seconds by what limited the run, the most first."""
         by_time = sorted(self.seconds.items(), key=lambda item: -item[1])
-        return {bound.value: round(seconds, 2) for bound, seconds in by_time}
+        return {limit.value: round(seconds, 2) for limit, seconds in by_time}

@@ -1,10 +1,4 @@
-"""One job: what it is told, what it checks before it costs money, how it is run, what it amounts to.
-
-with Run(job) as run:
-    run.prepare()        # nothing is sent yet; every refusal comes from here
-    await run.send()     # the lines' way: runner.py
-    report = run.report()
-"""
+"""What a job is told. `prepare.py` checks it, `run.py` sends it, `summary.py` says what it amounts to."""
 
 from __future__ import annotations
 

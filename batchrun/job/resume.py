@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from enum import Enum
+from itertools import chain
 
 from batchrun.billing.bounds import Unbounded
 from batchrun.billing.pricing import PriceBook
@@ -24,8 +25,8 @@ from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.requests.prescan import prescan
 from batchrun.requests.reader import SHOWN_PROBLEMS, RequestFile
-from batchrun.results.journal import Journal
-from batchrun.results.runlog import RunLog
+from batchrun.results.events import Replaced
+from batchrun.results.store import FileStore
 
 
 class Changed(Enum):
@@ -112,8 +113,7 @@ class Resume:
 
     def __init__(
         self,
-        journal: Journal,
-        log: RunLog,
+        store: FileStore,
         changed: Changed,
         *,
         retry_errors: bool = False,
@@ -121,8 +121,7 @@ class Resume:
     ) -> None:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
-        self._journal = journal
-        self._log = log
+        self._store = store
         self._changed = changed
         self._unbounded = unbounded
         self._retry_errors = retry_errors
@@ -151,18 +150,18 @@ class Resume:
             self._unbounded.refuse()
         if self._replaced:
             self._log_cost_of_replaced(tally.book)
-            count = self._journal.remove(lambda head: hash64(head.custom_id) in self._replaced)
-            self.notices.append(f"{count:,} records are taken out, their lines go again")
+            count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
+            self.notices.append(f"{count:,} records were removed; their lines are sent again")
             tally.clear()
-            for heads in self._journal.batches():
+            for heads in self._store.heads():
                 tally.add(heads)
         self._tell()
         return self._done
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False where that does not account for every record."""
-        records, last_run = _ByLine(), self._log.last_run
-        for heads in self._journal.batches():
+        records, last_run = _ByLine(), self._store.log.last_run
+        for heads in self._store.heads():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)
             records.add(heads)
@@ -187,7 +186,7 @@ class Resume:
 
     def _read_records(self, tally: Tally) -> None:
         doubled = 0
-        for head in self._journal.records():
+        for head in chain.from_iterable(self._store.heads()):
             key = hash64(head.custom_id)
             if self._stored.get(key) is not None:
                 doubled += 1
@@ -200,12 +199,12 @@ class Resume:
     def _log_cost_of_replaced(self, book: PriceBook) -> None:
         """What the records cost that are about to go: it stays spent, though nothing is left to show for it."""
         replaced = Tally(book)
-        for head in self._journal.records():
+        for head in chain.from_iterable(self._store.heads()):
             if hash64(head.custom_id) in self._replaced:
                 replaced.add((head,))
         self.unbilled_usd = replaced.cost_usd()
         if self.unbilled_usd:
-            self._log.write("replaced", lines=replaced.recorded, unbilled_usd=str(self.unbilled_usd))
+            self._store.log.write(Replaced(replaced.recorded, self.unbilled_usd))
 
     def _set_aside_doubles(self) -> None:
         seen: set[int] = set()
@@ -217,7 +216,7 @@ class Resume:
             seen.add(key)
             return False
 
-        self._journal.remove(is_second, to_quarantine=True)
+        self._store.remove(is_second, to_quarantine=True)
 
     def _match(self, name: str, line: RequestLine) -> None:
         """Decide about one line of the input."""
@@ -257,20 +256,22 @@ class Resume:
             )
         if self._stored and not self._matched:
             raise ResultFileError(
-                f"{self._journal.path} holds {len(self._stored):,} results, none of them of this input; "
-                "choose another -o (or --overwrite to lose them)"
+                f"{self._store.paths.results} holds {len(self._stored):,} results, none of this input; "
+                "choose another -o (or --overwrite to discard them)"
             )
 
     def _tell(self) -> None:
-        if self._journal.quarantined:
+        if self._store.quarantined:
             self.notices.append(
-                f"WARNING: {self._journal.quarantined:,} damaged or doubled records were moved to "
-                f"{self._journal.path.name}.quarantine; lines without a record go again"
+                f"WARNING: {self._store.quarantined:,} damaged or doubled records were moved to "
+                f"{self._store.paths.quarantine.name}; lines without a record are sent again"
             )
         if foreign := len(self._stored) - self._matched:
             self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
-        if self._journal.rescued:
-            self.notices.append(f"{self._journal.rescued:,} answers are taken in that an earlier run saved elsewhere")
+        if self._store.rescued:
+            self.notices.append(
+                f"{self._store.rescued:,} answers that an earlier run had saved elsewhere were taken in"
+            )
 
 
 def _outcome(head: ResultHead) -> int:

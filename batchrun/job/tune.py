@@ -1,7 +1,7 @@
 """`batchrun tune`: other limits for a run that is going on, by a file beside its results.
 
-1. Who tunes lays down `RESULTS.tune`, whole at once; the run looks for it four times a second, takes it away and does
-   as it says. It answers in its run log, by an event `tuned` with the request's id.
+1. `batchrun tune` writes `RESULTS.tune`, whole at once. The run looks for it four times a second, takes it away and
+   does as it says. It answers in its run log, by an event `tuned` with the request's id.
 2. Owner only: a request that belongs to somebody else, or that others may write, is taken away and refused.
 3. A run that is only just being prepared takes it up once it sends. What was tuned ends with the run.
 """
@@ -15,12 +15,14 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import msgspec
 
 from batchrun.errors import StopError, UsageError
+from batchrun.results.events import Tuned, decode_event
 from batchrun.results.files import is_running
+from batchrun.results.paths import ResultPaths
 
 _LARGEST = 4096
 _POLL_S = 0.05
@@ -41,31 +43,6 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool | None = None
 
 
-class Tuned(msgspec.Struct, frozen=True):
-    """What a run answers: its limits from now on, how it stands, and what it refused (None: nothing)."""
-
-    id: str = ""
-    pid: int = 0
-    concurrency: str = ""
-    rpm: float | None = None
-    tpm: float | None = None
-    max_cost_usd: str | None = None
-    paused: bool = False
-    slots: int = 0
-    in_flight: int = 0
-    limited_by: str = ""
-    refused: str | None = None
-
-
-class _Event(Tuned, frozen=True):
-    event: str = ""
-
-
-def request_file(results: Path) -> Path:
-    """Where a run looks for what it is to change."""
-    return results.with_name(results.name + ".tune")
-
-
 def take(path: Path) -> Tuning | str | None:
     """The request that lies there, or why it is refused; None where there is none. It lies there no longer."""
     try:
@@ -79,11 +56,11 @@ def take(path: Path) -> Tuning | str | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        return f"{path.name} is not the owner's alone"
+        return f"{path.name} can be written by other users"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     except msgspec.DecodeError:
-        return f"{path.name} is no request of batchrun's"
+        return f"{path.name} is not a batchrun request"
     finally:
         with contextlib.suppress(OSError):  # a folder stays, and is told of once
             path.unlink()
@@ -107,26 +84,29 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
 
     Raises `UsageError` where no run is going on, or where it refuses; `StopError` where no answer comes.
     """
-    results = Path(os.path.realpath(results))
-    log = results.with_name(results.name + ".log")
-    try:
-        goes_on = is_running(log)
-    except OSError:
-        goes_on = False
-    if not goes_on:
-        raise UsageError(f"no run is writing {results}; limits for the next one are options of `batchrun run`")
+    paths = ResultPaths.of(results)
+    nobody = UsageError(f"no run is writing {paths.results}; limits for the next one are options of `batchrun run`")
+    if not is_running(paths.log):
+        raise nobody
     tuning = msgspec.structs.replace(tuning, id=secrets.token_hex(8))
-    end = log.stat().st_size
-    _lay_down(request_file(results), msgspec.json.encode(tuning), patience_s)
-    for answer in _events(log, end, patience_s):
-        if answer.event == "tuned" and answer.id == tuning.id:
-            if answer.refused is not None:
-                raise UsageError(answer.refused)
-            return answer
-    if is_running(log):
-        raise StopError(f"no answer within {patience_s:g} s; a run that is being prepared takes it up once it sends")
-    request_file(results).unlink(missing_ok=True)
-    raise UsageError(f"the run that was writing {results} has ended")
+    try:
+        log = paths.log.open("rb")
+    except OSError:
+        raise nobody from None
+    with log:
+        log.seek(0, os.SEEK_END)
+        _lay_down(paths.tune, msgspec.json.encode(tuning), patience_s)
+        for answer in _answers(log, paths.log, patience_s):
+            if answer.id == tuning.id:
+                if answer.refused is not None:
+                    raise UsageError(answer.refused)
+                return answer
+    if is_running(paths.log):
+        raise StopError(
+            f"no answer within {patience_s:g} s; a run that is still preparing reads it when it starts to send"
+        )
+    paths.tune.unlink(missing_ok=True)
+    raise UsageError(f"the run that was writing {paths.results} has ended")
 
 
 def render(tuned: Tuned) -> str:
@@ -135,7 +115,7 @@ def render(tuned: Tuned) -> str:
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
-    state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, held by {tuned.limited_by.replace('_', ' ')}"
+    state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume goes on"
     return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
@@ -163,17 +143,15 @@ def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _events(log: Path, start: int, patience_s: float) -> Iterator[_Event]:
-    """The events of a log from an offset on, as they come, until patience or the run is at an end."""
+def _answers(log: IO[bytes], path: Path, patience_s: float) -> Iterator[Tuned]:
+    """The answers in a log, as they come, until patience or the run is at an end."""
     give_up, torn = time.monotonic() + patience_s, b""
-    with log.open("rb") as file:
-        file.seek(start)
-        while True:
-            is_over = time.monotonic() > give_up or not is_running(log)
-            *lines, torn = (torn + file.read()).split(b"\n")
-            for line in lines:
-                if b'"tuned"' in line:
-                    yield msgspec.json.decode(line, type=_Event)
-            if is_over:
-                return
-            time.sleep(_POLL_S)
+    while True:
+        is_over = time.monotonic() > give_up or not is_running(path)
+        *lines, torn = (torn + log.read()).split(b"\n")
+        for line in lines:
+            if isinstance(event := decode_event(line), Tuned):
+                yield event
+        if is_over:
+            return
+        time.sleep(_POLL_S)

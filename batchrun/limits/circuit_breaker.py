@@ -1,12 +1,12 @@
-"""The outage gate: whether the gateway is gone, and when to look whether it is back. Pure; `now` is passed in.
+"""The circuit breaker: whether the gateway is gone, and when to look whether it is back. Pure; `now` is passed in.
 
-1. It shuts at the first outage sign, so that what is sent into an outage is what was in flight; then one probe
-   at a time finds out, and a probe is a real line.
+1. It opens at the first outage signal, so that only what was in flight is sent into an outage. While it is open, one
+   probe at a time finds out whether the gateway is back. A probe is a real line.
 2. It is an outage, and costs no line an attempt, once three lines have failed with nothing answered in between,
    or one connection could not be made.
-3. Any answer opens it; in an outage only one to a request that was sent no earlier than those that failed.
-   An older one may have been under way since better times: it brings the next probe nearer.
-4. Two failures say nothing of a gateway that can be reached: those of a model that alone has never answered, and
+3. Any answer closes it. During an outage only an answer to a request that was sent no earlier than those that failed
+   does: an older request may have been accepted before the outage. Its answer only brings the next probe nearer.
+4. Two failures say nothing about a gateway that can be reached: those of a model that alone has never answered, and
    those of a line that has failed before, if the gateway has answered others since.
 """
 
@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 
 class Verdict(Enum):
-    """What became of a shut gate, for a line whose attempt failed."""
+    """What a failed attempt meant, once the circuit breaker has found out."""
 
     OUTAGE = auto()  # the gateway was gone: the attempt does not count
     LINE = auto()  # it was the line's own failure
@@ -27,7 +27,7 @@ class Verdict(Enum):
 class OutageSignal:
     """A failed attempt that may mean an outage. `connected` is False where no connection could be made.
 
-    `failed_in` is the gate's episode in which the line first failed, None where this is the first time.
+    `failed_in` is the breaker's episode in which the line first failed, None where this is the first time.
     """
 
     line_number: int
@@ -38,15 +38,17 @@ class OutageSignal:
 
 
 class CircuitBreaker:
-    """Shut while the gateway seems to be gone. `episode` counts how often it has opened again."""
+    """Open while the gateway seems to be gone. `episode` counts how often it has closed again."""
 
-    OUTAGE_LINES = 3
-    FIRST_PROBE_S, PROBE_S, MAX_PROBE_S = 0.1, 1.0, 25.0  # so that 30 s after an outage the job is back
+    OUTAGE_LINES = 3  # one or two lines may fail for reasons of their own; with three this is unlikely
+    # Seconds to the next probe. The first signal may be a hiccup, so look at once; in an outage begin with one second
+    # and double it. The most is such that 30 s after an outage the job is back, 5 s for the answer included.
+    FIRST_PROBE_S, PROBE_S, MAX_PROBE_S = 0.1, 1.0, 25.0
 
     def __init__(self) -> None:
-        self.shut_since: float | None = None
+        self.open_since: float | None = None
         self.is_outage = False
-        self.next_probe = float("-inf")
+        self.next_probe_at = float("-inf")
         self.episode = 0
         self.why = ""
         self._delay_s = self.FIRST_PROBE_S
@@ -55,44 +57,44 @@ class CircuitBreaker:
         self._good_models: set[str] = set()
 
     @property
-    def is_shut(self) -> bool:
+    def is_open(self) -> bool:
         """Whether only probes may pass."""
-        return self.shut_since is not None
+        return self.open_since is not None
 
-    def failed(self, sign: OutageSignal, sent_at: float, now: float, *, is_probe: bool) -> bool:
-        """Count an outage sign; False where it says nothing about the gateway."""
+    def failed(self, signal: OutageSignal, sent_at: float, now: float, *, is_probe: bool) -> bool:
+        """Count an outage signal; False where it says nothing about the gateway."""
         if is_probe:
             self._delay_s = min(2 * self._delay_s, self.MAX_PROBE_S)
-            self.next_probe = now + self._delay_s
-        if sign.connected and self._is_its_own_fault(sign):
+            self.next_probe_at = now + self._delay_s
+        if signal.connected and self._is_the_lines_own(signal):
             return False
-        if self.shut_since is None:
-            self.shut_since, self._delay_s = now, self.FIRST_PROBE_S
-            self.next_probe = now + self._delay_s
-        self.why = sign.why
+        if self.open_since is None:
+            self.open_since, self._delay_s = now, self.FIRST_PROBE_S
+            self.next_probe_at = now + self._delay_s
+        self.why = signal.why
         self._last_failed_sent_at = max(self._last_failed_sent_at, sent_at)
-        self._failed_lines.add(sign.line_number)
-        if not self.is_outage and (not sign.connected or len(self._failed_lines) >= self.OUTAGE_LINES):
+        self._failed_lines.add(signal.line_number)
+        if not self.is_outage and (not signal.connected or len(self._failed_lines) >= self.OUTAGE_LINES):
             self.is_outage = True
             self._delay_s = self.PROBE_S
-            self.next_probe = max(self.next_probe, now + self._delay_s)
+            self.next_probe_at = max(self.next_probe_at, now + self._delay_s)
         return True
 
     def answered(self, sent_at: float, now: float, model: str | None = None) -> None:
-        """The gateway spoke, to a request sent at `sent_at`. `model` where it gave a whole answer."""
+        """The gateway answered a request sent at `sent_at`. `model` is given where the answer was whole."""
         if model is not None:
             self._good_models.add(model)
-        if self.shut_since is None:
+        if self.open_since is None:
             return
         if self.is_outage and sent_at < self._last_failed_sent_at:
             self._delay_s = self.PROBE_S
-            self.next_probe = min(self.next_probe, now + self._delay_s)
+            self.next_probe_at = min(self.next_probe_at, now + self._delay_s)
             return
-        self.shut_since, self.is_outage = None, False
+        self.open_since, self.is_outage = None, False
         self.episode += 1
         self._last_failed_sent_at = float("-inf")
         self._failed_lines.clear()
 
-    def _is_its_own_fault(self, sign: OutageSignal) -> bool:
-        is_odd = bool(self._good_models) and sign.model not in self._good_models
-        return is_odd or sign.failed_in not in (None, self.episode)
+    def _is_the_lines_own(self, signal: OutageSignal) -> bool:
+        is_odd_model = bool(self._good_models) and signal.model not in self._good_models
+        return is_odd_model or signal.failed_in not in (None, self.episode)

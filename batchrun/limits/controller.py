@@ -83,7 +83,7 @@ class Controller:
         """Requests a second, sent evenly; None: as they come."""
         if self._is_unpaced:
             return None
-        paces = list(self._paces())
+        paces = list(self._rates())
         if self._spurious.trial is not None:
             paces.append(self._spurious.trial.pace_per_s)
         if self._is_trickling:
@@ -93,23 +93,33 @@ class Controller:
             paces.append(smooth * self.slots / self._latency_s)
         return min((pace for pace in paces if pace is not None), default=None)
 
-    def limited_by(self, in_flight: int, now: float, *, is_wanted: bool = True) -> LimitedBy:
-        """What holds the run back, given how many are in flight; `is_wanted`: more would go if they might."""
+    def limited_by(self, in_flight: int, now: float, *, has_lines: bool = True) -> LimitedBy:
+        """What limits the run with so many in flight; `has_lines` says whether more would go if they might."""
         if now < self.paused_until:
             return LimitedBy.THROTTLED
         if in_flight >= self.slots:
             return self.concurrency.limited_by
-        if not is_wanted:
-            return (
-                self.concurrency.limited_by if in_flight >= ConcurrencyLimit.SATURATED * self.slots else LimitedBy.TAIL
-            )
-        learnt, requests, tokens = self._paces()
-        least = min((pace for pace in (learnt, requests, tokens) if pace is not None), default=None)
+        if not has_lines:
+            return LimitedBy.TAIL
+        rates = self._rates()
+        least = min((rate for rate in rates if rate is not None), default=None)
         if least is None or not self._estimator.is_used(least):
-            return (
-                self.concurrency.limited_by if in_flight >= ConcurrencyLimit.SATURATED * self.slots else LimitedBy.TAIL
-            )
-        return LimitedBy.TOKENS if least == tokens else LimitedBy.REQUESTS
+            return self.concurrency.limited_by
+        return LimitedBy.TOKENS if least == rates[-1] else LimitedBy.REQUESTS
+
+    @property
+    def paced_by(self) -> LimitedBy:
+        """What `pace_per_s` comes from, for a request that waits for it."""
+        pace = self.pace_per_s
+        estimated, requests, tokens = self._rates()
+        trial = self._spurious.trial
+        if pace is None:
+            return self.concurrency.limited_by
+        if pace == tokens:
+            return LimitedBy.TOKENS
+        if pace in (estimated, requests) or (trial is not None and pace == trial.pace_per_s):
+            return LimitedBy.REQUESTS
+        return LimitedBy.THROTTLED if self._is_trickling else self.concurrency.limited_by
 
     def sent(self, in_flight: int, now: float) -> Sent:
         """A request goes out; `in_flight` counts it too."""
@@ -193,7 +203,7 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _paces(self) -> tuple[float | None, float | None, float | None]:
+    def _rates(self) -> tuple[float | None, float | None, float | None]:
         return self._estimator.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
 
     @property

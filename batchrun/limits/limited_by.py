@@ -8,18 +8,18 @@ from enum import Enum
 class LimitedBy(Enum):
     """What limits a run; the values stand in logs and reports."""
 
-    TAIL = "tail_of_the_run"  # no lines are left to send; what is in flight is finished
-    SLOW_START = "slow_start"  # finding out what the gateway takes
+    TAIL = "tail_of_the_run"  # no lines are left to send, and fewer are in flight than may be
+    SLOW_START = "slow_start"  # finding out what the gateway accepts
     MAXIMUM = "concurrency_limit"  # -c
-    CAPACITY = "gateway_concurrency"  # it refuses more at once
+    CAPACITY = "gateway_concurrency"  # the gateway refuses more at once
     PLATEAU = "gateway_speed"  # more at once bring no more answers
-    REQUESTS = "gateway_requests"  # it refuses more a second, or its headers say so
+    REQUESTS = "gateway_requests"  # the gateway refuses more a second, or its headers say so
     TOKENS = "gateway_tokens"  # its headers say so
-    THROTTLED = "throttled"  # a pause that it asked for
+    THROTTLED = "throttled"  # a pause that the gateway asked for
     OWN_REQUESTS = "rpm"  # --rpm
     OWN_TOKENS = "tpm"  # --tpm
-    OUTAGE = "outage"  # the circuit breaker
-    BUDGET = "budget"  # --max-cost: all that is left is reserved for what is in flight
+    OUTAGE = "outage"  # the circuit breaker is open
+    BUDGET = "budget"  # --max-cost: all that is left is reserved for requests in flight
     CLIENT = "processor"  # this process can do no more
-    STOPPING = "stopping"  # what is in flight is finished
+    STOPPING = "stopping"  # nothing more is sent; requests in flight are finishing
     PAUSED = "paused"  # batchrun tune --pause

@@ -1,9 +1,11 @@
-"""When the next request may go: the one place where workers wait for their turn; they are let through in order.
+"""When the next request may go: the one place where workers wait for their turn, first come, first served.
 
-1. Here is no arithmetic: slots, pace and pauses are `adaptive.py`'s, outages `gate.py`'s, `--rpm` and `--tpm`
-   `quota.py`'s, `--max-cost` `budget.py`'s. All of them are pure and are told the time.
-2. A slot is held for one attempt, never for a backoff.
-3. Who waits is a future in one queue, and one timer wakes the first of them: nobody polls.
+1. Here are the job's promises: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. What is one gateway's is in
+   `endpoint_limits.py`.
+2. Here is no arithmetic: `controller.py`, `circuit_breaker.py`, `quotas.py` and `budget.py` are pure and are told the
+   time.
+3. A slot is held for one attempt, never for a backoff.
+4. A worker that waits is a future in one queue. One timer wakes the first of them: nobody polls.
 """
 
 from __future__ import annotations
@@ -18,29 +20,32 @@ import msgspec
 from batchrun.limits.budget import Budget
 from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
 from batchrun.limits.controller import Controller, Sent
+from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
-from batchrun.limits.rate import Pacer
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import RateHeaders
 
+EARLY_S = 0.001  # a timer may come that much too early: the clocks of the loop and of the system are rounded
+
 
 class Permit(msgspec.Struct, gc=False):
-    """The right to send one attempt. `cost_usd` is what it cost; as long as nobody knows, it is `upper_usd`."""
+    """The right to send one attempt to `endpoint`. `cost_usd` is what it cost, `upper_usd` until that is known."""
 
+    endpoint: EndpointLimits
     sent: Sent
     upper_usd: Decimal
     cost_usd: Decimal
-    is_probe: bool = False
-    tokens: Reserved | None = None
-    is_told: bool = False  # whether the controller knows what came of it
+    is_probe: bool
+    tokens: Reserved | None
 
 
 class Limiter:
     """The one place where workers wait for their turn, first come, first served.
 
-    `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s`.
+    `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s`. Set `has_lines` to False as
+    soon as no line is left to ask a turn for: only then may "tail of the run" be what limits it.
     """
 
     def __init__(
@@ -52,32 +57,29 @@ class Limiter:
     ) -> None:
         now = clock()
         self.limits = limits
-        self.controller = Controller(limits.bounds, now)
-        self.is_paused = False
-        self.breaker = CircuitBreaker()
+        self.endpoint = EndpointLimits(limits.bounds, now)
         self.budget = budget
-        self.in_flight = 0
-        self._pacer = Pacer(now)
+        self.is_paused = False
+        self.has_lines = True
+        self.in_flight = 0  # of the whole job
+        self._most_in_flight = limits.bounds.most
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         self._requests = RequestQuota(rpm, now) if rpm is not None else None
         self._tokens = TokenQuota(tpm, now) if tpm is not None else None
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
         self._waiters: deque[tuple[asyncio.Future[Permit | None], float, Decimal]] = deque()
-        self._doubtful: list[tuple[float, asyncio.Future[Verdict]]] = []  # when it was sent; what it meant
         self._timer: asyncio.TimerHandle | None = None
-        self._probe_in_flight = False
-        self._throttled_since: float | None = None
         self._is_closed = False
 
     async def acquire(self, tokens: float, upper_usd: Decimal = NOTHING) -> Permit | None:
-        """Wait for a turn; `tokens` is what the request may use, at a guess, `upper_usd` what it may cost at most.
+        """Wait for a turn; `tokens` estimates what the request may use, `upper_usd` is the most that it may cost.
 
-        None where no turn will come: the limiter is closed, or the budget has no room for it any more.
+        None where no turn will come: the limiter is closed, or the budget will never have room for it.
         """
-        if self._is_closed or self._is_too_dear(upper_usd):
+        if self._is_closed or self._never_fits(upper_usd):
             return None
-        now, pace_per_s = self._clock(), self.controller.pace_per_s
+        now, pace_per_s = self._clock(), self.endpoint.controller.pace_per_s
         if not self._waiters and self._wait_s(upper_usd, pace_per_s, now) == 0:
             return self._grant(tokens, upper_usd, pace_per_s, now)
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
@@ -90,99 +92,109 @@ class Limiter:
                 self.unsent(permit)
             raise
 
+    # ------------------------------------------------------------------------------------------ looking
+
+    @property
+    def controller(self) -> Controller:
+        """What has been found out about the gateway."""
+        return self.endpoint.controller
+
+    @property
+    def breaker(self) -> CircuitBreaker:
+        """Whether the gateway seems to be gone."""
+        return self.endpoint.breaker
+
     @property
     def paused_until(self) -> float:
         """When the pause after the last throttle ends, by the clock of the limiter."""
-        return self.controller.paused_until
+        return self.endpoint.controller.paused_until
 
     @property
     def slots(self) -> int:
         """How many may be in flight now."""
-        return self.controller.slots
+        return self.endpoint.controller.slots
 
     @property
     def limited_by(self) -> LimitedBy:
-        """What holds the run back now."""
-        now = self._clock()
+        """What limits the run now."""
         if self._is_closed:
             return LimitedBy.STOPPING
         if self.is_paused:
             return LimitedBy.PAUSED
-        if self.breaker.is_shut:
+        if self.endpoint.breaker.is_open:
             return LimitedBy.OUTAGE
-        if not self._waiters or self.in_flight >= self.slots:
-            return self.controller.limited_by(self.in_flight, now, is_wanted=bool(self._waiters))
-        if self.budget is not None and not self.budget.fits(self._waiters[0][2]):
+        now, is_anybody_waiting = self._clock(), bool(self._waiters)
+        has_lines = self.has_lines or is_anybody_waiting
+        if self.endpoint.is_full or not has_lines:
+            return self.endpoint.limited_by(now, has_lines=has_lines)
+        if is_anybody_waiting and self.budget is not None and not self.budget.fits(self._waiters[0][2]):
             return LimitedBy.BUDGET
-        requests_s = self._requests.wait_s(now) if self._requests is not None else 0.0
-        tokens_s = self._tokens.wait_s(now) if self._tokens is not None else 0.0
-        if max(requests_s, tokens_s) > self._controller_wait_s(self.controller.pace_per_s, now):
-            return LimitedBy.OWN_REQUESTS if requests_s > tokens_s else LimitedBy.OWN_TOKENS
-        return self.controller.limited_by(self.in_flight, now)
+        next_at, limited_by = self._next_at()
+        # Who waits although a slot is free waits for that time; its timer may be due. With nobody waiting a request
+        # that came now would wait for it, or for nothing.
+        if is_anybody_waiting or next_at > now:
+            return limited_by
+        return self.endpoint.limited_by(now, has_lines=has_lines)
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
     def answered(self, permit: Permit, model: str, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
         now = self._clock()
-        if rate is not None:
-            self.controller.headers(permit.sent, rate, now)
-        self.controller.succeeded(permit.sent, now)
-        permit.is_told = True
-        self._spoke(permit, tokens_used, now, model)
+        permit.endpoint.answered(permit.sent, model, rate, now)
+        self._settle(permit, tokens_used, now)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
-        """The gateway spoke, if only to refuse this line: it is there."""
-        self._spoke(permit, tokens_used, self._clock())
+        """The gateway answered, if only to refuse this line."""
+        now = self._clock()
+        permit.endpoint.refused(permit.sent, now)
+        self._settle(permit, tokens_used, now)
 
     def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
         """The gateway said "too fast": the whole job slows down, and pauses where that was asked for."""
         now = self._clock()
-        if rate is not None:
-            self.controller.headers(permit.sent, rate, now)
-        self.controller.throttled(permit.sent, retry_after_s, now)
-        permit.is_told = True
-        self.breaker.answered(permit.sent.at, now)
-        self._resolve(Verdict.LINE, permit.sent.at)
-        self._give_back(permit, 0.0)
-        if self._throttled_since is None:
-            self._throttled_since = now
-        if now - self._throttled_since > self.limits.max_outage_s:
+        permit.endpoint.throttled(permit.sent, retry_after_s, rate, now)
+        self._settle(permit, 0.0, now)
+        if permit.endpoint.throttled_s(now) > self.limits.max_outage_s:
             self._on_hold_too_long("throttled without a break")
 
-    async def failed(self, permit: Permit, sign: OutageSignal) -> Verdict:
-        """An outage sign: count it, then wait, without the permit, for what it meant."""
-        counts = self.breaker.failed(sign, permit.sent.at, self._clock(), is_probe=permit.is_probe)
-        is_outage = self.breaker.is_outage or self._is_closed  # closed: nobody is left to find out
-        if is_outage:
-            self._resolve(Verdict.OUTAGE)
-        self._give_back(permit, 0.0)
-        if is_outage:
-            return Verdict.OUTAGE
-        if not counts:
-            return Verdict.LINE
-        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._doubtful.append((permit.sent.at, verdict))
+    async def failed(self, permit: Permit, signal: OutageSignal) -> Verdict:
+        """An outage signal: count it, then wait, without the permit, for what it meant."""
+        now = self._clock()
+        verdict = permit.endpoint.failed(permit.sent, signal, now)
+        self._settle(permit, 0.0, now)
+        if self._is_closed:
+            return Verdict.OUTAGE  # nobody is left to find out
+        if verdict is not None:
+            return verdict
+        in_doubt = permit.endpoint.verdict(permit.sent)
         self._pump()
-        return await verdict
+        return await in_doubt
 
     def abandoned(self, permit: Permit) -> None:
         """The attempt was given up; what it used is not known and stays reserved."""
-        self._give_back(permit, None)
+        now = self._clock()
+        permit.endpoint.abandoned(permit.sent, now)
+        self._settle(permit, None, now)
 
     def unsent(self, permit: Permit) -> None:
         """Nobody was there to use it, or nothing was to be sent any more."""
+        now = self._clock()
         if self._requests is not None:
-            self._requests.give_back(self._clock())
+            self._requests.give_back(now)
         permit.cost_usd = NOTHING
-        self._give_back(permit, 0.0)
+        permit.endpoint.abandoned(permit.sent, now)
+        self._settle(permit, 0.0, now)
+
+    # ----------------------------------------------------------------------------------------- steering
 
     def retune(self, limits: Limits, *, is_paused: bool) -> None:
         """Other limits from now on; those that stay the same are not disturbed. Paused, nobody is let through."""
         now, before, self.limits = self._clock(), self.limits, limits
         self.is_paused = is_paused
         if limits.bounds != before.bounds:
-            self.controller.concurrency.resize(limits.bounds, now)
+            self._most_in_flight = limits.bounds.most
+            self.endpoint.controller.concurrency.resize(limits.bounds, now)
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         if rpm is None or self._requests is None:
             self._requests = RequestQuota(rpm, now) if rpm is not None else None
@@ -201,70 +213,49 @@ class Limiter:
             turn, *_ = self._waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
-        self._resolve(Verdict.OUTAGE)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.endpoint.resolve(Verdict.OUTAGE)
+        self._set_timer(None)
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _spoke(self, permit: Permit, tokens_used: float | None, now: float, model: str | None = None) -> None:
-        self._throttled_since = None
-        self.breaker.answered(permit.sent.at, now, model)
-        if self._doubtful:
-            self._resolve(Verdict.LINE, permit.sent.at)
-        self._give_back(permit, tokens_used)
-
-    def _give_back(self, permit: Permit, tokens_used: float | None) -> None:
+    def _settle(self, permit: Permit, tokens_used: float | None, now: float) -> None:
+        """An attempt has ended: what it held of the job's limits is free again, less what it used."""
         self.in_flight -= 1
-        if not permit.is_told:  # it says nothing about the limits
-            self.controller.failed(permit.sent, self._clock())
-        if permit.is_probe:
-            self._probe_in_flight = False
         if self._tokens is not None and permit.tokens is not None and tokens_used is not None:
             if tokens_used:
-                self._tokens.settle(permit.tokens, tokens_used, self._clock())
+                self._tokens.settle(permit.tokens, tokens_used, now)
             else:
-                self._tokens.give_back(permit.tokens, self._clock())
+                self._tokens.give_back(permit.tokens, now)
         if self.budget is not None:
             self.budget.settle(permit.upper_usd, permit.cost_usd)
         self._pump()
 
-    def _resolve(self, verdict: Verdict, known_until: float = float("inf")) -> None:
-        """Tell what a failure meant, to those that were sent no later than `known_until`."""
-        still_doubtful = []
-        for sent_at, future in self._doubtful:
-            if sent_at > known_until:
-                still_doubtful.append((sent_at, future))
-            elif not future.done():
-                future.set_result(verdict)
-        self._doubtful = still_doubtful
-
-    def _is_too_dear(self, upper_usd: Decimal) -> bool:
+    def _never_fits(self, upper_usd: Decimal) -> bool:
         return self.budget is not None and self.budget.never_fits(upper_usd)
 
     def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
-        """Seconds until the next request may go: 0 is now, None is not before somebody comes back."""
-        if (
-            self.is_paused
-            or self.in_flight >= self.controller.slots
-            or (self.breaker.is_shut and self._probe_in_flight)
-        ):
+        """Seconds until the next request may go: 0 is now, None is not before one comes back."""
+        if self.is_paused or self.in_flight >= self._most_in_flight:
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
-        wait_s = self._controller_wait_s(pace_per_s, now)
-        if self.breaker.shut_since is not None:
-            wait_s = max(wait_s, self.breaker.next_probe - now)
+        wait_s = self.endpoint.wait_s(pace_per_s, now)
+        if wait_s is None:
+            return None
         if self._requests is not None:
             wait_s = max(wait_s, self._requests.wait_s(now))
         if self._tokens is not None:
             wait_s = max(wait_s, self._tokens.wait_s(now))
         return wait_s
 
-    def _controller_wait_s(self, pace_per_s: float | None, now: float) -> float:
-        paused_s = max(0.0, self.controller.paused_until - now)
-        return paused_s if pace_per_s is None else max(paused_s, self._pacer.wait_s(now))
+    def _next_at(self) -> tuple[float, LimitedBy]:
+        """From when on the next request may go if a slot is free, even where that is past; and what says so."""
+        times = [self.endpoint.next_at()]
+        if self._requests is not None:
+            times.append((self._requests.next_at, LimitedBy.OWN_REQUESTS))
+        if self._tokens is not None:
+            times.append((self._tokens.next_at, LimitedBy.OWN_TOKENS))
+        return max(times, key=lambda time: time[0])
 
     def _grant(self, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
         self.in_flight += 1
@@ -272,18 +263,15 @@ class Limiter:
             self.budget.reserve(upper_usd)
         if self._requests is not None:
             self._requests.take(now)
-        permit = Permit(self.controller.sent(self.in_flight, now), upper_usd, upper_usd)
-        if self.breaker.is_shut:
-            permit.is_probe = self._probe_in_flight = True
-        if self._tokens is not None:
-            permit.tokens = self._tokens.take(tokens, now)
-        if pace_per_s is not None:
-            self._pacer.take(pace_per_s, now)
-        return permit
+        reserved = self._tokens.take(tokens, now) if self._tokens is not None else None
+        endpoint = self.endpoint
+        sent = endpoint.sent(pace_per_s, now)
+        return Permit(endpoint, sent, upper_usd, upper_usd, sent is endpoint.probe, reserved)
 
     def _pump(self) -> None:
         """Let through whoever may go, and set the one timer for the next."""
-        if not self._waiters and not self._doubtful and self._timer is None:
+        endpoint = self.endpoint
+        if not self._waiters and self._timer is None and not endpoint.has_doubts:
             return  # as it is in most runs
         now = self._clock()
         wait_s: float | None = None
@@ -292,18 +280,17 @@ class Limiter:
                 self._waiters.popleft()
                 continue
             turn, tokens, upper_usd = self._waiters[0]
-            is_too_dear = self._is_too_dear(upper_usd)  # what was spent meanwhile may have made it so
-            pace_per_s = self.controller.pace_per_s
-            wait_s = 0.0 if is_too_dear else self._wait_s(upper_usd, pace_per_s, now)
+            never_fits = self._never_fits(upper_usd)  # what was spent meanwhile may have made it so
+            pace_per_s = endpoint.controller.pace_per_s
+            wait_s = 0.0 if never_fits else self._wait_s(upper_usd, pace_per_s, now)
             if wait_s != 0:
                 break
             self._waiters.popleft()
-            turn.set_result(None if is_too_dear else self._grant(tokens, upper_usd, pace_per_s, now))
+            turn.set_result(None if never_fits else self._grant(tokens, upper_usd, pace_per_s, now))
         if not self._waiters:
-            nobody_probes = bool(self._doubtful) and self.in_flight == 0
-            wait_s = max(0.0, self.breaker.next_probe - now) if nobody_probes else None
-        if wait_s is not None and self.breaker.shut_since is not None and not self.is_paused:
-            wait_s = min(wait_s, max(0.0, self.breaker.shut_since + self.limits.max_outage_s - now))
+            wait_s = endpoint.verdict_wait_s(now)
+        if wait_s is not None and not self.is_paused and (outage_s := endpoint.outage_s(now)) is not None:
+            wait_s = min(wait_s, max(0.0, self.limits.max_outage_s - outage_s))
         self._set_timer(wait_s)
 
     def _set_timer(self, wait_s: float | None) -> None:
@@ -315,11 +302,11 @@ class Limiter:
 
     def _on_timer(self) -> None:
         self._timer = None
-        now = self._clock()
-        limited_s = now - self.breaker.shut_since if self.breaker.shut_since is not None else 0.0
-        if limited_s > self.limits.max_outage_s - 0.001 and not self.is_paused:  # a timer may come a moment early
-            self._on_hold_too_long(self.breaker.why)
+        now, endpoint = self._clock(), self.endpoint
+        outage_s = endpoint.outage_s(now)
+        if outage_s is not None and outage_s > self.limits.max_outage_s - EARLY_S and not self.is_paused:
+            self._on_hold_too_long(endpoint.breaker.why)
             return
-        if self._doubtful and not self._waiters and self.in_flight == 0 and now >= self.breaker.next_probe:
-            self._resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
+        if not self._waiters and endpoint.verdict_wait_s(now) == 0:
+            endpoint.resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
         self._pump()

@@ -32,6 +32,11 @@ class RequestQuota:
         # A millionth is forgiven: who waits exactly as long as told is let through, whatever floats make of it.
         return missing / self.refill_per_s if missing > 1e-6 else 0.0
 
+    @property
+    def next_at(self) -> float:
+        """From when on a request may go, as long as none does; it may be past."""
+        return self._now + (1 - self.level) / self.refill_per_s
+
     def take(self, now: float) -> None:
         """A request goes."""
         self._refill(now)
@@ -90,11 +95,16 @@ class TokenQuota:
     def wait_s(self, now: float) -> float:
         """Seconds until a request may go, as far as is known; 0 where it may now."""
         self._expire(now)
-        wait_s = max(0.0, self._next_at - now)
-        if self._total >= self.per_minute * (1 - 1e-9) and self._held:
-            oldest_out = (next(iter(self._held)) + self.SLOTS + 1) * self.SLOT_S
-            wait_s = max(wait_s, oldest_out - now, 0.001)
+        wait_s = max(self.next_at - now, 0.001 if self._is_used_up else 0.0)
         return wait_s if wait_s > 1e-6 else 0.0
+
+    @property
+    def next_at(self) -> float:
+        """From when on a request may go, as long as none does, as far as is known; it may be past."""
+        if not self._is_used_up:
+            return self._next_at
+        oldest_out = (next(iter(self._held)) + self.SLOTS + 1) * self.SLOT_S
+        return max(self._next_at, oldest_out)
 
     def take(self, estimate: float, now: float) -> Reserved:
         """A request goes that may use `estimate` tokens."""
@@ -120,6 +130,10 @@ class TokenQuota:
         self.per_minute = per_minute
 
     # ------------------------------------------------------------------------------------------ inside
+
+    @property
+    def _is_used_up(self) -> bool:
+        return self._total >= self.per_minute * (1 - 1e-9) and bool(self._held)
 
     def _correct(self, reserved: Reserved, used: float, now: float) -> None:
         self._expire(now)

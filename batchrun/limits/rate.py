@@ -19,15 +19,11 @@ class Pacer:
     CATCH_UP_S = 0.01
 
     def __init__(self, now: float) -> None:
-        self._next_at = now
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until the next may go."""
-        return max(0.0, self._next_at - now)
+        self.next_at = now  # the next may go
 
     def take(self, per_s: float, now: float) -> None:
         """One went, at a pace of `per_s`."""
-        self._next_at = max(self._next_at, now - self.CATCH_UP_S) + 1 / per_s
+        self.next_at = max(self.next_at, now - self.CATCH_UP_S) + 1 / per_s
 
 
 @dataclass(slots=True)

@@ -46,10 +46,10 @@ class BilledTwice(msgspec.Struct, frozen=True):
     def in_words(self) -> str:
         """The amount, and what it does not say."""
         if self.unknown_lines == self.lines:
-            return "what for nobody can tell (no price, or no answer to go by)"
+            return "their cost is unknown (no price, or no answer to go by)"
         words = f"up to ${usd(self.upper_usd)} may have been billed twice"
         if self.unknown_lines:
             words += f", and an unknown amount for {self.unknown_lines:,} of them"
         if self.estimated_lines:
-            words += f" ({self.estimated_lines:,} set no max_output_tokens: taken as the longest answer so far)"
+            words += f" ({self.estimated_lines:,} set no max_output_tokens: counted as the longest answer so far)"
         return words

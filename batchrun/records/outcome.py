@@ -1,9 +1,14 @@
-"""What became of one attempt: a `Reply`, whole and paid for, or a `Failure` with a code."""
+"""What became of one attempt: a `Reply`, whole and paid for, or a `Failure` with a code.
+
+A code is the gateway's own where it gave one. All others are here: the members of `FailureCode`, and the `FAMILIES`
+whose end is known only at run time (`http_503`), each with the sentence that says when it is given.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, Self
 
 import msgspec
 
@@ -12,9 +17,71 @@ from batchrun.records.usage import Usage
 Outcome = Literal["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]
 
 
+class FailureCode(StrEnum):
+    """batchrun's own codes; `meaning` says when each is given."""
+
+    meaning: str
+
+    def __new__(cls, code: str, meaning: str) -> Self:
+        """A member: its code, and when it is given."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    # No HTTP answer came, or only a part of one.
+    DNS_FAILED = "dns_failed", "the gateway's host name has no address"
+    CONNECT_FAILED = "connect_failed", "no connection to the gateway, or to the proxy, could be made"
+    CONNECT_TIMEOUT = "connect_timeout", "no connection was made within --connect-timeout"
+    CERTIFICATE_REFUSED = "certificate_refused", "the gateway's certificate is not trusted"
+    CONNECTION_LOST = "connection_lost", "the connection broke before the whole answer was there"
+    ATTEMPT_TIMEOUT = "attempt_timeout", "the answer was not whole within --attempt-timeout"
+    IDLE_TIMEOUT = "idle_timeout", "a stream sent no event for --idle-timeout"
+    BAD_HTTP = "bad_http", "the answer is not valid HTTP"
+    RESPONSE_TOO_LARGE = "response_too_large", "the answer is longer than --max-response-bytes"
+    # An HTTP answer came, but not the one that was asked for.
+    REDIRECTED = "redirected", "the answer is a redirect, which is not followed"
+    HTML_PAGE = "html_page", "the answer is a web page with an error status"
+    HTML_INSTEAD_OF_JSON = "html_instead_of_json", "the answer is a web page with status 200"
+    EMPTY_BODY = "empty_body", "the answer has status 200 and an empty body"
+    NOT_A_RESPONSE = "not_a_response", "the answer has status 200 and JSON that is not a response"
+    INVALID_JSON = "invalid_json", "the answer has status 200 and is cut off, or is not JSON"
+    STREAM_TRUNCATED = "stream_truncated", "a stream ended before its last event"
+    ERROR_IN_200 = "error_in_200", "the answer has status 200 and holds an error without a code"
+    RESPONSE_FAILED = "response_failed", "the response's status is `failed`, and it gives no reason"
+    # An answer came and was paid for: it is kept, but it is no success.
+    EMPTY_OUTPUT = "empty_output", "the response is completed, but its output is empty"
+    NONSTANDARD_JSON = "nonstandard_json", "the answer is whole, but strict JSON readers refuse it; its text is kept"
+    # Only in the run log.
+    UNSENT = "unsent", "the run stopped before the attempt was sent; it cost nothing"
+
+
+# The start of codes whose end is the gateway's word, and when they are given.
+FAMILIES = {
+    "http_": "the answer has an error status, and no error in its body says more",
+    "response_": "the response's status is not a success",
+    "incomplete_": "the answer stopped early, for the reason that the gateway gives",
+}
+
+
+def http_code(status: int) -> str:
+    """The code of an error status whose body says no more: `http_503`."""
+    return f"http_{status}"
+
+
+def response_code(status: str) -> str:
+    """The code of a response that is not finished, or was given up: `response_queued`."""
+    return f"response_{status}"
+
+
+def incomplete_code(reason: str) -> str:
+    """The code of an answer that stopped early: `incomplete_max_output_tokens`."""
+    return f"incomplete_{reason}"
+
+
 @dataclass(frozen=True, slots=True)
 class RateHeaders:
-    """`x-ratelimit-*` of one answer, as they came; None where absent or unreadable. Reset is seconds."""
+    """The `x-ratelimit-*` headers of one answer; None where absent or unreadable. Resets are in seconds."""
 
     limit_requests: float | None = None
     remaining_requests: float | None = None
@@ -25,7 +92,7 @@ class RateHeaders:
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Seconds since the request was sent; None where the answer was not a stream, or never got there."""
+    """Seconds since the request was sent; None where the answer was not a stream, or ended before that."""
 
     total_s: float
     first_event_s: float | None = None
@@ -36,7 +103,11 @@ _NOT_TIMED = Timing(0.0)
 
 
 class Reply(msgspec.Struct, gc=False):
-    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is no clean success."""
+    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is not a clean success.
+
+    `service_tier` is the tier that the gateway says it served; `schema_error` the first place where the answer does
+    not match the request's JSON Schema.
+    """
 
     status: int
     body: bytes
@@ -48,13 +119,16 @@ class Reply(msgspec.Struct, gc=False):
     message: str = ""
     timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
+    service_tier: str | None = None
+    schema_error: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
     """An attempt without a whole answer.
 
-    `code` is the gateway's `error.code` or one of batchrun's own; `status` is None where no HTTP answer came.
-    `from_relay` tells a relay's own errors (its header is there). `may_be_billed`: the request had been sent.
+    `code` is the gateway's `error.code`, a `FailureCode`, or one of the `FAMILIES`; `status` is None where no HTTP
+    answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request had been
+    sent.
     """
 
     code: str

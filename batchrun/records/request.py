@@ -207,7 +207,7 @@ def _why_not_json(raw: bytes, why: str) -> str:
         if not constants:  # Python's own reader takes more than JSON: this, and those constants
             return "half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"
     if constants:
-        return f"not JSON: {constants[0]} is no JSON value; write null or a number"
+        return f"not JSON: {constants[0]} is not a JSON value; write null or a number"
     return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 

@@ -166,7 +166,7 @@ def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
         _check_started(started)
     hashes = [record.run.body_hash for record in records]
     if not {_HASH_DIGITS}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
-        raise ValueError("one of them is no hash of a body")
+        raise ValueError("one of them is not a body hash")
     return records
 
 
@@ -190,7 +190,7 @@ def _decode_checked(raw: bytes) -> _CheckedRecord:
     _check_started(record.run.started)
     body_hash = record.run.body_hash
     if len(body_hash) != _HASH_DIGITS or body_hash.encode().translate(None, _HEX):
-        raise ValueError(f"{body_hash[:40]!r} is no hash of a body")
+        raise ValueError(f"{body_hash[:40]!r} is not a body hash")
     return record
 
 
@@ -215,5 +215,5 @@ def _check_version(raw: bytes) -> None:
 @lru_cache(maxsize=64)  # the records of a run have one start
 def _check_started(started: str) -> None:
     if not re.fullmatch(r"20\d\d-.*Z", started):
-        raise ValueError(f"{started[:40]!r} is no time of this century, in UTC")
+        raise ValueError(f"{started[:40]!r} is not a UTC time of this century")
     datetime.fromisoformat(started)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from batchrun.records.money import usd
+from batchrun.records.words import counted, duration
 from batchrun.report.report import Cost, Lines, Report, UsageSum
 from batchrun.stats.histogram import Latency
-
-# ------------------------------------------------------------------------------------------------ as text
 
 _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
 
@@ -20,11 +19,11 @@ def render(report: Report) -> str:
         parts.append("note: " + "; ".join(notes))
     rate = f", {report.lines_per_s:,.1f} lines/s" if report.lines_per_s else ""
     parts.append(
-        f"sent: {report.attempts:,} attempts, {report.retries:,} retries, {report.throttles:,} throttled; "
-        f"{_duration(report.duration_s)}{rate}"
+        f"sent: {counted(report.attempts, 'attempt')}, {_retries(report.retries)}, {report.throttles:,} throttled; "
+        f"{duration(report.duration_s)}{rate}"
     )
     if report.limited_s and (shares := _shares(report.limited_s)):
-        parts.append("held by: " + shares)
+        parts.append("limited by: " + shares)
     if report.latency_s.p50 is not None:
         parts.append("latency: " + _quantiles(report.latency_s))
     if report.first_text_s.p50 is not None:
@@ -71,9 +70,9 @@ def _notes(report: Report) -> list[str]:
     )
     notes = [text.format(count) for count, text in facts if count]
     if report.unbilled_usd:
-        notes.append(f"up to ${usd(report.unbilled_usd)} more on failed attempts and records that were replaced")
+        notes.append(f"possible extra cost (failed or replaced attempts): up to ${usd(report.unbilled_usd)}")
     if (twice := report.possibly_billed_twice) is not None and twice.lines:
-        notes.append(f"{twice.lines:,} lines were in flight when a run ended; {twice.in_words()}")
+        notes.append(f"{counted(twice.lines, 'line')} in flight when a run ended; {twice.in_words()}")
     return notes
 
 
@@ -94,9 +93,5 @@ def _quantiles(latency: Latency) -> str:
     return f"p50 {latency.p50:g} s, p95 {latency.p95:g} s, p99 {latency.p99:g} s"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"
+def _retries(count: int) -> str:
+    return "1 retry" if count == 1 else f"{count:,} retries"

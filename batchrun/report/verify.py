@@ -31,19 +31,19 @@ SHOWN = 20
 class Verification(msgspec.Struct, frozen=True):
     """What was found. Counts of lines; `findings` are the first of them in words.
 
-    `misbilled` records state another usage than their payload. `is_complete`: every line answered, once, rightly.
+    `wrong_usage` records state another usage than their payload. `is_complete`: every line answered, once, rightly.
     """
 
     lines: int
     records: int
     succeeded: int
     missing: int
-    doubled: int
+    duplicates: int
     damaged: int
-    torn: int
-    foreign: int
+    truncated: int
+    unknown_ids: int
     edited: int
-    misbilled: int
+    wrong_usage: int
     failed: dict[str, int]
     usage: Usage
     lines_without_usage: int
@@ -81,10 +81,10 @@ class Verifier:
             self._look_at(number, raw)
         survey = self._requests.check(self._match)
         counts = self._counts
-        counts["foreign"] = len(self._record_of) - len(self._claimed)
-        if counts["foreign"]:
-            self._find(f"{counts['foreign']:,} records belong to no request")
-        problems = ("missing", "doubled", "damaged", "torn", "foreign", "edited", "misbilled")
+        counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
+        if counts["unknown_ids"]:
+            self._find(f"{counts['unknown_ids']:,} records have ids that are in no request")
+        problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
         return Verification(
             lines=survey.lines,
             records=counts["records"],
@@ -107,8 +107,8 @@ class Verifier:
         """One line of the result file, by itself."""
         where = f"{self._results}:{number}"
         if not raw.endswith(b"\n"):
-            self._counts["torn"] += 1
-            self._find(f"{where}: the line has no end; the next run mends it")
+            self._counts["truncated"] += 1
+            self._find(f"{where}: the line has no newline; the next run repairs it")
             return
         try:
             head, response = parse_stored(raw[:-1])
@@ -117,12 +117,12 @@ class Verifier:
             raise other_version(self._results, error) from None
         except ValueError as error:
             self._counts["damaged"] += 1
-            self._find(f"{where}: no valid record ({error}); the next run sets it aside and sends its line again")
+            self._find(f"{where}: not a valid record ({error}); the next run sets it aside and sends its line again")
             return
         key = hash64(head.custom_id)
         if (first := self._record_of.get(key)) is not None:
-            self._counts["doubled"] += 1
-            self._find(f"{where}: {head.custom_id[:60]!r} has a record already, on line {first}")
+            self._counts["duplicates"] += 1
+            self._find(f"{where}: {head.custom_id[:60]!r} already has a record on line {first}")
             return
         self._record_of.set(key, number)
         self._body_hashes.set(key, int(head.run.body_hash[:16], 16))
@@ -138,8 +138,8 @@ class Verifier:
         body = member(response, "body")
         is_answer = member(response, "status_code") == b"200" and body.startswith(b"{")
         if is_answer and read_usage(body) != usage:
-            self._counts["misbilled"] += 1
-            self._find(f"{where}: {head.custom_id[:60]!r} states another usage than its answer")
+            self._counts["wrong_usage"] += 1
+            self._find(f"{where}: {head.custom_id[:60]!r} records a different usage than its answer")
         if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
             self._bill.add(head.run.model, head.run.requested_model, [usage], datetime.fromisoformat(head.run.started))
         if usage is not None:
@@ -164,15 +164,25 @@ class Verifier:
             self._findings.append(finding)
 
 
+_COUNTS = {
+    "missing": "missing",
+    "duplicates": "duplicates",
+    "damaged": "damaged",
+    "truncated": "truncated",
+    "unknown_ids": "unknown ids",
+    "edited": "edited",
+    "wrong_usage": "with wrong usage",
+}
+
+
 def render(found: Verification) -> str:
     """The verification as a person reads it, ending in a newline."""
-    counts = ("missing", "doubled", "damaged", "torn", "foreign", "edited", "misbilled")
     lines = list(found.findings)
-    problems = sum(getattr(found, name) for name in counts)
+    problems = sum(getattr(found, name) for name in _COUNTS)
     if problems > len(lines):
         lines.append("…")
     lines.append(f"{found.lines:,} lines, {found.records:,} records, {found.succeeded:,} succeeded")
-    lines.append(", ".join(f"{getattr(found, name):,} {name}" for name in counts))
+    lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
     lines += [f"failed: {count:,} × {code}" for code, count in found.failed.items()]
     lines.append(
         f"usage: {found.usage.input_tokens:,} input ({found.usage.cached_tokens:,} cached), "

@@ -222,7 +222,7 @@ class RequestFile:
             if (first := first_lines.get(key)) is None:
                 first_lines.set(key, number)
             else:
-                problems.add(number, f'"custom_id" stands already on line {first}; give each line its own')
+                problems.add(number, f'"custom_id" duplicates line {first}; give each line its own')
         return count
 
     def requests(self, without: Container[int] = (), start: int = 1) -> Iterator[RequestLine]:
@@ -369,6 +369,6 @@ def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) ->
     except zstandard.ZstdError as error:
         raise UsageError(f"cannot read {name}: {error}") from error
     if not frame.eof:
-        raise EOFError("the zstd data ends before its end")
+        raise EOFError("the zstd data ends too early; is the file complete?")
     copy.seek(0)
     return copy

@@ -1,20 +1,54 @@
-"""The events of the run log, written and read by type, and what a later run learns from them."""
+"""The events of the run log: one tagged union of structs, encoded and decoded by type.
+
+1. `t` is seconds since the process opened the log; the log sets it.
+2. `unbilled_usd` of any event is money that may have been spent and is on no bill.
+3. Nothing secret is in any of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 
-from batchrun.records.attempt import BilledTwice, InFlight
-from batchrun.records.money import NOTHING, total_usd
-from batchrun.results.files import lock
+from batchrun.records.attempt import BilledTwice
+from batchrun.records.money import NOTHING
 
 
-class Sent(msgspec.Struct, tag_field="event", tag="sent", gc=False):
-    """The event of an attempt that is about to be sent: what a later run looks at where nothing became of it."""
+class _Timed(msgspec.Struct, tag_field="event", omit_defaults=True, kw_only=True, gc=False):
+    t: float = -1.0
+
+
+class Open(_Timed, tag="open"):
+    """A process has taken the lock."""
+
+    pid: int = 0
+
+
+class Start(_Timed, tag="start", kw_only=True):
+    """Sending begins. It carries the sums over all runs before, so that one look at the last run tells the whole."""
+
+    version: str = ""
+    pid: int = 0
+    started: str = ""
+    requests: str = ""
+    input_bytes: int | None = None
+    lines: int = 0
+    pending: int = 0
+    possibly_billed_twice: BilledTwice | None = None
+    unbilled_usd: Decimal = NOTHING
+    max_cost_usd: Decimal | None = None
+    base_url: str = ""
+    concurrency: str = ""
+    rpm: float | None = None
+    tpm: float | None = None
+
+
+class Sent(_Timed, tag="sent"):
+    """An attempt is about to be sent: what a later run looks at where nothing became of it.
+
+    `upper_usd` is the most that it can cost, where a budget reserves that.
+    """
 
     line: int
     attempt: int
@@ -22,88 +56,97 @@ class Sent(msgspec.Struct, tag_field="event", tag="sent", gc=False):
     body_bytes: int
     max_output_tokens: int | None = None
     upper_usd: Decimal | None = None
-    t: float = 0.0
 
 
-encode_lines = msgspec.json.Encoder().encode_lines
+class Ended(_Timed, tag="ended"):
+    """An attempt failed, or was not sent after all (`unsent`); it may have cost something all the same."""
 
-
-class _Event(msgspec.Struct, frozen=True):
-    """The facts of an event that a later run looks at."""
-
-    event: str = ""
-    pid: int = 0
-    started: str = ""
-    possibly_billed_twice: BilledTwice | None = None
-    line: int = 0
-    numbers: tuple[int, ...] = ()
-    model: str = ""
-    body_bytes: int = 0
-    max_output_tokens: int | None = None
-    upper_usd: Decimal | None = None
+    line: int
+    code: str = ""
+    status: int | None = None
     unbilled_usd: Decimal = NOTHING
+
+
+class Recorded(_Timed, tag="recorded"):
+    """The lines that have their record since this was said last."""
+
+    numbers: list[int]
+
+
+class Unmeasured(_Timed, tag="unmeasured"):
+    """An answer without a usage came."""
+
+    line: int
+    unbilled_usd: Decimal = NOTHING
+
+
+class Billed(_Timed, tag="billed"):
+    """The failure that went on record has a usage: what its `ended` said is taken back."""
+
+    line: int
+    unbilled_usd: Decimal = NOTHING
+
+
+class Replaced(_Timed, tag="replaced"):
+    """Records are about to be taken out, because their lines go again."""
+
+    lines: int
+    unbilled_usd: Decimal = NOTHING
+
+
+class Limited(_Timed, tag="limits", kw_only=True):
+    """The limits have changed. `per_s` is the pace, `limited_s` seconds by what limited the run."""
+
+    slots: int = 0
+    in_flight: int = 0
+    per_s: float | None = None
+    limited_by: str = ""
     limited_s: dict[str, float] | None = None
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
+class Tuned(_Timed, tag="tuned", kw_only=True):
+    """`batchrun tune` has been here: the limits from now on, how the run stands, what was refused (None: nothing)."""
+
+    id: str = ""
+    pid: int = 0
+    concurrency: str = ""
+    rpm: float | None = None
+    tpm: float | None = None
+    max_cost_usd: str | None = None
+    paused: bool = False
+    slots: int = 0
+    in_flight: int = 0
+    limited_by: str = ""
+    refused: str | None = None
 
 
-class LastRun:
-    """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
+class Outage(_Timed, tag="outage"):
+    """The gateway seems to be gone."""
 
-    `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
-    USD. `limited_s` are seconds by what held it back. `pid` is the process that had the log last.
-    """
+    code: str = ""
 
-    def __init__(self, events: Iterable[bytes] = ()) -> None:
-        self.started, self.pid, self.stopped = "", 0, True
-        self.sent: dict[int, InFlight] = {}
-        self.billed_before = BilledTwice()
-        self.unbilled_usd = NOTHING
-        self.limited_s: dict[str, float] | None = None
-        for raw in events:
-            try:
-                self._add(_decode_event(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue  # half an event, or none: it says nothing
 
-    def _add(self, event: _Event) -> None:
-        match event.event:
-            case "open":
-                self.pid = event.pid
-            case "start":
-                self.started, self.pid, self.stopped = event.started, event.pid, False
-                self.billed_before = event.possibly_billed_twice or BilledTwice()
-                self.unbilled_usd = NOTHING  # of what came before, the event holds the sum
-                self.sent.clear()
-                self.limited_s = None
-            case "sent":
-                attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
-                self.sent[event.line] = attempt
-            case "ended":
-                self.sent.pop(event.line, None)
-            case "stop":
-                self.stopped = True
-        for line in event.numbers:
-            self.sent.pop(line, None)
-        if event.limited_s is not None:
-            self.limited_s = event.limited_s
-        if event.unbilled_usd:
-            self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
+class Back(_Timed, tag="back"):
+    """The gateway answers again."""
 
-    def settle(self, started: str, line: int) -> None:
-        """A record of that run and line is in the result file, even if the log does not say so."""
-        if started == self.started:
-            self.sent.pop(line, None)
 
-    @classmethod
-    def read(cls, path: Path) -> LastRun | None:
-        """The last run by the log at `path`; None where there is no log, `sent` empty while the run goes on."""
-        try:
-            with path.open("rb") as file:
-                last, is_over = cls(file), lock(file)
-        except OSError:
-            return None
-        if not is_over:
-            last.sent.clear()
-        return last
+class Stop(_Timed, tag="stop", kw_only=True):
+    """The orderly end of a run; one without it was killed."""
+
+    why: str = ""
+    numbers: list[int] = []
+    limited_s: dict[str, float] | None = None
+
+
+Event = Open | Start | Sent | Ended | Recorded | Unmeasured | Billed | Replaced | Limited | Tuned | Outage | Back | Stop
+
+encode_events = msgspec.json.Encoder().encode_lines
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def decode_event(raw: bytes) -> Event | None:
+    """One line of a run log; None for half an event, or one that this program does not know."""
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -40,9 +40,12 @@ def open_locked(path: Path) -> IO[bytes] | None:
 
 
 def is_running(log: Path) -> bool:
-    """Whether a process has the run log at `log`. Raises `OSError` where there is none."""
-    with log.open("rb") as file:
-        return fcntl is None or not lock(file)
+    """Whether a process has the run log at `log`."""
+    try:
+        with log.open("rb") as file:
+            return fcntl is None or not lock(file)
+    except OSError:
+        return False  # no run has begun, or the one that was being prepared has taken its log away
 
 
 def write_whole(file: IO[bytes], data: bytes) -> None:

@@ -28,6 +28,7 @@ import msgspec
 from batchrun.errors import DiskError, ResultFileError
 from batchrun.records.result import VERSION, ResultHead, UnknownVersionError, parse_result, parse_results
 from batchrun.results.files import PIECE_BYTES, datasync, open_locked, read_pieces, sync_directory, write_whole
+from batchrun.results.paths import ResultPaths
 from batchrun.version import __version__
 
 _OUR_START = b'{"id":"batch_req_'
@@ -41,10 +42,11 @@ class Journal:
     `quarantined` counts the damaged lines that `records` set aside, `rescued` the answers that it took in.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))
-        existed = self.path.exists()
-        self.is_new = not existed and not self._beside("rescue").exists()
+    def __init__(self, paths: ResultPaths) -> None:
+        self.path = path = paths.results
+        self._paths = paths
+        existed = path.exists()
+        self.is_new = not existed and not paths.rescue.exists()
         self.quarantined = 0
         self.rescued = 0
         self._sync_error: DiskError | None = None
@@ -59,7 +61,7 @@ class Journal:
                 on_error.callback(file.close)
                 if not existed:
                     sync_directory(self.path.parent)
-                self._beside("rewrite").unlink(missing_ok=True)  # a rewrite that was killed
+                self._paths.rewrite.unlink(missing_ok=True)  # a rewrite that was killed
             except OSError as error:
                 raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
             on_error.pop_all()
@@ -81,7 +83,7 @@ class Journal:
 
     def clear(self) -> None:
         """Start over: all records are lost, those to be rescued too."""
-        self._beside("rescue").unlink(missing_ok=True)
+        self._paths.rescue.unlink(missing_ok=True)
         self._truncate(0)
 
     # ---------------------------------------------------------------------------------------- recovery
@@ -176,12 +178,12 @@ class Journal:
 
     def _foreign(self) -> ResultFileError:
         return ResultFileError(
-            f"{self.path} holds no result of batchrun's; choose another -o (or --overwrite to lose it)"
+            f"{self.path} contains no batchrun results; choose another -o (or --overwrite to discard it)"
         )
 
     def _take_in_rescued(self) -> None:
         """Append what an earlier run saved elsewhere; should that be killed, doubles are set aside later."""
-        rescue = self._beside("rescue")
+        rescue = self._paths.rescue
         if not rescue.is_file() or (self._size and not self._has_a_record()):
             return
         try:
@@ -197,26 +199,26 @@ class Journal:
             rescue.unlink()
         except OSError as error:
             self._truncate(self._size)
-            raise DiskError(f"cannot take {rescue} into {self.path}: {error.strerror}; make room") from error
+            raise DiskError(f"cannot take {rescue} into {self.path}: {error.strerror}; free some space") from error
         self._size = os.fstat(self._file.fileno()).st_size
 
     def _quarantine(self, spans: list[tuple[int, int]]) -> None:
         """Move lines into the quarantine file, first there, then away from here."""
         fd = self._file.fileno()
         try:
-            with self._beside("quarantine").open("ab") as quarantine:
+            with self._paths.quarantine.open("ab") as quarantine:
                 for start, end in spans:
                     quarantine.writelines(read_pieces(fd, start, end))
                 quarantine.flush()
                 os.fsync(quarantine.fileno())
         except OSError as error:
-            raise DiskError(f"cannot write {self.path}.quarantine: {error.strerror}; make room") from error
+            raise DiskError(f"cannot write {self._paths.quarantine}: {error.strerror}; free some space") from error
         self._rewrite_without(spans)
         self.quarantined += len(spans)
 
     def _rewrite_without(self, spans: list[tuple[int, int]]) -> None:
         """Replace the file, atomically, by one that lacks the byte ranges `spans` (ascending)."""
-        fd, temporary = self._file.fileno(), self._beside("rewrite")
+        fd, temporary = self._file.fileno(), self._paths.rewrite
         copy: IO[bytes] | None = None
         try:
             copy = open_locked(temporary)  # locked before it can be found under its final name
@@ -233,7 +235,9 @@ class Journal:
             self._size = os.fstat(self._file.fileno()).st_size
             sync_directory(self.path.parent)
         except OSError as error:
-            raise DiskError(f"cannot rewrite {self.path}: {error.strerror}; make room and run it again") from error
+            raise DiskError(
+                f"cannot rewrite {self.path}: {error.strerror}; free some space and run it again"
+            ) from error
         finally:
             if copy is not None:
                 copy.close()
@@ -302,7 +306,7 @@ class Journal:
 
     def _rescue(self, records: bytes) -> str:
         """Save answers that have lost their file, with all of the file if that is gone; says where they are."""
-        rescue, fd = self._beside("rescue"), self._file.fileno()
+        rescue, fd = self._paths.rescue, self._file.fileno()
         try:
             with rescue.open("ab", buffering=0) as saved:
                 if not self._lost_its_place and os.fstat(fd).st_nlink == 0:
@@ -312,7 +316,7 @@ class Journal:
         except OSError:
             return "run the same command again"
         self._lost_its_place = True
-        return f"the answers are saved in {rescue.name}, which the same command takes in when it is run again"
+        return f"the answers are saved in {rescue.name}, and the same command takes them in when it is run again"
 
     def _truncate(self, size: int) -> None:
         try:
@@ -320,9 +324,6 @@ class Journal:
         except OSError as error:
             raise DiskError(f"cannot shorten {self.path}: {error.strerror}") from error
         self._size = size
-
-    def _beside(self, what: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{what}")
 
 
 def _is_record(raw: bytes) -> bool:

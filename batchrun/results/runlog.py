@@ -6,11 +6,7 @@
 3. Each attempt is logged before it is sent (`sent`) and after it failed (`ended`); those that have their record are
    named now and then (`recorded`), for the record itself tells. What is `sent` only, and has no record, may have been
    billed, though nothing of it is in the result file.
-4. `unbilled_usd` of any event is money that may have been spent and is on no bill: attempts that failed half way,
-   answers without a usage (`unmeasured`), records that were taken out (`replaced`).
-5. `limits` tells of the limits as they change, and what holds the run back; `tuned` of limits that were changed.
-6. `start` carries the sums of both over all runs before, so that one look at the last run tells the whole.
-7. Nothing secret is ever passed to it.
+4. What the events are, and what each of them says, stands in `events.py`.
 """
 
 from __future__ import annotations
@@ -20,15 +16,33 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import orjson
+from typing import IO, Protocol
 
 from batchrun.errors import DiskError, ResultFileError
-from batchrun.results.events import LastRun, Sent, encode_lines
+from batchrun.results.events import Event, Open, encode_events
 from batchrun.results.files import open_locked, write_whole
+from batchrun.results.last_run import LastRun
 
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.01
+
+
+class EventLog(Protocol):
+    """Where a run tells what happens. `last_run` is what it was told before."""
+
+    last_run: LastRun
+
+    def write(self, *events: Event) -> None:
+        """Append events. Raises `DiskError` where they cannot be written."""
+
+
+class NoLog:
+    """The log of a job whose results go to a pipe: nothing is kept, so nothing can be taken up."""
+
+    def __init__(self) -> None:
+        self.last_run = LastRun()
+
+    def write(self, *events: Event) -> None:
+        """Ignore them."""
 
 
 class RunLog:
@@ -41,7 +55,7 @@ class RunLog:
         self.path = path
         self._clock = clock
         self._start = clock()
-        self._is_unused = not path.exists()
+        self.is_unused = not path.exists()
         try:
             self._file = self._opened()
         except OSError as error:
@@ -49,39 +63,31 @@ class RunLog:
         self.last_run = LastRun(self._lines())
         self._end_torn_line()
         with contextlib.suppress(DiskError):  # a job that has nothing to send needs no room
-            self._append("open", pid=os.getpid())
+            self._append((Open(pid=os.getpid()),))
 
-    def write(self, event: str, **facts: Any) -> None:
-        """Append one event. Raises `DiskError` where it cannot be written; then nothing of it is."""
-        self._is_unused = False
-        self._append(event, **facts)
+    def write(self, *events: Event) -> None:
+        """Append events with one write. Raises `DiskError` where they cannot be written; then nothing of them is."""
+        self.is_unused = False
+        self._append(events)
 
-    def write_sent(self, attempts: Sequence[Sent]) -> None:
-        """Append the events of attempts with one write; else as `write`."""
-        now = self._now()
-        for attempt in attempts:
-            attempt.t = now
-        self._is_unused = False
-        self._append_lines(encode_lines(attempts))
-
-    def close(self, *, forget: bool = False) -> None:
-        """Unlock and close; `forget` removes a log that this process made and no run has begun in."""
-        if forget and self._is_unused:
+    def close(self) -> None:
+        """Unlock and close. A log that this process made and no run has begun in goes with it."""
+        if self.is_unused:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._file.close()
 
-    def _append(self, event: str, **facts: Any) -> None:
-        self._append_lines(orjson.dumps({"t": self._now(), "event": event, **facts}) + b"\n")
+    def _append(self, events: Sequence[Event]) -> None:
+        now = self._now()
+        for event in events:
+            event.t = now
+        try:
+            write_whole(self._file, encode_events(events))
+        except OSError as error:
+            raise DiskError(f"cannot write {self.path}: {error.strerror}; free some space and run it again") from error
 
     def _now(self) -> float:
         return round(self._clock() - self._start, 3)
-
-    def _append_lines(self, lines: bytes) -> None:
-        try:
-            write_whole(self._file, lines)
-        except OSError as error:
-            raise DiskError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from error
 
     def _opened(self) -> IO[bytes]:
         for _ in range(_LOCK_TRIES):

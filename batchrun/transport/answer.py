@@ -1,13 +1,12 @@
 """What an HTTP answer means: status and bytes in, a `Reply` or a `Failure` out. Pure.
 
-1. A `Reply` is whole and paid for: valid JSON that ends an answer (`completed`, or `incomplete`, which is
-   kept but is no success).
-2. Everything else is a `Failure`, with the gateway's own code where it gave one. What to do about it is
-   `retry.classify`'s business.
-3. JSON that is valid but that strict readers refuse (halves of surrogate pairs, great depth, numbers past every
-   float) was paid for: it is kept as text, under a code of its own, and not asked for again.
+1. A `Reply` is a whole answer that was paid for. It may still be no success: an `incomplete` one is kept, too.
+2. Everything else is a `Failure`, with the gateway's own code where it gave one. `failures.classify` says what to do
+   about it.
+3. Nonstandard JSON is valid JSON that strict readers refuse: half a surrogate pair, great depth, a number past every
+   float. It was paid for, so it is kept as text under a code of its own, and the line is not sent again.
 
-Sources: OpenAI's API reference (response objects, streams, errors); what new-api and one-api relays send instead.
+Sources: OpenAI's API reference (response objects, streams, errors); the answers of new-api and one-api relays.
 """
 
 from __future__ import annotations
@@ -20,7 +19,15 @@ from typing import Any, NoReturn
 import msgspec
 import orjson
 
-from batchrun.records.outcome import Failure, Outcome, Reply
+from batchrun.records.outcome import (
+    Failure,
+    FailureCode,
+    Outcome,
+    Reply,
+    http_code,
+    incomplete_code,
+    response_code,
+)
 from batchrun.records.rawjson import REFUSED, as_text, member_spans, nests_deeper, one_line
 from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES
 from batchrun.records.usage import parse_usage, read_usage
@@ -31,7 +38,7 @@ _Json = dict[str, Any]
 
 
 class HttpAnswer(msgspec.Struct):
-    """One HTTP answer, whole: what `read_answer` looks at. `ended_as` is a stream's terminal event."""
+    """One whole HTTP answer, as `read_answer` takes it. `ended_as` is the type of a stream's terminal event."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,13 +49,13 @@ class HttpAnswer(msgspec.Struct):
 
     @property
     def request_id(self) -> str | None:
-        """The gateway's name for this request, for its support."""
+        """The id that the gateway gave this request; its support asks for it."""
         name = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
         return plain(name) if name else None
 
     @property
     def from_relay(self) -> bool:
-        """Whether a new-api or one-api relay answered (no other sends this header)."""
+        """Whether a new-api or one-api relay answered: nobody else sends this header."""
         return "x-oneapi-request-id" in self.headers
 
 
@@ -58,15 +65,15 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
         return _read_error(http)
     body = http.body.strip()
     if not body:
-        return _failed(http, "empty_body", "the gateway answered 200 with nothing in it")
+        return _failed(http, FailureCode.EMPTY_BODY, "the gateway answered 200 with nothing in it")
     if body.startswith(b"<"):
-        return _failed(http, "html_instead_of_json", f"got an HTML page ({_title(body)})")
+        return _failed(http, FailureCode.HTML_INSTEAD_OF_JSON, f"got an HTML page ({_title(body)})")
     try:
         fields = _plain_json(body)
     except ValueError:
         return _read_nonstandard(http, body)
     if not isinstance(fields, dict):
-        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON that is no response object: " + _shown(body))
     if fields.get("error"):
         return _failed_by(http, read_error_body(fields), fields.get("status"), fields.get("model"))
     if http.url != RESPONSES:
@@ -81,24 +88,26 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Fail
     if status == "incomplete":
         details = fields.get("incomplete_details")
         reason = str((details.get("reason") if isinstance(details, dict) else None) or "unknown")
-        return _reply(http, body, fields, "incomplete", f"incomplete_{reason}", f"the answer stops early: {reason}")
+        return _reply(http, body, fields, "incomplete", incomplete_code(reason), f"the answer stops early: {reason}")
     if status == "failed":
-        return _failed(http, "response_failed", "the response's status is failed, without a reason")
+        return _failed(http, FailureCode.RESPONSE_FAILED, "the response's status is failed, without a reason")
     if status not in (None, "completed"):
-        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
+        return _failed(http, response_code(_word(status)), f"the response's status is {_word(status)}, not completed")
     output = fields.get("output")
     if output is None and fields.get("object") == "response" and status == "completed":
         output = []
     if not isinstance(output, list):
-        return _failed(http, "not_a_response", "got JSON without an output: " + _shown(body))
+        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an output: " + _shown(body))
     if not output:
-        return _reply(http, body, fields, "empty", "empty_output", "the response is completed but holds nothing")
+        return _reply(
+            http, body, fields, "empty", FailureCode.EMPTY_OUTPUT, "the response is completed but holds nothing"
+        )
     refused = b'"refusal"' in body and _has_refusal(output)
     return _reply(http, body, fields, "refused" if refused else "succeeded")
 
 
 def _has_refusal(output: Any) -> bool:
-    """Whether a message of the output is a refusal (OpenAI's API: a part of a *completed* response)."""
+    """Whether a message of the output holds a refusal: in OpenAI's API a part of a *completed* response."""
     return any(
         isinstance(part, dict) and part.get("type") == "refusal"
         for item in output
@@ -108,28 +117,30 @@ def _has_refusal(output: Any) -> bool:
 
 
 def _read_other(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
-    """A chat completion or embeddings: passed through, judged by what every one of them must hold."""
+    """A chat completion or embeddings: passed on as they are, and judged by the members that each must have."""
     if http.url == ENDPOINTS[1]:
         choices = fields.get("choices")
         if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
-            return _failed(http, "not_a_response", "got JSON without choices: " + _shown(body))
+            return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without choices: " + _shown(body))
         reasons = {choice.get("finish_reason") for choice in choices}
         for reason, name in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
             if reason in reasons:
-                return _reply(http, body, fields, "incomplete", f"incomplete_{name}", f"the answer stops early: {name}")
+                return _reply(
+                    http, body, fields, "incomplete", incomplete_code(name), f"the answer stops early: {name}"
+                )
         refused = any(
             isinstance(choice.get("message"), dict) and choice["message"].get("refusal") for choice in choices
         )
         return _reply(http, body, fields, "refused" if refused else "succeeded")
     if not isinstance(fields.get("data"), list):
-        return _failed(http, "not_a_response", "got JSON without data: " + _shown(body))
+        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without data: " + _shown(body))
     return _reply(http, body, fields, "succeeded")
 
 
 def _reply(
     http: HttpAnswer, body: bytes, fields: _Json, outcome: Outcome, code: str | None = None, message: str = ""
 ) -> Reply:
-    model = fields.get("model")
+    model, tier = fields.get("model"), fields.get("service_tier")
     return Reply(
         status=http.status,
         body=one_line(body),
@@ -140,11 +151,12 @@ def _reply(
         error_code=code,
         message=message,
         rate=read_rate_headers(http.headers),
+        service_tier=tier if isinstance(tier, str) else None,
     )
 
 
 def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
-    """A 200 that is no answer; a body that names its own error speaks for itself elsewhere."""
+    """The failure of a 200 that is no answer. `_failed_by` makes the one of a body that holds an error."""
     return Failure(
         code=code,
         message=message[:MESSAGE_LIMIT],
@@ -161,17 +173,17 @@ def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
 
 
 def _read_error(http: HttpAnswer) -> Failure:
-    decoded = _read_kindly(http.body)
+    decoded = _read_leniently(http.body)
     if decoded is None:
         text = http.body.decode(errors="replace").strip()
         page = text.startswith("<")
         message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
-        return _failed_by(http, ErrorBody("html_page" if page else "", "", message))
+        return _failed_by(http, ErrorBody(FailureCode.HTML_PAGE if page else "", "", message))
     return _failed_by(http, read_error_body(decoded))
 
 
-def _read_kindly(body: bytes) -> Any:
-    """The value of a body that only has to be understood, not kept: also of one in Latin-1 or with NaN in it."""
+def _read_leniently(body: bytes) -> Any:
+    """The value of an error's body, read for its meaning alone: Latin-1 and NaN are let through. None: no JSON."""
     if nests_deeper(body, MAX_DEPTH):
         return None
     try:
@@ -180,14 +192,14 @@ def _read_kindly(body: bytes) -> Any:
         return None
 
 
-def _failed_by(http: HttpAnswer, envelope: ErrorBody, status: Any = None, model: Any = None) -> Failure:
-    default = f"http_{http.status}" if http.status != 200 else "error_in_200"
-    message = envelope.message or f"HTTP {http.status} without a message"
+def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: Any = None) -> Failure:
+    default = http_code(http.status) if http.status != 200 else FailureCode.ERROR_IN_200
+    message = error.message or f"HTTP {http.status} without a message"
     return Failure(
-        code=envelope.code or envelope.type or default,
+        code=error.code or error.type or default,
         message=message[:MESSAGE_LIMIT],
         status=http.status,
-        type=envelope.type or ("response_failed" if status == "failed" else ""),
+        type=error.type or (FailureCode.RESPONSE_FAILED if status == "failed" else ""),
         body=stored_body(http.body),
         request_id=http.request_id,
         retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
@@ -198,39 +210,49 @@ def _failed_by(http: HttpAnswer, envelope: ErrorBody, status: Any = None, model:
     )
 
 
-# ------------------------------------------------------------------------------------------ awkward JSON
+# -------------------------------------------------------------------------------------- nonstandard JSON
 
 
 def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
-    """A 200 whose JSON strict readers refuse: cut or broken (an attempt that failed), or whole but awkward (kept)."""
+    """A 200 whose JSON strict readers refuse: cut or broken (a failed attempt), or whole but nonstandard (kept)."""
     deciding = ("status", "error", "model", _SHAPES[http.url])
     try:
         text, why = body.decode(), "half a surrogate pair, or a number past every float"
         if nests_deeper(body, MAX_DEPTH):
             spans, why = member_spans(body), "great depth"
             if spans is None:
-                return _failed(http, "invalid_json", "got JSON that is not whole: " + _shown(body))
-            found = {name: spans[name.encode()] for name in (*deciding, "usage") if name.encode() in spans}
+                return _failed(http, FailureCode.INVALID_JSON, "got JSON that is not whole: " + _shown(body))
+            found = {
+                name: spans[name.encode()] for name in (*deciding, "usage", "service_tier") if name.encode() in spans
+            }
             decoded = {name: _shallow(body[start:end]) for name, (start, end) in found.items()}
         else:
             decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
     except UnicodeDecodeError:
-        return _failed(http, "invalid_json", "got bytes that are no UTF-8: " + _shown(body))
+        return _failed(http, FailureCode.INVALID_JSON, "got bytes that are no UTF-8: " + _shown(body))
     except ValueError as broken:
-        return _failed(http, "invalid_json", f"got broken JSON ({broken}): " + _shown(body))
+        return _failed(http, FailureCode.INVALID_JSON, f"got broken JSON ({broken}): " + _shown(body))
     if not isinstance(decoded, dict):
-        return _failed(http, "not_a_response", "got JSON that is no response object: " + _shown(body))
+        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON that is no response object: " + _shown(body))
     status, error, model, content = (decoded.get(name) for name in deciding)
     if error:
         return _failed_by(http, read_error_body(decoded), status, model)
     if status not in (None, "completed", "incomplete"):
-        return _failed(http, f"response_{_word(status)}", f"the response's status is {_word(status)}, not completed")
+        return _failed(http, response_code(_word(status)), f"the response's status is {_word(status)}, not completed")
     if not content:
-        return _failed(http, "not_a_response", "got JSON without an answer in it: " + _shown(body))
-    usage = parse_usage(decoded.get("usage"))
+        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an answer in it: " + _shown(body))
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
-    model = plain(model) if isinstance(model, str) else None
-    return Reply(200, as_text(body), http.request_id, "failed", model, usage, "nonstandard_json", message)
+    return Reply(
+        status=200,
+        body=as_text(body),
+        request_id=http.request_id,
+        outcome="failed",
+        model=_text_of(decoded, "model"),
+        usage=parse_usage(decoded.get("usage")),
+        error_code=FailureCode.NONSTANDARD_JSON,
+        message=message,
+        service_tier=_text_of(decoded, "service_tier"),
+    )
 
 
 _SHAPES = {ENDPOINTS[0]: "output", ENDPOINTS[1]: "choices", ENDPOINTS[2]: "data"}
@@ -246,14 +268,14 @@ def _int(digits: str) -> float:
 
 
 def _shallow(raw: bytes) -> Any:
-    """A member of JSON that is too deep as a whole; its text where it is too deep by itself."""
+    """The value of a member of JSON that is too deep as a whole; its text where the member itself is too deep."""
     if nests_deeper(raw, MAX_DEPTH):
         return raw[:MESSAGE_LIMIT].decode(errors="replace")
     return json.loads(raw, parse_int=_int)
 
 
 def _plain_json(body: bytes) -> Any:
-    """The value of JSON that every reader takes (orjson is the strictest, but for depth). Raises `ValueError`."""
+    """The value of JSON that every reader accepts: orjson is the strictest, except in depth. Raises `ValueError`."""
     value = orjson.loads(body)
     if nests_deeper(body, MAX_DEPTH):
         raise ValueError("nests too deep")
@@ -261,7 +283,7 @@ def _plain_json(body: bytes) -> Any:
 
 
 def stored_body(body: bytes) -> bytes:
-    """Any body as one line of JSON that every reader takes; bytes that are none become text or base64."""
+    """Any body as one line of JSON that every reader accepts; what is not JSON becomes a string or base64."""
     try:
         _plain_json(body)
     except ValueError:
@@ -277,6 +299,12 @@ def _title(body: bytes) -> str:
 def _shown(body: bytes) -> str:
     text = body[:200].decode(errors="replace").strip()
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _text_of(fields: _Json, name: str) -> str | None:
+    """A member that is a string, None where it is anything else."""
+    value = fields.get(name)
+    return plain(value) if isinstance(value, str) else None
 
 
 def _word(value: Any) -> str:

@@ -1,9 +1,9 @@
 """A Responses API event stream put together into the final response object.
 
-Contract: `ResponseAssembler` takes decoded events and does no I/O. What the gateway sent is handed on byte
-for byte: parsers only look at it, so numbers, key order and JSON no parser takes (lone surrogates, NaN, deep
-nesting) survive. A terminal event was paid for: its JSON never makes us drop it, unless it is torn.
-`[DONE]` means nothing, nor does the end of the stream. The first terminal event or error ends it.
+Contract: `ResponseAssembler` takes decoded events and does no I/O. What the gateway sent is passed on byte for
+byte: parsers only look at it, so numbers, key order and JSON that no parser accepts (lone surrogates, NaN, deep
+nesting) survive. A terminal event was paid for: it is dropped for its JSON only where that is cut off.
+Neither `[DONE]` nor the end of the stream ends an answer. The first terminal event or error does.
 Rules: OpenAI's streaming events (https://platform.openai.com/docs/api-reference/responses-streaming), and the
 deviations of relays: empty final `output`, no `output_index`, bare `{"error": …}`, no JSON `type`.
 """
@@ -115,7 +115,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Item:
-    """One output item, as far as the events have told it."""
+    """One output item, as far as the events describe it."""
 
     type: str
     id: str = ""

@@ -1,6 +1,6 @@
-"""Deadlines by the thousand, for one timer: all are equally far away, so the oldest runs out first.
+"""Thousands of deadlines with one timer: all have the same length, so the oldest always ends first.
 
-`asyncio.timeout` sets a timer for each block and takes it back; that costs a tenth of what a whole request may.
+`asyncio.timeout` sets and cancels a timer for each block, which costs a tenth of the processor time of a request.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 
 def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Seconds, for latencies: by the loop's clock, or the system's where the loop's has whole milliseconds (uvloop)."""
+    """A clock for latencies, in seconds: the loop's, or the system's where the loop's is coarse (uvloop: 1 ms)."""
     return time.monotonic if type(loop).__module__.partition(".")[0] == "uvloop" else loop.time
 
 
 class Deadline:
-    """One stretch of work of the task that begins it; the task is cancelled once its time is over."""
+    """A time limit on a piece of work; the task that began it is cancelled when the time is over."""
 
     __slots__ = ("has_passed", "task")
 
@@ -24,7 +24,7 @@ class Deadline:
     has_passed: bool
 
     def ran_out(self) -> bool:
-        """Whether a cancellation was this deadline's alone. Then it is taken back, and the task may go on."""
+        """Whether this deadline, and nobody else, cancelled the task. If so, the cancellation is taken back."""
         if not self.has_passed:
             return False
         self.has_passed = False
@@ -32,7 +32,7 @@ class Deadline:
 
 
 class Deadlines:
-    """Stretches of work that may each take `seconds`: `begin` one, and `end` it whatever became of it."""
+    """Deadlines of `seconds` each: `begin` one, and `end` it whatever became of the work."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -41,7 +41,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, deadline: Deadline) -> None:
-        """The running task begins."""
+        """Start the time of `deadline` for the running task."""
         task = asyncio.current_task(self._loop)
         assert task is not None, "only a task can be cancelled"
         deadline.task, deadline.has_passed = task, False
@@ -51,18 +51,18 @@ class Deadlines:
             self._timer = self._loop.call_at(now + self._seconds, self._look)
 
     def renew(self, deadline: Deadline) -> None:
-        """Its time begins anew, unless it is over."""
+        """Start its time again, unless it is over."""
         if self._open.pop(deadline, None) is not None:
             self._open[deadline] = self._loop.time() + self._seconds
 
     def end(self, deadline: Deadline) -> None:
-        """The task is done with it. The timer stays: it is set anew when it goes off."""
+        """The work is done. The timer stays set: when it goes off, it looks for the next deadline."""
         self._open.pop(deadline, None)
         if deadline.has_passed:
             deadline.ran_out()
 
     def close(self) -> None:
-        """Nothing begins any more."""
+        """Cancel the timer; no deadline may begin after this."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""Where to send, and as whom: the address, the key, the proxy, and what is refused before any of them is used.
+"""Where requests go: the address, the key and the proxy, and the checks that refuse unusable ones.
 
 No message here repeats a key or a password.
 """
@@ -29,7 +29,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """Host and port of the base URL: no login, no path, no query. What a record says of whom was asked."""
+        """Host and port of the base URL, without login, path and query: the `gateway` of a record."""
         return urlsplit(self.base_url).netloc.rpartition("@")[2]
 
     def url(self, path: str) -> str:
@@ -41,7 +41,7 @@ class Endpoint:
 
 
 def check_key(key: str, source: str) -> str:
-    """A usable key, stripped. Raises `UsageError`, which names `source` and never the key."""
+    """Return the key without white space around it. Raises `UsageError`, which names `source` and never the key."""
     key = key.strip()
     if not key:
         raise UsageError(f"the key in {source} is empty")
@@ -51,7 +51,7 @@ def check_key(key: str, source: str) -> str:
 
 
 def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
-    """Refuse (`UsageError`) what is no usable address; returns a warning where plain http goes over a network."""
+    """Return a warning where the key would cross a private network unencrypted. Raises `UsageError` if unusable."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -72,7 +72,7 @@ def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
 
 
 def check_proxy(url: str) -> None:
-    """Refuse (`UsageError`) what is no HTTP proxy's address, without repeating it: it may hold a password."""
+    """Raise `UsageError` for what is not an HTTP proxy's address, without repeating it: it may hold a password."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,4 +1,4 @@
-"""What a gateway says beside its answers: the error in a body, whatever its dialect, and how long to wait.
+"""What a gateway says besides its answers: the error in a body, in any dialect, how long to wait, and its rate limits.
 
 Sources: OpenAI's API reference and Python client, the errors of new-api, one-api, LiteLLM and FastAPI;
 RFC 9110 §10.2.3.
@@ -21,7 +21,7 @@ NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """The error that a body names, whatever its dialect; fields it lacks are ""."""
+    """The error in a body; a field that the body does not have is ""."""
 
     code: str = ""
     type: str = ""
@@ -29,7 +29,7 @@ class ErrorBody:
 
 
 def read_error_body(decoded: Any) -> ErrorBody:
-    """The error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
+    """Find the error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
     if not isinstance(decoded, dict):
         return ErrorBody(message=_words(decoded))
     nested = decoded.get("response")
@@ -37,18 +37,18 @@ def read_error_body(decoded: Any) -> ErrorBody:
         return read_error_body(nested)
     error = decoded.get("error") or decoded.get("detail") or decoded
     if not isinstance(error, dict):
-        return ErrorBody(message=_clean(_words(error)))
+        return ErrorBody(message=_without_request_id(_words(error)))
     message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
     code = error.get("code") or ""
     return ErrorBody(
         code=plain(str(code))[:NAME_LIMIT] if type(code) in (str, int, float) else "",
         type=plain(error["type"])[:NAME_LIMIT] if isinstance(error.get("type"), str) else "",
-        message=_clean(_words(message)),
+        message=_without_request_id(_words(message)),
     )
 
 
 def plain(text: str) -> str:
-    """Text that can be encoded: halves of surrogate pairs, as odd JSON and odd headers hold them, become "?"."""
+    """Text that can be encoded: half a surrogate pair, as in nonstandard JSON or a broken header, becomes "?"."""
     return text.encode(errors="replace").decode()
 
 
@@ -56,7 +56,7 @@ def _words(value: Any) -> str:
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def _clean(message: str) -> str:
+def _without_request_id(message: str) -> str:
     """A message without the relay's request id, so that equal errors are equal."""
     return re.sub(r"\s*\(request id: [^)]*\)\s*$", "", message).strip()
 
@@ -69,7 +69,7 @@ _RELAY_WINDOW = re.compile(r"(\d{1,9})\s*分钟内最多请求")
 
 
 def asked_wait_s(message: str) -> float | None:
-    """A wait that stands only in the message: OpenAI's "try again in 6.57s", new-api's window of minutes."""
+    """Seconds to wait that only the message names: OpenAI's "try again in 6.57s", new-api's window of minutes."""
     if match := _WAIT.search(message):
         hours, minutes, number, unit = match.groups()
         return 3600.0 * int(hours or 0) + 60.0 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
@@ -100,7 +100,7 @@ def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | Non
 
 
 def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
-    """The `x-ratelimit-*` headers, None without any. Resets are durations (`6m0s`, `120ms`) or seconds."""
+    """Read the `x-ratelimit-*` headers; None without any. Resets are durations (`6m0s`, `120ms`) or seconds."""
     if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
         return None
     prefix = "x-ratelimit-"

@@ -1,16 +1,17 @@
-"""What to do about a failed attempt: one table, read from the top; the first rule that fits decides.
+"""What to do about a failed attempt: one table of rules, read from the top; the first rule that fits decides.
 
-Classified by error code, then error type, then words, then status, never by status alone. Pure.
+Rules look at the error code, then the error type, then the message, then the status, never at the status alone. Pure.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from batchrun.records.outcome import Failure
+from batchrun.records.outcome import Failure, FailureCode, response_code
 
 
 class Kind(Enum):
@@ -47,7 +48,7 @@ _CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, s
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Fits where every condition that is given holds. `codes` may end in `*`; `says` is searched in the message."""
+    """Fits where every condition given holds. `codes` may end in `*`; `says` is searched for in the message."""
 
     decision: Decision
     codes: frozenset[str] = frozenset()
@@ -75,15 +76,16 @@ def _family(code: str) -> str:
 
 def _rule(
     decision: Decision,
-    codes: str = "",
+    codes: str | Set[str] = "",
     *statuses: int,
     types: str = "",
     says: str = "",
     relay: bool | None = None,
 ) -> Rule:
+    """A rule; `codes` and `types` are words between spaces (a gateway's) or a set (batchrun's own codes)."""
     return Rule(
         decision,
-        frozenset(codes.split()),
+        frozenset(codes.split() if isinstance(codes, str) else codes),
         frozenset(statuses),
         frozenset(types.split()),
         re.compile(says, re.IGNORECASE) if says else None,
@@ -93,22 +95,22 @@ def _rule(
 
 RULES: tuple[Rule, ...] = (
     # batchrun's own codes: what the network did
-    _rule(_OUTAGE, "connect_failed connect_timeout connection_lost"),
-    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), "dns_failed"),
-    _rule(_STOP, "certificate_refused"),
-    _rule(_OUTAGE, "attempt_timeout idle_timeout bad_http"),
-    _rule(_FATAL, "response_too_large redirected"),
+    _rule(_OUTAGE, {FailureCode.CONNECT_FAILED, FailureCode.CONNECT_TIMEOUT, FailureCode.CONNECTION_LOST}),
+    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), FailureCode.DNS_FAILED),
+    _rule(_STOP, FailureCode.CERTIFICATE_REFUSED),
+    _rule(_OUTAGE, {FailureCode.ATTEMPT_TIMEOUT, FailureCode.IDLE_TIMEOUT, FailureCode.BAD_HTTP}),
+    _rule(_FATAL, {FailureCode.RESPONSE_TOO_LARGE, FailureCode.REDIRECTED}),
     # a 200 that is no answer (the first try of a job most likely has the wrong address)
     _rule(
         Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True),
-        "html_instead_of_json",
+        FailureCode.HTML_INSTEAD_OF_JSON,
     ),
     _rule(
         Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3),  # each of them may have been billed
-        "empty_body not_a_response invalid_json",
+        {FailureCode.EMPTY_BODY, FailureCode.NOT_A_RESPONSE, FailureCode.INVALID_JSON},
     ),
-    _rule(_OUTAGE, "stream_truncated"),
-    _rule(_FATAL, "response_queued response_in_progress response_cancelled"),
+    _rule(_OUTAGE, FailureCode.STREAM_TRUNCATED),
+    _rule(_FATAL, {response_code(status) for status in ("queued", "in_progress", "cancelled")}),
     # money: before anything that goes by status
     _rule(
         _STOP,
@@ -155,7 +157,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
     _rule(_STOP, "", 401, says=r"令牌|token|api key"),
     _rule(_CHANNEL_KEY, "", 401),
-    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), "html_page", 403),
+    _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), FailureCode.HTML_PAGE, 403),
     _rule(_FATAL, "", 403, says=r"model|模型"),
     _rule(_STOP, "unsupported_country_region_territory access_denied account_deactivated", 403),
     _rule(_STOP, "", 403, says=r"quota|额度|余额|balance|banned|封禁|country|region|\bip\b|key|token|group|分组"),
@@ -163,13 +165,13 @@ RULES: tuple[Rule, ...] = (
     # addresses and methods
     _rule(_STOP, "", 404, says=r"invalid url"),
     _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 404, 405),
-    _rule(_STOP, "api_not_implemented html_page", 501),
+    _rule(_STOP, {"api_not_implemented", FailureCode.HTML_PAGE}, 501),
     # the rest by status
     _rule(_TRANSIENT, "", 408, 409, 425),
     _rule(_FATAL, "", *range(300, 500)),
     _rule(_OUTAGE, "", *range(500, 600)),
     # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason
-    _rule(_FATAL, types="invalid_request_error invalid_request not_found response_failed"),
+    _rule(_FATAL, types=f"invalid_request_error invalid_request not_found {FailureCode.RESPONSE_FAILED}"),
     _rule(_TRANSIENT),
 )
 

@@ -1,10 +1,10 @@
 """One attempt: a request body out, a `Reply` or a `Failure` back.
 
 1. An attempt ends: by its answer, by the idle timeout (a stream without an *event*), or by its own timeout.
-2. Bytes are counted as they come, decompressed, and the count is capped for each answer and for all together:
-   nothing can blow up the memory.
+2. Memory is bounded: `reading.py` counts the bytes of all answers.
 3. Redirects are not followed; what else the client does not do stands in `client.py`.
-4. An answer that echoes the key is cleaned of it.
+4. The key is in the headers of each request, and only there: aiohttp sends a session's headers to a proxy as well.
+5. The key is redacted from every answer that repeats it.
 """
 
 from __future__ import annotations
@@ -14,33 +14,39 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
 import aiohttp
 from msgspec.structs import replace as changed
+from multidict import CIMultiDict
 from yarl import URL
 
-from batchrun.records.outcome import Failure, Reply, Timing
+from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
 from batchrun.records.rawjson import as_text
-from batchrun.records.request import RESPONSES, RequestLine
+from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.client import open_session
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
-from batchrun.transport.redact import Redactor
-from batchrun.transport.sse import EventDecoder
+from batchrun.transport.reading import (
+    BOM,
+    IdleError,
+    Memory,
+    TooLargeError,
+    assemble_whole,
+    looks_like_events,
+    read_body,
+    read_stream,
+)
+from batchrun.transport.redact import Redactor, Secret
 from batchrun.transport.yielding import yield_to_loop
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
-# What the answers that are being read may hold together; past it one at a time is read on.
-HELD_BYTES = 48 * 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
-_STREAM_HEADERS = {"Accept": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,75 +63,43 @@ class Timeouts:
     idle_s: float = 120.0
 
 
-class _DeadlineError(Exception):
-    """An attempt ran out of time; `args[0]` is the failure's code, `args[1]` its message."""
-
-
-class _TooLargeError(Exception):
-    """An answer passed the cap."""
-
-
 class _Attempt(Deadline):
-    """What is known of one attempt while it lasts: its time, and the bytes of its answer that are held."""
+    """The times of one attempt: when it began, and when its stream brought the first event and the first text."""
 
-    __slots__ = ("first_event_s", "first_text_s", "held", "is_alone", "sent_s")
+    __slots__ = ("_now", "first_event_s", "first_text_s", "sent_s")
 
-    def __init__(self, now: float) -> None:
-        self.sent_s = now
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.sent_s = now()
         self.first_event_s: float | None = None
         self.first_text_s: float | None = None
-        self.held = 0
-        self.is_alone = False
 
-    def note(self, assembler: ResponseAssembler, now: float) -> None:
+    def note(self, assembler: ResponseAssembler) -> None:
         """Time the first event and the first text of a stream."""
         if self.first_event_s is None and assembler.events:
-            self.first_event_s = now - self.sent_s
+            self.first_event_s = self._now() - self.sent_s
         if self.first_text_s is None and assembler.text_seen:
-            self.first_text_s = now - self.sent_s
+            self.first_text_s = self._now() - self.sent_s
+
+    def timing(self) -> Timing:
+        """The attempt has ended."""
+        return Timing(self._now() - self.sent_s, self.first_event_s, self.first_text_s)
 
 
-class _Memory:
-    """What all answers hold that are being read, each up to `cap`. Whoever has `alone` may read past `HELD_BYTES`."""
-
-    def __init__(self, cap: int) -> None:
-        self.held = 0
-        self.alone = asyncio.Lock()
-        self._cap = cap
-
-    def add(self, attempt: _Attempt, size: int) -> bool:
-        """Count `size` bytes more; False where the attempt is to `wait`. Raises `_TooLargeError`."""
-        attempt.held += size
-        self.held += size
-        if attempt.held > self._cap:
-            raise _TooLargeError
-        return self.held <= HELD_BYTES or attempt.is_alone
-
-    async def wait(self, attempt: _Attempt) -> None:
-        """Until this attempt is the one that may read on, whatever is held."""
-        await self.alone.acquire()
-        attempt.is_alone = True
-
-    def release(self, attempt: _Attempt) -> None:
-        """The answer is whole, or given up."""
-        self.held -= attempt.held
-        if attempt.is_alone:
-            self.alone.release()
-
-
-class Transport:
+class HttpTransport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, max_response_bytes: int) -> None:
         self._endpoint = endpoint
         self._timeouts = timeouts
-        self._max_bytes = max_response_bytes
         self._redactor = Redactor(endpoint.api_key)
-        self._memory = _Memory(max_response_bytes)
-        self._urls: dict[str, URL] = {}
+        self._memory = Memory(max_response_bytes)
+        self._urls = {path: URL(endpoint.url(path)) for path in ENDPOINTS}
+        key = {"Authorization": Secret(f"Bearer {endpoint.api_key}")} if endpoint.api_key else {}
+        self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
-    async def __aenter__(self) -> Transport:
-        self._session = open_session(self._endpoint, self._timeouts.connect_s)
+    async def __aenter__(self) -> HttpTransport:
+        self._session = open_session(self._timeouts.connect_s)
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
         self._now = exact_clock(asyncio.get_running_loop())
         return self
@@ -139,7 +113,7 @@ class Transport:
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
-        attempt = _Attempt(self._now())
+        attempt = _Attempt(self._now)
         self._deadlines.begin(attempt)
         outcome: Reply | Failure
         try:
@@ -148,31 +122,30 @@ class Transport:
             if not attempt.ran_out():
                 raise
             message = f"no whole answer within {self._timeouts.attempt_s:g} s (--attempt-timeout)"
-            outcome = Failure("attempt_timeout", message)
-        except _DeadlineError as late:
-            outcome = Failure(late.args[0], late.args[1])
-        except _TooLargeError:
-            outcome = Failure(
-                "response_too_large",
-                f"the answer passes {self._max_bytes:,} bytes; raise --max-response-bytes to keep such answers",
-            )
+            outcome = Failure(FailureCode.ATTEMPT_TIMEOUT, message)
+        except IdleError:
+            message = f"no event of the stream for {self._timeouts.idle_s:g} s (--idle-timeout)"
+            outcome = Failure(FailureCode.IDLE_TIMEOUT, message)
+        except TooLargeError:
+            size = f"the answer is longer than {self._memory.cap:,} bytes"
+            message = f"{size}; raise --max-response-bytes to keep such answers"
+            outcome = Failure(FailureCode.RESPONSE_TOO_LARGE, message)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
             outcome = _network_failure(error)
         finally:
             self._deadlines.end(attempt)
         outcome = self._redactor.outcome(outcome)
-        timing = Timing(self._now() - attempt.sent_s, attempt.first_event_s, attempt.first_text_s)
         if isinstance(outcome, Failure):
-            return changed(outcome, timing=timing)
-        outcome.timing = timing
+            return changed(outcome, timing=attempt.timing())
+        outcome.timing = attempt.timing()
         return outcome
 
     async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
         """Over the wire and back."""
         response = await self._session.post(
-            self._url(line.url),
+            self._urls[line.url],
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
-            headers=_STREAM_HEADERS if line.stream else None,
+            headers=self._stream_headers if line.stream else self._headers,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
         )
@@ -181,99 +154,34 @@ class Transport:
             status, headers = response.status, response.headers
             if 300 <= status < 400:
                 place = self._redactor.text(headers.get("Location", "nowhere"))[:200]
-                return Failure("redirected", f"HTTP {status} to {place}; not followed", status)
-            if int(headers.get("Content-Length", 0)) > self._max_bytes:  # aiohttp has refused what is no number
-                raise _TooLargeError
+                return Failure(FailureCode.REDIRECTED, f"HTTP {status} to {place}; not followed", status)
+            if int(headers.get("Content-Length", 0)) > self._memory.cap:  # aiohttp has refused what is no number
+                raise TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
             if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
-                return await self._read_stream(response, answer, attempt)
-            answer.body = await self._read_all(response.content, attempt)
-            return self._judge(answer)
+                return self._judge(answer, await read_stream(response.content, self._memory, self._idle, attempt.note))
+            return self._judge(answer, await read_body(response.content, self._memory))
         finally:
-            self._memory.release(attempt)
             if not response.closed:
                 response.release()  # an answer that was not read to its end takes its connection with it
 
-    async def _read_all(self, content: aiohttp.StreamReader, attempt: _Attempt) -> bytes:
-        """The whole body, decompressed, up to the cap."""
-        pieces = []
-        while not content.at_eof():
-            piece = await content.readany()
-            pieces.append(piece)
-            if not self._memory.add(attempt, len(piece)):
-                await self._memory.wait(attempt)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _judge(self, answer: HttpAnswer) -> Reply | Failure:
-        answer.body = body = self._redactor.body(answer.body.removeprefix(_BOM))
-        if answer.status == 200 and answer.url == RESPONSES and _looks_like_events(body):
-            decoder, assembler = EventDecoder(), ResponseAssembler()
-            for event in [*decoder.feed(body), *decoder.flush()]:
-                assembler.add(event)
-            return self._judge_stream(answer, assembler.result())
+    def _judge(self, answer: HttpAnswer, read: StreamResult | bytes) -> Reply | Failure:
+        """What an answer means, the key redacted from it. Events are looked for in any body."""
+        if isinstance(read, StreamResult):
+            return self._judge_stream(answer, read)
+        answer.body = body = self._redactor.body(read.removeprefix(BOM))
+        if answer.status == 200 and answer.url == RESPONSES and looks_like_events(body):
+            return self._judge_stream(answer, assemble_whole(body))
         return read_answer(answer)
-
-    async def _read_stream(
-        self, response: aiohttp.ClientResponse, answer: HttpAnswer, attempt: _Attempt
-    ) -> Reply | Failure:
-        """The stream's events, up to the cap; the idle deadline is moved on by events and nothing else."""
-        decoder, assembler = EventDecoder(), ResponseAssembler()
-        is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
-        plain: list[bytes] = []
-        idle, events = Deadline(), 0
-        self._idle.begin(idle)
-        try:
-            while not assembler.finished and (piece := await response.content.readany()):
-                if not self._memory.add(attempt, len(piece)):
-                    self._idle.end(idle)  # it is not the gateway that is waited for
-                    await self._memory.wait(attempt)
-                    self._idle.begin(idle)
-                if is_events is None and (start := piece.removeprefix(_BOM).lstrip()):
-                    is_events = start[:1] not in b"{[<"
-                if is_events is False:
-                    plain.append(piece)
-                    continue
-                for event in decoder.feed(piece):
-                    assembler.add(event)
-                if assembler.events > events:
-                    events = assembler.events
-                    self._idle.renew(idle)
-                    attempt.note(assembler, self._now())
-        except asyncio.CancelledError:
-            if not idle.ran_out():
-                raise
-            message = f"no event of the stream for {self._timeouts.idle_s:g} s (--idle-timeout)"
-            raise _DeadlineError("idle_timeout", message) from None
-        finally:
-            self._idle.end(idle)
-        if plain:
-            return self._judge(changed(answer, body=b"".join(plain)))
-        for event in decoder.flush():
-            assembler.add(event)
-        attempt.note(assembler, self._now())
-        return self._judge_stream(answer, assembler.result())
 
     def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
         if result.error is not None:
-            return self._judge(changed(answer, body=result.error))
+            return self._judge(answer, result.error)
         if result.response is not None:
-            return self._judge(changed(answer, body=result.response, ended_as=result.terminal))
+            return self._judge(changed(answer, ended_as=result.terminal), result.response)
         message = "the stream ended without its terminal event"
         partial = as_text(self._redactor.body(result.partial)) if result.partial else None
-        return Failure("stream_truncated", message, answer.status, body=partial, request_id=answer.request_id)
-
-    def _url(self, path: str) -> URL:
-        if path not in self._urls:
-            self._urls[path] = URL(self._endpoint.url(path))
-        return self._urls[path]
-
-
-def _looks_like_events(body: bytes) -> bool:
-    """Whether a body starts as server-sent events do: with a field, a comment or a blank line before one."""
-    if body.startswith(b"{"):
-        return False  # as nearly all do
-    start = body[:512].lstrip()
-    return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
+        return Failure(FailureCode.STREAM_TRUNCATED, message, answer.status, body=partial, request_id=answer.request_id)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -289,32 +197,35 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _network_failure(error: Exception) -> Failure:
-    """A failure by the exception's type. Its text is our own: aiohttp's can hold headers."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Failure(
-            "certificate_refused",
-            f"{error.host}'s certificate is not valid: {_reason(error)}",
-            may_be_billed=False,
-        )
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Failure("dns_failed", f"no address for the host {error.host}", may_be_billed=False)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Failure("connect_timeout", "no connection in time (--connect-timeout)", may_be_billed=False)
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return Failure("connect_failed", f"cannot connect to the proxy: {_reason(error)}", may_be_billed=False)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return Failure("connect_failed", f"the proxy answered HTTP {error.status}", may_be_billed=False)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Failure(
-            "connect_failed",
-            f"cannot connect to {error.host}:{error.port}: {_reason(error)}",
-            may_be_billed=False,
-        )
+    """A failure by the exception's type. The text is batchrun's: aiohttp's can hold headers, and so the key."""
+    if (no_connection := _no_connection(error)) is not None:
+        return Failure(*no_connection, may_be_billed=False)
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        return Failure("connection_lost", f"the connection broke off ({type(error).__name__})")
+        return Failure(FailureCode.CONNECTION_LOST, f"the connection broke off ({type(error).__name__})")
     if isinstance(error, OSError):
-        return Failure("connection_lost", f"the connection broke off ({error.strerror or type(error).__name__})")
-    return Failure("bad_http", f"what came back is not HTTP as it should be ({type(error).__name__})")
+        why = error.strerror or type(error).__name__
+        return Failure(FailureCode.CONNECTION_LOST, f"the connection broke off ({why})")
+    return Failure(FailureCode.BAD_HTTP, f"what came back is not HTTP as it should be ({type(error).__name__})")
+
+
+def _no_connection(error: Exception) -> tuple[FailureCode, str] | None:
+    """Why no connection could be made, so that nothing was sent; None where one was made."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            message = f"{error.host}'s certificate is not valid: {_reason(error)}"
+            return FailureCode.CERTIFICATE_REFUSED, message
+        case aiohttp.ClientConnectorDNSError():
+            return FailureCode.DNS_FAILED, f"no address for the host {error.host}"
+        case aiohttp.ConnectionTimeoutError():
+            return FailureCode.CONNECT_TIMEOUT, "no connection in time (--connect-timeout)"
+        case aiohttp.ClientProxyConnectionError():
+            return FailureCode.CONNECT_FAILED, f"cannot connect to the proxy: {_reason(error)}"
+        case aiohttp.ClientHttpProxyError():
+            return FailureCode.CONNECT_FAILED, f"the proxy answered HTTP {error.status}"
+        case aiohttp.ClientConnectorError():
+            return FailureCode.CONNECT_FAILED, f"cannot connect to {error.host}:{error.port}: {_reason(error)}"
+        case _:
+            return None
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

@@ -1,4 +1,4 @@
-"""Answers that repeat the key are cleaned of it, whatever part of them does. Pure."""
+"""The key is redacted from all that may be stored or shown, and from what a debugger shows of its header. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ IN_ITS_PLACE = "[the api key]"
 START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
 
 
+class Secret(str):
+    """A text that goes over the wire as it is, and that no `repr` shows: tracebacks with local variables have many."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(IN_ITS_PLACE)
+
+
 class Redactor:
-    """Takes one key out of all that may be stored or shown."""
+    """Takes one key out of texts, bodies and outcomes."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -33,7 +42,7 @@ class Redactor:
         return body
 
     def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
-        """An outcome that does not repeat the key: a gateway may put it into any text (its body is clean)."""
+        """An outcome that does not repeat the key: a gateway may put it into any text. Its body is redacted before."""
         if not self._spellings or self._key not in _texts(outcome):  # as it nearly always is not
             return outcome
         values = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
@@ -42,9 +51,9 @@ class Redactor:
 
 
 def _texts(outcome: Reply | Failure) -> str:
-    """All of an outcome that a gateway words."""
+    """All texts of an outcome that a gateway chooses, in one."""
     if isinstance(outcome, Reply):
-        return f"{outcome.error_code}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
+        return f"{outcome.error_code}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}\n{outcome.service_tier}"
     return f"{outcome.code}\n{outcome.type}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
 
 

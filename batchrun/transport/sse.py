@@ -1,8 +1,8 @@
 """Server-sent events: bytes in, events out.
 
-Contract: `EventDecoder` does no I/O and knows nothing of JSON or of the Responses API. However the bytes
-are cut into chunks, the events are the same, and the work is linear in their number; a line may have any
-length, since the terminal event of a stream can carry a request of several megabytes in one line.
+Contract: `EventDecoder` does no I/O and knows nothing of JSON or of the Responses API. The events are the
+same however the bytes are cut into chunks, and the work is linear in their number. A line may have any length:
+the terminal event of a stream can repeat a request of several megabytes in one line.
 Rules: WHATWG HTML §9.2 "Server-sent events" (https://html.spec.whatwg.org/multipage/server-sent-events.html),
 applied to bytes, so a UTF-8 sequence may be cut anywhere. Four rules are our own, for gateways as they are:
 an event left open at the end of the stream is delivered, an event with empty data is not (a keep-alive of

@@ -1,8 +1,8 @@
-"""A turn of the event loop for everybody else, so that many lines take a step together.
+"""Yield to the event loop, so that many lines take the same step together.
 
-What has come for fifty lines at once goes from step to step; each step finds its code in the processor's caches. Each
-line all the way, one after the other, finds little of it there, and takes a twentieth more processor time: a turn
-costs 1 µs where a step done so saves 4 (`tests/benchmarks`, `processor`).
+Where the answers of fifty lines arrive at once, all take one step, then all the next, and the code of a step stays in
+the processor's caches. If each line went all the way before the next one, a request would take a twentieth more
+processor time: a yield costs 1 µs and saves 4 (`tests/benchmarks`, `processor`).
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ from collections.abc import Generator
 
 @types.coroutine
 def yield_to_loop() -> Generator[None]:
-    """Go on when all who are ready have had their turn: `asyncio.sleep(0)`, without what it does for other times."""
+    """Let every task that is ready run once: `asyncio.sleep(0)`, without its handling of other durations."""
     yield

@@ -2,7 +2,7 @@
 
 1. What counts is `text.format` of a Responses body and `response_format` of a chat completion: with a schema the
    text must fit it, without one (`json_object`) it must be JSON.
-2. A request that asks for neither, and an answer that ends with the call of a tool instead of a text, never misfit.
+2. A request that asks for neither, and an answer that ends with the call of a tool instead of a text, never mismatch.
 3. Nothing is fetched: a schema that points outside itself is not checked, and neither is one that cannot be compiled.
    Patterns are matched in linear time, so none can hold up the other lines; look-around counts as not compilable.
 
@@ -85,7 +85,9 @@ class MismatchCheck:
         try:
             import jsonschema_rs
         except ImportError:
-            raise UsageError("--max-errors-on misfit checks JSON schemas; pip install jsonschema-rs for it") from None
+            raise UsageError(
+                "--max-errors-on schema_mismatch checks JSON schemas; pip install jsonschema-rs for it"
+            ) from None
         self._library = jsonschema_rs
         self._notice = notice
         self._has_told = False
@@ -118,7 +120,7 @@ class MismatchCheck:
     def _tell(self, text: str) -> None:
         if not self._has_told:
             self._has_told = True
-            self._notice(f"{text}; answers to such schemas do not count as misfits")
+            self._notice(f"{text}; answers to such schemas do not count as schema mismatches")
 
 
 def _refuse(uri: str) -> NoReturn:

@@ -9,6 +9,7 @@ where nobody did, the event loop's; collecting garbage falls on whoever made the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -19,7 +20,9 @@ from types import FrameType
 
 import batchrun
 from batchrun.cli.signals import drive
+from batchrun.engine.observer import Silent
 from batchrun.job.job import Job
+from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
 from batchrun.limits.options import Limits
 from batchrun.transport.endpoint import Endpoint
@@ -74,9 +77,8 @@ def room_of(frame: FrameType | None) -> str:
 def main() -> None:
     base_url, requests, results = sys.argv[1:]
     job = Job(requests, Path(results), Endpoint(base_url, "sk-benchmark-0123456789"), limits=Limits(concurrency=64))
-    with Sampler() as sampler, Run(job) as run:
-        run.prepare()
-        drive(run)
+    with Sampler() as sampler, contextlib.ExitStack() as files:
+        drive(Run(prepare(job, Silent(), files), Silent()))
     print(json.dumps(sampler.seconds))
 
 

@@ -257,8 +257,8 @@ def test_a_file_that_is_not_batchruns_is_left_alone(batchrun: Command, requests:
     Path("notes.txt").write_text('{"my": "notes"}\n')
     done = batchrun("run", requests, "-o", "notes.txt", *FAST)
     assert done.code == 2
-    assert "notes.txt holds no result of batchrun's; choose another -o (or --overwrite to lose it)" in done.err
-    assert batchrun("report", "notes.txt") == Done(2, "", "batchrun: notes.txt holds no result of batchrun's\n")
+    assert "notes.txt contains no batchrun results; choose another -o (or --overwrite to discard it)" in done.err
+    assert batchrun("report", "notes.txt") == Done(2, "", "batchrun: notes.txt contains no batchrun results\n")
     assert Path("notes.txt").read_text() == '{"my": "notes"}\n'
 
 
@@ -350,7 +350,7 @@ def test_failed_lines_exit_with_1_and_the_next_command_sends_them_again(batchrun
     again = batchrun(*words[:-2], "--retry-errors")
     assert again.code == 0
     assert again.err.startswith(
-        "batchrun: 1 records are taken out, their lines go again\nbatchrun: going on: 2 of 3 lines have their result\n"
+        "batchrun: 1 records were removed; their lines are sent again\nbatchrun: going on: 2 of 3 lines have their result\n"
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import signal
+import typing
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any
 
 import click
@@ -15,9 +14,7 @@ from click.testing import CliRunner
 
 from batchrun import errors
 from batchrun.cli.main import cli
-from batchrun.records import outcome
 from batchrun.results import events
-from tests.docs.pages import ROOT
 
 WIDTH = 100
 
@@ -79,29 +76,11 @@ def structs_in(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 
 def run_log_events() -> dict[str, tuple[str, ...]]:
-    """The events of the run log, each with its fields."""
-    found = {}
-    for kind in vars(events).values():
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag is not None:
-            found[str(kind.__struct_config__.tag)] = kind.__struct_fields__
-    return found if len(found) > 1 else _events_in_sources()  # until all of them are structs: then `return found`
-
-
-def _events_in_sources() -> dict[str, tuple[str, ...]]:
-    pattern = re.compile(r'(?:log_event\(|self\._append\(|log\.write\(|\.log\(|tag=)\s*"(\w+)"')
-    sources = [path.read_text("utf-8") for path in (ROOT / "batchrun").rglob("*.py")]
-    return {name: () for source in sources for name in pattern.findall(source)}
-
-
-def failure_codes() -> set[str]:
-    """The codes of batchrun's own, those made of a status or a reason not among them."""
-    codes: type[Enum] | None = getattr(outcome, "FailureCode", None)
-    if codes is not None:  # until the enum is there: then this condition and what follows go
-        return {code.value for code in codes}
-    names = ("http", "answer")
-    source = "".join((ROOT / f"batchrun/transport/{name}.py").read_text("utf-8") for name in names)
-    made = set(re.findall(r'(?:Failure|_DeadlineError|_failed)\(\s*(?:http, )?"(\w+)"', source))
-    return made | set(re.findall(r'"(html_page|error_in_200|nonstandard_json|empty_output)"', source))
+    """The events of the run log, each with its fields but the time."""
+    kinds = typing.get_args(events.Event)
+    return {
+        str(kind.__struct_config__.tag): tuple(name for name in kind.__struct_fields__ if name != "t") for kind in kinds
+    }
 
 
 def exit_codes() -> set[int]:

@@ -93,6 +93,7 @@ FAILURES: dict[str, Answer] = {
     "a reset": hostile.reset,
 }
 ANSWERS: dict[str, Answer] = {
+    "a service tier": http(json.dumps({**RESPONSE, "service_tier": KEY}).encode()),
     "an answer": http(json.dumps({**RESPONSE, "user": KEY, "model": KEY}).encode()),
     "a stream": sse(*whole_stream(f"it is {KEY}", output=[], model=KEY)),
     "a header": http(x_request_id=KEY),
@@ -129,26 +130,92 @@ def test_a_refused_connection_and_a_proxy_do_not_let_it_out(tmp_path: Path) -> N
     assert (code, "the proxy" in screen) == (3, True)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_certificate(folder: Path, *options: str) -> Path:
+    """A key and the certificate that it has signed itself, in one file."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl command to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
     key, signed, both = folder / "key.pem", folder / "signed.pem", folder / "both.pem"
-    command = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=wrong.example"]
+    command = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *options]
     subprocess.run([openssl, *command, "-keyout", key, "-out", signed], check=True, capture_output=True)
     both.write_bytes(key.read_bytes() + signed.read_bytes())
     return both
 
 
-def test_a_bad_certificate_stops_the_job_with_the_hosts_name(tmp_path: Path, certificate: Path) -> None:
+def server_context(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with HostileThread(http(), ssl=context) as server:
-        code, screen = run(tmp_path, server.base_url)
+    return context
+
+
+def test_a_bad_certificate_stops_the_job_with_the_hosts_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    certificate = make_certificate(tmp_path_factory.mktemp("tls"), "-subj", "/CN=wrong.example")
+    with HostileThread(http(), ssl=server_context(certificate)) as server:
+        code, screen = run(tmp_path_factory.mktemp("run"), server.base_url)
         assert server.asked == []
     assert (code, "127.0.0.1's certificate is not valid" in screen) == (3, True)
+
+
+class Tunnel:
+    """A proxy that lets through what it is asked to CONNECT to, and keeps all that it can read of it."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.read = b""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> Tunnel:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._over.wait()
+        server.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        host, _, port = head.split()[1].decode().rpartition(":")
+        their_reader, their_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.gather(self._pass_on(reader, their_writer), self._pass_on(their_reader, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(1 << 16):
+                self.read += piece
+                writer.write(piece)
+        writer.close()
+
+
+@pytest.mark.parametrize("login", ["", "user:password@"])
+def test_a_proxy_that_tunnels_never_sees_the_key_and_the_gateway_has_it_each_time(tmp_path: Path, login: str) -> None:
+    """A whole run over TLS through a proxy: the header goes to the gateway alone, and a login to the proxy alone."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    certificate = make_certificate(folder, "-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1")
+    with HostileThread(http(), ssl=server_context(certificate)) as server, Tunnel() as proxy:
+        address = f"http://{login}127.0.0.1:{proxy.port}"
+        code, screen = run(tmp_path, server.base_url, "--proxy", address, SSL_CERT_FILE=str(folder / "signed.pem"))
+        assert (code, len(server.asked)) == (0, 4), screen
+        assert [asked.header("Authorization") for asked in server.asked] == [f"Bearer {KEY}"] * 4
+        assert [asked.header("Proxy-Authorization") for asked in server.asked] == [None] * 4
+    assert proxy.heads
+    assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
+    assert all((b"Proxy-Authorization: Basic " in head) == bool(login) for head in proxy.heads)
+    assert all(head.lower().count(b"authorization") == bool(login) for head in proxy.heads)
+    assert len(proxy.read) > 1000
+    assert CANARY not in b"".join(proxy.heads) + proxy.read
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]])
@@ -170,19 +237,27 @@ def test_a_signal_does_not_let_it_out_and_the_process_never_shows_it(
     assert spoilt(tmp_path) == []
 
 
-def test_a_mistake_in_the_program_shows_its_traceback_without_the_key(tmp_path: Path) -> None:
+MISTAKES = {
+    "before aiohttp": "transport._session.post = None",
+    "inside aiohttp, with the request's headers": "aiohttp.TCPConnector.connect = None",
+    "inside aiohttp, with the request": "aiohttp.ClientRequest.update_body_from_data = None",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_program_shows_its_traceback_without_the_key(mistake: str) -> None:
     """Even with every local variable's repr, as debuggers and error reporters print them."""
-    code = """
-import asyncio, sys, traceback
+    code = f"""
+import aiohttp, asyncio, sys, traceback
 from batchrun import Endpoint, Job
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.records.request import parse_request
 key, endpoint = None, Endpoint("http://127.0.0.1:1/v1", sys.stdin.read())
 
 async def main():
-    async with Transport(endpoint, Timeouts(), 1000) as transport:
-        transport._session.post = None
-        await transport.send(parse_request(b'{"model":"m","input":"x"}', 1))
+    async with HttpTransport(endpoint, Timeouts(), 1000) as transport:
+        {MISTAKES[mistake]}
+        await transport.send(parse_request(b'{{"model":"m","input":"x"}}', 1))
 
 try:
     asyncio.run(main())
@@ -194,6 +269,7 @@ print(Job("a", None, endpoint))
     done = subprocess.run([sys.executable, "-c", code], input=KEY, capture_output=True, text=True, timeout=30)
     assert "TypeError" in done.stdout, done.stderr
     assert "Endpoint(" in done.stdout
+    assert ("'Authorization': '[the api key]'" in done.stdout) == mistake.startswith("inside"), done.stdout
     assert CANARY.decode() not in done.stdout + done.stderr
 
 

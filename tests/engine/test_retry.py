@@ -20,7 +20,7 @@ from batchrun.records.request import parse_request
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import RULES, Decision, Kind, classify
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 
 RELAY = {"x-oneapi-request-id": "2026010203"}
 URL = "http://127.0.0.1:9/v1/responses"
@@ -396,7 +396,7 @@ async def sent(
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    async with Transport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26) as transport:
+    async with HttpTransport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26) as transport:
         outcome: Reply | Failure | None = await transport.send(LINE)
         if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
             outcome = await retry_transient(outcome, lambda: transport.send(LINE), policy, sleep)

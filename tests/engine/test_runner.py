@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import signal
@@ -19,18 +20,23 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.engine.observer import Status
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.runner import Runner
+from batchrun.engine.runner import Rules, Runner, Work
+from batchrun.engine.source import FileSource
 from batchrun.engine.spending import Spending
 from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
 from batchrun.job.job import Job
+from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
+from batchrun.job.summary import Summary
 from batchrun.limits.circuit_breaker import CircuitBreaker
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.report.report import Report, make_report
 from batchrun.results.journal import read_results
+from batchrun.results.runlog import NoLog
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
 from batchrun.transport.endpoint import Endpoint
@@ -118,18 +124,20 @@ class Desk:
         loop, lost = asyncio.get_running_loop(), list[Json]()
         loop.set_exception_handler(lambda _, context: lost.append(context))
         told, started = Told(), loop.time()
-        with Run(self.job(base_url, concurrency, **options), told) as run:
-            run.prepare()
+        with contextlib.ExitStack() as files:
+            prepared = prepare(self.job(base_url, concurrency, **options), told, files)
+            run = Run(prepared, told)
             beside = asyncio.create_task(meanwhile(run)) if meanwhile else None
-            await run.send()
+            summary = Summary(prepared, await run.send())
             if beside is not None:
                 beside.cancel()
                 await asyncio.gather(beside, return_exceptions=True)
             if run._runner is not None:
                 assert run._runner.limiter.in_flight == 0
                 assert not run._runner._workers
-            why = run.stopped.why if run.stopped else ""
-            ran = Ran(run.exit_code, why, run.report(), read_records(self.results), told, loop.time() - started)
+            why = summary.stopped.why if summary.stopped else ""
+            took_s = loop.time() - started
+            ran = Ran(summary.exit_code, why, summary.report(), read_records(self.results), told, took_s)
         gc.collect()
         assert lost == []
         self.check_report(ran.report)
@@ -556,9 +564,10 @@ class Canned:
 
 
 class Kept:
-    """A sink in memory; the `fails_at`-th record meets a full disk."""
+    """A store in memory; the `fails_at`-th record meets a full disk."""
 
     def __init__(self, fails_at: int = 0) -> None:
+        self.log = NoLog()
         self.count = 0
         self._fails_at = fails_at
 
@@ -575,21 +584,12 @@ class Kept:
 
 
 def make_runner(
-    lines: Iterator[RequestLine], transport: Canned, sink: Kept, concurrency: int, **options: Any
+    lines: Iterator[RequestLine], transport: Canned, store: Kept, concurrency: int, retry: RetryPolicy = QUICK
 ) -> Runner:
-    facts: dict[str, Any] = {
-        "facts": RunFacts("2026-01-01T00:00:00.000Z", 100_000, "gateway.example"),
-        "limits": Limits(concurrency),
-        "retry": QUICK,
-        "grace_s": 1,
-        "spending": Spending(Bounds(PriceBook())),
-        "tally": Tally(PriceBook()),
-        "log": None,
-        "watcher": Told(),
-        "tick": lambda: None,
-        "explain": lambda failure: failure.code,
-    }
-    return Runner(lines=lines, transport=transport, sink=sink, **facts | options)  # type: ignore[arg-type]
+    facts = RunFacts("2026-01-01T00:00:00.000Z", 100_000, "gateway.example")
+    work = Work(FileSource(lines), store, Tally(PriceBook()), facts)  # type: ignore[arg-type]
+    rules = Rules(Limits(concurrency), retry, Spending(Bounds(PriceBook())), grace_s=1)
+    return Runner(work, rules, transport, Told())  # type: ignore[arg-type]
 
 
 ANSWER = Reply(200, BODY, None, "succeeded", MODEL, None)
@@ -755,6 +755,35 @@ async def test_a_disk_that_is_full_ends_the_run_with_nothing_more_sent() -> None
     assert (runner.limiter.in_flight, transport.in_flight) == (0, 0)
 
 
+def test_the_tail_of_the_run_is_said_at_the_tail_alone() -> None:
+    """600 a minute; the last answers take five seconds."""
+
+    class Slow(Canned):
+        async def send(self, line: RequestLine) -> Reply | Failure:
+            await asyncio.sleep(0.2 if line.line_number <= 590 else 5)
+            return await super().send(line)
+
+    async def run() -> None:
+        said: list[tuple[int, LimitedBy]] = []
+        taken = 0
+
+        def lines() -> Iterator[RequestLine]:
+            nonlocal taken
+            for taken in range(1, 601):
+                yield parse_request(b'{"model":"m","input":"%d"}' % taken, taken)
+
+        def sample() -> None:
+            said.append((taken, runner.limiter.limited_by))
+
+        limits = Limits(64, requests_per_minute=600)
+        runner = make_runner(lines(), Slow(lambda _: ANSWER), Kept(), 64, limits=limits, tick=sample)
+        await runner.run()
+        assert {limited_by for number, limited_by in said if number < 600} == {LimitedBy.OWN_REQUESTS}
+        assert [limited_by for _, limited_by in said[-16:]] == [LimitedBy.TAIL] * 16
+
+    in_virtual_time(run)
+
+
 def of_the_runner(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     """The tasks begun since then whose code lies in the engine's folder."""
     new = asyncio.all_tasks() - before
@@ -765,8 +794,8 @@ async def test_a_cancelled_run_leaves_nothing_behind(desk: Desk) -> None:
     desk.lines(200)
     async with Gateway(GatewayOptions(latency_median_s=0.02, script="ok; 500 ok; stall; ok!")) as gateway:
         before = asyncio.all_tasks()
-        with Run(desk.job(gateway.base_url, timeouts=Timeouts(30, 5, 30)), Told()) as run:
-            run.prepare()
+        with contextlib.ExitStack() as files:
+            run = Run(prepare(desk.job(gateway.base_url, timeouts=Timeouts(30, 5, 30)), Told(), files), Told())
             sending = asyncio.create_task(run.send())
             await until(lambda: desk.results.read_bytes().count(b"\n") >= 5)
             assert of_the_runner(before)

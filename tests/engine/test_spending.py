@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -26,7 +27,9 @@ from batchrun.engine.spending import Spending
 from batchrun.errors import UsageError
 from batchrun.job import run as run_module
 from batchrun.job.job import Job
+from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
+from batchrun.job.summary import Summary
 from batchrun.limits.budget import Budget
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
@@ -337,18 +340,18 @@ class Life:
             prices=self.folder.parent / "prices.json",
             max_cost_usd=self.cap,
         )
-        with Run(job, Silent()) as run:
-            run.prepare()
-            task = asyncio.create_task(run.send())
+        with contextlib.ExitStack() as files:
+            prepared = prepare(job, Silent(), files)
+            task = asyncio.create_task(Run(prepared, Silent()).send())
             done, _ = await asyncio.wait([task], timeout=dies_after)
             if not done:
                 task.cancel()  # without a word into any file, as after kill -9
                 await asyncio.wait([task])
                 return True
-            task.result()
-            self.exit_code = run.exit_code
-            if run.pending:
-                budget = run._runner.limiter.budget  # type: ignore[union-attr]
+            ended = task.result()
+            self.exit_code = Summary(prepared, ended).exit_code
+            if prepared.pending:
+                budget = ended.budget
                 assert budget is not None
                 assert budget.reserved == 0
                 self.spent = budget.spent
@@ -362,7 +365,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def begin(seed: int, **chances: float) -> Life:
         life = Life(tmp_path / f"life-{seed}", seed, **chances)
-        monkeypatch.setattr(run_module, "Transport", lambda *_: life.gateway)
+        monkeypatch.setattr(run_module, "HttpTransport", lambda *_: life.gateway)
         made.append(life)
         return life
 
@@ -432,7 +435,7 @@ def test_a_cap_stops_the_job_and_says_what_is_left(
     left = report["lines"]["pending"]
     assert 0 < left < 60
     assert "--max-cost 0.015 has no room for more" in report["stopped"]
-    assert f"{left} lines are left, which would cost about $" in report["stopped"]
+    assert f"{left} lines are left, and would cost about $" in report["stopped"]
     cap = report["next_command"].split("--max-cost ")[1].split()[0]
     sent = gateway.ledger.requests
     again = run_capped(tmp_path, gateway, "--max-cost", "0.015", "-c", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ from batchrun.errors import BatchrunError, DiskError
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.results import files, journal
-from batchrun.results.journal import Journal
+from batchrun.results.events import Event
+from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import RunLog
+from batchrun.results.store import FileStore
 from tests.asking import until
 from tests.support import FailingFile, Faults, read_records
 
@@ -59,17 +62,18 @@ class Desk:
 
     def __init__(self, folder: Path, sink: Any = None) -> None:
         self.sink = sink or Sink()
-        self.log = RunLog(folder / "results.jsonl.log")
+        if isinstance(self.sink, Sink):
+            self.sink.log = RunLog(folder / "results.jsonl.log")
+        self.log = self.sink.log
         self.tally = Tally(PriceBook())
         self.stopped: list[str] = []
         self.writer = Writer(
-            sink=self.sink,
-            log=self.log,
-            facts=RunFacts("2026-01-01T00:00:00.000Z", 100, "gateway.example"),
-            tally=self.tally,
-            spending=Spending(Bounds(PriceBook())),
-            error_limit=None,
-            stop=self._stop,
+            self.sink,
+            RunFacts("2026-01-01T00:00:00.000Z", 100, "gateway.example"),
+            self.tally,
+            Spending(Bounds(PriceBook())),
+            None,
+            self._stop,
         )
 
     def _stop(self, error: BatchrunError) -> None:
@@ -116,7 +120,7 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
     class SlowBook(PriceBook):
         def price(self, model: str, when: datetime | None = None) -> Price | None:
             has_list.wait(10)
-            return super().rate(model, when)
+            return super().price(model, when)
 
     async with Desk(folder) as desk:
         desk.tally.book = SlowBook()
@@ -127,6 +131,17 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
         assert (desk.writer.recorded, desk.tally.recorded) == (2, 0)
         has_list.set()
         await until(lambda: desk.tally.recorded == 2)
+
+
+async def test_a_record_says_which_service_tier_was_served_where_the_gateway_says_it(folder: Path) -> None:
+    async with Desk(folder) as desk:
+        for number, tier in enumerate(("flex", None), 1):
+            reply = Reply(200, b"{}", None, "succeeded", "m", None, service_tier=tier)
+            desk.writer.record(Done(line(number), reply, 1, 0))
+        desk.writer.record(Done(line(3), Failure("invalid_prompt", "no", 400), 1, 0))
+        await turns()
+        runs = [json.loads(record)["run"] for write in desk.sink.writes for record in write]
+        assert [run.get("service_tier", "absent") for run in runs] == ["flex", "absent", "absent"]
 
 
 async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> None:
@@ -149,12 +164,12 @@ async def test_what_is_left_at_the_end_is_written(folder: Path) -> None:
 
 async def test_attempts_that_are_ready_are_logged_with_one_write_before_any_may_go(folder: Path) -> None:
     async with Desk(folder) as desk:
-        writes = list[bytes]()
-        append_lines = desk.log._append_lines
-        desk.log._append_lines = lambda lines: (writes.append(lines), append_lines(lines))[1]  # type: ignore[method-assign]
+        writes = list[tuple[Event, ...]]()
+        write = desk.log.write
+        desk.log.write = lambda *events: (writes.append(events), write(*events))[1]  # type: ignore[method-assign]
         waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2, 3)]
         assert await asyncio.gather(*waiting) == [True, True, True]
-        assert [write.count(b"\n") for write in writes] == [3]
+        assert [len(events) for events in writes] == [3]
         assert desk.logged("sent") == [1, 2, 3]
         assert sorted(desk.writer.unanswered) == [1, 2, 3]
 
@@ -208,15 +223,15 @@ async def test_of_records_that_do_not_fit_together_those_that_fit_are_kept_and_c
 ) -> None:
     faults, open_locked = Faults("ENOSPC", 2), files.open_locked
     monkeypatch.setattr(journal, "open_locked", lambda path: FailingFile(open_locked(path), faults))
-    with Journal(folder / "results.jsonl") as results:
-        async with Desk(folder, results) as desk:
+    with contextlib.closing(FileStore(ResultPaths.of(folder / "results.jsonl"))) as store:
+        async with Desk(folder, store) as desk:
             desk.writer.record(done(1))
             await turns()
             for number in (2, 3, 4):
                 desk.writer.record(done(number))
             await turns()
             assert "No space left" in desk.stopped[0]
-            assert desk.writer.recorded == len(read_records(results.path)) == 4
+            assert desk.writer.recorded == len(read_records(store.paths.results)) == 4
 
 
 async def test_a_failed_attempt_is_answered(folder: Path) -> None:

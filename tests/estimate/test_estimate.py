@@ -303,7 +303,7 @@ def test_lines_without_a_bound_have_none(book: PriceBook) -> None:
     got = estimate(book, [line_of(1), line_of(2, max_output_tokens=None)])
     assert (got.lines_unbounded, got.output_tokens.high, got.left_usd.high) == (1, None, None)
     assert got.left_usd.low is not None
-    assert "1 lines set no max_output_tokens" in render_estimate(got)
+    assert "1 line without max_output_tokens" in render_estimate(got)
 
 
 def test_what_is_only_named_has_no_upper_end(book: PriceBook) -> None:
@@ -325,7 +325,7 @@ def test_unpriced_models_are_named_and_leave_the_money_open(book: PriceBook) -> 
     assert got.unpriced_models == {"x": 1}
     assert got.left_usd == Range(None, None, None)
     assert got.models["m"].left_usd.high is not None
-    assert "no price is known for 'x' (1 lines; see --prices)" in render_estimate(got)
+    assert "no price is known for 'x' (1 line; see --prices)" in render_estimate(got)
 
 
 LINES = [line_of(number, f"{number:05}") for number in range(1000)]
@@ -415,7 +415,7 @@ def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was
     got = estimate(book, LINES, heads, Allowed(most=300))
     assert got.seconds == Range(pytest.approx(900 * 2.0 / 300), pytest.approx(90), None)
     text = render_estimate(got)
-    assert "time at the speed so far; a longer run finds out" in text
+    assert "time at the speed so far; a longer run may find" in text
     assert "at best" not in text
 
 
@@ -465,14 +465,14 @@ def test_an_estimate_reads_well(book: PriceBook) -> None:
         render_estimate(estimate(book, LINES, allowed=Allowed(requests_per_minute=600)))
         == """\
 1,000 lines, 0 done, 1,000 to do
-                    low    likely      high
-input tokens      3,000     4,000     5,600
-output tokens     1,000         ?   100,000
-USD              0.0095         ?     0.812
-time           1:40 min  1:40 min  1:40 min
+                  low  likely     high
+input tokens    3,000   4,000    5,600
+output tokens   1,000       ?  100,000
+USD            0.0095       ?    0.812
+time           1m 40s  1m 40s   1m 40s
 note: input by words; output by max_output_tokens
-note: how long answers will be nobody can tell before 10 lines are done: `batchrun run --pilot 50` measures it
-note: time at best, held by requests/min; throttles and outages come on top
+note: output length unknown until 10 lines have finished: `batchrun run --pilot 50` measures it
+note: best-case time, limited by requests/min; throttles and outages add to it
 """
     )
 
@@ -484,17 +484,17 @@ def test_an_estimate_in_mid_job_reads_well(book: PriceBook) -> None:
     assert [line.split() for line in lines[3:7]] == [
         ["output", "tokens", "17,451", "17,955", "18,460"],
         ["USD", "0.158", "0.162", "0.166"],
-        ["USD,", "all", "in", "all", "0.176", "0.18", "0.184"],
-        ["time", "?", "1:30", "min", "?"],
+        ["USD", "in", "total", "0.176", "0.18", "0.184"],
+        ["time", "?", "1m", "30s", "?"],
     ]
 
 
 def test_a_pilot_reads_well(book: PriceBook) -> None:
     heads = [head_of(line, used(10, 15 + line.line_number % 11)) for line in LINES[:100]]
     assert render_pilot(estimate(book, LINES, heads, Allowed(32, 600.0))).splitlines()[:4] == [
-        "100 of 1,000 lines are measured; for the whole, 9 times in 10:",
+        "100 of 1,000 lines are measured; 90% intervals for the whole job:",
         "cost: 0.18 (0.176 to 0.184) USD, 0.018 of it spent",
-        "time: 1:30 min (1:30 min to 1:30 min) more, by requests/min",
+        "time: 1m 30s (1m 30s to 1m 30s) more, limited by requests/min",
         "failures: 0 % (0 % to 2.4 %)",
     ]
 

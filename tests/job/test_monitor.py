@@ -20,6 +20,7 @@ from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from batchrun.records.outcome import RateHeaders
+from batchrun.results.events import Limited
 from batchrun.simulator.options import GatewayOptions
 from tests.asking import in_virtual_time
 from tests.support import GatewayThread, RunProcess, events, write_requests
@@ -46,6 +47,7 @@ class Desk:
 
 async def few_lines(desk: Desk) -> None:
     await desk.turn()
+    desk.limiter.has_lines = False
 
 
 async def as_many_as_allowed(desk: Desk) -> None:
@@ -130,27 +132,28 @@ class Clock:
 
 def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
     async def run() -> None:
-        logged: list[dict[str, Any]] = []
+        logged: list[Limited] = []
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = Bottleneck(lambda event, **facts: logged.append(facts), lambda: clock.wall_s, lambda: clock.cpu_s)
+        bottleneck = Bottleneck(lambda: clock.wall_s, lambda: clock.cpu_s)
         permits = [await limiter.acquire(0) for _ in range(4)]
         for _ in range(40):
             clock.wall_s += 0.25
-            held.note(limiter)
-        assert held.rounded() == {"concurrency_limit": 10.0}
+            logged += filter(None, [bottleneck.note(limiter)])
+        assert bottleneck.rounded() == {"concurrency_limit": 10.0}
         assert len(logged) == 1, "nothing has changed since"
+        limiter.has_lines = False
         for permit in permits:
             assert permit is not None
             limiter.answered(permit, "A", None)
         for _ in range(4):
             clock.wall_s += 0.25
             clock.cpu_s += 0.24
-            held.note(limiter)
-        assert held.rounded() == {"concurrency_limit": 10.0, "tail_of_the_run": 1.0}
+            logged += filter(None, [bottleneck.note(limiter)])
+        assert bottleneck.rounded() == {"concurrency_limit": 10.0, "tail_of_the_run": 1.0}
         await limiter.acquire(0)
-        assert [facts["limited_by"] for facts in logged] == ["concurrency_limit", "tail_of_the_run"]
-        assert logged[1]["limited_s"]["concurrency_limit"] == 10.0
+        assert [event.limited_by for event in logged] == ["concurrency_limit", "tail_of_the_run"]
+        assert logged[1].limited_s["concurrency_limit"] == 10.0
 
     in_virtual_time(run)
 
@@ -159,13 +162,13 @@ def test_a_processor_that_can_do_no_more_is_what_holds_it_back() -> None:
     async def run() -> None:
         clock = Clock()
         limiter = Limiter(Limits(4), asyncio.get_running_loop().time, lambda why: None)
-        held = Bottleneck(lambda event, **facts: None, lambda: clock.wall_s, lambda: clock.cpu_s)
+        bottleneck = Bottleneck(lambda: clock.wall_s, lambda: clock.cpu_s)
         for _ in range(4):
             await limiter.acquire(0)
         for cpu_s, bound in ((0.1, LimitedBy.MAXIMUM), (0.24, LimitedBy.CLIENT)):
             clock.wall_s, clock.cpu_s = clock.wall_s + 0.25, clock.cpu_s + cpu_s
-            held.note(limiter)
-            assert held.now is bound
+            bottleneck.note(limiter)
+            assert bottleneck.now is bound
 
     in_virtual_time(run)
 
@@ -177,7 +180,7 @@ def test_report_and_log_say_what_held_a_run_back(tmp_path: Path) -> None:
         RunProcess(gateway.base_url, requests, results, "-c", "4") as run,
     ):
         assert run.wait() == 0
-        assert "held by: concurrency limit " in run.screen
+        assert "limited by: concurrency limit " in run.screen
     report = json.loads((tmp_path / "results.jsonl.report.json").read_text())
     assert report["limited_s"]["concurrency_limit"] >= 1.0
     assert sum(report["limited_s"].values()) == pytest.approx(report["duration_s"], abs=0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,11 +20,14 @@ from batchrun.cli.main import cli
 from batchrun.engine.observer import Silent
 from batchrun.engine.retry import RetryPolicy
 from batchrun.errors import DiskError, InputError, ResultFileError, UsageError
+from batchrun.job.prepare import prepare
 from batchrun.job.resume import Changed, Resume
-from batchrun.job.run import Run
+from batchrun.job.run import Ended
+from batchrun.job.summary import Summary
 from batchrun.records.request import Overrides, Request, parse_request, read_request
 from batchrun.requests import reader
 from batchrun.results.journal import Journal
+from batchrun.results.paths import ResultPaths
 from batchrun.simulator.options import GatewayOptions
 from tests.support import (
     KEY,
@@ -192,7 +196,7 @@ def test_a_finished_line_that_stands_twice_is_refused(bench: Bench) -> None:
     bench.run()
     with bench.requests.open("a") as file:
         file.write(bench.requests.read_text().splitlines()[3] + "\n")
-    with pytest.raises(InputError, match='6: "custom_id" stands already on line 4'):
+    with pytest.raises(InputError, match='6: "custom_id" duplicates line 4'):
         bench.run()
 
 
@@ -202,10 +206,10 @@ def test_lines_left_are_counted_by_the_input_not_by_the_file(bench: Bench) -> No
     bench.requests.write_text(bench.requests.read_text().splitlines(keepends=True)[0])
     with bench.requests.open("a") as file:
         file.write(write_requests(bench.folder / "more.jsonl", 4, first=6).read_text())
-    with Run(bench.job(), Silent()) as prepared:
-        prepared.prepare()
-        assert (prepared.pending, prepared.status().done) == (4, 1)
-        assert prepared.report().lines.pending == 4
+    with contextlib.ExitStack() as files:
+        prepared = prepare(bench.job(), Silent(), files)
+        assert (prepared.pending, len(prepared.done)) == (4, 1)
+        assert Summary(prepared, Ended()).report().lines.pending == 4
 
 
 def test_equal_bare_bodies_are_lines_of_their_own(bench: Bench) -> None:
@@ -252,7 +256,7 @@ def test_changed_resend_answers_the_new_text(bench: Bench) -> None:
     old = bench.text_of("r-2")
     bench.edit(2, "another question")
     assert bench.sent_by(changed=Changed.RESEND) == 1
-    assert "1 records are taken out, their lines go again" in bench.notices
+    assert "1 records were removed; their lines are sent again" in bench.notices
     assert ids(bench.results) == FIVE
     assert bench.text_of("r-2") != old
     assert bench.sent_by() == 0, "it is no longer an edited line"
@@ -294,11 +298,11 @@ def test_records_to_be_replaced_are_out_before_anything_is_sent(failing: Callabl
     """Prepared, and not yet sent: the file holds what stays, and is a whole file should the process die now."""
     bench = failing("context; context; ok; ok; ok")
     bench.run()
-    with Run(bench.job(retry_errors=True), Silent()) as prepared:
-        prepared.prepare()
+    with contextlib.ExitStack() as files:
+        prepared = prepare(bench.job(retry_errors=True), Silent(), files)
         assert len(ids(bench.results)) == 3
         assert prepared.pending == 2
-        assert prepared.report().lines.failed == 0
+        assert Summary(prepared, Ended()).report().lines.failed == 0
     assert bench.sent_by(retry_errors=True) == 2
     assert ids(bench.results) == FIVE
 
@@ -326,14 +330,14 @@ def test_results_of_other_requests_are_refused(bench: Bench) -> None:
     bench.run()
     before = bench.results.read_bytes()
     write_requests(bench.requests, 5, first=100)
-    with pytest.raises(ResultFileError, match=r"holds 5 results, none of them of this input; choose another -o"):
+    with pytest.raises(ResultFileError, match=r"holds 5 results, none of this input; choose another -o"):
         bench.run()
     assert bench.results.read_bytes() == before
 
 
 def test_a_file_of_something_else_is_refused_and_untouched(bench: Bench) -> None:
     bench.results.write_text("my notes\n")
-    with pytest.raises(ResultFileError, match="holds no result of batchrun's"):
+    with pytest.raises(ResultFileError, match="contains no batchrun results"):
         bench.run()
     assert sorted(file.name for file in bench.folder.iterdir()) == ["prices.json", "requests.jsonl", "results.jsonl"]
     assert bench.results.read_text() == "my notes\n"
@@ -380,7 +384,7 @@ def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
     assert bench.sent_by() == 0
     assert bench.results.read_bytes() == b"".join(lines)
     assert bench.quarantine == lines[2], "it had a record already"
-    assert "3 answers are taken in that an earlier run saved elsewhere" in bench.notices
+    assert "3 answers that an earlier run had saved elsewhere were taken in" in bench.notices
     assert not rescue.exists()
 
 
@@ -458,7 +462,7 @@ def _log_of_a_death(bench: Bench, *lines: int, limit: int | None = 100, started:
     with bench.folder.joinpath("results.jsonl.log").open("a") as log:
         log.write(json.dumps(start) + "\n")
         for line in lines:
-            facts = {"line": line, "model": MODEL, "body_bytes": 1000, "max_output_tokens": limit}
+            facts = {"line": line, "attempt": 1, "model": MODEL, "body_bytes": 1000, "max_output_tokens": limit}
             log.write(json.dumps({"event": "sent", **facts}) + "\n")
 
 
@@ -466,7 +470,7 @@ def test_lines_in_flight_at_a_death_are_told_with_their_upper_cost(bench: Bench)
     _log_of_a_death(bench, 1, 2, 3)
     bench.results.touch()
     outcome = bench.run()
-    assert bench.notices == ["3 lines were in flight when the last run died; up to $0.0084 may have been billed twice"]
+    assert bench.notices == ["3 lines in flight when the last run died; up to $0.0084 may have been billed twice"]
     twice = json.loads(outcome.report.to_json())["possibly_billed_twice"]
     assert twice == {"lines": 3, "upper_usd": 0.0084, "estimated_lines": 0, "unknown_lines": 0}
     assert _report_alone(bench)["possibly_billed_twice"] == twice
@@ -501,7 +505,7 @@ def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Ben
     twice = bench.run().report.possibly_billed_twice
     assert (twice.lines, twice.estimated_lines, twice.unknown_lines) == (1, 1, 0)
     assert twice.upper_usd * 1_000_000 == 2 * 1000 + 8 * longest
-    assert "taken as the longest answer so far" in bench.notices[0]
+    assert "counted as the longest answer so far" in bench.notices[0]
 
 
 def test_starting_over_forgets_what_died_before(bench: Bench) -> None:
@@ -577,7 +581,7 @@ def test_a_disk_without_room_for_the_first_event_sends_nothing(bench: Bench) -> 
     with mounted(bench.folder / "disk", "size=16k") as disk:
         (disk / "ballast").write_bytes(bytes(16 * 1024))
         bench.results = disk / "results.jsonl"
-        with pytest.raises(DiskError, match="No space left on device; make room"):
+        with pytest.raises(DiskError, match="No space left on device; free some space"):
             bench.run()
         assert bench.gateway.ledger.requests == 0
         (disk / "ballast").unlink()
@@ -616,6 +620,6 @@ def test_any_history_ends_with_one_record_a_line(bench: Bench, seed: int) -> Non
         asked = [parse_request(raw, 1) for raw in bench.requests.read_bytes().splitlines()]
         assert {line.custom_id: line.body_hash for line in asked}.items() <= stored.items(), action
         assert stored.keys() - {line.custom_id for line in asked} <= {"orphan"}
-        with Journal(bench.results) as journal:
+        with Journal(ResultPaths.of(bench.results)) as journal:
             assert len(list(journal.records())) == len(stored)
     until(lambda: bench.gateway.ledger.in_flight == 0)

@@ -20,6 +20,8 @@ from batchrun.errors import StopError, UsageError
 from batchrun.job import tune
 from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Concurrency, Limits
+from batchrun.results.events import Start
+from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import RunLog
 from batchrun.simulator.options import GatewayOptions
 from tests.asking import in_virtual_time, most_in_a_minute
@@ -41,7 +43,7 @@ from tests.support import (
 @pytest.fixture
 def left(tmp_path: Path) -> Path:
     """Where a run looks for a request."""
-    return tune.request_file(tmp_path / "results.jsonl")
+    return ResultPaths.of(tmp_path / "results.jsonl").tune
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
@@ -62,7 +64,7 @@ def test_a_request_is_taken_away_as_it_is_read(left: Path) -> None:
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> None:
     write(left, '{"id":"7","paused":true}', mode)
-    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune can be written by other users"
     assert not left.exists()
 
 
@@ -70,7 +72,7 @@ def test_a_request_that_others_may_write_is_refused(left: Path, mode: int) -> No
 def test_a_request_of_somebody_else_is_refused(left: Path) -> None:
     write(left, '{"id":"7","paused":true}')
     os.chown(left, 12345, 12345)
-    assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+    assert tune.take(left) == "results.jsonl.tune can be written by other users"
 
 
 def test_a_link_to_a_request_is_refused(left: Path, tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_pipe_in_its_place_holds_nothing_up(left: Path) -> None:
 def test_a_folder_in_its_place_is_refused_and_left_alone(left: Path) -> None:
     (left / "inside").mkdir(parents=True)
     for _ in range(2):
-        assert tune.take(left) == "results.jsonl.tune is not the owner's alone"
+        assert tune.take(left) == "results.jsonl.tune can be written by other users"
     assert (left / "inside").exists()
 
 
@@ -98,7 +100,7 @@ def test_a_folder_in_its_place_is_refused_and_left_alone(left: Path) -> None:
 )
 def test_what_is_no_request_is_refused(left: Path, text: str) -> None:
     write(left, text)
-    assert tune.take(left) == "results.jsonl.tune is no request of batchrun's"
+    assert tune.take(left) == "results.jsonl.tune is not a batchrun request"
 
 
 # --------------------------------------------------------------------------------------------- who asks
@@ -108,7 +110,9 @@ def test_without_a_run_there_is_nobody_to_tune(tmp_path: Path, left: Path) -> No
     results = tmp_path / "results.jsonl"
     with pytest.raises(UsageError, match="no run is writing"):
         tune.ask(results, tune.Tuning(paused=True))
-    RunLog(tmp_path / "results.jsonl.log").close()
+    log = RunLog(tmp_path / "results.jsonl.log")
+    log.write(Start())
+    log.close()
     with pytest.raises(UsageError, match="no run is writing"):
         tune.ask(results, tune.Tuning(paused=True))
     assert not left.exists()
@@ -116,7 +120,7 @@ def test_without_a_run_there_is_nobody_to_tune(tmp_path: Path, left: Path) -> No
 
 def test_a_run_that_does_not_answer_is_told_of(tmp_path: Path, left: Path) -> None:
     log = RunLog(tmp_path / "results.jsonl.log")  # it is being prepared
-    with pytest.raises(StopError, match="takes it up once it sends"):
+    with pytest.raises(StopError, match="reads it when it starts to send"):
         tune.ask(tmp_path / "results.jsonl", tune.Tuning(paused=True), patience_s=0.1)
     assert left.stat().st_mode & 0o777 == 0o600
     assert isinstance(tune.take(left), tune.Tuning)
@@ -241,7 +245,7 @@ def test_a_run_does_as_it_is_told(tmp_path: Path, gateway: GatewayThread) -> Non
         assert "tuned: -c 30, --rpm 60000, --max-cost 900" in run.screen
     stood = [event for event in events(results) if event["event"] == "tuned"]
     assert len(stood) == 5
-    assert not tune.request_file(results).exists()
+    assert not ResultPaths.of(results).tune.exists()
     assert KEY not in json.dumps(stood)
 
 
@@ -271,7 +275,7 @@ def test_who_tunes_at_once_is_heard_one_after_the_other(tmp_path: Path, gateway:
 
 def test_a_folder_in_the_way_is_told_of_once_and_holds_nothing_up(tmp_path: Path, gateway: GatewayThread) -> None:
     requests, results = write_requests(tmp_path / "requests.jsonl", 60), tmp_path / "results.jsonl"
-    tune.request_file(results).mkdir()
+    ResultPaths.of(results).tune.mkdir()
     with RunProcess(gateway.base_url, requests, results, "-c", "4") as run:
         assert run.wait() == 0
         assert run.screen.count("a request to tune this run is refused") == 1
@@ -288,7 +292,7 @@ def test_a_run_that_is_stopping_says_so_and_takes_nothing_up(tmp_path: Path) -> 
         until(lambda: "stopping" in run.screen)
         refused = tuned(results, "-c", "9")
         assert "this run is stopping: interrupted (SIGTERM)" in str(refused.exception)
-        assert "held by stopping" in tuned(results).output
+        assert "limited by stopping" in tuned(results).output
         assert run.wait() == 143
 
 

@@ -278,7 +278,7 @@ def test_it_says_what_holds_it_back(gateway: Gateway, bound: LimitedBy) -> None:
 def test_few_lines_are_what_holds_it_back_when_there_are_few() -> None:
     controller = Controller(Concurrency(50, 100), 0.0)
     controller.sent(1, 0.0)
-    assert controller.limited_by(1, 0.5) is LimitedBy.TAIL
+    assert controller.limited_by(1, 0.5, has_lines=False) is LimitedBy.TAIL
 
 
 # ---------------------------------------------------------------------------------- the controller alone

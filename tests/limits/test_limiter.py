@@ -15,18 +15,18 @@ from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from tests.asking import in_virtual_time, most_in_a_minute
 
-# ------------------------------------------------------------------------------------------ gate
+# ------------------------------------------------------------------------------------------ circuit breaker
 
 
-def gate_after(story: str) -> tuple[CircuitBreaker, float]:
-    """A gate that has seen these events, one a second; the time of the last.
+def breaker_after(story: str) -> tuple[CircuitBreaker, float]:
+    """A circuit breaker that has seen these events, one a second; the time of the last.
 
     `a` line 1, model A failed · `b` line 2 · `c` line 3 · `x` line 9, model B failed · `r` a connection was
     refused · `s` line 4, which has failed in an earlier episode · `p` the probe failed · `!` a refusal
     `A`, `B` an answer to what was just sent · `o` one to what was sent at the very beginning
     """
     breaker, now = CircuitBreaker(), 0.0
-    signs = {
+    signals = {
         "a": OutageSignal(1, "A", "503"),
         "b": OutageSignal(2, "A", "503"),
         "c": OutageSignal(3, "A", "503"),
@@ -36,10 +36,10 @@ def gate_after(story: str) -> tuple[CircuitBreaker, float]:
     }
     for event in story:
         now += 1
-        if event in signs:
-            breaker.failed(signs[event], now, now, is_probe=False)
+        if event in signals:
+            breaker.failed(signals[event], now, now, is_probe=False)
         elif event == "p":
-            breaker.failed(signs["a"], now, now, is_probe=True)
+            breaker.failed(signals["a"], now, now, is_probe=True)
         elif event == "!":
             breaker.answered(now, now)
         elif event == "o":
@@ -50,10 +50,10 @@ def gate_after(story: str) -> tuple[CircuitBreaker, float]:
 
 
 @pytest.mark.parametrize(
-    ("story", "is_shut", "is_outage"),
+    ("story", "is_open", "is_outage"),
     [
         ("", False, False),
-        ("a", True, False),  # one sign shuts it, but is no outage yet
+        ("a", True, False),  # one signal opens it, but is no outage yet
         ("aaa", True, False),  # one line, however often
         ("ab", True, False),
         ("abc", True, True),  # three lines and nothing in between
@@ -79,17 +79,17 @@ def gate_after(story: str) -> tuple[CircuitBreaker, float]:
         ("abcoA", False, False),
     ],
 )
-def test_the_gate_shuts_at_a_sign_and_opens_at_an_answer(story: str, is_shut: bool, is_outage: bool) -> None:
-    breaker, _ = gate_after(story)
-    assert (breaker.is_shut, breaker.is_outage) == (is_shut, is_outage)
+def test_the_breaker_opens_at_a_signal_and_closes_at_an_answer(story: str, is_open: bool, is_outage: bool) -> None:
+    breaker, _ = breaker_after(story)
+    assert (breaker.is_open, breaker.is_outage) == (is_open, is_outage)
 
 
 def test_probes_come_at_one_second_and_then_ever_later() -> None:
-    breaker, now = gate_after("abc")
+    breaker, now = breaker_after("abc")
     delays = []
     for _ in range(8):
-        delays.append(breaker.next_probe - now)
-        now = breaker.next_probe
+        delays.append(breaker.next_probe_at - now)
+        now = breaker.next_probe_at
         breaker.failed(OutageSignal(1, "A", "503"), now, now, is_probe=True)
     assert delays == [
         1,
@@ -104,25 +104,25 @@ def test_probes_come_at_one_second_and_then_ever_later() -> None:
 
 
 def test_a_probe_puts_the_next_one_off_whatever_its_line() -> None:
-    breaker, now = gate_after("Aabc")
-    for sign in (OutageSignal(9, "B", "503"), OutageSignal(4, "A", "503", failed_in=-1)):
-        breaker.failed(sign, now + 10, now + 10, is_probe=True)
-        assert breaker.next_probe > now + 10
+    breaker, now = breaker_after("Aabc")
+    for signal in (OutageSignal(9, "B", "503"), OutageSignal(4, "A", "503", failed_in=-1)):
+        breaker.failed(signal, now + 10, now + 10, is_probe=True)
+        assert breaker.next_probe_at > now + 10
 
 
 def test_what_fails_beside_the_probe_does_not_put_it_off() -> None:
-    breaker, now = gate_after("abc")
+    breaker, now = breaker_after("abc")
     breaker.failed(OutageSignal(7, "A", "503"), now, now + 0.5, is_probe=False)
-    assert breaker.next_probe == now + 1
+    assert breaker.next_probe_at == now + 1
 
 
 def test_an_answer_from_better_times_brings_the_next_probe_nearer() -> None:
-    breaker, now = gate_after("abcpppp")
-    assert breaker.next_probe - now == 16
+    breaker, now = breaker_after("abcpppp")
+    assert breaker.next_probe_at - now == 16
     breaker.answered(0.0, now, "A")
-    assert breaker.next_probe - now == 1
+    assert breaker.next_probe_at - now == 1
     breaker.answered(0.0, now + 0.5, "A")
-    assert breaker.next_probe - now == 1, "probes stay a second apart"
+    assert breaker.next_probe_at - now == 1, "probes stay a second apart"
 
 
 def test_what_was_sent_together_with_the_failures_disproves_an_outage() -> None:
@@ -132,7 +132,7 @@ def test_what_was_sent_together_with_the_failures_disproves_an_outage() -> None:
     breaker.answered(4.9, 5.5, "A")
     assert breaker.is_outage
     breaker.answered(5.0, 5.5, "A")
-    assert not breaker.is_shut
+    assert not breaker.is_open
 
 
 def test_the_episode_tells_whether_anything_was_answered_since() -> None:
@@ -146,8 +146,8 @@ def test_the_episode_tells_whether_anything_was_answered_since() -> None:
 
 
 def test_the_second_outage_begins_like_the_first() -> None:
-    breaker, now = gate_after("abcpppA" + "abc")
-    assert breaker.next_probe - now == 1
+    breaker, now = breaker_after("abcpppA" + "abc")
+    assert breaker.next_probe_at - now == 1
 
 
 # ------------------------------------------------------------------------------- waiting for a turn
@@ -396,7 +396,7 @@ def test_a_line_known_to_fail_does_not_hold_up_the_rest() -> None:
         permits = [await desk.turn() for _ in range(4)]
         for line, permit in enumerate(permits):
             assert await desk.fails(permit, line, failed_in=-1) is Verdict.LINE
-        assert not desk.limiter.breaker.is_shut
+        assert not desk.limiter.breaker.is_open
         desk.limiter.answered(await desk.turn(), "A", None)
         assert await desk.fails(await desk.turn(), 8, model="B") is Verdict.LINE
 
@@ -499,8 +499,8 @@ def test_no_permit_is_ever_lost() -> None:
             elif ending < 0.8:
                 desk.limiter.throttled(permit, rng.choice([None, 0.0, 0.5]))
             else:
-                sign = OutageSignal(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
-                await desk.limiter.failed(permit, sign)
+                signal = OutageSignal(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
+                await desk.limiter.failed(permit, signal)
 
         tasks = []
         for line in range(3_000):

@@ -358,7 +358,7 @@ def test_one_model_needs_no_line_for_all(prices: Path) -> None:
     assert table.splitlines()[:3] == [
         "model    lines  ok  failed  input  cached  output  reasoning     USD",
         "gpt-4.1      1   1       0  1,000     400     100         30  0.0022",
-        "sent: 1 attempts, 0 retries, 0 throttled; 1.0 s, 1.0 lines/s",
+        "sent: 1 attempt, 0 retries, 0 throttled; 1.0 s, 1.0 lines/s",
     ]
 
 
@@ -372,7 +372,7 @@ def test_nothing_at_all_is_a_table_too(prices: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.0, "0.0 s"), (59.94, "59.9 s"), (61, "1:01 min"), (3600, "1:00:00 h"), (90061, "25:01:01 h")],
+    [(0.0, "0.0 s"), (59.94, "59.9 s"), (61, "1m 01s"), (3600, "1h 00m 00s"), (90061, "25h 01m 01s")],
 )
 def test_durations_are_shown_for_people(prices: Path, seconds: float, shown: str) -> None:
     text = render(make_report(tally_of(head(elapsed_s=seconds), prices=prices)))

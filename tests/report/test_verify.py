@@ -59,12 +59,12 @@ def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: 
     ("problem", "number", "old", "new"),
     [
         ("missing", 2, None, b""),
-        ("torn", LINES - 1, b"\n", b""),
+        ("truncated", LINES - 1, b"\n", b""),
         ("damaged", 1, b'"response":', b'"response"\0'),
         ("damaged", 1, b'"object":"response"', b'"object":"\\ud800"'),
         ("edited", 0, b'"body_hash":"', b'"body_hash":"0000'),
-        ("foreign", 3, b'"custom_id":"r-', b'"custom_id":"x-'),
-        ("misbilled", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
+        ("unknown_ids", 3, b'"custom_id":"r-', b'"custom_id":"x-'),
+        ("wrong_usage", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
     ],
 )
 def test_each_fault_is_found_by_its_name(
@@ -73,7 +73,7 @@ def test_each_fault_is_found_by_its_name(
     if old is None:
         lines = results.read_bytes().splitlines(keepends=True)
         results.write_bytes(b"".join(lines[:number] + lines[number + 1 :]))
-    elif problem == "misbilled":  # the first of the two is in `run`
+    elif problem == "wrong_usage":  # the first of the two is in `run`
         lines = results.read_bytes().splitlines(keepends=True)
         lines[number] = lines[number].replace(old, new, 1)
         results.write_bytes(b"".join(lines))
@@ -95,7 +95,7 @@ def test_a_second_record_of_a_line_is_found(requests: Path, results: Path) -> No
     with results.open("ab") as file:
         file.write(first)
     found = verify(requests, results)
-    assert (found.doubled, found.missing, found.is_complete) == (1, 0, False)
+    assert (found.duplicates, found.missing, found.is_complete) == (1, 0, False)
 
 
 def test_a_failed_line_is_named_by_its_code_and_is_not_complete(requests: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_failed_line_is_named_by_its_code_and_is_not_complete(requests: Path, 
     assert found.succeeded == LINES - 1
     assert sum(found.failed.values()) == 1
     assert not found.is_complete
-    assert not found.misbilled
+    assert not found.wrong_usage
 
 
 def test_findings_are_bounded(requests: Path, results: Path) -> None:

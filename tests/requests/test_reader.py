@@ -170,7 +170,7 @@ def test_ids_of_bare_bodies_survive_inserting_and_reordering(numbers: list[int],
 
 def test_an_id_that_stands_twice_is_named_with_its_first_line(path: Path) -> None:
     written(path, BATCH[0], b"", BATCH[1], BATCH[0], BATCH[1], BATCH[0])
-    again = '"custom_id" stands already on line {}; give each line its own'
+    again = '"custom_id" duplicates line {}; give each line its own'
     assert problems(path) == [f"4: {again.format(1)}", f"5: {again.format(3)}", f"6: {again.format(1)}"]
 
 
@@ -185,7 +185,7 @@ def test_different_ids_that_share_a_hash_are_refused(path: Path, monkeypatch: py
     """A resume could not tell them apart."""
     monkeypatch.setattr(reader, "hash64", lambda text: 7)
     written(path, batch("a"), batch("b"))
-    assert problems(path) == ['2: "custom_id" stands already on line 1; give each line its own']
+    assert problems(path) == ['2: "custom_id" duplicates line 1; give each line its own']
 
 
 def test_derived_ids_are_the_same_in_every_process(path: Path) -> None:
@@ -197,7 +197,7 @@ def test_derived_ids_are_the_same_in_every_process(path: Path) -> None:
 
 def test_a_given_id_may_not_be_a_derived_one_of_another_line(path: Path) -> None:
     written(path, BARE, batch(f"req-{digest(BARE)}-2"), BARE)
-    assert problems(path) == ['3: "custom_id" stands already on line 2; give each line its own']
+    assert problems(path) == ['3: "custom_id" duplicates line 2; give each line its own']
 
 
 # ---------------------------------------------------------------------------------------------- problems
@@ -519,7 +519,7 @@ def test_an_id_of_a_known_line_must_not_stand_twice(path: Path, names: list[str]
     with RequestFile(str(written(path, batch("r-1"), batch("r-2"), batch("r-1"), batch("r-2")))) as file:
         with pytest.raises(InputError) as refused:
             file.check(None, known(*names))
-        assert str(refused.value).count("stands already on line") == 2
+        assert str(refused.value).count("duplicates line") == 2
 
 
 @pytest.mark.parametrize("overrides", [Overrides(stream=True), Overrides(fields={"temperature": b"0"})])
@@ -634,12 +634,12 @@ BAD = {  # name → what is printed, {} standing for the path
     "nul_tail.jsonl": ["{}:2: " + NUL],
     "bad_utf8.jsonl": ["{}:2: bad UTF-8 at byte 58; save the file as UTF-8"],
     "utf16.jsonl": ["{}:1: bad UTF-8 at byte 1; save the file as UTF-8", "{}:2: " + NUL],
-    "nan.jsonl": ["{}:2: not JSON: NaN is no JSON value; write null or a number"],
-    "infinity.jsonl": ["{}:1: not JSON: -Infinity is no JSON value; write null or a number"],
+    "nan.jsonl": ["{}:2: not JSON: NaN is not a JSON value; write null or a number"],
+    "infinity.jsonl": ["{}:1: not JSON: -Infinity is not a JSON value; write null or a number"],
     "half_a_surrogate_pair.jsonl": [
         "{}:1: half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"
     ],
-    "duplicate_id.jsonl": ['{}:3: "custom_id" stands already on line 1; give each line its own'],
+    "duplicate_id.jsonl": ['{}:3: "custom_id" duplicates line 1; give each line its own'],
     "number_as_id.jsonl": ['{}:2: "custom_id" is 2, not a string with text; write "custom_id": "2"'],
     "null_as_id.jsonl": [f'{{}}:1: "custom_id" is null, {ITS_OWN}'],
     "empty_id.jsonl": [f'{{}}:1: "custom_id" is "", {ITS_OWN}'],
@@ -669,7 +669,7 @@ BAD = {  # name → what is printed, {} standing for the path
     "empty.jsonl": [f"{{}}: no requests in it; {ONE_OBJECT}"],
     "only_blank_lines.jsonl": [f"{{}}: no requests in it; {ONE_OBJECT}"],
     "cut_off.jsonl.gz": ["cannot read {}: Compressed file ended before the end-of-stream marker was reached"],
-    "cut_off.jsonl.zst": ["cannot read {}: the zstd data ends before its end"],
+    "cut_off.jsonl.zst": ["cannot read {}: the zstd data is cut off"],
     "damaged.jsonl.gz": ["cannot read {}: Error -3 while decompressing data: "],
     "damaged.jsonl.zst": ["cannot read {}: zstd decompressor error: Data corruption detected"],
 }

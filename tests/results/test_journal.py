@@ -16,7 +16,8 @@ from batchrun.errors import DiskError, PipeError, ResultFileError
 from batchrun.results import journal as journal_module
 from batchrun.results.files import open_locked
 from batchrun.results.journal import Journal
-from batchrun.results.store import Stream
+from batchrun.results.paths import ResultPaths
+from batchrun.results.store import StreamStore
 from tests.support import FailingFile, Faults, file_size_limit, mounted, record
 
 THREE = [record(f"r-{number}", number) for number in (1, 2, 3)]
@@ -30,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 def taken_up(path: Path, *appended: bytes) -> list[str]:
     """Open as a run does, append, and return the ids that were there before."""
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         found = [head.custom_id for head in journal.records()]
         for line in appended:
             journal.append([line])
@@ -53,12 +54,12 @@ def test_every_prefix_recovers_and_takes_the_next_record(path: Path) -> None:
 
 
 def test_a_new_file_goes_again_only_where_it_is_to_be_forgotten(path: Path) -> None:
-    Journal(path).close()
+    Journal(ResultPaths.of(path)).close()
     assert path.read_bytes() == b""
-    Journal(path).close(forget=True)
+    Journal(ResultPaths.of(path)).close(forget=True)
     assert path.exists(), "it was there before"
     path.unlink()
-    Journal(path).close(forget=True)
+    Journal(ResultPaths.of(path)).close(forget=True)
     assert not path.exists()
 
 
@@ -96,7 +97,7 @@ DAMAGE = {
 def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, place: int) -> None:
     lines = [THREE[0], THREE[2]]
     path.write_bytes(b"".join([*lines[:place], DAMAGE[name], *lines[place:]]))
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         assert [head.custom_id for head in journal.records()] == ["r-1", "r-3"]
         assert journal.quarantined == 1
         assert [head.custom_id for head in journal.records()] == ["r-1", "r-3"]
@@ -112,7 +113,7 @@ def test_damage_among_many_costs_no_record_beside_it(path: Path) -> None:
     for number in (1, 250, 251, 500):
         lines[number - 1] = lines[number - 1].replace(b'"outcome":', b'"outcome"')
     path.write_bytes(b"".join(lines))
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         sizes = [len(heads) for heads in journal.batches()]
         assert sum(sizes) == 496
         assert max(sizes) > 50
@@ -160,7 +161,10 @@ _BATCH = (
 def test_a_foreign_file_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     before = path.stat()
-    with Journal(path) as journal, pytest.raises(ResultFileError, match="holds no result of batchrun's"):
+    with (
+        Journal(ResultPaths.of(path)) as journal,
+        pytest.raises(ResultFileError, match="contains no batchrun results"),
+    ):
         list(journal.records())
     assert path.read_bytes() == content
     assert path.stat().st_mtime_ns == before.st_mtime_ns
@@ -196,12 +200,12 @@ def _through_a_file(place: Path) -> Path:
 )
 def test_a_path_that_cannot_hold_results(tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
     with pytest.raises(ResultFileError, match=f"{says}.*choose another -o"):
-        Journal(make(tmp_path / "place"))
+        Journal(ResultPaths.of(make(tmp_path / "place")))
 
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "ro") as disk, pytest.raises(ResultFileError, match="Read-only file system"):
-        Journal(disk / "results.jsonl")
+        Journal(ResultPaths.of(disk / "results.jsonl"))
 
 
 def test_a_symlink_is_followed_and_stays_one(tmp_path: Path, path: Path) -> None:
@@ -222,7 +226,7 @@ def test_a_symlink_is_followed_and_stays_one(tmp_path: Path, path: Path) -> None
 def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     path.chmod(0o640)
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         assert journal.remove(lambda head: head.custom_id == "r-2") == 1
         assert path.read_bytes() == THREE[0] + THREE[2]
         journal.append([NEXT])
@@ -236,7 +240,7 @@ def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None
 def test_records_larger_than_a_piece_survive_a_rewrite(path: Path) -> None:
     large = [record(f"r-{number}", number, text="x" * 3_000_000) for number in (1, 2, 3)]
     path.write_bytes(b"".join(large) + large[0][:2_500_000])
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         assert len(list(journal.records())) == 3
         journal.remove(lambda head: head.custom_id == "r-2")
     assert path.read_bytes() == large[0] + large[2]
@@ -253,20 +257,23 @@ def test_what_a_killed_rewrite_left_is_cleared_away(path: Path) -> None:
 def test_cleared(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     path.with_name("results.jsonl.rescue").write_bytes(THREE[0])
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         journal.clear()
         assert list(journal.records()) == []
         journal.append([NEXT])
     assert path.read_bytes() == NEXT
 
 
-_SECOND = "import sys, pathlib, batchrun.results.journal; batchrun.results.journal.Journal(pathlib.Path(sys.argv[1]))"
+_SECOND = (
+    "import sys, pathlib; from batchrun.results.journal import Journal; from batchrun.results.paths import ResultPaths;"
+    " Journal(ResultPaths.of(pathlib.Path(sys.argv[1])))"
+)
 
 
 def test_a_second_process_is_refused_before_and_after_a_rewrite(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     command = [sys.executable, "-c", _SECOND, str(path)]
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         journal.remove(lambda head: head.custom_id == "r-2")
         done = subprocess.run(command, capture_output=True, text=True)
         assert "being written by another run" in done.stderr
@@ -297,7 +304,7 @@ def test_the_lock_is_on_the_file_that_has_the_name(path: Path, monkeypatch: pyte
 def test_a_file_size_limit_at_every_byte(path: Path) -> None:
     """EFBIG from the kernel, after a short write or at once: the file ends where it did before, and goes on."""
     path.write_bytes(THREE[0])
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         list(journal.records())
         for size in range(len(THREE[0]), len(THREE[0]) + len(NEXT)):
             with file_size_limit(size), pytest.raises(DiskError, match="File too large"):
@@ -312,7 +319,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=64k") as disk:
         path, ballast = disk / "results.jsonl", disk / "ballast"
         ballast.write_bytes(bytes(50_000))
-        with Journal(path) as journal:
+        with Journal(ResultPaths.of(path)) as journal:
             lines = [record(f"r-{number}", number) for number in range(1000)]
             with pytest.raises(DiskError, match=r"No space left on device; what is in it is whole\. Make room"):
                 journal.append([b"".join(lines)])
@@ -335,7 +342,7 @@ def test_of_records_that_do_not_fit_together_those_that_fit_are_kept(tmp_path: P
     with mounted(tmp_path / "disk", "size=64k") as disk:
         path = disk / "results.jsonl"
         lines = [record(f"r-{number}", number) for number in range(1000)]
-        with Journal(path) as journal:
+        with Journal(ResultPaths.of(path)) as journal:
             with pytest.raises(DiskError) as caught:
                 journal.append(lines)
             assert 10 < caught.value.written < 1000
@@ -354,7 +361,7 @@ def test_half_a_record_that_cannot_be_taken_back_is_nobodys_end(path: Path, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(journal_module, "open_locked", lambda place: Stubborn(open_locked(place), faults))
-        with Journal(path) as journal:
+        with Journal(ResultPaths.of(path)) as journal:
             journal.append([THREE[0]])
             with pytest.raises(DiskError, match="No space left"):
                 journal.append([THREE[1]])
@@ -365,7 +372,7 @@ def test_half_a_record_that_cannot_be_taken_back_is_nobodys_end(path: Path, monk
 
 
 def test_a_failed_sync_is_never_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         journal.append([NEXT])
         faults = Faults("EIO", when=1)
         monkeypatch.setattr(journal_module, "datasync", lambda fd: faults.call("sync"))
@@ -383,7 +390,7 @@ _TORN = THREE[0] + b"damage\n" + record("r-2", 2, failed=True) + _DOUBLE + THREE
 
 def _job(path: Path) -> list[str]:
     """What a run does to its file, in the order in which it does it; returns the ids that it appended."""
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         seen: set[str] = set()
         list(journal.records())
         journal.remove(lambda head: head.custom_id in seen or bool(seen.add(head.custom_id)), to_quarantine=True)
@@ -478,13 +485,13 @@ def _grown(path: Path) -> None:
 def test_answers_that_lost_their_file_are_saved_and_taken_in(
     path: Path, happens: Callable[[Path], None], says: str, left: list[str]
 ) -> None:
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         journal.append([THREE[0]])
         happens(path)
         for line in (NEXT, record("r-5", 5)):
             with pytest.raises(DiskError, match=f"{says}.*saved in results.jsonl.rescue"):
                 journal.append([line])
-    with Journal(path) as journal:
+    with Journal(ResultPaths.of(path)) as journal:
         assert not journal.is_new
         assert [head.custom_id for head in journal.records()] == left
         assert journal.rescued == (3 if happens in (_removed, _replaced) else 2)
@@ -496,7 +503,7 @@ def test_a_rescue_is_not_taken_into_somebody_elses_file(path: Path) -> None:
     rescue = path.with_name("results.jsonl.rescue")
     rescue.write_bytes(NEXT)
     path.write_bytes(b"notes\n")
-    with Journal(path) as journal, pytest.raises(ResultFileError):
+    with Journal(ResultPaths.of(path)) as journal, pytest.raises(ResultFileError):
         list(journal.records())
     assert path.read_bytes() == b"notes\n"
     assert rescue.read_bytes() == NEXT
@@ -506,7 +513,7 @@ def test_a_full_disk_leaves_the_rescue_where_it_is(path: Path) -> None:
     rescue = path.with_name("results.jsonl.rescue")
     rescue.write_bytes(NEXT + THREE[2])
     path.write_bytes(THREE[0])
-    with file_size_limit(len(THREE[0]) + len(NEXT) + 5), Journal(path) as journal:
+    with file_size_limit(len(THREE[0]) + len(NEXT) + 5), Journal(ResultPaths.of(path)) as journal:
         with pytest.raises(DiskError, match="cannot take"):
             list(journal.records())
         assert path.read_bytes() == THREE[0]
@@ -517,7 +524,7 @@ def test_a_full_disk_leaves_the_rescue_where_it_is(path: Path) -> None:
 def test_where_nothing_can_be_saved_it_still_says_what_happened(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    with Journal(folder / "results.jsonl") as journal:
+    with Journal(ResultPaths.of(folder / "results.jsonl")) as journal:
         (folder / "results.jsonl").unlink()
         folder.rmdir()
         with pytest.raises(DiskError, match="was removed while running; run the same command again"):
@@ -530,7 +537,7 @@ def test_where_nothing_can_be_saved_it_still_says_what_happened(tmp_path: Path) 
 def test_a_pipe_gets_whole_records_and_tells_when_its_reader_has_gone() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as file:
-        stream = Stream(file)
+        stream = StreamStore(file)
         stream.append([NEXT])
         stream.sync()
         assert os.read(reader, 10_000) == NEXT
@@ -546,7 +553,7 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
     with os.fdopen(writer, "wb") as file, os.fdopen(reader, "rb") as pipe:
         child = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=subprocess.PIPE)
         pipe.close()
-        stream = Stream(file)
+        stream = StreamStore(file)
         for _ in range(20):
             stream.append([b"x" * 100_000])
         file.close()
@@ -555,7 +562,7 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
 
 def test_a_full_device_is_no_broken_pipe() -> None:
     with Path("/dev/full").open("wb") as file, pytest.raises(DiskError, match="No space left on device"):
-        Stream(file).append([NEXT])
+        StreamStore(file).append([NEXT])
 
 
 def test_sigxfsz_does_not_kill() -> None:

@@ -18,7 +18,8 @@ from batchrun.billing.prices import PriceFile
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import DiskError, ResultFileError
 from batchrun.records.attempt import BilledTwice, InFlight
-from batchrun.results.events import LastRun
+from batchrun.results.events import Ended, Event, Outage, Recorded, Sent, Start, Stop
+from batchrun.results.last_run import LastRun
 from batchrun.results.runlog import RunLog
 from tests.support import file_size_limit
 
@@ -30,10 +31,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.jsonl.log"
 
 
-def written(path: Path, *events: tuple[str, dict[str, Any]]) -> None:
+def written(path: Path, *events: Event) -> None:
     log = RunLog(path, clock=lambda: 0.0)
-    for event, facts in events:
-        log.write(event, **facts)
+    for event in events:
+        log.write(event)
     log.close()
 
 
@@ -41,12 +42,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def sent(line: int, **facts: Any) -> tuple[str, dict[str, Any]]:
-    return "sent", {"line": line, "model": "m", "body_bytes": 100, "max_output_tokens": None, **facts}
+def sent(line: int, model: str = "m", body_bytes: int = 100, **facts: Any) -> Sent:
+    return Sent(line, 1, model, body_bytes, **facts)
 
 
-START = ("start", {"pid": 77, "started": STARTED})
-STOP = ("stop", {"why": "done"})
+START = Start(pid=77, started=STARTED)
+STOP = Stop(why="done")
 
 
 def last_run(path: Path) -> LastRun:
@@ -61,11 +62,11 @@ def last_run(path: Path) -> LastRun:
 def test_an_event_is_one_line_with_its_time(path: Path) -> None:
     times = iter([100.0, 100.0, 101.2345])
     log = RunLog(path, clock=lambda: next(times))
-    log.write("outage", code="connect_failed")
+    log.write(Outage("connect_failed"))
     log.close()
     assert lines(path) == [
-        {"t": 0.0, "event": "open", "pid": os.getpid()},
-        {"t": 1.234, "event": "outage", "code": "connect_failed"},
+        {"event": "open", "pid": os.getpid(), "t": 0.0},
+        {"event": "outage", "code": "connect_failed", "t": 1.234},
     ]
 
 
@@ -76,13 +77,13 @@ def test_a_log_is_added_to(path: Path) -> None:
 
 
 def test_only_a_log_that_no_run_began_in_is_forgotten(path: Path) -> None:
-    RunLog(path).close(forget=True)
+    RunLog(path).close()
     assert not path.exists()
     log = RunLog(path)
-    log.write("start")
-    log.close(forget=True)
+    log.write(Start())
+    log.close()
     assert path.exists()
-    RunLog(path).close(forget=True)
+    RunLog(path).close()
     assert path.exists(), "another run's events are in it"
 
 
@@ -101,10 +102,10 @@ def test_what_was_in_flight_is_what_was_sent_and_neither_ended_nor_recorded(path
         sent(1),
         sent(2),
         sent(3, model="gpt", body_bytes=7, max_output_tokens=9),
-        ("ended", {"line": 1, "code": "x"}),
-        ("recorded", {"numbers": [2]}),
+        Ended(1, "x"),
+        Recorded([2]),
         sent(4),
-        ("ended", {"line": 4, "code": "x"}),
+        Ended(4, "x"),
         sent(4),
     )
     last = last_run(path)
@@ -121,26 +122,26 @@ def test_a_record_settles_a_line_of_the_same_run_alone(path: Path) -> None:
 
 
 def test_an_orderly_stop_leaves_in_flight_what_was_given_up(path: Path) -> None:
-    written(path, START, sent(1), sent(2), ("recorded", {"numbers": [1]}), ("stop", {"why": "interrupted"}))
+    written(path, START, sent(1), sent(2), Recorded([1]), Stop(why="interrupted"))
     last = last_run(path)
     assert last.stopped
     assert list(last.sent) == [2]
 
 
 def test_only_the_last_run_counts_and_it_carries_those_before(path: Path) -> None:
-    before = {"lines": 3, "upper_usd": "0.25", "estimated_lines": 1, "unknown_lines": 2}
+    before = BilledTwice(3, Decimal("0.25"), 1, 2)
     written(path, START, sent(1))
-    written(path, ("start", {"pid": 78, "started": "later", "possibly_billed_twice": before}), sent(5))
+    written(path, Start(pid=78, started="later", possibly_billed_twice=before), sent(5))
     last = last_run(path)
     assert (last.started, list(last.sent)) == ("later", [5])
-    assert last.billed_before == BilledTwice(3, Decimal("0.25"), 1, 2)
+    assert last.billed_before == before
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_torn_event_is_passed_over_and_the_next_stands_alone(path: Path, cut: int) -> None:
     written(path, START, sent(1), sent(2))
     path.write_bytes(path.read_bytes()[:-cut])
-    written(path, ("ended", {"line": 1}))
+    written(path, Ended(1))
     assert json.loads(path.read_bytes().splitlines()[-1])["event"] == "ended"
     assert list(last_run(path).sent) == ([2] if cut == 1 else [])
 
@@ -175,21 +176,22 @@ def test_a_look_from_outside(path: Path) -> None:
 def test_an_event_that_does_not_fit_leaves_nothing_behind(path: Path) -> None:
     """EFBIG from the kernel at every byte: half an event would swallow the one after it."""
     log = RunLog(path, clock=lambda: 0.0)
-    log.write("start")
+    log.write(Start())
     before = path.read_bytes()
     for size in range(len(before), len(before) + 20):
-        with file_size_limit(size), pytest.raises(DiskError, match=r"cannot write .* File too large; make room"):
-            log.write("sent", line=1)
+        with file_size_limit(size), pytest.raises(DiskError, match=r"cannot write .* File too large; free some space"):
+            log.write(sent(1))
         assert path.read_bytes() == before
-    log.write("stop")
+    log.write(Stop())
     log.close()
     assert [line["event"] for line in lines(path)] == ["open", "start", "stop"]
 
 
 def test_a_full_disk_does_not_keep_a_job_from_looking(path: Path) -> None:
     with file_size_limit(0):
-        RunLog(path).close()
+        log = RunLog(path)
     assert path.read_bytes() == b""
+    log.close()
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.parent.rmdir()])
@@ -250,7 +252,7 @@ def test_without_a_limit_the_longest_answer_stands_in_and_is_said_so(book: Price
     twice = bound([InFlight("priced", 1000), InFlight("priced", 1000, 500)], book, 250)
     assert twice == BilledTwice(2, Decimal("0.014"), 1, 0)
     assert twice.in_words() == (
-        "up to $0.014 may have been billed twice (1 set no max_output_tokens: taken as the longest answer so far)"
+        "up to $0.014 may have been billed twice (1 set no max_output_tokens: counted as the longest answer so far)"
     )
 
 
@@ -260,7 +262,7 @@ def test_what_nobody_can_know_is_not_called_nothing(book: PriceBook) -> None:
     assert some.in_words() == "up to $0.008 may have been billed twice, and an unknown amount for 1 of them"
     none = bound([InFlight("priced", 1000)], book, 0)
     assert none == BilledTwice(1, Decimal(0), 0, 1)
-    assert "nobody can tell" in none.in_words()
+    assert "cost is unknown" in none.in_words()
 
 
 def test_nothing_in_flight(book: PriceBook) -> None:

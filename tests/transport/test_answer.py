@@ -107,6 +107,22 @@ def test_a_relay_may_leave_nearly_everything_out() -> None:
     assert reply({"output": [{"type": "reasoning"}, {"type": "function_call"}, {"type": "vendor:x"}]}).model is None
 
 
+@pytest.mark.parametrize(("url", "body"), SHAPES)
+def test_the_service_tier_is_what_the_gateway_says_it_served(url: str, body: Json) -> None:
+    """Where it is a string; a request's own wish is not looked at."""
+    assert reply(body | {"service_tier": "flex"}, url=url).service_tier == "flex"
+    for other in (None, 7, {"a": 1}, ["flex"]):
+        assert reply(body | {"service_tier": other}, url=url).service_tier is None
+    assert reply(body, url=url).service_tier is None
+
+
+@pytest.mark.parametrize("member", [b'"x":"\\ud800"', b'"x":' + b"[" * 3000 + b"]" * 3000], ids=["surrogate", "deep"])
+def test_the_service_tier_of_nonstandard_json_is_kept_too(member: bytes) -> None:
+    for tier, kept in ((b'"priority"', "priority"), (b'"p\\ud800"', "p?"), (b"[1]", None)):
+        raw = BODY[:-1] + b',"service_tier":' + tier + b"," + member + b"}"
+        assert reply(raw).service_tier == kept
+
+
 def test_a_request_id_is_taken_from_whoever_gives_one() -> None:
     assert reply(RESPONSE, headers={"x-oneapi-request-id": "2026"}).request_id == "2026"
     assert reply(RESPONSE, headers={"x-request-id": "a", "x-oneapi-request-id": "b"}).request_id == "a"
@@ -292,7 +308,7 @@ def test_an_error_that_is_null_or_empty_is_none() -> None:
         assert reply(RESPONSE | {"error": nothing}).outcome == "succeeded"
 
 
-# ------------------------------------------------------------------------------------------ awkward JSON
+# -------------------------------------------------------------------------------------- nonstandard JSON
 
 
 def deep(levels: int) -> bytes:
@@ -322,7 +338,7 @@ def test_odd_but_readable_json_is_a_success_with_its_value_unchanged(body: bytes
     assert len(kept.body) == len(body.strip())
 
 
-AWKWARD = {
+NONSTANDARD = {
     "half a pair": BODY.replace(b"Gr", b"\\ud800"),
     "the other half": BODY.replace(b"Gr", b"a\\udc00b"),
     "half a pair in the model": BODY.replace(b"gpt", b"\\ud800"),
@@ -336,9 +352,9 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("name", AWKWARD)
-def test_awkward_json_was_paid_for_and_is_kept_whole_as_text(name: str) -> None:
-    body = AWKWARD[name]
+@pytest.mark.parametrize("name", NONSTANDARD)
+def test_nonstandard_json_was_paid_for_and_is_kept_whole_as_text(name: str) -> None:
+    body = NONSTANDARD[name]
     kept = reply(body)
     assert (kept.outcome, kept.error_code, kept.usage) == ("failed", "nonstandard_json", COUNTED)
     assert orjson.loads(kept.body) == body.decode()
@@ -347,7 +363,7 @@ def test_awkward_json_was_paid_for_and_is_kept_whole_as_text(name: str) -> None:
 
 @pytest.mark.parametrize(("url", "body"), SHAPES)
 @pytest.mark.parametrize("member", [b'"x":"\\ud800"', b'"x":' + b"[" * 3000 + b"]" * 3000], ids=["surrogate", "deep"])
-def test_every_endpoint_may_answer_awkwardly(url: str, body: Json, member: bytes) -> None:
+def test_every_endpoint_may_answer_in_nonstandard_json(url: str, body: Json, member: bytes) -> None:
     raw = json.dumps(body).encode()[:-1] + b"," + member + b"}"
     assert reply(raw, url=url).error_code == "nonstandard_json"
 
@@ -364,7 +380,7 @@ def test_every_endpoint_may_answer_awkwardly(url: str, body: Json, member: bytes
         (b'"output":[]', "not_a_response"),
     ],
 )
-def test_awkward_json_that_is_no_answer_fails_all_the_same(member: bytes, fields: bytes, code: str) -> None:
+def test_nonstandard_json_that_is_no_answer_fails_all_the_same(member: bytes, fields: bytes, code: str) -> None:
     assert failure(b"{" + fields + b"," + member + b"}").code == code
 
 
@@ -481,14 +497,14 @@ extras = st.dictionaries(
 )
 
 
-def bodies(extra: Json, shape: tuple[str, Json], layout: Json, awkward: bytes) -> tuple[str, bytes]:
+def bodies(extra: Json, shape: tuple[str, Json], layout: Json, nonstandard: bytes) -> tuple[str, bytes]:
     url, fields = shape
     raw = json.dumps(fields | extra, **layout).encode(errors="replace")
-    return url, (raw.rstrip()[:-1] + b',"z":' + awkward + b"}") if awkward else raw
+    return url, (raw.rstrip()[:-1] + b',"z":' + nonstandard + b"}") if nonstandard else raw
 
 
-awkward_values = st.sampled_from([b"", b'"\\ud800"', b"1e999", b"[" * 600 + b"]" * 600, b"9" * 4400])
-valid = st.builds(bodies, extras, st.sampled_from(SHAPES), layouts, awkward_values)
+nonstandard_values = st.sampled_from([b"", b'"\\ud800"', b"1e999", b"[" * 600 + b"]" * 600, b"9" * 4400])
+valid = st.builds(bodies, extras, st.sampled_from(SHAPES), layouts, nonstandard_values)
 
 
 @given(valid)
@@ -505,7 +521,12 @@ def test_a_cut_answer_is_never_one(answer: tuple[str, bytes], data: st.DataObjec
 
 
 def test_no_prefix_of_an_answer_is_one() -> None:
-    for body in (BODY, json.dumps(RESPONSE, indent=1, ensure_ascii=False).encode(), AWKWARD["half a pair"], deep(700)):
+    for body in (
+        BODY,
+        json.dumps(RESPONSE, indent=1, ensure_ascii=False).encode(),
+        NONSTANDARD["half a pair"],
+        deep(700),
+    ):
         for end in range(len(body)):
             assert isinstance(read_answer(HttpAnswer(200, {}, body[:end])), Failure)
 

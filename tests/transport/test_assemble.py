@@ -391,7 +391,7 @@ def test_a_null_error_is_no_error() -> None:
     assert (result.terminal, result.error, assembler.bad_events) == ("response.completed", None, 0)
 
 
-# Noise and awkward JSON
+# Noise and unusual JSON
 
 NOISE = {
     "not JSON": (b"oops", 1),
@@ -420,7 +420,7 @@ def test_noise_is_passed_over(data: bytes, bad_events: int) -> None:
     assert (assembler.events, assembler.bad_events) == (6, 2 * bad_events)
 
 
-AWKWARD = {
+UNUSUAL = {
     "a lone surrogate": b'{"output":[{"text":"\\ud83d"}]}',
     "a lone surrogate in a key": b'{"\\ud83d":1,"output":[1]}',
     "an integer beyond 64 bits": b'{"output":[%s]}' % (b"9" * 5000),
@@ -433,8 +433,8 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("response", AWKWARD.values(), ids=AWKWARD.keys())
-def test_awkward_json_of_a_terminal_event_is_delivered(response: bytes) -> None:
+@pytest.mark.parametrize("response", UNUSUAL.values(), ids=UNUSUAL.keys())
+def test_unusual_json_of_a_terminal_event_is_delivered(response: bytes) -> None:
     """It was paid for: no parser's limit may lose it, and its bytes stay."""
     data = b'{"type":"response.completed","sequence_number":4,"response" : %s }' % response
     assembler, result = assemble(Event("response.completed", data))
@@ -455,7 +455,7 @@ def test_a_surrogate_pair_split_between_deltas_is_whole_again() -> None:
     assert assemble(halves[0])[1].partial == b"?"
 
 
-def test_an_awkward_done_item_is_spliced_as_it_came() -> None:
+def test_an_unusual_done_item_is_spliced_as_it_came() -> None:
     """The item's bytes are the answer, even if only a lenient parser reads them."""
     item = b'{"type":"message","content":[{"type":"output_text","text":"\\udc00"}]}'
     done = Event("", b'{"type":"response.output_item.done","output_index":0,"item":%s}' % item)

@@ -25,7 +25,7 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
 
 
 @pytest.mark.parametrize(
-    ("decoded", "envelope"),
+    ("decoded", "error"),
     [
         ({"error": OFFICIAL}, TOO_LONG),
         ({"error": {"message": "m", "type": "t", "code": None}}, ErrorBody("", "t", "m")),
@@ -58,8 +58,8 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
         (3, ErrorBody("", "", "3")),
     ],
 )
-def test_an_error_is_read_whatever_its_dialect(decoded: Any, envelope: ErrorBody) -> None:
-    assert read_error_body(decoded) == envelope
+def test_an_error_is_read_whatever_its_dialect(decoded: Any, error: ErrorBody) -> None:
+    assert read_error_body(decoded) == error
 
 
 def test_equal_errors_of_a_relay_are_equal() -> None:
@@ -69,15 +69,15 @@ def test_equal_errors_of_a_relay_are_equal() -> None:
 
 
 def test_text_that_cannot_be_encoded_is_made_so() -> None:
-    envelope = read_error_body({"error": {"message": "a\ud800", "code": "c\udfff", "type": "\ud800"}})
-    assert envelope == ErrorBody("c?", "?", "a?")
+    error = read_error_body({"error": {"message": "a\ud800", "code": "c\udfff", "type": "\ud800"}})
+    assert error == ErrorBody("c?", "?", "a?")
     assert read_error_body({"detail": ["\ud800"]}).message == '["?"]'
     assert plain("Grüße 😀") == "Grüße 😀"
 
 
 def test_a_code_is_a_word_and_no_essay() -> None:
-    envelope = read_error_body({"error": {"code": "x" * 5000, "type": "y" * 5000}})
-    assert (len(envelope.code), len(envelope.type)) == (NAME_LIMIT, NAME_LIMIT)
+    error = read_error_body({"error": {"code": "x" * 5000, "type": "y" * 5000}})
+    assert (len(error.code), len(error.type)) == (NAME_LIMIT, NAME_LIMIT)
 
 
 json_values = st.recursive(
@@ -94,9 +94,9 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_any_json_has_an_envelope_that_can_be_stored(decoded: Any) -> None:
-    envelope = read_error_body(decoded)
-    for text in (envelope.code, envelope.type, envelope.message):
+def test_any_json_has_an_error_that_can_be_stored(decoded: Any) -> None:
+    error = read_error_body(decoded)
+    for text in (error.code, error.type, error.message):
         text.encode()
 
 

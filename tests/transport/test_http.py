@@ -15,6 +15,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import looptime
 import pytest
 from msgspec.structs import replace as changed
@@ -23,7 +24,7 @@ from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.version import __version__
 from tests import hostile
 from tests.asking import in_virtual_time
@@ -46,7 +47,7 @@ async def ask(
 ) -> Reply | Failure:
     """One attempt."""
     url = server if isinstance(server, str) else server.base_url
-    async with Transport(Endpoint(url, key, proxy), timeouts, cap) as transport:
+    async with HttpTransport(Endpoint(url, key, proxy), timeouts, cap) as transport:
         return await transport.send(line)
 
 
@@ -92,7 +93,7 @@ async def test_the_body_goes_out_as_it_stands_with_the_key_in_one_header(line: R
 
 
 async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
-    """Both by aiohttp's way of making them and by ours: they are taken from the session as they are."""
+    """Of a small body and of a large one, which aiohttp takes as a file."""
     async with Hostile(http()) as server:
         for line in (PLAIN, changed(PLAIN, body=b'{"large":"%s"}' % (b"x" * (2 << 20)))):
             await ask(server, line)
@@ -108,6 +109,22 @@ async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
                 f"Authorization: Bearer {KEY}",
                 f"Content-Length: {len(line.body)}",
             ]
+
+
+async def test_the_key_is_in_no_header_of_the_session_and_aiohttp_sends_requests_its_own_way() -> None:
+    """A later aiohttp cannot lose the key, or tell it to a proxy: nothing of its own is replaced."""
+    async with HttpTransport(Endpoint("http://127.0.0.1:1", KEY), Timeouts(), CAP) as transport:
+        session = transport._session
+        assert "Authorization" not in session.headers
+        assert KEY not in str(dict(session.headers))
+        assert session._request_class is aiohttp.ClientRequest
+        assert type(session.cookie_jar) is aiohttp.DummyCookieJar
+
+
+async def test_without_a_key_no_header_says_that_there_is_one() -> None:
+    async with Hostile(http()) as server:
+        await ask(server, key="")
+        assert server.asked[0].header("Authorization") is None
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/responses", "/v1//"])
@@ -423,14 +440,14 @@ async def test_an_incomplete_answer_is_kept_under_its_reason(status: str) -> Non
         assert reply.usage is not None
 
 
-# ---------------------------------------------------------------------------- awkward, but paid for
+# ---------------------------------------------------------------------------- unusual, but paid for
 
 
 def deep(levels: int) -> bytes:
     return BODY[:-1] + b', "extra": ' + b"[" * levels + b"]" * levels + b"}"
 
 
-AWKWARD: dict[str, bytes] = {
+UNUSUAL: dict[str, bytes] = {
     "pretty-printed": json.dumps(RESPONSE, indent=4).replace("\n", "\r\n").encode(),
     "U+2028": BODY.replace("世".encode(), "\u2028\u2029\x85".encode()),
     "NUL escapes": BODY.replace("世".encode(), b"\\u0000"),
@@ -449,12 +466,12 @@ NOT_FOR_ALL = {"exponents", "a lone surrogate", "depth 1,100", "depth 100,000"}
 
 
 WIRES = ["plain", "gzip", "deflate", "raw deflate", "chunked"]
-ON_WIRES = [(case, wire) for case in AWKWARD for wire in (WIRES[:1] if "100,000" in case else WIRES)]
+ON_WIRES = [(case, wire) for case in UNUSUAL for wire in (WIRES[:1] if "100,000" in case else WIRES)]
 
 
 @pytest.mark.parametrize(("case", "wire"), ON_WIRES)
-async def test_awkward_json_is_recorded_at_once_and_whole(case: str, wire: str) -> None:
-    body = AWKWARD[case]
+async def test_unusual_json_is_recorded_at_once_and_whole(case: str, wire: str) -> None:
+    body = UNUSUAL[case]
     squeeze = zlib.compressobj(wbits=-15)
     raw = {
         "plain": lambda: http(body),
@@ -476,9 +493,9 @@ async def test_awkward_json_is_recorded_at_once_and_whole(case: str, wire: str) 
     assert reply.usage.total_tokens == 12
 
 
-@pytest.mark.parametrize("case", [case for case in AWKWARD if "BOM" not in case])
-async def test_awkward_json_in_a_stream_is_recorded_too(case: str) -> None:
-    data = AWKWARD[case].replace(b"\r\n", b"")
+@pytest.mark.parametrize("case", [case for case in UNUSUAL if "BOM" not in case])
+async def test_unusual_json_in_a_stream_is_recorded_too(case: str) -> None:
+    data = UNUSUAL[case].replace(b"\r\n", b"")
     final = b'event: response.completed\ndata: {"type":"response.completed","response":' + data + b"}\n\n"
     reply = await answered(sse(*whole_stream()[:-1], final), STREAM, cap=64 << 20)
     assert reply.error_code == ("nonstandard_json" if case in NOT_FOR_ALL else None)
@@ -580,12 +597,12 @@ async def test_a_long_header_is_no_fault() -> None:
 
 
 async def test_large_answers_wait_for_each_other_and_all_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchrun.transport.http.HELD_BYTES", 100_000)
+    monkeypatch.setattr("batchrun.transport.reading.HELD_BYTES", 100_000)
     body = BODY[:-1] + b', "pad": "' + b"x" * 300_000 + b'"}'
     raw = [http(body), chunked(body[:150_000], body[150_000:]), sse(*whole_stream(pad="x" * 300_000))]
     async with (
         Hostile(*raw * 4) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP) as transport,
+        HttpTransport(Endpoint(server.base_url, KEY), Timeouts(10, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(STREAM) for _ in range(12)))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
@@ -593,12 +610,12 @@ async def test_large_answers_wait_for_each_other_and_all_arrive(monkeypatch: pyt
 
 
 async def test_one_large_answer_that_stalls_stops_no_other_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchrun.transport.http.HELD_BYTES", 100_000)
+    monkeypatch.setattr("batchrun.transport.reading.HELD_BYTES", 100_000)
     body = BODY[:-1] + b', "pad": "' + b"x" * 300_000 + b'"}'
     stalled = hostile.then_silence(http(body)[:200_000])
     async with (
         Hostile(stalled, stalled, http(body)) as server,
-        Transport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP) as transport,
+        HttpTransport(Endpoint(server.base_url, KEY), Timeouts(0.3, 5, 5), CAP) as transport,
     ):
         outcomes = await asyncio.gather(*(transport.send(PLAIN) for _ in range(2)))
         assert [getattr(outcome, "code", None) for outcome in outcomes] == ["attempt_timeout"] * 2
@@ -611,7 +628,7 @@ import asyncio, gzip, os, resource, sys, threading, zlib
 sys.path.insert(0, {root!r})
 from batchrun.transport.endpoint import Endpoint
 from batchrun.records.request import parse_request
-from batchrun.transport.http import Timeouts, Transport
+from batchrun.transport.http import HttpTransport, Timeouts
 from batchrun.version import __version__
 
 kind = {kind!r}
@@ -665,7 +682,7 @@ def peak_megabytes():
 async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
-    async with Transport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20) as transport:
+    async with HttpTransport(Endpoint(url, "sk-x"), Timeouts(), 64 << 20) as transport:
         outcomes = await asyncio.gather(*(transport.send(line) for _ in range(4)))
     server.close()
     print(*(outcome.code for outcome in outcomes), peak_megabytes())
@@ -705,7 +722,7 @@ async def test_redirects_are_not_followed_and_nothing_goes_elsewhere(status: int
 
 async def test_a_cookie_is_not_sent_back() -> None:
     async with Hostile(http(Set_Cookie="session=1; Path=/")) as server:
-        async with Transport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:
+        async with HttpTransport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:
             await transport.send(PLAIN)
             await transport.send(PLAIN)
         assert server.asked[1].header("Cookie") is None

@@ -191,7 +191,7 @@ def test_a_schema_that_cannot_be_checked_is_told_once_and_counts_nothing(schema:
         assert check.why(asking(LABEL_FORMAT | {"schema": schema}), response(message("no JSON at all"))) is None
     assert len(told) == 1
     assert told[0].startswith("line 17: its JSON schema cannot be checked (")
-    assert told[0].endswith("answers to such schemas do not count as misfits")
+    assert told[0].endswith("answers to such schemas do not count as schema mismatches")
 
 
 def test_a_schema_elsewhere_is_not_fetched() -> None:
@@ -263,7 +263,7 @@ async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
         code, said = await batchrun(server, requests, *options)
         assert (code, len(server.asked)) == (3, 5)
         why = 'e.g. line 3: label: the value is not one of "bug" or "praise"'
-        assert f"--max-errors 1 is passed: 2 misfits ({why}) of 5 lines of this run" in said
+        assert f"--max-errors 1 is exceeded: 2 schema mismatches ({why}) of 5 lines of this run" in said
         assert "sk-canary" not in said
         assert [record["run"]["outcome"] for record in records_of(requests)] == ["succeeded"] * 5
         code, _ = await batchrun(server, requests, *options)
@@ -287,7 +287,7 @@ async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> Non
     async with Hostile(http(BODY), bad_request) as server:
         outcome = await run_async(job(requests, server.base_url, "1", "schema_mismatch", "failed"))
     why = "not strict JSON: unexpected character, expected a JSON value: line 1 column 1 (char 0)"
-    stopped = f"--max-errors 1 is passed: 1 misfit (line 1: {why}), 1 failed of 2 lines of this run"
+    stopped = f"--max-errors 1 is exceeded: 1 schema mismatch (line 1: {why}), 1 failed of 2 lines of this run"
     assert (outcome.report.stopped, outcome.exit_code) == (stopped, 3)
 
 
@@ -298,7 +298,9 @@ async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
         outcome = await run_async(job(requests, server.base_url, "20%", "schema_mismatch"))
         assert len(server.asked) == 100
     assert outcome.report.stopped is not None
-    assert outcome.report.stopped.startswith("--max-errors 20% is passed: 50 of the last 100 lines (50 misfits (e.g. ")
+    assert outcome.report.stopped.startswith(
+        "--max-errors 20% is exceeded: 50 of the last 100 lines (50 schema mismatches (e.g. "
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -322,7 +324,7 @@ def test_without_jsonschema_rs_the_run_says_what_to_install(requests: Path, monk
     words = ["run", str(requests), "-o", str(results), "--simulate", "--simulate-latency", "0", "--max-errors", "5"]
     refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "schema_mismatch"]).exception
     assert isinstance(refused, UsageError)
-    assert str(refused) == "--max-errors-on misfit checks JSON schemas; pip install jsonschema-rs for it"
+    assert str(refused) == "--max-errors-on schema_mismatch checks JSON schemas; pip install jsonschema-rs for it"
     assert refused.exit_code == 2
     assert not results.exists(), "nothing was sent"
     assert CliRunner().invoke(cli, words).exit_code == 0, "only where it is wanted"

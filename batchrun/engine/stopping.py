@@ -1,0 +1,27 @@
+"""Why a run ends before its time, in words that say what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchrun.records.outcome import Failure, FailureCode, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a run ended before its time, and the exit code for that."""
+
+    why: str
+    exit_code: int
+
+
+def why_stopped(failure: Failure, address: str) -> str:
+    """One line: what came back from `address`, and what to do about it."""
+    what = describe(failure)
+    if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or failure.status in (404, 405):
+        return f"{address} answered {what}; is --base-url right?"
+    if failure.code in (FailureCode.DNS_FAILED, FailureCode.CERTIFICATE_REFUSED):
+        return f"{what}; is --base-url right?"
+    if failure.status == 401:
+        return f"the gateway refuses the key ({what}); check your API key"
+    return f"the gateway refuses every request ({what}); top up the account or change the key"

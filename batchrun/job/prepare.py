@@ -1,0 +1,171 @@
+"""What is checked before a job costs money: its files are opened and locked, and what is left to do is found out.
+
+Every refusal comes from here. Nothing has been sent when `prepare` returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from batchrun.billing.bounds import Bounds, Unbounded
+from batchrun.billing.exposure import bound
+from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
+from batchrun.engine.error_limit import ErrorLimit
+from batchrun.engine.observer import Observer
+from batchrun.errors import UsageError
+from batchrun.job.job import Job
+from batchrun.job.resume import Resume
+from batchrun.records.attempt import BilledTwice
+from batchrun.records.index import LineSet
+from batchrun.records.money import total_usd
+from batchrun.records.words import counted
+from batchrun.requests.reader import RequestFile
+from batchrun.requests.selection import Sampler, count_pending
+from batchrun.results.last_run import LastRun
+from batchrun.results.paths import ResultPaths
+from batchrun.results.store import FileStore, ResultStore, StreamStore
+from batchrun.transport.endpoint import check_base_url
+from batchrun.validation.schema import MismatchCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier runs of a result file left behind that no record tells, by their run log.
+
+    `billed_twice` were in flight when a run ended; `unbilled_usd` may have been spent and is on no bill; `limited_s`
+    are seconds of the last run by what limited it, None where it sent nothing.
+    """
+
+    billed_twice: BilledTwice
+    unbilled_usd: Decimal
+    limited_s: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that has been checked. Its files are open and locked until the stack that `prepare` was given is left.
+
+    `done` are the lines that have their record, `sample` those among which this run chooses (None: all), `pending` is
+    how many it will send. `tally` has counted the records there are. `earlier` is None where results go to a pipe.
+    """
+
+    job: Job
+    requests: RequestFile
+    store: ResultStore
+    tally: Tally
+    bounds: Bounds
+    error_limit: ErrorLimit | None
+    schema_check: MismatchCheck | None
+    done: LineSet
+    sample: LineSet | None
+    pending: int
+    earlier: Earlier | None
+
+    @property
+    def total(self) -> int:
+        """Lines of the input."""
+        return self.requests.survey.lines
+
+
+def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepared:
+    """Open and check everything; the next step costs money. `files` gets what is to be closed afterwards.
+
+    Raises `BatchrunError`: `UsageError` and its kin (exit code 2), after which no file has been changed but for a torn
+    tail; `DiskError` where the result file could not be rewritten.
+    """
+    max_errors = job.max_errors
+    error_limit = ErrorLimit(max_errors) if max_errors is not None else None
+    is_checked = max_errors is not None and "schema_mismatch" in max_errors.kinds
+    schema_check = MismatchCheck(observer.notice) if is_checked else None
+    tally = Tally(PriceBook.load(job.prices))
+    bounds = Bounds(tally.book, job.max_line_cost_usd)
+    requests = RequestFile(job.requests, job.overrides)
+    files.callback(requests.close)
+    if job.simulate is None:
+        check_base_url(job.endpoint.base_url, insecure_http=True)
+    start = _Start(job, observer, requests, tally, Unbounded(bounds) if job.max_cost_usd is not None else None)
+    store, done, earlier = (
+        start.on_stream() if job.results is None else start.on_files(ResultPaths.of(job.results), files)
+    )
+    sample = _drawn(requests, job.sample) if job.sample is not None else None
+    return Prepared(
+        job=job,
+        requests=requests,
+        store=store,
+        tally=tally,
+        bounds=bounds,
+        error_limit=error_limit,
+        schema_check=schema_check,
+        done=done,
+        sample=sample,
+        pending=count_pending(requests.survey.lines, done, sample, job.limit),
+        earlier=earlier,
+    )
+
+
+_Started = tuple[ResultStore, LineSet, Earlier | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a job starts from: its results, what of them is done, and what earlier runs left behind."""
+
+    job: Job
+    observer: Observer
+    requests: RequestFile
+    tally: Tally
+    unbounded: Unbounded | None
+
+    def on_stream(self) -> _Started:
+        """Results go to standard output: nothing is done."""
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; name a result file with -o")
+        self._check_all()
+        return StreamStore(sys.stdout.buffer), LineSet(), None
+
+    def on_files(self, paths: ResultPaths, files: contextlib.ExitStack) -> _Started:
+        """Lock the result file and find out what is left to do."""
+        self.requests.refuse_same_file(paths.results)
+        store = FileStore(paths)
+        files.callback(store.close)
+        if self.job.overwrite:
+            self._check_all()
+            store.clear()
+            return store, LineSet(), self._earlier(store.log.last_run)
+        resume = Resume(
+            store,
+            self.job.changed,
+            retry_errors=self.job.retry_errors,
+            unbounded=self.unbounded,
+        )
+        done = resume.take_up(self.requests, self.tally)
+        for notice in resume.notices:
+            self.observer.notice(notice)
+        earlier = self._earlier(store.log.last_run)
+        return store, done, replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
+
+    def _check_all(self) -> None:
+        """Check an input of which no line is done."""
+        self.requests.check(self.unbounded.look if self.unbounded is not None else None)
+        if self.unbounded is not None:
+            self.unbounded.refuse()
+
+    def _earlier(self, last_run: LastRun) -> Earlier:
+        """What the run log says of earlier runs; tells of what the last one left in flight."""
+        new = bound(last_run.sent.values(), self.tally.book, self.tally.longest_answer)
+        if new.lines:
+            how = "was stopped" if last_run.stopped else "died"
+            self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")
+        return Earlier(last_run.billed_before + new, last_run.unbilled_usd, last_run.limited_s)
+
+
+def _drawn(requests: RequestFile, size: int) -> LineSet:
+    """The sample: so many lines of the whole input, the same in every run."""
+    sampler = Sampler(size)
+    for line in requests.requests():
+        sampler.add(line)
+    return sampler.drawn()

@@ -1,0 +1,87 @@
+"""What a run amounts to: its exit code, its report, and what to run next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import ROUND_UP, Decimal
+
+import msgspec
+
+from batchrun.billing.exposure import bound
+from batchrun.engine.stopping import Stopped
+from batchrun.job.prepare import Prepared
+from batchrun.job.run import Ended
+from batchrun.records.money import total_usd, usd
+from batchrun.report.report import Report, make_report
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A job after its run: what was prepared, and what became of it."""
+
+    prepared: Prepared
+    ended: Ended
+
+    @property
+    def left(self) -> int:
+        """Lines of the input without a record; the file may hold others, of lines that are no longer there."""
+        return self.prepared.total - len(self.prepared.done) - self.ended.recorded
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why the run ended before its time; None where it did not."""
+        stopped = self.ended.stopped
+        if stopped is None or not self.ended.passed_over:
+            return stopped
+        likely_usd = self._likely_usd_left
+        price = f"about ${usd(likely_usd)} at the average so far" if likely_usd else "an unknown amount"
+        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left, and would cost {price}")
+
+    @property
+    def exit_code(self) -> int:
+        """0 every line succeeded, 1 some failed, else why the run stopped (docs/formats.md: exit codes)."""
+        if self.stopped is not None:
+            return self.stopped.exit_code
+        return 1 if self.prepared.tally.failed else 0
+
+    @property
+    def only_failures_left(self) -> bool:
+        """Whether every line has its record and what failed would not go again by itself."""
+        return not self.left and not self.prepared.tally.retryable
+
+    @property
+    def enough_usd(self) -> Decimal | None:
+        """A `max_cost_usd` that is likely to do for the rest, where the one there is was what stopped the run."""
+        budget = self.ended.budget
+        if budget is None or not self.ended.passed_over:
+            return None
+        likely = total_usd((budget.spent, self._likely_usd_left or budget.cap)) * Decimal("1.2")
+        enough = max(likely, 2 * budget.cap, total_usd((budget.spent, self.ended.dearest_usd)))
+        return enough.quantize(Decimal(1).scaleb(enough.adjusted() - 1), ROUND_UP)
+
+    @property
+    def _likely_usd_left(self) -> Decimal | None:
+        """What the lines that are left would cost, each as much as those that were answered; None before any was."""
+        tally = self.prepared.tally
+        return self.left * tally.cost_usd() / tally.recorded if tally.recorded else None
+
+    def report(self, next_command: str | None = None) -> Report:
+        """The bill of the whole result file. `next_command` is kept where anything is left to run."""
+        tally, earlier = self.prepared.tally, self.prepared.earlier
+        report = make_report(tally, self.left)
+        stopped = self.stopped
+        report = msgspec.structs.replace(
+            report,
+            limited_s=self.ended.limited_s,
+            stopped=stopped.why if stopped else None,
+            next_command=next_command if report.lines.pending or report.lines.failed else None,
+        )
+        if earlier is None:
+            return report
+        lost = bound(self.ended.unanswered, tally.book, tally.longest_answer)
+        return msgspec.structs.replace(
+            report,
+            possibly_billed_twice=earlier.billed_twice + lost,
+            unbilled_usd=total_usd((earlier.unbilled_usd, self.ended.unbilled_usd)),
+            limited_s=report.limited_s if report.limited_s is not None else earlier.limited_s,
+        )

@@ -1,0 +1,95 @@
+"""What a run log tells of the runs before: what was in flight when the last one ended, and what they may have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from batchrun.records.attempt import BilledTwice, InFlight
+from batchrun.records.money import NOTHING, total_usd
+from batchrun.results.events import (
+    Billed,
+    Ended,
+    Event,
+    Limited,
+    Open,
+    Recorded,
+    Replaced,
+    Sent,
+    Start,
+    Stop,
+    Unmeasured,
+    decode_event,
+)
+from batchrun.results.files import lock
+
+
+class LastRun:
+    """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
+
+    `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
+    USD. `limited_s` are seconds by what limited it. `pid` is the process that had the log last.
+    """
+
+    def __init__(self, lines: Iterable[bytes] = ()) -> None:
+        self.started, self.pid, self.stopped = "", 0, True
+        self.sent: dict[int, InFlight] = {}
+        self.billed_before = BilledTwice()
+        self.unbilled_usd = NOTHING
+        self.limited_s: dict[str, float] | None = None
+        for raw in lines:
+            if (event := decode_event(raw)) is not None:
+                self._add(event)
+
+    def _add(self, event: Event) -> None:
+        match event:
+            case Sent():
+                attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
+                self.sent[event.line] = attempt
+            case Recorded():
+                self._drop(event.numbers)
+            case Ended():
+                self._drop((event.line,))
+            case Open():
+                self.pid = event.pid
+            case Start():
+                self._begin(event)
+            case Limited():
+                self.limited_s = event.limited_s
+            case Stop():
+                self.stopped = True
+                self._drop(event.numbers)
+                self.limited_s = event.limited_s or self.limited_s
+            case _:
+                pass
+        if isinstance(event, (Ended, Unmeasured, Billed, Replaced)) and event.unbilled_usd:
+            self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
+
+    def _begin(self, start: Start) -> None:
+        """A run: of what came before, its first event holds the sums."""
+        self.started, self.pid, self.stopped = start.started, start.pid, False
+        self.billed_before = start.possibly_billed_twice or BilledTwice()
+        self.unbilled_usd = start.unbilled_usd
+        self.sent.clear()
+        self.limited_s = None
+
+    def _drop(self, lines: Iterable[int]) -> None:
+        for line in lines:
+            self.sent.pop(line, None)
+
+    def settle(self, started: str, line: int) -> None:
+        """A record of that run and line is in the result file, even if the log does not say so."""
+        if started == self.started:
+            self.sent.pop(line, None)
+
+    @classmethod
+    def read(cls, path: Path) -> LastRun | None:
+        """The last run by the log at `path`; None where there is no log, `sent` empty while the run goes on."""
+        try:
+            with path.open("rb") as file:
+                last, is_over = cls(file), lock(file)
+        except OSError:
+            return None
+        if not is_over:
+            last.sent.clear()
+        return last

@@ -1,0 +1,52 @@
+"""A result file and its companions: where each of them lies, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPaths:
+    """The files of one job. `results` is the real path: symbolic links lead to one and the same lock."""
+
+    results: Path
+
+    @classmethod
+    def of(cls, results: Path) -> ResultPaths:
+        """The files of the job whose result file is at `results`, which need not exist."""
+        return cls(Path(os.path.realpath(results)))
+
+    @property
+    def log(self) -> Path:
+        """The run log, which is the job's lock as well."""
+        return self._beside("log")
+
+    @property
+    def quarantine(self) -> Path:
+        """Damaged lines and second records of a line, moved out of the result file."""
+        return self._beside("quarantine")
+
+    @property
+    def rescue(self) -> Path:
+        """Answers that came after the result file had been removed or replaced; the next run takes them in."""
+        return self._beside("rescue")
+
+    @property
+    def rewrite(self) -> Path:
+        """A rewrite of the result file, until it takes its place."""
+        return self._beside("rewrite")
+
+    @property
+    def tune(self) -> Path:
+        """What `batchrun tune` asks of the run that writes the results."""
+        return self._beside("tune")
+
+    @property
+    def report(self) -> Path:
+        """The report of the last run, as JSON."""
+        return self._beside("report.json")
+
+    def _beside(self, ending: str) -> Path:
+        return self.results.with_name(f"{self.results.name}.{ending}")
