@@ -18,18 +18,21 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, ParamSpec, Self, TypeVar
 
 import pytest
 
 from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, encode_result
 from batchrun.records.usage import Usage
+from batchrun.results.runlog import EventLog, NoLog
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
 
 MODEL = "gpt-4.1"
 KEY = "sk-test-0123456789abcdef"
 Json = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def until(holds: Callable[[], Any], deadline_s: float = 20.0) -> None:
@@ -38,6 +41,11 @@ def until(holds: Callable[[], Any], deadline_s: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < give_up, f"not within {deadline_s} s"
         time.sleep(0.002)
+
+
+def near(expected: float, **tolerance: Any) -> Any:
+    """`pytest.approx`, for a place whose type is that of a plain number."""
+    return pytest.approx(expected, **tolerance)
 
 
 # --------------------------------------------------------------------------------------------------- files
@@ -132,12 +140,37 @@ def events(path: Path) -> list[Json]:
 
 def has_event(path: Path, event: str, times: int = 1) -> bool:
     """Whether the run log holds an event that often."""
-    return sum(found["event"] == event for found in events(path)) >= times
+    return [found["event"] for found in events(path)].count(event) >= times
 
 
 def has_records(path: Path, count: int) -> bool:
     """Whether a result file holds so many records."""
     return path.exists() and path.read_bytes().count(b"\n") >= count
+
+
+class MemoryStore:
+    """A result store whose records are kept nowhere; `writes` are the records, write by write."""
+
+    paths = None
+
+    def __init__(self, log: EventLog | None = None) -> None:
+        self.log: EventLog = log or NoLog()
+        self.writes: list[list[bytes]] = []
+
+    def heads(self) -> Iterator[Sequence[ResultHead]]:
+        return iter(())
+
+    def append(self, records: Sequence[bytes]) -> None:
+        self.writes.append(list(records))
+
+    def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
+        return 0
+
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 # ----------------------------------------------------------------------------------------------- processes
@@ -191,10 +224,9 @@ class RunProcess:
         self._screen = folder / f"screen-{time.monotonic_ns()}.txt"
         environment = {**os.environ, "OPENAI_API_KEY": KEY, **popen.pop("env", {})}
         with self._screen.open("wb") as screen:
-            self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "batchrun", *arguments],
-                **{"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": screen, "env": environment} | popen,
-            )
+            streams: Json = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": screen}
+            command = [*wrapper, sys.executable, "-m", "batchrun", *arguments]
+            self.process: subprocess.Popen[Any] = subprocess.Popen(command, **streams | {"env": environment} | popen)
         self.pid = self.process.pid
 
     def __enter__(self) -> Self:
@@ -254,6 +286,15 @@ class Faults:
         if len(self.calls) == self.when:
             self.fail("ENOSPC" if self.what == "short" else self.what)
 
+    def before(self, name: str, really: Callable[P, T]) -> Callable[P, T]:
+        """`really`, as a call that may fail before it does anything."""
+
+        def call(*arguments: P.args, **named: P.kwargs) -> T:
+            self.call(name)
+            return really(*arguments, **named)
+
+        return call
+
     def write(self, really: Callable[[bytes], int], data: bytes) -> int:
         if self._no_room:
             self._no_room = False
@@ -274,7 +315,8 @@ class Faults:
 class FailingFile:
     """An unbuffered file whose writes, and whose truncation, may fail."""
 
-    def __init__(self, file: IO[bytes], faults: Faults) -> None:
+    def __init__(self, file: IO[bytes] | None, faults: Faults) -> None:
+        assert file is not None, "another process has it"
         self._file, self._faults = file, faults
 
     def write(self, data: bytes) -> int:

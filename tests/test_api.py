@@ -45,6 +45,7 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["custom_id"] for line in path.read_bytes().splitlines()]
 
 
+@pytest.mark.smoke
 def test_run_waits_for_the_job_and_gives_a_typed_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = run(simulated(tmp_path))
     assert isinstance(outcome, Outcome)
@@ -57,6 +58,7 @@ def test_run_waits_for_the_job_and_gives_a_typed_report(tmp_path: Path, capfd: p
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.smoke
 async def test_run_async_works_in_the_loop_of_its_caller(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with Gateway(GatewayOptions(api_keys={"sk-test"})) as gateway:
         job = Job(write_requests(tmp_path), tmp_path / "results.jsonl", Endpoint(gateway.base_url, "sk-test"))
@@ -177,8 +179,9 @@ def test_a_key_is_in_no_repr(tmp_path: Path) -> None:
     assert "sk-canary" not in repr(job)
 
 
+@pytest.mark.smoke
 def test_every_name_of_the_package_is_there() -> None:
     for name in batchrun.__all__:
         assert getattr(batchrun, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'bogus'"):
-        _ = batchrun.bogus  # type: ignore[attr-defined]
+        _ = batchrun.bogus

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
 
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
@@ -14,26 +13,16 @@ from batchrun.records.money import total_usd
 from batchrun.records.usage import ZERO, Usage
 
 
-class ModelBill(NamedTuple):
-    """What the lines under one name used and cost."""
-
-    lines: int
-    usage: Usage
-    cost_usd: Decimal
-
-
 class _Sums:
     """The tokens of the lines of one price, by tier, within which it is linear."""
 
-    __slots__ = ("lines", "price", "tokens")
+    __slots__ = ("price", "tokens")
 
     def __init__(self, price: Price) -> None:
         self.price = price
-        self.lines = 0
         self.tokens = [[0, 0, 0, 0, 0] for _ in price.tiers]
 
     def add(self, usages: Sequence[Usage]) -> None:
-        self.lines += len(usages)
         if not self.price.starts:
             self._add_to_tier(0, usages)
             return
@@ -49,14 +38,17 @@ class _Sums:
         tokens[4] += sum([usage.cache_write_tokens for usage in usages])
 
     def merge(self, other: _Sums) -> None:
-        self.lines += other.lines
         for mine, theirs in zip(self.tokens, other.tokens, strict=True):
             mine[:] = map(int.__add__, mine, theirs)
 
-    def bill(self) -> ModelBill:
-        usages = [Usage(i, cached, o, reasoning, i + o, w) for i, cached, o, reasoning, w in self.tokens]
-        costs = [tier.cost(usage) for tier, usage in zip(self.price.tiers, usages, strict=True)]
-        return ModelBill(self.lines, sum(usages, ZERO), total_usd(costs))
+    @property
+    def usages(self) -> list[Usage]:
+        """What was used, by tier."""
+        return [Usage(i, cached, o, reasoning, i + o, w) for i, cached, o, reasoning, w in self.tokens]
+
+    @property
+    def cost_usd(self) -> Decimal:
+        return total_usd(tier.cost(usage) for tier, usage in zip(self.price.tiers, self.usages, strict=True))
 
 
 class Bill:
@@ -122,17 +114,12 @@ class Bill:
     @property
     def cost_usd(self) -> Decimal:
         """The exact cost of the priced lines. What the `unpriced_lines` cost is not in it."""
-        return total_usd(sums.bill().cost_usd for sums in self._sums.values())
+        return total_usd(sums.cost_usd for sums in self._sums.values())
 
     @property
     def usage(self) -> Usage:
         """The tokens of all lines, priced or not."""
-        return sum((sums.bill().usage for sums in self._sums.values()), self._unpriced_usage)
-
-    @property
-    def priced_lines(self) -> int:
-        """Lines that are in `cost_usd`."""
-        return sum(sums.lines for sums in self._sums.values())
+        return sum((usage for sums in self._sums.values() for usage in sums.usages), self._unpriced_usage)
 
     @property
     def unpriced_lines(self) -> int:
@@ -144,14 +131,3 @@ class Bill:
         """Where the used prices came from: `prices.toml, genai-prices 0.2.3`; `none` if none was used."""
         sources = {price.source for price in self._sums}
         return ", ".join(sorted(sources, key=lambda source: source.startswith("genai-prices "))) or "none"
-
-    def by_model(self) -> dict[str, ModelBill]:
-        """The bill of each model, under the name that found its price; their costs add up to `cost_usd`."""
-        bills: dict[str, ModelBill] = {}
-        for price, sums in self._sums.items():
-            bill, other = sums.bill(), bills.get(price.model)
-            if other:  # a dated model has a price for each of its times
-                cost = total_usd((bill.cost_usd, other.cost_usd))
-                bill = ModelBill(bill.lines + other.lines, bill.usage + other.usage, cost)
-            bills[price.model] = bill
-        return bills

@@ -1,398 +1,367 @@
-"""The options of the command line, and the values that they make. Imports late: the help must be there at once."""
+"""The options that commands take, in groups: how they are spelled, what the help says, the values that they make.
+
+A value holds what the user wrote, by type; what the program makes of it is in the command's file, and for gateways in
+`gateway`. Imports late: the help must be there at once.
+"""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from batchrun.cli.types import ConcurrencyType, FiniteRange, UsdType
+from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 from batchrun.limits.quotas import LEAST_PER_MINUTE
 
 if TYPE_CHECKING:
-    from batchrun.job.job import Job
-    from batchrun.job.tune import Tuning
     from batchrun.limits.options import Concurrency
     from batchrun.records.request import Overrides
-    from batchrun.simulator.options import GatewayOptions
-    from batchrun.transport.endpoint import Endpoint
 
-Command = Callable[..., Any]
-
-
-class FiniteRange(click.FloatRange):
-    """A range of numbers; NaN and infinity, which compare as they like, are none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The option's text as a number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is no number that can be worked with", param, ctx)
-        return number
+PATH = click.Path(path_type=Path)
+REQUESTS = click.Path(allow_dash=True, readable=False)  # a string, for shells to complete; the reader checks the file
+RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
+SECONDS = FiniteRange(0, min_open=True)
 
 
-class UsdType(click.ParamType[Any]):
-    """`20` or `0.5`: an exact amount of US dollars."""
-
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """The option's text as a Decimal."""
-        try:
-            amount = Decimal(str(value).removeprefix("$"))
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or not Decimal("1e-9") <= amount <= Decimal("1e9"):
-            self.fail(f"{value!r} is no amount of US dollars, such as 20 or 0.5", param, ctx)
-        return amount
+# ------------------------------------------------------------------------------------------- the request
 
 
-class ConcurrencyType(click.ParamType[Any]):
-    """`64`, `auto` or `4-200`."""
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What is changed in every body: `fields` are assignments FIELD=JSON; None leaves things as each line has them."""
 
-    name = "concurrency"
+    model: str | None
+    fields: tuple[str, ...]
+    stream: bool | None
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
-        """The option's text as a `Concurrency`."""
-        from batchrun.limits.options import Concurrency
+    def overrides(self) -> Overrides:
+        """The changes. Raises `UsageError` for a bad assignment."""
+        import orjson
 
-        if isinstance(value, Concurrency):
-            return value
-        try:
-            return Concurrency.parse(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+        from batchrun.records.request import Overrides
 
-
-class RateType(FiniteRange):
-    """`3000`, or `off`."""
-
-    def __init__(self) -> None:
-        super().__init__(LEAST_PER_MINUTE)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The option's text as a number, 0 where it is off."""
-        return 0.0 if str(value).lower() == "off" else float(super().convert(value, param, ctx))
-
-
-def _options(*options: Command) -> Command:
-    """Several click options as one decorator, in the order in which the help shows them."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+        changed: dict[str, bytes] = {}
+        for assignment in self.fields:
+            name, equals, value = assignment.partition("=")
+            try:
+                orjson.loads(value)
+            except orjson.JSONDecodeError:
+                equals = ""
+            if not equals or not name:
+                raise UsageError(f"--set {assignment}: write FIELD=JSON, e.g. temperature=0 or user='\"me\"'")
+            changed[name] = value.encode()
+        return Overrides(model=self.model, fields=changed, stream=self.stream)
 
 
-body_options = _options(
-    click.option("--model", metavar="NAME", help="Model for lines that name none."),
-    click.option(
-        "--set",
-        "fields",
-        metavar="FIELD=JSON",
-        multiple=True,
-        help="Set a top-level field of every body; repeatable.",
-    ),
-    click.option(
-        "--stream/--no-stream",
-        default=None,
-        help="Ask for streamed (or plain) answers, whatever a line says.",
-    ),
-)
-endpoint_options = _options(
-    click.option("--base-url", metavar="URL", help="Address of the gateway.  [default: $OPENAI_BASE_URL]"),
-    click.option("--api-key-env", metavar="NAME", default="OPENAI_API_KEY", help="Variable that holds the key."),
-    click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="File that holds the key."),
-    click.option("--proxy", metavar="URL", help="HTTP proxy; those of the environment are not used."),
-    click.option("--insecure-http", is_flag=True, help="Allow http:// to a public host: the key travels in the clear."),
-)
-pace_options = _options(
-    click.option(
-        "-c",
-        "--concurrency",
-        type=ConcurrencyType(),
-        default="auto",
-        metavar="N|auto|MIN-MAX",
-        help="Requests in flight: a number, or found out by itself (auto is 1-2000).",
-    ),
-    click.option("--rpm", type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Requests a minute, at most."),
-    click.option("--tpm", type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Tokens a minute, at most."),
-)
-tune_options = _options(
-    click.option("-c", "--concurrency", type=ConcurrencyType(), metavar="N|auto|MIN-MAX", help="Requests in flight."),
-    click.option("--rpm", type=RateType(), metavar="N|off", help="Requests a minute, at most; off is no limit."),
-    click.option("--tpm", type=RateType(), metavar="N|off", help="Tokens a minute, at most; off is no limit."),
-    click.option("--max-cost", type=UsdType(), metavar="USD", help="What all runs of this result file may cost."),
-    click.option("--pause/--resume", "paused", default=None, help="Send nothing more for now, or go on."),
-)
-limit_options = _options(
-    click.option(
-        "--max-attempts",
-        type=click.IntRange(1),
-        default=6,
-        metavar="N",
-        help="Sends of one line, the first included.",
-    ),
-    click.option(
-        "--attempt-timeout",
-        type=FiniteRange(0, min_open=True),
-        default=600.0,
-        metavar="S",
-        help="Seconds for one attempt.",
-    ),
-    click.option(
-        "--connect-timeout",
-        type=FiniteRange(0, min_open=True),
-        default=10.0,
-        metavar="S",
-        help="Seconds to connect.",
-    ),
-    click.option(
-        "--idle-timeout",
-        type=FiniteRange(0, min_open=True),
-        default=120.0,
-        metavar="S",
-        help="Seconds between two events of a stream.",
-    ),
-    click.option(
-        "--max-outage",
-        type=FiniteRange(0, min_open=True),
-        default=1800.0,
-        metavar="S",
-        help="Seconds without any answer before the run gives up.",
-    ),
-    click.option(
-        "--max-response-bytes",
-        type=click.IntRange(1024),
-        default=64 << 20,
-        metavar="N",
-        help="Largest answer that is kept.",
-    ),
-    click.option(
-        "--grace",
-        type=FiniteRange(0),
-        default=30.0,
-        metavar="S",
-        help="Seconds to finish what is in flight after Ctrl-C.",
-    ),
-)
-_ERROR_KINDS = ("failed", "incomplete")
-part_options = _options(
-    click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="Send no more than N lines in this run."),
-    click.option("--sample", type=click.IntRange(1), metavar="N", help="Send only lines among N drawn at random."),
-    click.option(
-        "--pilot",
-        type=click.IntRange(10),
-        metavar="N",
-        help="Send N lines at random first, show what they say of the whole, and ask.",
-    ),
-    click.option("--yes", is_flag=True, help="Go on after the pilot without asking."),
-    click.option("--max-cost", type=UsdType(), metavar="USD", help="What all runs of this result file may cost."),
-    click.option(
-        "--max-line-cost",
-        type=UsdType(),
-        metavar="USD",
-        help="What a line costs at most whose request does not bound it.",
-    ),
-    click.option(
-        "--max-errors", metavar="N|RATE", help="Stop once more lines went wrong: 20, or 5% of the last 1,000."
-    ),
-    click.option(
-        "--max-errors-on",
-        "error_kinds",
-        type=click.Choice(["failed", "refused", "incomplete", "schema_mismatch"]),
-        multiple=True,
-        default=_ERROR_KINDS,
-        help="What counts as going wrong; repeatable. misfit: an answer that does not fit its request's JSON schema.",
-    ),
-)
-resume_options = _options(
-    click.option("--retry-errors", is_flag=True, help="Send all failed lines again, not only those that may heal."),
-    click.option(
-        "--changed",
-        type=click.Choice(["refuse", "resend", "keep"]),
-        default="refuse",
-        help="Lines edited after their answer: refuse to run, send them again, or keep the answers.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Start over and lose the results there are."),
-)
-simulate_options = _options(
-    click.option(
-        "--simulate",
-        is_flag=True,
-        help="Use a gateway simulated in this process: no key, no network, no cost.",
-    ),
-    click.option("--simulate-latency", type=FiniteRange(0), metavar="S", help="Its median latency.  [default: 0.3]"),
-    click.option(
-        "--simulate-script",
-        default="",
-        show_default=False,
-        metavar="WORDS",
-        help='Its faults, as in "429 ok; reset ok".',
-    ),
-)
-screen_options = _options(
-    click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-    click.option("-v", "--verbose", is_flag=True, help="Print a line for every failed attempt."),
-)
-prices_option = click.option(
-    "--prices",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Prices (TOML or JSON, USD per million tokens).",
-)
-
-
-# -------------------------------------------------------------------------------- from options to values
-
-
-def make_job(requests: str, results: Path | None, options: dict[str, Any]) -> Job:
-    """The job that the options of `run` describe. Raises `UsageError`."""
-    from batchrun.engine.error_limit import MaxErrors
-    from batchrun.engine.retry import RetryPolicy
-    from batchrun.job.job import Job
-    from batchrun.job.resume import Changed
-    from batchrun.limits.options import Limits
-    from batchrun.transport.http import Timeouts
-
-    _refuse_halves(options)
-    return Job(
-        requests=requests,
-        results=results,
-        endpoint=_endpoint(options),
-        overrides=make_overrides(options),
-        limits=Limits(
-            concurrency=options["concurrency"],
-            requests_per_minute=options["rpm"],
-            tokens_per_minute=options["tpm"],
-            max_outage_s=options["max_outage"],
+REQUEST = OptionGroup(
+    "Request",
+    "request",
+    RequestOptions,
+    (
+        Option(["--model"], metavar="NAME", help="Model for lines that name none."),
+        Option(
+            ["--set", "fields"],
+            metavar="FIELD=JSON",
+            multiple=True,
+            help="Set a top-level field of every body; repeatable.",
         ),
-        timeouts=Timeouts(options["attempt_timeout"], options["connect_timeout"], options["idle_timeout"]),
-        retry=RetryPolicy(options["max_attempts"]),
-        changed=Changed(options["changed"]),
-        retry_errors=options["retry_errors"],
-        overwrite=options["overwrite"],
-        prices=options["prices"],
-        limit=options["limit"],
-        sample=options["sample"],
-        max_errors=MaxErrors.parse(options["max_errors"], options["error_kinds"]) if options["max_errors"] else None,
-        max_cost_usd=options["max_cost"],
-        max_line_cost_usd=options["max_line_cost"],
-        grace_s=options["grace"],
-        max_response_bytes=options["max_response_bytes"],
-        simulate=_simulated(options),
-    )
+        Option(
+            ["--stream/--no-stream"], default=None, help="Ask for streamed (or plain) answers, whatever a line says."
+        ),
+    ),
+)
+
+# ------------------------------------------------------------------------------------------- the gateway
 
 
-def _refuse_halves(options: dict[str, Any]) -> None:
-    """Raise `UsageError` for an option that says something of another one that is not there."""
-    if options["max_line_cost"] is not None and options["max_cost"] is None:
-        raise UsageError("--max-line-cost says what --max-cost is to reckon with; give --max-cost, too")
-    if options["error_kinds"] != _ERROR_KINDS and not options["max_errors"]:
-        raise UsageError("--max-errors-on says what --max-errors counts; give --max-errors, too")
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """Where requests go, and with which key. With `simulate`, to a gateway in this process."""
+
+    base_url: str | None
+    api_key_env: str
+    api_key_file: Path | None
+    proxy: str | None
+    insecure_http: bool
+    simulate: bool
+    simulate_latency_s: float | None
+    simulate_script: str
 
 
-def make_tuning(options: dict[str, Any]) -> Tuning:
-    """What `batchrun tune` asks of a run."""
-    from batchrun.job.tune import Tuning
-
-    return Tuning(
-        concurrency=str(options["concurrency"]) if options["concurrency"] is not None else None,
-        rpm=options["rpm"],
-        tpm=options["tpm"],
-        max_cost_usd=str(options["max_cost"]) if options["max_cost"] is not None else None,
-        paused=options["paused"],
-    )
-
-
-def make_overrides(options: dict[str, Any]) -> Overrides:
-    """What `--model`, `--set` and `--stream` change. Raises `UsageError`."""
-    import orjson
-
-    from batchrun.records.request import Overrides
-
-    fields: dict[str, bytes] = {}
-    for assignment in options["fields"]:
-        name, equals, value = assignment.partition("=")
-        try:
-            orjson.loads(value)
-        except orjson.JSONDecodeError:
-            equals = ""
-        if not equals or not name:
-            raise UsageError(f"--set {assignment}: write FIELD=JSON, e.g. temperature=0 or user='\"me\"'")
-        fields[name] = value.encode()
-    return Overrides(model=options["model"], fields=fields, stream=options["stream"])
-
-
-def _endpoint(options: dict[str, Any]) -> Endpoint:
-    from batchrun.transport.endpoint import Endpoint, check_base_url, check_key, check_proxy
-
-    if options["simulate"]:
-        return Endpoint("http://127.0.0.1")
-    base_url = options["base_url"] or os.environ.get("OPENAI_BASE_URL", "")
-    if not base_url:
-        raise UsageError("no address: set OPENAI_BASE_URL or pass --base-url https://…/v1 (or try --simulate)")
-    warning = check_base_url(base_url, insecure_http=options["insecure_http"])
-    if warning:
-        click.echo(f"batchrun: {warning}", err=True)
-    if options["proxy"]:
-        check_proxy(options["proxy"])
-    name, file = options["api_key_env"], options["api_key_file"]
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name, re.IGNORECASE):
-        raise UsageError("--api-key-env takes the name of a variable, such as MY_KEY, and never a key itself")
-    if file is not None:
-        try:
-            key = check_key(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"cannot read the key from {file}: {reason}") from None
-    elif name in os.environ:
-        key = check_key(os.environ[name], f"${name}")
-    else:
-        shown = name if name.isupper() and len(name) <= 40 else "the variable that --api-key-env names"
-        raise UsageError(f"no key: set {shown}, or name another variable (--api-key-env) or a file (--api-key-file)")
-    return Endpoint(base_url, key, options["proxy"])
+GATEWAY = OptionGroup(
+    "Gateway",
+    "gateway",
+    GatewayOptions,
+    (
+        Option(["--base-url"], metavar="URL", default_note="$OPENAI_BASE_URL", help="Base URL of the gateway."),
+        Option(
+            ["--api-key-env"],
+            metavar="NAME",
+            default="OPENAI_API_KEY",
+            help="Variable that holds the API key.",
+        ),
+        Option(["--api-key-file"], metavar="FILE", type=PATH, help="File that holds the API key."),
+        Option(["--proxy"], metavar="URL", help="HTTP proxy. Proxies named in the environment are ignored."),
+        Option(
+            ["--insecure-http"], is_flag=True, help="Allow http:// to a public host: the API key is sent unencrypted."
+        ),
+        Option(["--simulate"], is_flag=True, help="Simulate a gateway in this process: no key, no network, no cost."),
+        Option(
+            ["--simulate-latency", "simulate_latency_s"],
+            type=FiniteRange(0),
+            metavar="S",
+            default_note="0.3",
+            help="Median latency of that gateway, in seconds.",
+        ),
+        Option(
+            ["--simulate-script"],
+            default="",
+            metavar="WORDS",
+            help='Faults of that gateway, such as "429 ok; reset ok".',
+        ),
+    ),
+)
 
 
-def _simulated(options: dict[str, Any]) -> GatewayOptions | None:
-    if not options["simulate"]:
-        if options["simulate_script"] or options["simulate_latency"] is not None:
-            raise UsageError("--simulate-script and --simulate-latency need --simulate; without it requests cost money")
-        return None
-    latency_s = 0.3 if options["simulate_latency"] is None else options["simulate_latency"]
-    script = options["simulate_script"]
-    return make_gateway_options(0, {"latency": latency_s, "latency_p99": 4 * latency_s, "script": script})
+# ---------------------------------------------------------------------------------------------- the limits
 
 
-def make_gateway_options(port: int, options: dict[str, Any]) -> GatewayOptions:
-    """The simulated gateway that the options describe. Raises `UsageError`."""
-    from batchrun.simulator.options import GatewayOptions
+@dataclass(frozen=True, slots=True)
+class RateOptions:
+    """How much may be sent at once (`concurrency`), and per minute (None is no limit)."""
 
-    key_env = options.get("api_key_env")
-    if key_env and key_env not in os.environ:
-        raise UsageError(f"--api-key-env {key_env}: there is no such variable")
-    try:
-        return GatewayOptions(
-            port=port,
-            latency_median_s=options["latency"],
-            latency_p99_s=options["latency_p99"],
-            rpm=options.get("rpm"),
-            tpm=options.get("tpm"),
-            capacity=options.get("capacity"),
-            queue=options.get("queue", False),
-            script=options["script"],
-            fault_rate=options.get("fault_rate", 0.0),
-            api_keys={os.environ[key_env]} if key_env else None,
-            seed=options.get("seed", 0),
-            keep_rows=False,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    concurrency: Concurrency
+    rpm: float | None
+    tpm: float | None
+
+
+RATE = OptionGroup(
+    "Limits",
+    "rate",
+    RateOptions,
+    (
+        Option(
+            ["-c", "--concurrency"],
+            type=ConcurrencyType(),
+            default="auto",
+            metavar="N|auto|MIN-MAX",
+            help="Requests in flight: a number, or bounds within which to find the best number (auto is 1-2000).",
+        ),
+        Option(["--rpm"], type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Send at most N requests per minute."),
+        Option(["--tpm"], type=FiniteRange(LEAST_PER_MINUTE), metavar="N", help="Use at most N tokens per minute."),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SendingOptions:
+    """Which lines a run sends, and how long an attempt may take."""
+
+    limit: int | None
+    sample: int | None
+    attempt_timeout_s: float
+    connect_timeout_s: float
+    idle_timeout_s: float
+    max_response_bytes: int
+    grace_s: float
+
+
+SENDING = OptionGroup(
+    "Limits",
+    "sending",
+    SendingOptions,
+    (
+        Option(["-n", "--limit"], type=click.IntRange(1), metavar="N", help="Send at most N lines in this run."),
+        Option(
+            ["--sample"],
+            type=click.IntRange(1),
+            metavar="N",
+            help="Send only lines of a random sample of N, the same in every run.",
+        ),
+        Option(
+            ["--attempt-timeout", "attempt_timeout_s"],
+            type=SECONDS,
+            default=600.0,
+            metavar="S",
+            help="Give up an attempt after S seconds.",
+        ),
+        Option(
+            ["--connect-timeout", "connect_timeout_s"],
+            type=SECONDS,
+            default=10.0,
+            metavar="S",
+            help="Give up connecting after S seconds.",
+        ),
+        Option(
+            ["--idle-timeout", "idle_timeout_s"],
+            type=SECONDS,
+            default=120.0,
+            metavar="S",
+            help="Give up a stream after S seconds of silence.",
+        ),
+        Option(
+            ["--max-response-bytes"],
+            type=click.IntRange(1024),
+            default=64 << 20,
+            metavar="N",
+            help="Largest answer that is accepted, in bytes.",
+        ),
+        Option(
+            ["--grace", "grace_s"],
+            type=FiniteRange(0),
+            default=30.0,
+            metavar="S",
+            help="Seconds to finish what is in flight after Ctrl-C.",
+        ),
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------- the cost
+
+
+MAX_COST = Option(
+    ["--max-cost", "max_cost_usd"],
+    type=UsdType(),
+    metavar="USD",
+    help="Cost cap for all runs of this result file together.",
+)
+USER_PRICES = Option(["--prices"], metavar="FILE", type=PATH, help="Price file (TOML or JSON, USD per million tokens).")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOptions:
+    """The user's price file, if any."""
+
+    prices: Path | None
+
+
+PRICES = OptionGroup("Spending", "prices", PriceOptions, (USER_PRICES,))
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingOptions:
+    """What a job may cost, in USD, and by which prices; whether a pilot of so many lines goes before it."""
+
+    max_cost_usd: Decimal | None
+    max_line_cost_usd: Decimal | None
+    prices: Path | None
+    pilot: int | None
+    yes: bool
+
+
+SPENDING = OptionGroup(
+    "Spending",
+    "spending",
+    SpendingOptions,
+    (
+        MAX_COST,
+        Option(
+            ["--max-line-cost", "max_line_cost_usd"],
+            type=UsdType(),
+            metavar="USD",
+            help="Cost cap for lines without max_output_tokens.",
+        ),
+        USER_PRICES,
+        Option(
+            ["--pilot"],
+            type=click.IntRange(10),
+            metavar="N",
+            help="Send N random lines first, show what all lines would cost, and ask. N is at least 10.",
+        ),
+        Option(["--yes"], is_flag=True, help="Continue after the pilot without asking."),
+    ),
+)
+
+
+# --------------------------------------------------------------------------------------------- the failures
+
+ERROR_KINDS = ("failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch")
+
+
+@dataclass(frozen=True, slots=True)
+class FailureOptions:
+    """What happens when lines fail. No `error_kinds` are the usual ones."""
+
+    max_attempts: int
+    max_outage_s: float
+    retry_errors: bool
+    max_errors: str | None
+    error_kinds: tuple[str, ...]
+
+
+FAILURES = OptionGroup(
+    "Failures",
+    "failures",
+    FailureOptions,
+    (
+        Option(
+            ["--max-attempts"],
+            type=click.IntRange(1),
+            default=6,
+            metavar="N",
+            help="Attempts per line, the first one included.",
+        ),
+        Option(
+            ["--max-outage", "max_outage_s"],
+            type=SECONDS,
+            default=1800.0,
+            metavar="S",
+            help="Stop after S seconds without any answer.",
+        ),
+        Option(["--retry-errors"], is_flag=True, help="Send all failed lines again, not only retryable failures."),
+        Option(
+            ["--max-errors"],
+            metavar="N|RATE",
+            help="Stop when more lines than this have gone wrong: a number (20) or a share (5%) of the last 1,000.",
+        ),
+        Option(
+            ["--max-errors-on", "error_kinds"],
+            type=click.Choice(ERROR_KINDS),
+            multiple=True,
+            metavar="KIND",
+            default_note="all but refused and schema_mismatch",
+            help="What --max-errors counts: failed, refused, incomplete, empty, invalid or schema_mismatch; "
+            "repeatable.",
+        ),
+    ),
+)
+
+
+# ----------------------------------------------------------------------------------------------- the screen
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenOptions:
+    """How much is printed while a job runs."""
+
+    quiet: bool
+    verbose: bool
+
+
+SCREEN = OptionGroup(
+    "Screen",
+    "screen",
+    ScreenOptions,
+    (
+        Option(["-q", "--quiet"], is_flag=True, help="Print errors only."),
+        Option(["-v", "--verbose"], is_flag=True, help="Print a line for each failed attempt."),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Whether a result is printed as JSON."""
+
+    as_json: bool
+
+
+OUTPUT = OptionGroup(
+    "Screen", "output", OutputOptions, (Option(["--json", "as_json"], is_flag=True, help="Print JSON."),)
+)

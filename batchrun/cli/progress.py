@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 30.0
 SHORTEST_BAR = 4
-# What holds a run back, in as few letters as a narrow window leaves.
+# What limits a run (`LimitedBy`), in at most 12 letters; the names that are not here are short themselves.
 LIMITED_BY = {
-    "tail_of_the_run": "last lines",
-    "slow_start": "rising",
+    "tail_of_the_run": "tail of run",
+    "slow_start": "slow start",
     "concurrency_limit": "-c",
     "gateway_concurrency": "gateway cap",
     "gateway_speed": "gateway busy",
-    "gateway_requests": "gateway pace",
+    "gateway_requests": "gateway rpm",
     "gateway_tokens": "gateway tpm",
     "rpm": "--rpm",
     "tpm": "--tpm",

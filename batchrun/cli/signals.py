@@ -1,4 +1,4 @@
-"""A run under signals: heeded in every phase, and never where they are to be ignored."""
+"""A run under signals: they are obeyed in every phase, and stay ignored where they were ignored (`nohup`)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SignalError(BatchrunError):
         super().__init__(f"interrupted ({number.name}); nothing is lost")
 
 
-def _heeded_signals(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those that are not ignored: `nohup` means it."""
+def _obeyed_signals(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those of the signals that were not ignored when the process started."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -41,7 +41,7 @@ def leaving_on_signal() -> Iterator[None]:
     def leave(number: int, _: object) -> NoReturn:
         raise SignalError(signal.Signals(number))
 
-    before = {number: signal.signal(number, leave) for number in _heeded_signals(*_KILLS)}
+    before = {number: signal.signal(number, leave) for number in _obeyed_signals(*_KILLS)}
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def drive(run: Run) -> Ended:
     gc.set_threshold(COLLECT_EVERY)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         loop = runner.get_loop()
-        for number in _heeded_signals(signal.SIGINT, *_KILLS):
+        for number in _obeyed_signals(signal.SIGINT, *_KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
                 loop.add_signal_handler(number, run.interrupt, number)
         return runner.run(run.send())

@@ -19,7 +19,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -87,10 +86,6 @@ class Journal:
         self._truncate(0)
 
     # ---------------------------------------------------------------------------------------- recovery
-
-    def records(self) -> Iterator[ResultHead]:
-        """The heads of all records, one by one; see `batches`."""
-        return chain.from_iterable(self.batches())
 
     def batches(self) -> Iterator[Sequence[ResultHead]]:
         """The heads of all records, in file order; the file is made whole once it has been read through.

@@ -55,7 +55,7 @@ class Timeouts:
 
     `attempt_s`: from sending the request to the last byte of its answer.
     `connect_s`: until a connection is made.
-    `idle_s`: between two events of a stream. Comments that only keep the connection open are no events.
+    `idle_s`: between two events of a stream. Comments that only keep the connection open do not count.
     """
 
     attempt_s: float = 600.0

@@ -24,13 +24,9 @@ class Event(NamedTuple):
 
 
 class EventDecoder:
-    """Turns the chunks of one stream into events; one decoder serves one stream.
-
-    `comments` counts the comment lines so far: relays ping with them, so they show life but no progress.
-    """
+    """Turns the chunks of one stream into events; one decoder serves one stream."""
 
     def __init__(self) -> None:
-        self.comments = 0
         self._name = ""
         self._data: list[bytes] = []  # the data lines of the open event
         self._tail: list[bytes] = []  # the pieces of a line whose end has not come
@@ -80,7 +76,7 @@ class EventDecoder:
             elif line.startswith(b"event:"):
                 self._name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
             elif line.startswith(b":"):
-                self.comments += 1
+                continue  # a comment: relays ping with them, so they show life but no progress
             elif line.startswith(b"{"):
                 # No field starts so. A relay that has committed status 200 with a ping has no other way
                 # left to report an error than its bare JSON body.

@@ -12,6 +12,7 @@ import struct
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 MODEL = "gpt-4.1"
@@ -52,7 +53,7 @@ def png(rows: list[str]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def part(item: str | dict) -> dict:
+def part(item: str | dict[str, Any]) -> dict[str, Any]:
     """Return the content part for a piece of text or a picture."""
     if isinstance(item, str):
         return {"type": "input_text", "text": item}
@@ -60,9 +61,9 @@ def part(item: str | dict) -> dict:
     return {"type": "input_image", "image_url": f"data:image/png;base64,{data}", "detail": "low"}
 
 
-def request(question: dict) -> dict:
+def request(question: dict[str, Any]) -> dict[str, Any]:
     """Return the batch line that asks one question."""
-    turns = [{"role": "developer", "content": STYLE[question["match"]]}]
+    turns: list[dict[str, Any]] = [{"role": "developer", "content": STYLE[question["match"]]}]
     for role, text in question.get("before", []):
         kind = "output_text" if role == "assistant" else "input_text"
         turns.append({"role": role, "content": [{"type": kind, "text": text}]})

@@ -12,21 +12,23 @@ import sys
 import unicodedata
 from collections import Counter
 from decimal import Decimal
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 OUTCOMES = ["answered", "refused", "incomplete", "failed", "missing"]
 NUMBER = re.compile(r"(?<![\d.])-?\d[\d,]*(?:\.\d+)?")
 
 
-def read(path: Path) -> dict[str, dict]:
+def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a JSONL file by custom_id; the last of equal ids counts, a torn tail does not."""
     with path.open(encoding="utf-8", newline="\n") as lines:
         records = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
     return {record["custom_id"]: record for record in records}
 
 
-def answer(record: dict | None) -> tuple[str, str]:
+def answer(record: dict[str, Any] | None) -> tuple[str, str]:
     """Return the outcome of one result record and the text of its answer."""
     if record is None:
         return "missing", ""
@@ -63,7 +65,7 @@ def is_right(text: str, match: str, answers: list[str]) -> bool:
 def main(results: Path, references: Path = HERE / "references.jsonl") -> None:
     """Print the accuracy in each category, the outcomes, and the wrong answers."""
     records = read(results)
-    outcomes, right, asked, wrong = Counter(), Counter(), Counter(), []
+    outcomes, right, asked, wrong = Counter[str](), Counter[str](), Counter[str](), []
     for custom_id, want in read(references).items():
         outcome, text = answer(records.get(custom_id))
         outcomes[outcome] += 1
@@ -90,5 +92,6 @@ def main(results: Path, references: Path = HERE / "references.jsonl") -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     main(*map(Path, sys.argv[1:]))

@@ -8,6 +8,7 @@ To label your own texts, give each a custom_id and a message, and change LABELS 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 MODEL = "gpt-4.1-mini"
@@ -48,7 +49,7 @@ LABELS = {
 }
 
 
-def request(custom_id: str, message: str) -> dict:
+def request(custom_id: str, message: str) -> dict[str, Any]:
     """Return the batch line that asks for the labels of one message."""
     return {
         "custom_id": custom_id,

@@ -9,21 +9,23 @@ counts as wrong. Failed and missing requests are counted beside it.
 import json
 import sys
 from collections import Counter
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 FIELDS = ["topic", "sentiment", "urgent"]
 OUTCOMES = ["labelled", "unreadable", "refused", "incomplete", "failed", "missing"]
 
 
-def read(path: Path) -> dict[str, dict]:
+def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a JSONL file by custom_id; the last of equal ids counts, a torn tail does not."""
     with path.open(encoding="utf-8", newline="\n") as lines:
         records = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
     return {record["custom_id"]: record for record in records}
 
 
-def answer(record: dict | None) -> tuple[str, str]:
+def answer(record: dict[str, Any] | None) -> tuple[str, str]:
     """Return the outcome of one result record and the text of its answer."""
     if record is None:
         return "missing", ""
@@ -39,7 +41,7 @@ def answer(record: dict | None) -> tuple[str, str]:
     return ("incomplete" if body.get("status") == "incomplete" else "labelled"), text
 
 
-def labels(text: str) -> dict | None:
+def labels(text: str) -> dict[str, Any] | None:
     """Return the labels an answer holds, or None if it is no object with every field."""
     try:
         found = json.loads(text)
@@ -51,7 +53,7 @@ def labels(text: str) -> dict | None:
 def main(results: Path, gold: Path = HERE / "gold.jsonl") -> None:
     """Print how many answers came, how many are right, and which topics are mixed up most."""
     records = read(results)
-    outcomes, right, mixed_up, answered = Counter(), Counter(), Counter(), 0
+    outcomes, right, mixed_up, answered = Counter[str](), Counter[str](), Counter[str](), 0
     for custom_id, want in read(gold).items():
         outcome, text = answer(records.get(custom_id))
         got = labels(text) if outcome == "labelled" else None
@@ -83,5 +85,6 @@ def main(results: Path, gold: Path = HERE / "gold.jsonl") -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     main(*map(Path, sys.argv[1:]))

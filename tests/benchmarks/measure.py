@@ -57,7 +57,8 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
         os.close(theirs)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout.decode()[-2000:]}")
-        return Cost(*json.load(figures), output=done.stdout)
+        cpu_s, wall_s, peak_bytes, started_at = json.load(figures)
+        return Cost(cpu_s, wall_s, peak_bytes, started_at, done.stdout)
 
 
 def batchrun(*arguments: str, base_url: str = "") -> Cost:

@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from types import FrameType
 
@@ -42,7 +42,7 @@ class Sampler:
     """Adds up processor seconds by room while it is entered."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __enter__(self) -> Sampler:
         self._last_s = time.process_time()

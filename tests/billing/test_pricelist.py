@@ -42,6 +42,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.smoke
 def test_a_price_from_the_other_process_is_that_of_this_one(prices: PriceList, library: list[str]) -> None:
     """At any hour, on the days around every change, to the digit, tiers and unpriced models included."""
     days = [date(2025, 6, 9), date(2025, 6, 10), *(NOON.date() + timedelta(days=30 * month) for month in range(-18, 9))]
@@ -106,6 +107,7 @@ def test_the_list_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at /proc")
+@pytest.mark.smoke
 def test_the_process_is_told_no_secret(prices: PriceList, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
     prices.find("gpt-4.1")

@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from batchrun.cli.progress import Progress
+from batchrun.cli.progress import LIMITED_BY, Progress
 from batchrun.engine.observer import Status
 from batchrun.limits.limited_by import LimitedBy
 
@@ -45,7 +45,7 @@ class Clock:
         return self.now_s
 
 
-class ConcurrencyLimit:
+class Window:
     """A pseudo-terminal of a given width."""
 
     def __init__(self, columns: int) -> None:
@@ -69,15 +69,15 @@ class ConcurrencyLimit:
         os.close(self._master)
 
 
-OpenWindow = Callable[[int], ConcurrencyLimit]
+OpenWindow = Callable[[int], Window]
 
 
 @pytest.fixture
 def open_window() -> Iterator[OpenWindow]:
-    windows: list[ConcurrencyLimit] = []
+    windows: list[Window] = []
 
-    def opened(columns: int) -> ConcurrencyLimit:
-        windows.append(ConcurrencyLimit(columns))
+    def opened(columns: int) -> Window:
+        windows.append(Window(columns))
         return windows[-1]
 
     yield opened
@@ -85,7 +85,7 @@ def open_window() -> Iterator[OpenWindow]:
         window.close()
 
 
-def drawn(window: ConcurrencyLimit, status: Status = STATUS) -> str:
+def drawn(window: Window, status: Status = STATUS) -> str:
     """The bar that this status leaves on the screen."""
     progress = Progress(stream=window.stream)
     progress.tick(status)
@@ -130,6 +130,10 @@ def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, b
     assert "_" not in name[1]
 
 
+def test_no_short_name_is_left_over() -> None:
+    assert set(LIMITED_BY) <= {bound.value for bound in LimitedBy}
+
+
 def test_the_bar_follows_the_window(open_window: OpenWindow) -> None:
     window = open_window(120)
     progress = Progress(stream=window.stream)
@@ -147,7 +151,7 @@ def test_a_terminal_that_does_not_tell_its_width_counts_as_80(open_window: OpenW
 
 def test_before_the_first_line_nothing_is_guessed(open_window: OpenWindow) -> None:
     empty = Status(100, 0, 0, 4, 8, "slow_start", Decimal(0), Decimal(0), 0, 0, 0.0)
-    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight (rising), 0 tokens/s")
+    assert drawn(open_window(80), empty).endswith("| 0/s, 4 in flight (slow start), 0 tokens/s")
 
 
 @pytest.mark.parametrize(

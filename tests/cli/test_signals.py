@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class Job:
         self.results = folder / "results.jsonl"
         self.prices = write_prices(folder)
 
-    def start(self, base_url: str, *options: str, **popen: object) -> RunProcess:
+    def start(self, base_url: str, *options: str, **popen: Any) -> RunProcess:
         options = ("--prices", str(self.prices), "-c", "4", *options)
         return RunProcess(base_url, self.requests, self.results, *options, **popen)
 
@@ -181,6 +182,7 @@ def test_nothing_answers_and_a_signal_comes(
 
 
 @pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
+@pytest.mark.smoke
 def test_the_first_signal_drains(job: Job, number: signal.Signals, code: int) -> None:
     with GatewayThread(GatewayOptions(latency_median_s=0.25)) as gateway:
         with job.start(gateway.base_url) as run:
@@ -194,6 +196,7 @@ def test_the_first_signal_drains(job: Job, number: signal.Signals, code: int) ->
 
 
 @pytest.mark.parametrize("second", [INT, HUP])
+@pytest.mark.smoke
 def test_the_second_signal_leaves_at_once(job: Job, second: signal.Signals) -> None:
     with GatewayThread(GatewayOptions(latency_median_s=60)) as gateway, job.start(gateway.base_url) as run:
         until(lambda: gateway.ledger.in_flight == 4)
@@ -243,6 +246,7 @@ def test_nohup_is_heeded(job: Job) -> None:
 # ------------------------------------------------------------------------------------------ standard output
 
 
+@pytest.mark.smoke
 def test_results_to_a_pipe(job: Job) -> None:
     with (
         GatewayThread() as gateway,

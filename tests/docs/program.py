@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import msgspec
-import pytest
 from click.testing import CliRunner
 
 from batchrun import errors
@@ -27,9 +26,6 @@ def commands() -> dict[str, click.Command]:
 
 
 COMMANDS = commands()
-COMING = {"simulator", "docs"} - set(COMMANDS)  # the command line is about to have them: then this line goes
-LANDING = pytest.mark.xfail(bool(COMING), reason="the words on the screen are about to be written anew", strict=False)
-SIMULATOR = "gateway" if "simulator" in COMING else "simulator"
 
 
 def help_of(*words: str) -> str:

@@ -17,8 +17,9 @@ from batchrun.records.outcome import FAMILIES, FailureCode, Outcome
 from batchrun.records.result import RunInfo
 from batchrun.records.usage import Usage
 from batchrun.report.report import Report
+from batchrun.results.last_run import LastRun
 from tests.docs.pages import MANUAL
-from tests.docs.program import COMMANDS, LANDING, exit_codes, options, run_log_events, structs_in
+from tests.docs.program import COMMANDS, exit_codes, options, run_log_events, structs_in
 
 FORMATS, FAILURES = MANUAL["formats"], MANUAL["failures"]
 
@@ -60,6 +61,11 @@ def test_every_field_of_an_event_is_in_the_row_of_its_event() -> None:
         assert [name for name in names if f"`{name}`" not in rows[event]] == [], event
 
 
+def test_every_event_of_the_manual_can_be_read_back() -> None:
+    names = FORMATS.names("Run log")
+    assert LastRun([f'{{"event": "{name}"}}'.encode() for name in names]).stopped in (True, False)
+
+
 # ---------------------------------------------------------------------------------------------- Python
 
 
@@ -84,7 +90,6 @@ def test_the_kinds_of_max_errors_are_those_of_the_code() -> None:
     assert sorted(kind for kind, is_default in kinds.items() if is_default) == sorted(DEFAULT_KINDS)
 
 
-@LANDING
 def test_the_command_knows_each_kind_of_max_errors() -> None:
     option = next(option for option in options(COMMANDS["run"]) if "--max-errors-on" in option.opts)
     assert isinstance(option.type, click.Choice)
@@ -95,7 +100,6 @@ def test_what_limits_a_run_is_what_the_code_says() -> None:
     assert set(MANUAL["limits"].names("Limited by")) == {kind.value for kind in LimitedBy}
 
 
-@LANDING
 @pytest.mark.parametrize("row", MANUAL["limits"].rows("Limited by"), ids=lambda row: row[0])
 def test_the_bar_says_it_as_the_manual_does(row: list[str]) -> None:
     names = row[0].replace("`", "").split(", ")

@@ -135,6 +135,7 @@ def _killed_and_cut(folder: Path, kills: int, seed: int) -> None:
     assert not Path(f"{job.results}.quarantine").exists(), "a torn tail is no damage"
 
 
+@pytest.mark.smoke
 def test_sigkill_and_a_torn_tail(tmp_path: Path) -> None:
     _killed_and_cut(tmp_path, 4, seed=3)
 
@@ -144,6 +145,7 @@ def test_sigkill_and_a_torn_tail_fifty_times(tmp_path: Path) -> None:
     _killed_and_cut(tmp_path, 50, seed=4)
 
 
+@pytest.mark.smoke
 def test_two_thousand_lines_with_faults_and_five_kills(tmp_path: Path) -> None:
     """The report equals what the gateway says it billed for the recorded lines, to the token and the cent."""
     options = GatewayOptions(fault_rate=0.1, latency_median_s=0.005, seed=7)

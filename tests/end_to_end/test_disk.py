@@ -95,11 +95,11 @@ def _tortured(bench: Bench, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> 
 
         return opened
 
-    open_locked, fsync = files.open_locked, os.fsync
+    open_locked = files.open_locked
     with monkeypatch.context() as patched:
         patched.setattr(journal, "open_locked", opening("journal"))
         patched.setattr(runlog, "open_locked", opening("log"))
-        patched.setattr(os, "fsync", lambda fd: (faults.call("fsync"), fsync(fd)))
+        patched.setattr(os, "fsync", faults.before("fsync", os.fsync))
         patched.setattr(journal, "datasync", lambda fd: faults.call("fdatasync"))
         try:
             outcome = bench.run()
@@ -188,6 +188,7 @@ def test_file_size_limits_of_every_kind(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the kernel
 
 
+@pytest.mark.smoke
 def test_a_disk_that_fills_up_under_a_run(bench: Bench) -> None:
     with mounted(bench.folder / "disk", "size=64k") as disk:
         ballast = disk / "ballast"
@@ -270,6 +271,7 @@ def test_a_system_call_that_fails(bench: Bench, fault: str, on_results: bool, sa
     bench.finishes()
 
 
+@pytest.mark.smoke
 def test_a_failed_sync_stops_the_run_and_is_not_tried_again(slow_bench: Bench) -> None:
     """A sync in the middle of a run: the kernel may have dropped the pages, so a second one proves nothing."""
     bench, trace = slow_bench, slow_bench.folder / "trace"
@@ -301,7 +303,7 @@ def test_the_nth_system_call_fails_for_every_n(tmp_path: Path, call: str, error:
                     file_.write(record("r-3")[:200])  # and a torn tail
                 trace = folder / "trace"
                 fault = f"{call}:error={error}:when={len(codes) + 1}"
-                with bench.start(wrapper=strace(fault, path=file and folder / file, log=trace)) as run_:
+                with bench.start(wrapper=strace(fault, path=folder / file if file else None, log=trace)) as run_:
                     codes.append(run_.wait())
                 assert codes[-1] in (0, 2, 3), run_.screen
                 assert "Traceback" not in run_.screen

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run, run_async
 from batchrun.cli.main import cli
-from batchrun.cli.options import ConcurrencyType
+from batchrun.cli.types import ConcurrencyType
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.errors import StopError, UsageError
 from batchrun.limits.options import Concurrency
@@ -47,6 +47,7 @@ def batchrun(*words: object) -> tuple[int, str, BaseException | None]:
 # ------------------------------------------------------------------------------------------ a part of them
 
 
+@pytest.mark.smoke
 def test_a_limit_sends_so_many_and_the_next_run_goes_on(requests: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     job = Job(str(requests), results, NOWHERE, simulate=GatewayOptions(), limit=15)
@@ -77,7 +78,7 @@ def test_nothing_more_to_send_of_a_sample_says_so(requests: Path, tmp_path: Path
     assert batchrun(*words)[0] == 0
     code, output, _ = batchrun(*words)
     assert code == 0
-    assert f"nothing to send: all that were chosen of {LINES} lines have their result" in output
+    assert f"nothing to send: the chosen lines are done (5 of {LINES})" in output
 
 
 # ------------------------------------------------------------------------------------- what may go wrong
@@ -122,6 +123,7 @@ def test_a_limit_that_is_none_is_refused(text: str) -> None:
 # -------------------------------------------------------------------------------------- pilot and estimate
 
 
+@pytest.mark.smoke
 def test_a_pilot_measures_and_goes_on_only_when_told(requests: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     words = ("run", requests, "-o", results, "--simulate", "--simulate-latency", 0, "--pilot", 12)

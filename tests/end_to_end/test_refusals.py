@@ -47,6 +47,7 @@ def test_a_report_goes_over_nothing_but_a_report(folder: Path, target: str) -> N
     assert not Path("/dev/null").is_file()
 
 
+@pytest.mark.smoke
 def test_a_report_goes_over_the_last_report(folder: Path) -> None:
     for _ in range(2):
         assert batchrun("run", "q.jsonl", "-o", "r.jsonl", "--report", "my.json", *SIMULATED).returncode == 0
@@ -62,6 +63,7 @@ def test_what_belongs_to_the_simulation_sends_nothing_for_real(words: tuple[str,
 
 @pytest.mark.parametrize("option", ["--attempt-timeout", "--rpm", "--grace", "--max-outage", "--idle-timeout"])
 @pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.smoke
 def test_a_number_must_be_one(option: str, number: str) -> None:
     done = batchrun("run", "q.jsonl", "-o", "r.jsonl", option, number, *SIMULATED)
     assert done.returncode == 2

@@ -57,6 +57,7 @@ def test_the_pages_name_a_command_for_every_sample() -> None:
 
 
 @pytest.mark.parametrize("command", JOBS)
+@pytest.mark.smoke
 def test_the_command_of_a_sample_answers_every_line_and_prints_the_bill(clone: Path, command: str) -> None:
     words = shlex.split(command)
     done = do(command, clone, "--simulate-latency", "0.01")

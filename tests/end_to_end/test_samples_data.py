@@ -7,8 +7,11 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Json = dict[str, Any]
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 LABELLING = SAMPLES / "labelling"
@@ -38,14 +41,14 @@ BODY_FIELDS = {
 }
 
 
-def load(path: Path) -> list[dict]:
+def load(path: Path) -> list[Json]:
     data = path.read_bytes()
     assert data.endswith(b"\n")
     assert b"\r" not in data
     return [json.loads(line) for line in data.decode("utf-8").split("\n")[:-1]]
 
 
-def bodies(job: str) -> list[dict]:
+def bodies(job: str) -> list[Json]:
     return [line.get("body", line) for line in load(SAMPLES / job / "requests.jsonl")]
 
 
@@ -56,7 +59,7 @@ def run(script: Path, *args: Path) -> str:
     return done.stdout
 
 
-def result(custom_id: str, *texts: str, refusal: str = "", status: str = "completed") -> dict:
+def result(custom_id: str, *texts: str, refusal: str = "", status: str = "completed") -> Json:
     content = [{"type": "output_text", "text": text} for text in texts]
     if refusal:
         content.append({"type": "refusal", "refusal": refusal})
@@ -71,12 +74,12 @@ def result(custom_id: str, *texts: str, refusal: str = "", status: str = "comple
     }
 
 
-def failure(custom_id: str, response: dict | None) -> dict:
+def failure(custom_id: str, response: Json | None) -> Json:
     error = {"code": "server_error", "message": "no luck"}
     return {"id": "batch_req_2", "custom_id": custom_id, "run": {}, "response": response, "error": error}
 
 
-def write(path: Path, records: list[dict], tail: str = "") -> Path:
+def write(path: Path, records: list[Json], tail: str = "") -> Path:
     path.write_text("".join(json.dumps(each) + "\n" for each in records) + tail, encoding="utf-8")
     return path
 
@@ -91,7 +94,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_request_lines_are_batch_lines_or_bare_bodies(job):
+def test_request_lines_are_batch_lines_or_bare_bodies(job: str) -> None:
     lines = load(SAMPLES / job / "requests.jsonl")
     batch = [line for line in lines if "body" in line]
     for line in batch:
@@ -107,20 +110,20 @@ def test_request_lines_are_batch_lines_or_bare_bodies(job):
 
 
 @pytest.mark.parametrize("folder", [LABELLING, EVALUATION], ids=lambda folder: folder.name)
-def test_requests_are_what_the_script_makes(folder, tmp_path):
+def test_requests_are_what_the_script_makes(folder: Path, tmp_path: Path) -> None:
     source = folder / ("gold.jsonl" if folder == LABELLING else "references.jsonl")
     run(folder / "make_requests.py", source, tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_bytes() == (folder / "requests.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("folder", [LABELLING, EVALUATION], ids=lambda folder: folder.name)
-def test_score_without_arguments_says_how_to_call_it(folder):
+def test_score_without_arguments_says_how_to_call_it(folder: Path) -> None:
     done = subprocess.run([sys.executable, str(folder / "score.py")], capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert "python score.py results-" in done.stderr
 
 
-def test_readme_names_every_job_and_its_size():
+def test_readme_names_every_job_and_its_size() -> None:
     readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
     for job in JOBS:
         assert f"batchrun run samples/{job}/requests.jsonl -o results-{job}.jsonl --simulate" in readme
@@ -131,7 +134,7 @@ def test_readme_names_every_job_and_its_size():
 # -- labelling
 
 
-def test_gold_labels_are_labels_the_schema_allows():
+def test_gold_labels_are_labels_the_schema_allows() -> None:
     schema = bodies("labelling")[0]["text"]["format"]["schema"]
     fields = schema["properties"]
     gold = load(LABELLING / "gold.jsonl")
@@ -145,7 +148,7 @@ def test_gold_labels_are_labels_the_schema_allows():
     assert {item["urgent"] for item in gold} == {True, False}
 
 
-def test_messages_are_many_and_all_different():
+def test_messages_are_many_and_all_different() -> None:
     messages = [item["message"] for item in load(LABELLING / "gold.jsonl")]
     assert len(messages) >= 240
     assert len({" ".join(message.casefold().split()) for message in messages}) == len(messages)
@@ -153,7 +156,7 @@ def test_messages_are_many_and_all_different():
     assert sum("\n" in message for message in messages) >= 3
 
 
-def test_every_labelling_request_carries_its_message_and_the_same_rules():
+def test_every_labelling_request_carries_its_message_and_the_same_rules() -> None:
     gold = load(LABELLING / "gold.jsonl")
     lines = load(LABELLING / "requests.jsonl")
     assert [line["custom_id"] for line in lines] == [item["custom_id"] for item in gold]
@@ -167,11 +170,11 @@ def test_every_labelling_request_carries_its_message_and_the_same_rules():
         assert all(f"- {label}: " in rules for label in form["schema"]["properties"][field]["enum"])
 
 
-def labels(item: dict, **changes: object) -> str:
+def labels(item: Json, **changes: object) -> str:
     return json.dumps({field: item[field] for field in ("topic", "sentiment", "urgent")} | changes)
 
 
-def test_labelling_score_of_a_perfect_file(tmp_path):
+def test_labelling_score_of_a_perfect_file(tmp_path: Path) -> None:
     gold = load(LABELLING / "gold.jsonl")
     perfect = [result(item["custom_id"], labels(item)) for item in reversed(gold)]
     score = table(run(LABELLING / "score.py", write(tmp_path / "results.jsonl", perfect)))
@@ -181,7 +184,7 @@ def test_labelling_score_of_a_perfect_file(tmp_path):
     assert score["labelled"] == [count]
 
 
-def test_labelling_score_counts_each_outcome(tmp_path):
+def test_labelling_score_counts_each_outcome(tmp_path: Path) -> None:
     gold = [
         {"custom_id": str(n), "message": "?", "topic": "billing", "sentiment": "neutral", "urgent": False}
         for n in range(11)
@@ -222,7 +225,7 @@ def test_labelling_score_counts_each_outcome(tmp_path):
 # -- evaluation
 
 
-def test_references_are_complete_and_different():
+def test_references_are_complete_and_different() -> None:
     references = load(EVALUATION / "references.jsonl")
     assert len(references) >= 40
     assert len({item["custom_id"] for item in references}) == len(references)
@@ -233,7 +236,7 @@ def test_references_are_complete_and_different():
         assert all(isinstance(answer, str) and answer for answer in item["answers"])
 
 
-def test_evaluation_requests_have_roles_and_parts():
+def test_evaluation_requests_have_roles_and_parts() -> None:
     seen = set()
     for body in bodies("evaluation"):
         roles = [item["role"] for item in body["input"]]
@@ -248,7 +251,7 @@ def test_evaluation_requests_have_roles_and_parts():
     assert seen >= {"input_text", "input_image", "output_text", 1, 2, 5}
 
 
-def test_pictures_are_whole_pngs():
+def test_pictures_are_whole_pngs() -> None:
     pictures = 0
     for body in bodies("evaluation"):
         for part in body["input"][-1]["content"]:
@@ -272,7 +275,7 @@ def test_pictures_are_whole_pngs():
     assert pictures >= 8
 
 
-def test_evaluation_score_of_a_perfect_file(tmp_path):
+def test_evaluation_score_of_a_perfect_file(tmp_path: Path) -> None:
     references = load(EVALUATION / "references.jsonl")
     perfect = [result(item["custom_id"], item["answers"][-1]) for item in references]
     text = run(EVALUATION / "score.py", write(tmp_path / "results.jsonl", perfect))
@@ -282,7 +285,7 @@ def test_evaluation_score_of_a_perfect_file(tmp_path):
     assert "wrong answers" not in text
 
 
-def test_evaluation_score_counts_each_outcome(tmp_path):
+def test_evaluation_score_counts_each_outcome(tmp_path: Path) -> None:
     references = [
         {"custom_id": str(n), "category": "a" if n < 6 else "b", "match": "exact", "answers": ["Yes"]}
         for n in range(10)
@@ -333,7 +336,7 @@ def test_evaluation_score_counts_each_outcome(tmp_path):
         ("number", "45", "-45", False),
     ],
 )
-def test_evaluation_compares_answers(tmp_path, match, answer, text, right):
+def test_evaluation_compares_answers(tmp_path: Path, match: str, answer: str, text: str, right: bool) -> None:
     item = {"custom_id": "q", "category": "a", "match": match, "answers": ["something else 1", answer]}
     if match == "number":
         item["answers"] = ["123456", answer]
@@ -345,13 +348,13 @@ def test_evaluation_compares_answers(tmp_path, match, answer, text, right):
 # -- mixed
 
 
-def test_mixed_uses_every_documented_body_field():
+def test_mixed_uses_every_documented_body_field() -> None:
     used = set().union(*bodies("mixed"))
     assert used >= BODY_FIELDS
     assert used - BODY_FIELDS == {"temperature", "top_p", "service_tier", "safety_identifier", "x_trace"}
 
 
-def test_mixed_keeps_the_rules_between_fields():
+def test_mixed_keeps_the_rules_between_fields() -> None:
     for body in bodies("mixed"):
         assert not {"previous_response_id", "conversation"} <= body.keys()
         assert "stream_options" not in body or body["stream"] is True
@@ -359,7 +362,7 @@ def test_mixed_keeps_the_rules_between_fields():
         assert body.get("max_output_tokens", 16) >= 16
 
 
-def test_mixed_has_both_shapes_streams_and_equal_lines():
+def test_mixed_has_both_shapes_streams_and_equal_lines() -> None:
     lines = load(SAMPLES / "mixed" / "requests.jsonl")
     bare = [line for line in lines if "body" not in line]
     assert len(lines) >= 20

@@ -109,6 +109,7 @@ def test_a_job_that_stops_does_not_let_the_key_out(tmp_path: Path, fault: str) -
     assert "[the api key]" in screen
 
 
+@pytest.mark.smoke
 def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path) -> None:
     """One line each, one attempt each, and a good answer after each, so that nothing looks like an outage."""
     echoes = [*FAILURES.values(), *ANSWERS.values()]
@@ -148,6 +149,7 @@ def server_context(certificate: Path) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.smoke
 def test_a_bad_certificate_stops_the_job_with_the_hosts_name(tmp_path_factory: pytest.TempPathFactory) -> None:
     certificate = make_certificate(tmp_path_factory.mktemp("tls"), "-subj", "/CN=wrong.example")
     with HostileThread(http(), ssl=server_context(certificate)) as server:

@@ -36,7 +36,6 @@ from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.report.report import Report, make_report
 from batchrun.results.journal import read_results
-from batchrun.results.runlog import NoLog
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
 from batchrun.transport.endpoint import Endpoint
@@ -44,7 +43,7 @@ from batchrun.transport.http import Timeouts
 from tests import hostile
 from tests.asking import in_virtual_time, until
 from tests.hostile import BODY, KEY, Asked, Hostile, http
-from tests.support import MODEL, Json, read_records, write_prices, write_requests
+from tests.support import MODEL, Json, MemoryStore, read_records, write_prices, write_requests
 
 QUICK = RetryPolicy(max_attempts=6, first_wait_s=0.001, max_wait_s=0.002)
 ONCE = RetryPolicy(max_attempts=1)
@@ -273,6 +272,7 @@ async def test_kinds_of_answers_are_counted_apart(desk: Desk) -> None:
         assert ran.report.usage.total_tokens == billed.total_tokens
 
 
+@pytest.mark.smoke
 async def test_streams_and_plain_lines_mix(desk: Desk) -> None:
     async with Gateway(GatewayOptions(latency_median_s=0.02)) as gateway:
         bodies = [{"model": MODEL, "input": f"q{number}", "stream": bool(number % 2)} for number in range(40)]
@@ -402,6 +402,7 @@ class Outage:
 @pytest.mark.parametrize("length", [15, 600])
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize("how", ["503", "refused", "reset"])
+@pytest.mark.smoke
 def test_an_outage_costs_no_line_and_few_requests(desk: Desk, how: str, start: float, length: float) -> None:
     """One attempt a line is allowed, so that a single one used up would show as a failed line."""
 
@@ -563,11 +564,11 @@ class Canned:
         return self._outcome(line)
 
 
-class Kept:
-    """A store in memory; the `fails_at`-th record meets a full disk."""
+class Kept(MemoryStore):
+    """Counts its records; the `fails_at`-th meets a full disk."""
 
     def __init__(self, fails_at: int = 0) -> None:
-        self.log = NoLog()
+        super().__init__()
         self.count = 0
         self._fails_at = fails_at
 
@@ -579,17 +580,18 @@ class Kept:
                 error.written = written
                 raise error
 
-    def sync(self) -> None:
-        pass
-
 
 def make_runner(
-    lines: Iterator[RequestLine], transport: Canned, store: Kept, concurrency: int, retry: RetryPolicy = QUICK
+    lines: Iterator[RequestLine],
+    transport: Canned,
+    store: Kept,
+    limits: Limits,
+    retry: RetryPolicy = QUICK,
 ) -> Runner:
     facts = RunFacts("2026-01-01T00:00:00.000Z", 100_000, "gateway.example")
-    work = Work(FileSource(lines), store, Tally(PriceBook()), facts)  # type: ignore[arg-type]
-    rules = Rules(Limits(concurrency), retry, Spending(Bounds(PriceBook())), grace_s=1)
-    return Runner(work, rules, transport, Told())  # type: ignore[arg-type]
+    work = Work(FileSource(lines), store, Tally(PriceBook()), facts)
+    rules = Rules(limits, retry, Spending(Bounds(PriceBook())), grace_s=1)
+    return Runner(work, rules, transport, Told())
 
 
 ANSWER = Reply(200, BODY, None, "succeeded", MODEL, None)
@@ -612,7 +614,7 @@ async def test_a_long_file_is_neither_read_ahead_nor_made_tasks_of(fails: str) -
         return ANSWER
 
     sink = Kept()
-    runner = make_runner(lines(), Canned(outcome), sink, concurrency, retry=RetryPolicy(3, 0.001, 0.01))
+    runner = make_runner(lines(), Canned(outcome), sink, Limits(concurrency), retry=RetryPolicy(3, 0.001, 0.01))
     running = asyncio.create_task(runner.run())
     most_tasks = most_held = 0
     while sink.count < 1_500:
@@ -683,6 +685,7 @@ def test_one_long_retry_after_is_waited_out_once(desk: Desk) -> None:
 # ----------------------------------------------------------------------------------------- stopping
 
 
+@pytest.mark.smoke
 def test_an_interrupt_drains_what_is_in_flight(desk: Desk) -> None:
     async def interrupt(run: Run) -> None:
         await asyncio.sleep(2.5)
@@ -746,7 +749,7 @@ async def test_a_disk_that_is_full_ends_the_run_with_nothing_more_sent() -> None
 
     lines = iter([parse_request(b'{"model":"m","input":"%d"}' % number, number) for number in range(1, 1001)])
     transport, sink = Canned(outcome), Kept(fails_at=50)
-    runner = make_runner(lines, transport, sink, 8)
+    runner = make_runner(lines, transport, sink, Limits(8))
     await runner.run()
     assert runner.stopped is not None
     assert (runner.stopped.exit_code, runner.stopped.why) == (3, "no space left on device")
@@ -772,12 +775,16 @@ def test_the_tail_of_the_run_is_said_at_the_tail_alone() -> None:
             for taken in range(1, 601):
                 yield parse_request(b'{"model":"m","input":"%d"}' % taken, taken)
 
-        def sample() -> None:
-            said.append((taken, runner.limiter.limited_by))
+        async def sample() -> None:
+            while True:
+                await asyncio.sleep(0.25)
+                said.append((taken, runner.limiter.limited_by))
 
         limits = Limits(64, requests_per_minute=600)
-        runner = make_runner(lines(), Slow(lambda _: ANSWER), Kept(), 64, limits=limits, tick=sample)
+        runner = make_runner(lines(), Slow(lambda _: ANSWER), Kept(), limits)
+        sampling = asyncio.create_task(sample())
         await runner.run()
+        sampling.cancel()
         assert {limited_by for number, limited_by in said if number < 600} == {LimitedBy.OWN_REQUESTS}
         assert [limited_by for _, limited_by in said[-16:]] == [LimitedBy.TAIL] * 16
 
@@ -790,6 +797,7 @@ def of_the_runner(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     return {task for task in new if Path(task.get_coro().cr_code.co_filename).parent.name == "engine"}  # type: ignore[union-attr]
 
 
+@pytest.mark.smoke
 async def test_a_cancelled_run_leaves_nothing_behind(desk: Desk) -> None:
     desk.lines(200)
     async with Gateway(GatewayOptions(latency_median_s=0.02, script="ok; 500 ok; stall; ok!")) as gateway:

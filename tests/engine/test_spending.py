@@ -52,7 +52,7 @@ def test_reserved_and_spent_never_pass_the_cap() -> None:
     assert not budget.fits(Decimal(2)), "not now"
     assert not budget.never_fits(Decimal(2)), "but once what is in flight has cost less than it could"
     budget.settle(Decimal(5), Decimal(1))
-    assert (budget.spent, budget.reserved, budget.left) == (5, 0, 5)
+    assert (budget.spent, budget.reserved, budget.left) == (Decimal(5), Decimal(0), Decimal(5))
     assert budget.never_fits(Decimal("5.1"))
 
 
@@ -187,7 +187,7 @@ def test_a_turn_waits_until_what_is_in_flight_turns_out_cheaper() -> None:
         assert await waits is not None
         limiter.abandoned(second)  # nobody knows: it cost its most
         assert limiter.budget is not None
-        assert (limiter.budget.spent, limiter.budget.reserved) == (5, 4)
+        assert (limiter.budget.spent, limiter.budget.reserved) == (Decimal(5), Decimal(4))
 
     in_virtual_time(play)
 
@@ -363,7 +363,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     write_prices(tmp_path)
     made: list[Life] = []
 
-    def begin(seed: int, **chances: float) -> Life:
+    def begin(seed: int, **chances: Any) -> Life:
         life = Life(tmp_path / f"life-{seed}", seed, **chances)
         monkeypatch.setattr(run_module, "HttpTransport", lambda *_: life.gateway)
         made.append(life)
@@ -515,7 +515,7 @@ def test_a_cap_is_an_amount_of_money(tmp_path: Path, gateway: GatewayThread, amo
     write_requests(tmp_path / "requests.jsonl", 1)
     done = run_capped(tmp_path, gateway, "--max-cost", amount)
     assert done.exit_code == 2
-    assert "is no amount of US dollars" in done.output
+    assert "is not an amount of US dollars" in done.output
 
 
 def test_the_cap_is_kept_on_standard_output_too(tmp_path: Path, gateway: GatewayThread) -> None:

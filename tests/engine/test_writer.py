@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,7 +28,7 @@ from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import RunLog
 from batchrun.results.store import FileStore
 from tests.asking import until
-from tests.support import FailingFile, Faults, read_records
+from tests.support import FailingFile, Faults, MemoryStore, read_records
 
 NOTHING = Decimal(0)
 
@@ -44,37 +43,30 @@ def done(number: int, size: int = 20) -> Done:
     return Done(line(number), Reply(200, body, None, "succeeded", "m", None), 1, 0)
 
 
-class Sink:
-    """Writes, one by one."""
-
-    def __init__(self) -> None:
-        self.writes: list[list[bytes]] = []
-
-    def append(self, records: Sequence[bytes]) -> None:
-        self.writes.append(list(records))
-
-    def sync(self) -> None:
-        pass
-
-
 class Desk:
     """A writer with a real run log. `stopped` is what it was told to stop for."""
 
-    def __init__(self, folder: Path, sink: Any = None) -> None:
-        self.sink = sink or Sink()
-        if isinstance(self.sink, Sink):
-            self.sink.log = RunLog(folder / "results.jsonl.log")
-        self.log = self.sink.log
+    def __init__(self, folder: Path, store: MemoryStore | FileStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        if isinstance(self.store, FileStore):
+            self.log = self.store.log
+        else:
+            self.log = self.store.log = RunLog(folder / "results.jsonl.log")
         self.tally = Tally(PriceBook())
         self.stopped: list[str] = []
         self.writer = Writer(
-            self.sink,
+            self.store,
             RunFacts("2026-01-01T00:00:00.000Z", 100, "gateway.example"),
             self.tally,
             Spending(Bounds(PriceBook())),
             None,
             self._stop,
         )
+
+    @property
+    def writes(self) -> list[list[bytes]]:
+        assert isinstance(self.store, MemoryStore)
+        return self.store.writes
 
     def _stop(self, error: BatchrunError) -> None:
         self.stopped.append(str(error))
@@ -109,7 +101,7 @@ async def test_what_is_ready_shares_a_write_and_counts_after_it(folder: Path) ->
             desk.writer.record(done(number))
         assert (desk.writer.recorded, desk.tally.recorded) == (0, 0)
         await turns()
-        assert [len(write) for write in desk.sink.writes] == [5]
+        assert [len(write) for write in desk.writes] == [5]
         assert desk.writer.recorded == 5
         assert desk.writer.newly_recorded() == [1, 2, 3, 4, 5]
 
@@ -140,7 +132,7 @@ async def test_a_record_says_which_service_tier_was_served_where_the_gateway_say
             desk.writer.record(Done(line(number), reply, 1, 0))
         desk.writer.record(Done(line(3), Failure("invalid_prompt", "no", 400), 1, 0))
         await turns()
-        runs = [json.loads(record)["run"] for write in desk.sink.writes for record in write]
+        runs = [json.loads(record)["run"] for write in desk.writes for record in write]
         assert [run.get("service_tier", "absent") for run in runs] == ["flex", "absent", "absent"]
 
 
@@ -149,7 +141,7 @@ async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> Non
         for number in range(1, 6):
             desk.writer.record(done(number, WRITE_BYTES // 2))
         await turns()
-        assert [len(write) for write in desk.sink.writes] == [2, 2, 1]
+        assert [len(write) for write in desk.writes] == [2, 2, 1]
 
 
 async def test_what_is_left_at_the_end_is_written(folder: Path) -> None:
@@ -166,7 +158,12 @@ async def test_attempts_that_are_ready_are_logged_with_one_write_before_any_may_
     async with Desk(folder) as desk:
         writes = list[tuple[Event, ...]]()
         write = desk.log.write
-        desk.log.write = lambda *events: (writes.append(events), write(*events))[1]  # type: ignore[method-assign]
+
+        def noted(*events: Event) -> None:
+            writes.append(events)
+            write(*events)
+
+        desk.log.write = noted  # type: ignore[method-assign]
         waiting = [asyncio.create_task(desk.writer.may_send(line(number), 1, NOTHING)) for number in (1, 2, 3)]
         assert await asyncio.gather(*waiting) == [True, True, True]
         assert [len(events) for events in writes] == [3]
@@ -192,7 +189,8 @@ async def test_who_is_let_through_and_sends_nothing_after_all_takes_it_back(fold
             assert not waiting.done()
             await asyncio.sleep(0)
         waiting.cancel() if how == "cancelled" else desk.writer.close()
-        assert await asyncio.gather(waiting, return_exceptions=True) != [True]
+        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert outcome is not True
         assert (desk.logged("ended"), desk.writer.unanswered) == ([1], {})
 
 
@@ -206,7 +204,7 @@ async def test_a_log_that_cannot_be_written_lets_nobody_through(folder: Path) ->
 
 
 async def test_a_record_that_cannot_be_written_lets_nobody_through(folder: Path) -> None:
-    class Full(Sink):
+    class Full(MemoryStore):
         def append(self, records: Sequence[bytes]) -> None:
             raise DiskError("full")
 

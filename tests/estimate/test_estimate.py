@@ -24,6 +24,7 @@ from batchrun.records.request import ENDPOINTS, RequestLine, parse_request
 from batchrun.records.result import ErrorInfo, ResultHead, RunInfo
 from batchrun.records.usage import Usage
 from batchrun.stats.intervals import NONE, Moments, Range, share, t_value
+from tests.support import near
 
 RESPONSES, CHAT, EMBEDDINGS = ENDPOINTS
 NO_LIMITS = Allowed()
@@ -143,14 +144,14 @@ def test_wilsons_interval_is_that_of_the_tables() -> None:
     """10 of 100, of a population without end, at 90 %: 0.0607 to 0.1604 (Wilson's formula by hand)."""
     got = share(10, 100, 10**9)
     assert (got.low, got.likely, got.high) == (
-        pytest.approx(0.0607, abs=1e-4),
+        near(0.0607, abs=1e-4),
         0.1,
-        pytest.approx(0.1604, abs=1e-4),
+        near(0.1604, abs=1e-4),
     )
 
 
 def test_no_failure_seen_is_not_no_failure() -> None:
-    assert share(0, 50, 10_000) == Range(0.0, 0.0, pytest.approx(0.051, abs=0.001))
+    assert share(0, 50, 10_000) == Range(0.0, 0.0, near(0.051, abs=0.001))
     assert share(50, 50, 10_000).high == 1.0
     assert share(3, 50, 50) == Range(0.06, 0.06, 0.06)
     assert share(0, 0, 50) == Range(None, None, None)
@@ -184,14 +185,19 @@ def test_bytes_are_bytes_of_text_not_of_escapes() -> None:
 def test_a_tokenizer_counts_text_and_frames() -> None:
     counter = Tokenizer("words", lambda text: len(text.split()))
     counted = counter.count(contents_of("one two three"), "gpt-4.1-mini")
-    assert counted == Range(pytest.approx(9.7), 10, pytest.approx(11.0))
+    assert counted == Range(near(9.7), 10, near(11.0))
     assert counter.count(contents_of("one two three"), "llama-3") == Range(7.5, 10, 14.0)
     assert counter.count(contents_of("word " * 30_000), "openai/gpt-4o").likely == 30_007
 
 
 def test_the_same_text_is_counted_once() -> None:
     calls: list[str] = []
-    counter = Tokenizer("one", lambda text: calls.append(text) or 1)
+
+    def count(text: str) -> int:
+        calls.append(text)
+        return 1
+
+    counter = Tokenizer("one", count)
     for _ in range(5):
         counter.count(contents_of("the instructions"), "m")
     assert calls == ["the instructions"]
@@ -201,6 +207,7 @@ def test_the_same_text_is_counted_once() -> None:
     ("text", "tokens"),
     [("hello world", 2), ("你好，世界！", 4), ("<|endoftext|>", 7), ("", 0), ("a" * 100_000, 12_500)],
 )
+@pytest.mark.smoke
 def test_the_tokenizer_of_the_extra_knows_o200k(text: str, tokens: int) -> None:
     """The numbers are tiktoken's."""
     pytest.importorskip("rs_bpe")
@@ -289,7 +296,7 @@ def test_before_the_first_line_output_is_open_between_its_bounds(book: PriceBook
     """10 lines of 1 word and a frame of 3 tokens: 3 to 6 tokens in by the margins of an unknown vocabulary."""
     got = estimate(book, [line_of(number) for number in range(10)])
     assert (got.lines, got.lines_left, got.lines_measured) == (10, 10, 0)
-    assert got.input_tokens == Range(pytest.approx(30), 40, pytest.approx(56))
+    assert got.input_tokens == Range(near(30), 40, near(56))
     assert got.output_tokens == Range(10, None, 1000)
     assert got.left_usd.low == pytest.approx(10 * (3 * 0.5 + 8) / 1e6)
     assert got.left_usd.likely is None
@@ -331,6 +338,7 @@ def test_unpriced_models_are_named_and_leave_the_money_open(book: PriceBook) -> 
 LINES = [line_of(number, f"{number:05}") for number in range(1000)]
 
 
+@pytest.mark.smoke
 def test_finished_lines_measure_the_rest(book: PriceBook) -> None:
     """100 of 1,000 lines, of 10 tokens in and 15 to 25 out."""
     heads = [head_of(line, used(10, 15 + line.line_number % 11)) for line in LINES[:100]]
@@ -344,7 +352,11 @@ def test_finished_lines_measure_the_rest(book: PriceBook) -> None:
     assert float(got.spent_usd) == pytest.approx(100 * (20 + 8 * mean) / 1e6)
     assert got.total_usd.likely == pytest.approx(1000 * (20 + 8 * mean) / 1e6)
     assert got.input_by == got.output_by == "finished lines"
-    assert got.output_tokens.low < got.output_tokens.likely < got.output_tokens.high
+    low, likely, high = got.output_tokens.low, got.output_tokens.likely, got.output_tokens.high
+    assert low is not None
+    assert likely is not None
+    assert high is not None
+    assert low < likely < high
 
 
 def test_measured_output_stays_within_what_is_allowed(book: PriceBook) -> None:
@@ -405,7 +417,7 @@ def test_a_failure_used_nothing_and_an_answer_without_usage_is_not_measured(book
 def test_time_is_that_of_the_slowest_limit(book: PriceBook, allowed: Allowed, seconds: float, limited_by: str) -> None:
     heads = [head_of(line, used(10, 20)) for line in LINES[:100]]
     got = estimate(book, LINES, heads, allowed)
-    assert (got.seconds.likely, got.limited_by) == (pytest.approx(seconds), limited_by)
+    assert (got.seconds.likely, got.limited_by) == (near(seconds), limited_by)
 
 
 def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was_found_so_far_likely(
@@ -413,7 +425,7 @@ def test_where_the_concurrency_is_found_out_the_highest_is_the_best_and_what_was
 ) -> None:
     heads = [head_of(line, used(10, 20)) for line in LINES[:100]]
     got = estimate(book, LINES, heads, Allowed(most=300))
-    assert got.seconds == Range(pytest.approx(900 * 2.0 / 300), pytest.approx(90), None)
+    assert got.seconds == Range(near(900 * 2.0 / 300), near(90), None)
     text = render_estimate(got)
     assert "time at the speed so far; a longer run may find" in text
     assert "at best" not in text

@@ -24,6 +24,7 @@ from batchrun.job.prepare import prepare
 from batchrun.job.resume import Changed, Resume
 from batchrun.job.run import Ended
 from batchrun.job.summary import Summary
+from batchrun.records.attempt import BilledTwice
 from batchrun.records.request import Overrides, Request, parse_request, read_request
 from batchrun.requests import reader
 from batchrun.results.journal import Journal
@@ -46,6 +47,16 @@ from tests.support import (
 )
 
 
+class Noting(Silent):
+    """Keeps the notices of a run."""
+
+    def __init__(self, notices: list[str]) -> None:
+        self.notices = notices
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
 class Bench:
     """A folder with requests and results, a gateway, and runs of the job."""
 
@@ -62,10 +73,14 @@ class Bench:
         return Job(str(self.requests), self.results, endpoint, **{"prices": self.prices} | changes)
 
     def run(self, **changes: Any) -> Outcome:
-        observer = Silent()
         self.notices.clear()
-        observer.notice = self.notices.append  # type: ignore[method-assign]
-        return run(self.job(**changes), observer)
+        return run(self.job(**changes), Noting(self.notices))
+
+    def billed_twice(self, **changes: Any) -> BilledTwice:
+        """What a run says that may have been billed twice."""
+        twice = self.run(**changes).report.possibly_billed_twice
+        assert twice is not None
+        return twice
 
     def sent_by(self, **changes: Any) -> int:
         """How many requests a run of the job sends."""
@@ -118,12 +133,13 @@ def test_a_finished_file_run_again_sends_nothing_and_says_so(bench: Bench) -> No
     before = bench.results.read_bytes()
     with RunProcess(bench.gateway.base_url, bench.requests, bench.results, "--prices", str(bench.prices)) as again:
         assert again.wait() == 0
-        assert "nothing to send: all 5 lines have their result" in again.screen
+        assert "nothing to send: 5 of 5 done" in again.screen
     assert bench.gateway.ledger.requests == 5
     assert bench.results.read_bytes() == before
     assert ids(bench.results) == FIVE
 
 
+@pytest.mark.smoke
 def test_a_cut_off_job_sends_what_is_left(bench: Bench) -> None:
     bench.run()
     kept = bench.results.read_bytes().splitlines(keepends=True)[:3]
@@ -224,6 +240,7 @@ def test_equal_bare_bodies_are_lines_of_their_own(bench: Bench) -> None:
 # ------------------------------------------------------------------------------------------------- edits
 
 
+@pytest.mark.smoke
 def test_an_edited_line_is_refused_with_its_number_and_both_ways_out(bench: Bench) -> None:
     bench.run()
     before = bench.results.read_bytes()
@@ -364,6 +381,7 @@ def test_doubled_records_are_set_aside_and_the_first_stays(bench: Bench) -> None
     assert any("WARNING: 2 damaged or doubled records were moved" in notice for notice in bench.notices)
 
 
+@pytest.mark.smoke
 def test_a_damaged_line_is_sent_again_and_said_loudly(bench: Bench) -> None:
     bench.run()
     lines = bench.results.read_bytes().splitlines(keepends=True)
@@ -424,6 +442,7 @@ def _comparable(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key not in ("stopped", "next_command")}
 
 
+@pytest.mark.smoke
 def test_the_report_covers_the_whole_file_over_runs_and_is_made_again_from_it_alone(
     failing: Callable[[str], Bench],
 ) -> None:
@@ -466,6 +485,7 @@ def _log_of_a_death(bench: Bench, *lines: int, limit: int | None = 100, started:
             log.write(json.dumps({"event": "sent", **facts}) + "\n")
 
 
+@pytest.mark.smoke
 def test_lines_in_flight_at_a_death_are_told_with_their_upper_cost(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2, 3)
     bench.results.touch()
@@ -481,12 +501,12 @@ def test_the_figure_survives_further_runs_and_adds_up(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2)
     bench.run()
     write_requests(bench.requests, 6)
-    assert bench.run().report.possibly_billed_twice.lines == 2
+    assert bench.billed_twice().lines == 2
     assert bench.notices == [], "it was told once"
     known = {"lines": 2, "upper_usd": "0.0056", "estimated_lines": 0, "unknown_lines": 0}
     _log_of_a_death(bench, 6, known=known)
     for _ in range(2):
-        twice = bench.run().report.possibly_billed_twice
+        twice = bench.billed_twice()
         assert (twice.lines, twice.upper_usd) == (3, Decimal("0.0084"))
 
 
@@ -495,14 +515,14 @@ def test_a_record_settles_what_the_log_could_not_say_any_more(bench: Bench) -> N
     bench.run()
     started = read_records(bench.results)[0]["run"]["started"]
     _log_of_a_death(bench, 1, 2, 99, started=started)
-    assert bench.run().report.possibly_billed_twice.lines == 1
+    assert bench.billed_twice().lines == 1
 
 
 def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Bench) -> None:
     bench.run()
     longest = max(stored["run"]["usage"]["output_tokens"] for stored in read_records(bench.results))
     _log_of_a_death(bench, 77, limit=None)
-    twice = bench.run().report.possibly_billed_twice
+    twice = bench.billed_twice()
     assert (twice.lines, twice.estimated_lines, twice.unknown_lines) == (1, 1, 0)
     assert twice.upper_usd * 1_000_000 == 2 * 1000 + 8 * longest
     assert "counted as the longest answer so far" in bench.notices[0]
@@ -510,10 +530,10 @@ def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Ben
 
 def test_starting_over_forgets_what_died_before(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2)
-    assert bench.run().report.possibly_billed_twice.lines == 0, "there is no result file that this could be about"
+    assert bench.billed_twice().lines == 0, "there is no result file that this could be about"
     _log_of_a_death(bench, 1, 2)
-    assert bench.run(overwrite=True).report.possibly_billed_twice.lines == 0
-    assert bench.run().report.possibly_billed_twice.lines == 0
+    assert bench.billed_twice(overwrite=True).lines == 0
+    assert bench.billed_twice().lines == 0
 
 
 def test_without_a_log_nobody_claims_to_know(bench: Bench) -> None:
@@ -621,5 +641,5 @@ def test_any_history_ends_with_one_record_a_line(bench: Bench, seed: int) -> Non
         assert {line.custom_id: line.body_hash for line in asked}.items() <= stored.items(), action
         assert stored.keys() - {line.custom_id for line in asked} <= {"orphan"}
         with Journal(ResultPaths.of(bench.results)) as journal:
-            assert len(list(journal.records())) == len(stored)
+            assert sum(map(len, journal.batches())) == len(stored)
     until(lambda: bench.gateway.ledger.in_flight == 0)

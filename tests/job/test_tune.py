@@ -218,6 +218,7 @@ def tuned(results: Path, *words: object) -> Any:
     return CliRunner().invoke(cli, ["tune", str(results), *map(str, words)])
 
 
+@pytest.mark.smoke
 def test_a_run_does_as_it_is_told(tmp_path: Path, gateway: GatewayThread) -> None:
     requests, results = write_requests(tmp_path / "requests.jsonl", 4000), tmp_path / "results.jsonl"
     prices = write_prices(tmp_path)

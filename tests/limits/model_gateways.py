@@ -369,24 +369,24 @@ class Client:
                 push(events, (wait_until, sequence, None, None))
             if not events:
                 break
-            now, _, event, answer = pop(events)
+            now, _, event, answered = pop(events)
             if now >= next_second:
                 if now > duration_s:
                     break
                 self._each_second(next_second, in_flight)
                 next_second = int(now) + 1
-            if event is None or answer is None:
+            if event is None or answered is None:
                 wake_at = math.inf if now >= wake_at else wake_at
             else:
-                if answer.headers is not None:
-                    controller.headers(event, answer.headers, now)
-                if answer.status == 200:
+                if answered.headers is not None:
+                    controller.headers(event, answered.headers, now)
+                if answered.status == 200:
                     controller.succeeded(event, now)
                     outcome.answered += 1
                     if event.at >= self.warm_up_s:
                         outcome.time(now - event.at)
-                elif answer.status == 429:
-                    controller.throttled(event, answer.retry_after_s, now)
+                elif answered.status == 429:
+                    controller.throttled(event, answered.retry_after_s, now)
                     outcome.throttled += 1
                     left += 1
                 else:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.limits.controller import Controller
+from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
 from batchrun.records.outcome import RateHeaders
@@ -330,7 +330,7 @@ def test_whatever_comes_it_stays_within_bounds(
     events: list[tuple[str, float, float | None, float]], minimum: int, more: int
 ) -> None:
     controller = Controller(Concurrency(minimum, minimum + more), 0.0)
-    now, waiting = 0.0, []
+    now, waiting = 0.0, list[Sent]()
     for kind, seconds, retry_after_s, number in events:
         waiting.append(controller.sent(len(waiting) + 1, now))
         now += seconds

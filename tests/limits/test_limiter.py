@@ -223,6 +223,7 @@ def test_slots_are_given_first_come_first_served() -> None:
 
 
 @pytest.mark.parametrize("rpm", [30, 600, 900])
+@pytest.mark.smoke
 def test_requests_a_minute_are_paced(rpm: float) -> None:
     async def play(desk: Desk) -> None:
         times: list[float] = []
@@ -308,9 +309,9 @@ def test_a_throttle_pauses_the_whole_job_and_cuts_it_once() -> None:
         assert desk.now() - started == pytest.approx(20, abs=0.01)
         await settle()
         (first,) = [task for task in asking if task.done()]
-        permit = await first
-        assert permit is not None
-        desk.limiter.answered(permit, "A", None)  # the door is open: so are all slots
+        first_permit = await first
+        assert first_permit is not None
+        desk.limiter.answered(first_permit, "A", None)  # the door is open: so are all slots
         await asyncio.sleep(1)
         assert sum(task.done() for task in asking) == 10
 
@@ -486,7 +487,7 @@ def test_no_permit_is_ever_lost() -> None:
             permit = await desk.turn(50)
             try:
                 peak = max(peak, desk.limiter.in_flight)
-                assert desk.limiter.in_flight <= desk.limiter.limits.concurrency
+                assert desk.limiter.in_flight <= 8
                 await asyncio.sleep(rng.random())
             except asyncio.CancelledError:
                 desk.limiter.abandoned(permit)

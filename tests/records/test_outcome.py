@@ -62,8 +62,9 @@ def test_the_manual_names_no_code_that_is_not_given() -> None:
 def test_a_code_is_text_to_whoever_stores_or_compares_it() -> None:
     code: str = FailureCode.DNS_FAILED
     assert (code, f"{code}", {code: 1}) == ("dns_failed", "dns_failed", {"dns_failed": 1})
-    stored = [encode({"code": code}) for encode in (msgspec.json.encode, orjson.dumps)]
-    assert [json.loads(raw) for raw in (*stored, json.dumps({"code": code}))] == [{"code": "dns_failed"}] * 3
+    stored: list[str | bytes] = [msgspec.json.encode({"code": code}), orjson.dumps({"code": code})]
+    stored.append(json.dumps({"code": code}))
+    assert [json.loads(raw) for raw in stored] == [{"code": "dns_failed"}] * 3
     assert msgspec.json.encode(ErrorInfo(code, "m")) == msgspec.json.encode(ErrorInfo("dns_failed", "m"))
     assert pickle.loads(pickle.dumps(code)) is code
     assert describe(Failure(code, "no\naddress")) == "dns_failed: no address"

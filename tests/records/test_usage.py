@@ -80,7 +80,7 @@ def test_dialects(usage: dict[str, Any], expected: Usage) -> None:
     assert read_usage(json.dumps({"id": "resp_1", "output": [], "usage": usage}).encode()) == expected
 
 
-NONSENSE = [
+NONSENSE: list[Any] = [
     None,
     True,
     False,

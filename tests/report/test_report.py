@@ -6,7 +6,7 @@ import random
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,7 @@ def prices(tmp_path: Path) -> Path:
 
 @st.composite
 def any_head(draw: st.DrawFn) -> ResultHead:
-    outcome = draw(st.sampled_from(["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]))
+    outcome = draw(st.sampled_from(get_args(Outcome)))
     size, output = draw(st.sampled_from([10, 272_000, 272_001])), draw(st.integers(0, 9))
     return head(
         draw(st.integers(1, 99)),
@@ -271,6 +271,7 @@ def test_the_order_of_the_records_does_not_matter(heads: list[ResultHead], chanc
 
 
 @given(st.lists(HEADS, max_size=10))
+@pytest.mark.smoke
 def test_any_report_can_be_printed_and_read_back(heads: list[ResultHead]) -> None:
     report = make_report(tally_of(*heads))
     assert render(report).endswith("\n")
@@ -324,6 +325,7 @@ def test_latencies_take_no_memory_a_line() -> None:
 # ------------------------------------------------------------------------------------------------ as text
 
 
+@pytest.mark.smoke
 def test_the_table_word_for_word(prices: Path) -> None:
     report = make_report(
         tally_of(

@@ -44,6 +44,7 @@ def edit(path: Path, number: int, old: bytes, new: bytes) -> None:
     path.write_bytes(b"".join(lines))
 
 
+@pytest.mark.smoke
 def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: Path, results: Path) -> None:
     found = verify(requests, results)
     payloads = [orjson.loads(line)["response"]["body"]["usage"] for line in results.read_bytes().splitlines()]
@@ -67,6 +68,7 @@ def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: 
         ("wrong_usage", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
     ],
 )
+@pytest.mark.smoke
 def test_each_fault_is_found_by_its_name(
     requests: Path, results: Path, problem: str, number: int, old: bytes | None, new: bytes
 ) -> None:

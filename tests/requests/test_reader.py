@@ -295,6 +295,7 @@ PACKED = {"gz": gzip.compress(DATA), "zst": zstd(DATA)}
     [*PACKED.values(), gzip.compress(DATA[:999]) + gzip.compress(DATA[999:]), zstd(DATA[:999]) + zstd(DATA[999:])],
     ids=["gzip", "zstd", "two gzip members", "two zstd frames"],
 )
+@pytest.mark.smoke
 def test_compressed_files_are_known_by_their_content(tmp_path: Path, name: str, packed: bytes) -> None:
     (tmp_path / name).write_bytes(packed)
     lines = read(tmp_path / name)
@@ -509,8 +510,13 @@ def test_known_lines_are_given_with_the_number_of_the_first(path: Path, monkeypa
     monkeypatch.setattr(reader, "_STRIDE", 3)
     given: list[tuple[int, list[bytes]]] = []
     lines = [BATCH[0], b"", *BATCH[1:5]]
+
+    def known(first: int, raws: Sequence[bytes]) -> list[str]:
+        given.append((first, list(raws)))
+        return [""] * len(raws)
+
     with RequestFile(str(written(path, *lines))) as file:
-        file.check(None, lambda first, raws: given.append((first, list(raws))) or [""] * len(raws))
+        file.check(None, known)
     assert given == [(1, lines[:3]), (4, lines[3:])]
 
 
@@ -691,15 +697,19 @@ def test_the_corpus_and_its_table_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
+@pytest.mark.smoke
 def test_a_good_file_is_summed_up(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = Validated(INPUTS / name, monkeypatch, capsys)
     assert (done.exit_code, done.err) == (0, "")
-    assert done.out.startswith(f"{INPUTS / name}: {GOOD[name]} lines, all fit to send\nmodels: gpt-4.1 {GOOD[name]}\n")
+    assert done.out.startswith(
+        f"{INPUTS / name}: {GOOD[name]} line{'s' * (GOOD[name] != 1)}, all valid\nmodels: gpt-4.1 {GOOD[name]}\n"
+    )
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.smoke
 def test_a_bad_file_is_refused_with_exit_code_2(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

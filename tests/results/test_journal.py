@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from batchrun.errors import DiskError, PipeError, ResultFileError
+from batchrun.records.result import ResultHead
 from batchrun.results import journal as journal_module
 from batchrun.results.files import open_locked
 from batchrun.results.journal import Journal
@@ -29,10 +31,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.jsonl"
 
 
+def records_of(journal: Journal) -> Iterator[ResultHead]:
+    return chain.from_iterable(journal.batches())
+
+
 def taken_up(path: Path, *appended: bytes) -> list[str]:
     """Open as a run does, append, and return the ids that were there before."""
     with Journal(ResultPaths.of(path)) as journal:
-        found = [head.custom_id for head in journal.records()]
+        found = [head.custom_id for head in records_of(journal)]
         for line in appended:
             journal.append([line])
     return found
@@ -94,13 +100,14 @@ DAMAGE = {
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.smoke
 def test_a_damaged_line_is_set_aside_wherever_it_stands(path: Path, name: str, place: int) -> None:
     lines = [THREE[0], THREE[2]]
     path.write_bytes(b"".join([*lines[:place], DAMAGE[name], *lines[place:]]))
     with Journal(ResultPaths.of(path)) as journal:
-        assert [head.custom_id for head in journal.records()] == ["r-1", "r-3"]
+        assert [head.custom_id for head in records_of(journal)] == ["r-1", "r-3"]
         assert journal.quarantined == 1
-        assert [head.custom_id for head in journal.records()] == ["r-1", "r-3"]
+        assert [head.custom_id for head in records_of(journal)] == ["r-1", "r-3"]
         assert journal.quarantined == 1, "it is set aside once"
         journal.append([NEXT])
     assert path.read_bytes() == THREE[0] + THREE[2] + NEXT
@@ -165,7 +172,7 @@ def test_a_foreign_file_is_refused_and_left_alone(path: Path, content: bytes) ->
         Journal(ResultPaths.of(path)) as journal,
         pytest.raises(ResultFileError, match="contains no batchrun results"),
     ):
-        list(journal.records())
+        list(records_of(journal))
     assert path.read_bytes() == content
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -223,6 +230,7 @@ def test_a_symlink_is_followed_and_stays_one(tmp_path: Path, path: Path) -> None
 # ----------------------------------------------------------------------------------------------- rewriting
 
 
+@pytest.mark.smoke
 def test_removed_records_go_and_the_rest_stays_byte_for_byte(path: Path) -> None:
     path.write_bytes(b"".join(THREE))
     path.chmod(0o640)
@@ -241,7 +249,7 @@ def test_records_larger_than_a_piece_survive_a_rewrite(path: Path) -> None:
     large = [record(f"r-{number}", number, text="x" * 3_000_000) for number in (1, 2, 3)]
     path.write_bytes(b"".join(large) + large[0][:2_500_000])
     with Journal(ResultPaths.of(path)) as journal:
-        assert len(list(journal.records())) == 3
+        assert len(list(records_of(journal))) == 3
         journal.remove(lambda head: head.custom_id == "r-2")
     assert path.read_bytes() == large[0] + large[2]
 
@@ -259,7 +267,7 @@ def test_cleared(path: Path) -> None:
     path.with_name("results.jsonl.rescue").write_bytes(THREE[0])
     with Journal(ResultPaths.of(path)) as journal:
         journal.clear()
-        assert list(journal.records()) == []
+        assert list(records_of(journal)) == []
         journal.append([NEXT])
     assert path.read_bytes() == NEXT
 
@@ -305,7 +313,7 @@ def test_a_file_size_limit_at_every_byte(path: Path) -> None:
     """EFBIG from the kernel, after a short write or at once: the file ends where it did before, and goes on."""
     path.write_bytes(THREE[0])
     with Journal(ResultPaths.of(path)) as journal:
-        list(journal.records())
+        list(records_of(journal))
         for size in range(len(THREE[0]), len(THREE[0]) + len(NEXT)):
             with file_size_limit(size), pytest.raises(DiskError, match="File too large"):
                 journal.append([NEXT])
@@ -392,10 +400,16 @@ def _job(path: Path) -> list[str]:
     """What a run does to its file, in the order in which it does it; returns the ids that it appended."""
     with Journal(ResultPaths.of(path)) as journal:
         seen: set[str] = set()
-        list(journal.records())
-        journal.remove(lambda head: head.custom_id in seen or bool(seen.add(head.custom_id)), to_quarantine=True)
+        list(records_of(journal))
+
+        def is_again(head: ResultHead) -> bool:
+            was_seen = head.custom_id in seen
+            seen.add(head.custom_id)
+            return was_seen
+
+        journal.remove(is_again, to_quarantine=True)
         journal.remove(lambda head: head.error is not None)
-        done = {head.custom_id for head in journal.records()}
+        done = {head.custom_id for head in records_of(journal)}
         missing = [number for number in range(1, 6) if f"r-{number}" not in done]
         for number in missing:
             journal.append([record(f"r-{number}", number)])
@@ -411,12 +425,11 @@ def _tortured(path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> st
         file = open_locked(place)
         return file and FailingFile(file, faults)
 
-    fsync, replace = os.fsync, Path.replace
     with monkeypatch.context() as patched:
         patched.setattr(journal_module, "open_locked", opened)
-        patched.setattr(os, "fsync", lambda fd: (faults.call("fsync"), fsync(fd)))
+        patched.setattr(os, "fsync", faults.before("fsync", os.fsync))
         patched.setattr(journal_module, "datasync", lambda fd: faults.call("fdatasync"))
-        patched.setattr(Path, "replace", lambda self, to: (faults.call("rename"), replace(self, to)))
+        patched.setattr(Path, "replace", faults.before("rename", Path.replace))
         try:
             _job(path)
         except (DiskError, ResultFileError) as error:
@@ -493,7 +506,7 @@ def test_answers_that_lost_their_file_are_saved_and_taken_in(
                 journal.append([line])
     with Journal(ResultPaths.of(path)) as journal:
         assert not journal.is_new
-        assert [head.custom_id for head in journal.records()] == left
+        assert [head.custom_id for head in records_of(journal)] == left
         assert journal.rescued == (3 if happens in (_removed, _replaced) else 2)
     assert not path.with_name("results.jsonl.rescue").exists()
     assert taken_up(path) == left
@@ -504,7 +517,7 @@ def test_a_rescue_is_not_taken_into_somebody_elses_file(path: Path) -> None:
     rescue.write_bytes(NEXT)
     path.write_bytes(b"notes\n")
     with Journal(ResultPaths.of(path)) as journal, pytest.raises(ResultFileError):
-        list(journal.records())
+        list(records_of(journal))
     assert path.read_bytes() == b"notes\n"
     assert rescue.read_bytes() == NEXT
 
@@ -515,7 +528,7 @@ def test_a_full_disk_leaves_the_rescue_where_it_is(path: Path) -> None:
     path.write_bytes(THREE[0])
     with file_size_limit(len(THREE[0]) + len(NEXT) + 5), Journal(ResultPaths.of(path)) as journal:
         with pytest.raises(DiskError, match="cannot take"):
-            list(journal.records())
+            list(records_of(journal))
         assert path.read_bytes() == THREE[0]
         assert rescue.read_bytes() == NEXT + THREE[2]
     assert taken_up(path) == ["r-1", "r-4", "r-3"]

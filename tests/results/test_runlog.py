@@ -95,6 +95,7 @@ def test_no_run_before(path: Path) -> None:
     assert (last.started, last.stopped, last.sent, last.billed_before) == ("", True, {}, BilledTwice())
 
 
+@pytest.mark.smoke
 def test_what_was_in_flight_is_what_was_sent_and_neither_ended_nor_recorded(path: Path) -> None:
     written(
         path,

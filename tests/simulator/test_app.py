@@ -190,6 +190,7 @@ async def test_a_torn_body_is_a_bad_request() -> None:
 # What it answers
 
 
+@pytest.mark.smoke
 async def test_equal_prompts_get_equal_answers_with_ids_of_their_own() -> None:
     async with Gateway() as gateway, Gateway() as other, Gateway(GatewayOptions(seed=1)) as seeded:
         answers = [json.loads((await send(one)).body) for one in (gateway, gateway, other, seeded)]
@@ -232,6 +233,7 @@ async def test_a_gateway_of_its_own_stops_on_a_signal(number: signal.Signals) ->
     assert (process.returncode, errors) == (0, b"")
 
 
+@pytest.mark.smoke
 def test_uvloop_serves_and_resets_as_well() -> None:
     async def reset_and_answer() -> None:
         async with Gateway(GatewayOptions(script="reset cut ok")) as gateway:

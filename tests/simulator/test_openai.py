@@ -34,7 +34,7 @@ LABEL = {
     "additionalProperties": False,
 }
 LABEL_FORMAT = {"format": {"type": "json_schema", "name": "label", "schema": LABEL, "strict": True}}
-WEATHER = {
+WEATHER: Json = {
     "type": "function",
     "name": "get_weather",
     "description": "Today's weather.",

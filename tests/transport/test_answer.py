@@ -304,7 +304,8 @@ def test_a_top_level_error_in_a_200_is_one() -> None:
 
 
 def test_an_error_that_is_null_or_empty_is_none() -> None:
-    for nothing in (None, {}, "", False):
+    nothings: tuple[Any, ...] = (None, {}, "", False)
+    for nothing in nothings:
         assert reply(RESPONSE | {"error": nothing}).outcome == "succeeded"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from tests.asking import in_virtual_time
+from tests.support import near
 
 
 async def sleeps(deadlines: Deadlines, seconds: float) -> tuple[bool, float]:
@@ -35,9 +36,9 @@ def test_each_block_has_its_own_time() -> None:
         first = asyncio.create_task(sleeps(deadlines, 99))
         await asyncio.sleep(3)
         second, short = asyncio.create_task(sleeps(deadlines, 99)), asyncio.create_task(sleeps(deadlines, 9.5))
-        assert await first == (True, pytest.approx(10, abs=0.01))
-        assert await second == (True, pytest.approx(10, abs=0.01))
-        assert await short == (False, pytest.approx(9.5, abs=0.01))
+        assert await first == (True, near(10, abs=0.01))
+        assert await second == (True, near(10, abs=0.01))
+        assert await short == (False, near(9.5, abs=0.01))
 
     in_virtual_time(test)
 
@@ -61,7 +62,7 @@ def test_a_deadline_that_is_renewed_begins_anew_and_the_others_run_out_in_their_
         for _ in range(3):
             await asyncio.sleep(6)
             deadlines.renew(renewed)
-        assert await other == (True, pytest.approx(10, abs=0.01))
+        assert await other == (True, near(10, abs=0.01))
         assert await task - start == pytest.approx(28, abs=0.01)
         assert not (await sleeps(deadlines, 9))[0]
 
@@ -100,7 +101,7 @@ def test_a_block_that_begins_after_a_long_quiet_runs_out_as_well() -> None:
         deadlines = Deadlines(10)
         assert not (await sleeps(deadlines, 1))[0]
         await asyncio.sleep(100)
-        assert await sleeps(deadlines, 99) == (True, pytest.approx(10, abs=0.01))
+        assert await sleeps(deadlines, 99) == (True, near(10, abs=0.01))
 
     in_virtual_time(test)
 

@@ -79,6 +79,7 @@ def kind(failure: Failure) -> Kind:
 
 
 @BOTH
+@pytest.mark.smoke
 async def test_the_body_goes_out_as_it_stands_with_the_key_in_one_header(line: RequestLine) -> None:
     async with Hostile(http()) as server:
         await ask(server, line)
@@ -92,6 +93,7 @@ async def test_the_body_goes_out_as_it_stands_with_the_key_in_one_header(line: R
     assert asked.header("Cookie") is None
 
 
+@pytest.mark.smoke
 async def test_these_headers_go_out_and_no_others_the_host_first() -> None:
     """Of a small body and of a large one, which aiohttp takes as a file."""
     async with Hostile(http()) as server:
@@ -142,6 +144,7 @@ async def test_a_large_body_arrives_whole() -> None:
         assert server.asked[0].body == line.body
 
 
+@pytest.mark.smoke
 async def test_the_environment_names_no_proxy_but_the_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Hostile(http()) as server, Hostile(http()) as proxy:
         address = f"http://127.0.0.1:{proxy.port}"
@@ -234,6 +237,7 @@ CUTS: dict[str, Answer] = {
 
 @BOTH
 @pytest.mark.parametrize("fault", CUTS)
+@pytest.mark.smoke
 async def test_half_an_answer_is_never_one(fault: str, line: RequestLine) -> None:
     failure = await failed(CUTS[fault], line)
     assert kind(failure) is Kind.TRANSIENT
@@ -308,6 +312,7 @@ START = HEAD.replace(b"application/json", b"text/event-stream") + b"\r\n"
 
 
 @pytest.mark.parametrize("ping", [b": PING\n\n", b":\n\n", b"\n", b"event: ping\ndata:\n\n", b"retry: 3\n\n"])
+@pytest.mark.smoke
 def test_a_stream_that_only_pings_ends_with_the_idle_timeout(ping: bytes) -> None:
     under_looptime(hostile.slowly(START, ping, 10), STREAM, TIMES, "idle_timeout", 120)
 
@@ -470,6 +475,7 @@ ON_WIRES = [(case, wire) for case in UNUSUAL for wire in (WIRES[:1] if "100,000"
 
 
 @pytest.mark.parametrize(("case", "wire"), ON_WIRES)
+@pytest.mark.smoke
 async def test_unusual_json_is_recorded_at_once_and_whole(case: str, wire: str) -> None:
     body = UNUSUAL[case]
     squeeze = zlib.compressobj(wbits=-15)
@@ -522,6 +528,7 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("size", [1, 3, 1000, 10**9])
+@pytest.mark.smoke
 async def test_however_a_stream_is_framed_and_cut_its_answer_is_the_same(framing: str, size: int) -> None:
     raw = FRAMINGS[framing](b"".join(whole_stream()))
     pieces = [raw[start : start + size] for start in range(0, len(raw), size)]
@@ -560,6 +567,7 @@ async def test_what_comes_after_the_terminal_event_does_not_matter() -> None:
 @BOTH
 @pytest.mark.parametrize("size", [CAP, CAP + 1])
 @pytest.mark.parametrize("wire", ["length", "chunked", "no length", "gzip", "deflate", "stream"])
+@pytest.mark.smoke
 async def test_an_answer_is_kept_up_to_the_cap_and_not_a_byte_further(wire: str, size: int, line: RequestLine) -> None:
     head, tail = BODY[:-1] + b', "pad": "', b'"}'
     body = head + b"x" * (size - len(head) - len(tail)) + tail
@@ -692,6 +700,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", ["gzip", "deflate", "sse", "length", "close"])
+@pytest.mark.smoke
 def test_bombs_do_not_fill_the_memory(kind: str) -> None:
     """Four at once, each 1 MB that unpacks to 1.1 GB, or 100 MB as they are, with the usual cap of 64 MiB."""
     code = BOMBS.format(root=str(Path(__file__).parents[2]), kind=kind)
@@ -707,6 +716,7 @@ def test_bombs_do_not_fill_the_memory(kind: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+@pytest.mark.smoke
 async def test_redirects_are_not_followed_and_nothing_goes_elsewhere(status: int, line: RequestLine) -> None:
     async with Hostile(http()) as elsewhere:
         places = (f"http://127.0.0.1:{elsewhere.port}/x", "/v1/other", f"//127.0.0.1:{elsewhere.port}/", "javascript:1")
@@ -720,6 +730,7 @@ async def test_redirects_are_not_followed_and_nothing_goes_elsewhere(status: int
         assert elsewhere.connections == 0
 
 
+@pytest.mark.smoke
 async def test_a_cookie_is_not_sent_back() -> None:
     async with Hostile(http(Set_Cookie="session=1; Path=/")) as server:
         async with HttpTransport(Endpoint(server.base_url, KEY), Timeouts(), CAP) as transport:

@@ -102,6 +102,7 @@ def test_a_request_says_what_its_answer_must_fit(url: str, fields: Any, expected
         (" \n", "it has no text"),
     ],
 )
+@pytest.mark.smoke
 def test_a_text_fits_or_it_is_said_why_not(text: str, expected: str | None) -> None:
     found = why(LABEL_FORMAT, text)
     assert found is None if expected is None else found is not None and found.startswith(expected)
@@ -209,6 +210,7 @@ def test_a_schema_elsewhere_is_not_fetched() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#"}]}}}])
+@pytest.mark.smoke
 def test_a_schema_that_goes_round_in_circles_ends(schema: Any) -> None:
     assert why(LABEL_FORMAT | {"schema": schema}, "{}") is None
 
@@ -256,6 +258,7 @@ def records_of(requests: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in requests.with_name("results.jsonl").read_bytes().splitlines()]
 
 
+@pytest.mark.smoke
 async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
     good, bad = http(response(message(GOOD))), http(response(message('{"label": "sk-canary"}')))
     async with Hostile(good, good, bad, good, bad, good) as server:

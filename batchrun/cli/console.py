@@ -1,0 +1,37 @@
+"""What is printed and asked: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from batchrun.errors import StopError
+
+
+def print_out(text: str | bytes) -> None:
+    """Print to standard output. Raises `StopError` where that is closed or full."""
+    try:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StopError(f"cannot write standard output: {error.strerror}") from error
+
+
+def say(text: str) -> None:
+    """Print a line to standard error, if it can be: a lost terminal must not change the exit code."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def is_interactive() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def confirm(question: str) -> bool:
+    """Ask on standard error; the default is no."""
+    return click.confirm(question, err=True)

@@ -1,0 +1,88 @@
+"""`batchrun estimate`: what a job still takes; a run shows the same after its pilot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchrun.cli import console
+from batchrun.cli.options import (
+    OUTPUT,
+    PRICES,
+    RATE,
+    REQUEST,
+    REQUESTS,
+    OutputOptions,
+    PriceOptions,
+    RateOptions,
+    RequestOptions,
+)
+from batchrun.cli.verb import Option, OptionGroup, Verb
+
+if TYPE_CHECKING:
+    from batchrun.estimate.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """The result file of the job, if it has begun."""
+
+    results: Path | None
+
+
+FILES = OptionGroup(
+    "Files",
+    "files",
+    FileOptions,
+    (
+        Option(
+            ["-o", "--output", "results"],
+            metavar="FILE",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Result file of this job, if it has started: its lines tell what the rest will take.",
+        ),
+    ),
+)
+
+
+@click.command("estimate", cls=Verb, groups=(FILES, REQUEST, RATE, PRICES, OUTPUT))
+@click.argument("requests", type=REQUESTS)
+def command(
+    requests: str,
+    files: FileOptions,
+    request: RequestOptions,
+    rate: RateOptions,
+    prices: PriceOptions,
+    output: OutputOptions,
+) -> None:
+    """Estimate what REQUESTS (- is standard input) will still take: tokens, USD, time. Nothing is sent.
+
+    \b
+    Example:
+      batchrun estimate requests.jsonl -o results.jsonl
+    """
+    from batchrun.estimate.text import render_estimate
+
+    made = estimated(requests, files.results, request, rate, prices.prices)
+    console.print_out(made.to_json() if output.as_json else render_estimate(made))
+
+
+def estimated(
+    requests: str, results: Path | None, request: RequestOptions, rate: RateOptions, prices: Path | None
+) -> Estimate:
+    """What a job still takes, by its files and limits. Raises `UsageError`."""
+    from batchrun.billing.pricing import PriceBook
+    from batchrun.estimate.estimate import Allowed, estimate_file
+    from batchrun.requests.reader import RequestFile
+    from batchrun.results.journal import read_results
+
+    heads = read_results(results) if results is not None and results.exists() else ()
+    bounds = rate.concurrency
+    is_fixed = bounds.least == bounds.most
+    fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
+    allowed = Allowed(fixed, rate.rpm, rate.tpm, most)
+    with RequestFile(requests, request.overrides()) as file:
+        return estimate_file(file, heads, PriceBook.load(prices), allowed)

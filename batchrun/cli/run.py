@@ -1,0 +1,355 @@
+"""`batchrun run`: a job from its options to its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchrun.cli import console
+from batchrun.cli.estimate import estimated
+from batchrun.cli.gateway import make_endpoint, make_simulated
+from batchrun.cli.options import (
+    FAILURES,
+    GATEWAY,
+    PATH,
+    RATE,
+    REQUEST,
+    REQUESTS,
+    SCREEN,
+    SENDING,
+    SPENDING,
+    FailureOptions,
+    GatewayOptions,
+    RateOptions,
+    RequestOptions,
+    ScreenOptions,
+    SendingOptions,
+    SpendingOptions,
+)
+from batchrun.cli.verb import Option, OptionGroup, Verb
+from batchrun.errors import StopError, UsageError
+
+if TYPE_CHECKING:
+    from batchrun.cli.progress import Progress
+    from batchrun.engine.error_limit import MaxErrors
+    from batchrun.job.job import Job
+    from batchrun.job.prepare import Prepared
+    from batchrun.job.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What is written, and what happens to what is there already. `results` may be `-`, standard output."""
+
+    results: str
+    report: Path | None
+    changed: str
+    overwrite: bool
+
+    @property
+    def results_path(self) -> Path | None:
+        """The result file; None for standard output."""
+        return None if self.results == "-" else Path(self.results)
+
+    @property
+    def report_path(self) -> Path | None:
+        """Where the report goes as JSON, if anywhere."""
+        from batchrun.results.paths import ResultPaths
+
+        results = self.results_path
+        return self.report or (results and ResultPaths.of(results).report)
+
+
+FILES = OptionGroup(
+    "Files",
+    "files",
+    FileOptions,
+    (
+        Option(
+            ["-o", "--output", "results"],
+            metavar="FILE",
+            type=click.Path(allow_dash=True, readable=False),
+            required=True,
+            help="Result file; - is standard output.",
+        ),
+        Option(["--report"], metavar="FILE", type=PATH, default_note="FILE.report.json", help="Report file (JSON)."),
+        Option(
+            ["--changed"],
+            type=click.Choice(["refuse", "resend", "keep"]),
+            default="refuse",
+            help="Lines that were edited after their answer: refuse to run, send them again, or keep the answers.",
+        ),
+        Option(["--overwrite"], is_flag=True, help="Discard the existing results and start over."),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """All options of `batchrun run`."""
+
+    files: FileOptions
+    request: RequestOptions
+    gateway: GatewayOptions
+    rate: RateOptions
+    sending: SendingOptions
+    spending: SpendingOptions
+    failures: FailureOptions
+    screen: ScreenOptions
+
+
+@click.command("run", cls=Verb, groups=(FILES, REQUEST, GATEWAY, RATE, SENDING, SPENDING, FAILURES, SCREEN))
+@click.argument("requests", type=REQUESTS)
+def command(
+    requests: str,
+    files: FileOptions,
+    request: RequestOptions,
+    gateway: GatewayOptions,
+    rate: RateOptions,
+    sending: SendingOptions,
+    spending: SpendingOptions,
+    failures: FailureOptions,
+    screen: ScreenOptions,
+) -> None:
+    """Send the lines of REQUESTS (- is standard input) and write the answers.
+
+    To resume after an interruption, run the same command again: lines that have an answer are not sent again.
+
+    \b
+    Example:
+      export OPENAI_API_KEY=… OPENAI_BASE_URL=https://gateway.example/v1
+      batchrun run requests.jsonl -o results.jsonl
+    """
+    options = RunOptions(files, request, gateway, rate, sending, spending, failures, screen)
+    job = make_job(requests, options)
+    if files.report is not None:
+        _check_report_target(files.report)
+    if job.results is not None and job.overwrite:
+        _confirm_overwrite(job.results)
+    if spending.pilot is not None:
+        sent = _run_pilot(replace(job, sample=spending.pilot), options)
+        left = None if job.limit is None else max(0, job.limit - sent)
+        job = replace(job, overwrite=False, limit=left)
+    sys.exit(_run(job, options))
+
+
+# ------------------------------------------------------------------------------------ from options to a job
+
+
+def make_job(requests: str, options: RunOptions) -> Job:
+    """The job that the options describe. Raises `UsageError`."""
+    from batchrun.engine.retry import RetryPolicy
+    from batchrun.job.job import Job
+    from batchrun.job.resume import Changed
+    from batchrun.limits.options import Limits
+    from batchrun.transport.http import Timeouts
+
+    files, rate, sending = options.files, options.rate, options.sending
+    spending, failures = options.spending, options.failures
+    _refuse_halves(spending, failures)
+    simulate = make_simulated(options.gateway)  # first of all: who forgets --simulate is not to be asked for a key
+    job = Job(
+        requests=requests,
+        results=files.results_path,
+        endpoint=make_endpoint(options.gateway),
+        overrides=options.request.overrides(),
+        limits=Limits(rate.concurrency, rate.rpm, rate.tpm, failures.max_outage_s),
+        timeouts=Timeouts(sending.attempt_timeout_s, sending.connect_timeout_s, sending.idle_timeout_s),
+        retry=RetryPolicy(failures.max_attempts),
+        changed=Changed(files.changed),
+        retry_errors=failures.retry_errors,
+        overwrite=files.overwrite,
+        prices=spending.prices,
+        limit=sending.limit,
+        sample=sending.sample,
+        max_errors=_max_errors(failures),
+        max_cost_usd=spending.max_cost_usd,
+        max_line_cost_usd=spending.max_line_cost_usd,
+        grace_s=sending.grace_s,
+        max_response_bytes=sending.max_response_bytes,
+        simulate=simulate,
+    )
+    if spending.pilot is not None and (job.results is None or requests == "-"):
+        raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
+    return job
+
+
+def _refuse_halves(spending: SpendingOptions, failures: FailureOptions) -> None:
+    """Raise `UsageError` for an option that does nothing without another one."""
+    if spending.max_line_cost_usd is not None and spending.max_cost_usd is None:
+        raise UsageError("--max-line-cost does nothing without --max-cost; pass --max-cost, too")
+    if failures.error_kinds and not failures.max_errors:
+        raise UsageError("--max-errors-on does nothing without --max-errors; pass --max-errors, too")
+
+
+def _max_errors(failures: FailureOptions) -> MaxErrors | None:
+    from batchrun.engine.error_limit import MaxErrors
+
+    if not failures.max_errors:
+        return None
+    kinds = failures.error_kinds
+    return MaxErrors.parse(failures.max_errors, kinds) if kinds else MaxErrors.parse(failures.max_errors)
+
+
+def _check_report_target(target: Path) -> None:
+    """Refuse a report file that is something else by now: the requests, the results, a device, anything."""
+    if not target.parent.is_dir():
+        raise UsageError(f"cannot write {target}: there is no such directory")
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise UsageError(f"cannot write {target}: it is not a regular file")
+    with target.open("rb") as file:
+        start = file.read(64)
+    if start and not start.startswith(b'{\n  "lines": {'):
+        raise UsageError(f"{target} exists and is not a report; choose another --report FILE")
+
+
+def _confirm_overwrite(path: Path) -> None:
+    """Ask before results are discarded, where somebody can answer."""
+    holds_results = path.is_file() and path.stat().st_size > 0
+    question = f"{path} holds results; discard them and start over?"
+    if holds_results and console.is_interactive() and not console.confirm(question):
+        raise UsageError("nothing was changed")
+
+
+# ------------------------------------------------------------------------------------------ running a job
+
+
+def _run(job: Job, options: RunOptions) -> int:
+    """Run a job, or what is left of it, and show its report; returns the exit code."""
+    with _finished(job, options.screen, _announce) as summary:
+        _show_report(summary, options)
+        return summary.exit_code
+
+
+def _run_pilot(job: Job, options: RunOptions) -> int:
+    """Run the sample, show what it says of the whole, and ask; returns how many lines it sent.
+
+    Exits, or raises `StopError`, where the whole is not to be run.
+    """
+    with _finished(job, options.screen) as summary:
+        if summary.stopped is not None:
+            _show_report(summary, options)
+            sys.exit(summary.exit_code)
+    _ask_for_the_rest(job, options)
+    return summary.ended.recorded
+
+
+@contextlib.contextmanager
+def _finished(
+    job: Job, screen: ScreenOptions, announce: Callable[[Prepared, Progress], None] | None = None
+) -> Iterator[Summary]:
+    """Prepare a job, `announce` what is left of it, and send that. Its files stay locked until the block is left."""
+    from batchrun.cli.progress import Progress
+    from batchrun.cli.signals import drive, leaving_on_signal
+    from batchrun.job.prepare import prepare
+    from batchrun.job.run import Ended, Run
+    from batchrun.job.summary import Summary
+
+    progress = Progress(quiet=screen.quiet, verbose=screen.verbose)
+    try:
+        with leaving_on_signal(), contextlib.ExitStack() as files:
+            prepared = prepare(job, progress, files)
+            if announce is not None:
+                announce(prepared, progress)
+            ended = drive(Run(prepared, progress)) if prepared.pending else Ended()
+            progress.close()
+            yield Summary(prepared, ended)
+    finally:
+        progress.close()
+
+
+def _announce(prepared: Prepared, progress: Progress) -> None:
+    """Say how much is done of a job that was begun before."""
+    done = f"{len(prepared.done):,} of {prepared.total:,}"
+    if prepared.pending and prepared.done:
+        progress.notice(f"resuming: {done} done")
+    elif not prepared.pending:
+        is_all = len(prepared.done) == prepared.total
+        progress.notice("nothing to send: " + (f"{done} done" if is_all else f"the chosen lines are done ({done})"))
+
+
+def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
+    """Show what the pilot says of the whole. Raises `StopError` where the rest is not to be sent."""
+    from batchrun.estimate.text import render_pilot
+
+    estimate = estimated(job.requests, job.results, options.request, options.rate, options.spending.prices)
+    console.say(render_pilot(estimate).rstrip("\n"))
+    if options.spending.yes:
+        return
+    if not console.is_interactive():
+        raise StopError("the pilot is done; this is not a terminal; use --yes to send the rest")
+    if not console.confirm("send the rest?"):
+        raise StopError("the pilot is done and its results are kept; run the same command again to send the rest")
+
+
+# ------------------------------------------------------------------------------------------- what is left
+
+
+def _show_report(summary: Summary, options: RunOptions) -> None:
+    """Write the report as JSON, and print it."""
+    from batchrun.report.text import render
+
+    report = summary.report(_next_command(summary) if options.files.results_path is not None else None)
+    if options.files.report_path is not None:
+        _write_report(options.files.report_path, report.to_json())
+    if not options.screen.quiet:
+        console.say(render(report).rstrip("\n"))
+    elif summary.stopped:
+        console.say(f"batchrun: stopped: {summary.stopped.why}")
+
+
+def _write_report(target: Path, report: bytes) -> None:
+    """Write a report, whole or not at all. A failure is told, and changes no exit code."""
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        temporary.write_bytes(report)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        console.say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again")
+
+
+def _next_command(summary: Summary) -> str:
+    """The same command again; with --retry-errors where only failures are left that are not retryable."""
+    from batchrun.records.money import usd
+
+    words = _without_password([word for word in sys.argv[1:] if word != "--overwrite"])
+    if summary.stopped is None:  # all of the sample is done: what is left is the rest
+        words = _without_option(words, "--sample")
+    if summary.enough_usd is not None:
+        words = _with_option(words, "--max-cost", usd(summary.enough_usd))
+    if summary.only_failures_left and "--retry-errors" not in words:
+        words.append("--retry-errors")
+    return shlex.join(["batchrun", *words])
+
+
+def _without_password(words: list[str]) -> list[str]:
+    """The same words without the address of a proxy, which may hold a password."""
+    after = [None, *words]
+    return [
+        "--proxy=…" if word.startswith("--proxy=") else "…" if before == "--proxy" else word
+        for before, word in zip(after, words, strict=False)
+    ]
+
+
+def _with_option(words: list[str], name: str, value: str) -> list[str]:
+    """The same words with another value of an option that is among them."""
+    words = [f"{name}={value}" if word.startswith(f"{name}=") else word for word in words]
+    if name in words[:-1]:
+        words[words.index(name) + 1] = value
+    return words
+
+
+def _without_option(words: list[str], name: str) -> list[str]:
+    """The same words without an option and its value."""
+    words = [word for word in words if not word.startswith(f"{name}=")]
+    return words[: words.index(name)] + words[words.index(name) + 2 :] if name in words else words

@@ -1,0 +1,74 @@
+"""The types of option values: what may stand after an option, and what it becomes."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrun.errors import UsageError
+from batchrun.limits.quotas import LEAST_PER_MINUTE
+
+if TYPE_CHECKING:
+    from batchrun.limits.options import Concurrency
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # takes no type arguments before click 8.4
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers. NaN and infinity are refused: they pass every comparison, or none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The option's text as a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class UsdType(_ParamType):
+    """`20` or `0.5`: an exact amount of US dollars."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """The option's text as a Decimal."""
+        try:
+            amount = Decimal(str(value).removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or not Decimal("1e-9") <= amount <= Decimal("1e9"):
+            self.fail(f"{value!r} is not an amount of US dollars, such as 20 or 0.5", param, ctx)
+        return amount
+
+
+class ConcurrencyType(_ParamType):
+    """`64`, `auto` or `4-200`."""
+
+    name = "concurrency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
+        """The option's text as a `Concurrency`."""
+        from batchrun.limits.options import Concurrency
+
+        if isinstance(value, Concurrency):
+            return value
+        try:
+            return Concurrency.parse(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RateType(FiniteRange):
+    """`3000`, or `off`."""
+
+    def __init__(self) -> None:
+        super().__init__(LEAST_PER_MINUTE)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The option's text as a number, 0 where it is off."""
+        return 0.0 if str(value).lower() == "off" else float(super().convert(value, param, ctx))

@@ -1,0 +1,57 @@
+"""The report of a result file, made again from the file and the run log beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+
+from batchrun.billing.exposure import bound
+from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
+from batchrun.errors import UsageError
+from batchrun.report.report import Report, make_report
+from batchrun.results.journal import read_results
+from batchrun.results.last_run import LastRun
+from batchrun.results.paths import ResultPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A report, and how many lines of the result file are damaged and not in it."""
+
+    report: Report
+    damaged_lines: int
+
+
+def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
+    """Make the report of `results` by these prices.
+
+    Raises `UsageError` where the file has lines and none is a result, or where a record is of another version;
+    `OSError` where it cannot be read.
+    """
+    last_run = LastRun.read(ResultPaths.of(results).log)
+    tally, damaged = Tally(prices), 0
+    for head in read_results(results):
+        if head is None:
+            damaged += 1
+            continue
+        tally.add((head,))
+        if last_run is not None:
+            last_run.settle(head.run.started, head.run.line)
+    if damaged and not tally.recorded:
+        raise UsageError(f"{results} contains no batchrun results")
+    report = make_report(tally)
+    return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged)
+
+
+def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
+    """The same with what only the run log knows."""
+    left_in_flight = bound(last_run.sent.values(), tally.book, tally.longest_answer)
+    return structs.replace(
+        report,
+        possibly_billed_twice=last_run.billed_before + left_in_flight,
+        unbilled_usd=last_run.unbilled_usd,
+        limited_s=last_run.limited_s,
+    )

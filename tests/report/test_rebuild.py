@@ -1,0 +1,82 @@
+"""A report made again from the files: the same as at the end of the run, damaged lines counted beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import batchrun
+from batchrun import Endpoint, Job
+from batchrun.billing.pricing import PriceBook
+from batchrun.errors import UsageError
+from batchrun.report.rebuild import rebuild
+from batchrun.report.report import Report
+from batchrun.simulator.options import GatewayOptions
+from tests.support import record, write_prices, write_requests
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> PriceBook:
+    return PriceBook.load(write_prices(tmp_path))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Path, Report]:
+    requests = write_requests(tmp_path / "requests.jsonl", 3)
+    job = Job(
+        str(requests),
+        tmp_path / "results.jsonl",
+        Endpoint("http://127.0.0.1"),
+        prices=write_prices(tmp_path),
+        simulate=GatewayOptions(),
+    )
+    return tmp_path / "results.jsonl", batchrun.run(job).report
+
+
+def test_it_is_the_report_of_the_run(finished: tuple[Path, Report], prices: PriceBook) -> None:
+    results, report = finished
+    rebuilt = rebuild(results, prices)
+    assert rebuilt.damaged_lines == 0
+    assert rebuilt.report.to_json() == report.to_json()
+
+
+def test_it_is_the_same_by_another_name_of_the_file(
+    finished: tuple[Path, Report], prices: PriceBook, tmp_path: Path
+) -> None:
+    """The run log stands beside the file, not beside a link to it."""
+    results, report = finished
+    link = tmp_path / "elsewhere" / "link.jsonl"
+    link.parent.mkdir()
+    link.symlink_to(results)
+    assert rebuild(link, prices).report.to_json() == report.to_json()
+
+
+def test_without_a_run_log_what_only_it_knows_is_left_out(finished: tuple[Path, Report], prices: PriceBook) -> None:
+    results, report = finished
+    Path(f"{results}.log").unlink()
+    expected = msgspec.structs.replace(report, possibly_billed_twice=None, unbilled_usd=None, limited_s=None)
+    assert rebuild(results, prices).report.to_json() == expected.to_json()
+
+
+def test_damaged_lines_are_counted_and_left_out(finished: tuple[Path, Report], prices: PriceBook) -> None:
+    results, report = finished
+    with results.open("ab") as file:
+        file.write(b"nonsense\n\n" + record("r-9")[:20])
+    rebuilt = rebuild(results, prices)
+    assert rebuilt.damaged_lines == 3, "one that is empty among them"
+    assert rebuilt.report.to_json() == report.to_json()
+
+
+def test_a_file_without_any_result_is_refused(tmp_path: Path, prices: PriceBook) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text('{"my": "notes"}\n')
+    with pytest.raises(UsageError, match=r"notes\.txt contains no batchrun results$"):
+        rebuild(path, prices)
+
+
+def test_an_empty_file_has_an_empty_report(tmp_path: Path, prices: PriceBook) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"")
+    assert rebuild(path, prices).report.lines.total == 0
