@@ -1,4 +1,4 @@
-"""How many requests may be in flight, and how many a minute: found out, or promised.
+"""When the next request may go: how many in flight, how many a minute, for how much money.
 
 A station: imports values and arithmetic, never another station.
 """

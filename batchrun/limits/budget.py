@@ -1,10 +1,10 @@
 """`--max-cost`: what a job may cost, kept as a promise. Pure.
 
-1. Before an attempt is sent, the most that it can cost is reserved; what it did cost settles that.
-2. Spent is: the bill of the result file, and what may have been billed beyond it (an answer that never came, a record
-   that was replaced). So nothing that happens to a run, or between runs, takes the sum past the cap.
-3. A line that could cost more than what is left is passed over while less than nine tenths are spent, so that one dear
-   line does not leave the rest of the money unused; from there on it ends the run.
+1. Before an attempt is sent, the most that it can cost is reserved. What it did cost settles that.
+2. The bill of the result file counts as spent, and what may have been billed beyond it (an answer that never came, a
+   record that was replaced). So nothing that happens during a run, or between runs, takes the sum beyond the cap.
+3. A line that could cost more than what is left is skipped while less than nine tenths are spent, so that one
+   expensive line does not leave the rest of the money unused. From then on it ends the run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from batchrun.records.money import NOTHING, total_usd
 
-ENOUGH = Decimal("0.9")  # of the cap: what is to be used before a line that does not fit ends the run
+ENOUGH = Decimal("0.9")  # of the cap, to be spent before a line that does not fit ends the run
 
 
 class Budget:

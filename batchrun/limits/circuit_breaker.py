@@ -40,9 +40,9 @@ class OutageSignal:
 class CircuitBreaker:
     """Open while the gateway seems to be gone. `episode` counts how often it has closed again."""
 
-    OUTAGE_LINES = 3  # one or two lines may fail for reasons of their own; with three this is unlikely
+    OUTAGE_LINES = 3  # one or two lines may fail for reasons of their own; three in a row hardly do
     # Seconds to the next probe. The first signal may be a hiccup, so look at once; in an outage begin with one second
-    # and double it. The most is such that 30 s after an outage the job is back, 5 s for the answer included.
+    # and double it. With the most, the job is back 30 s after the end of an outage.
     FIRST_PROBE_S, PROBE_S, MAX_PROBE_S = 0.1, 1.0, 25.0
 
     def __init__(self) -> None:

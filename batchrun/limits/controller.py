@@ -3,12 +3,12 @@
 1. Pure: `now` (seconds of a monotonic clock) is passed in; nothing waits, nothing is random.
 2. Slow start doubles each round trip, while what is allowed is used, nothing is refused, and throughput rises.
 3. A refusal cuts once an episode: requests that were sent before the cut do not cut again.
-4. A capacity limit refuses above a number in flight at which nothing succeeds: stay one below it, and try one more
-   when enough answers have paid for the refusal that this may cost.
+4. A concurrency limit refuses at a number in flight at which nothing succeeds: stay one below it, and try one more
+   once there were enough answers to outweigh the refusal that this may cost.
 5. A rate limit refuses at numbers in flight at which others succeed: leave the number, set a pace.
 6. A queue refuses nothing: stay where more in flight brought no more answers (`plateau.py`), and look again.
-7. What is refused however slowly requests come is no limit (`strays.py`): it is sent again, and nothing else changes.
-8. Whatever was learnt is tried again after a time that grows to minutes at most: nothing is frozen for good.
+7. Spurious throttles come however slowly requests are sent (`spurious.py`): send those again, change nothing else.
+8. Whatever was found out is tried again after a time that grows to minutes at most: nothing is kept for good.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from batchrun.records.outcome import RateHeaders
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """What is asked later of a request that was sent: when, as the how-manieth in flight, and in all."""
+    """A request that was sent: when, how many were in flight with it, and its number in the order of sending."""
 
     at: float
     in_flight: int
@@ -41,11 +41,25 @@ class Controller:
     `failed`. `slots`, `pace_per_s` and `paused_until` say what may go out.
     """
 
-    RATE_AT, CAPACITY_AT = 2, 0  # votes for a rate limit: where the pace is set, and where it is dropped again
-    SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15  # of what the answers' latency lets through: enough to use every slot
-    SMOOTH_RISING = 2.5  # it doubles in each round trip
-    EVEN_FROM = 8  # answers
-    FIRST_PAUSE_S, MAX_PAUSE_S, MAX_ASKED_S = 0.1, 10.0, 120.0
+    # Votes for a rate limit: where a pace is set, and where it is dropped again. One refusal may mislead; a verdict
+    # sets the votes to 3 or -3 (`MOST_VOTES`), so that one odd refusal does not reverse it.
+    RATE_AT, CONCURRENCY_AT, MOST_VOTES = 2, 0, 3
+    # Times the rate at which answers come: enough to use every slot, and no clumps. Where latencies are uneven, more
+    # answers than the mean come now and then.
+    SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15
+    SMOOTH_RISING = 2.5  # while the number doubles in each round trip: twice, and a quarter to spare
+    # Latencies are even where they are off their mean by less than this share of it; fewer answers say little.
+    EVEN_SPREAD, EVEN_FROM = 0.2, 8
+    LATENCY_ANSWERS = 300  # in the mean latency: it is off by a few per cent, and follows a gateway that slows down
+    # A pause without `Retry-After`: short, as most refusals are brief; doubled while nothing is admitted. With the
+    # most, a gateway that refuses everything is asked some 100 times in ten minutes.
+    FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 10.0
+    MAX_ASKED_S = 120.0  # of a `Retry-After`: limits are per minute, and one that asks for an hour is looked at again
+    # The least `Retry-After` is 1 s, so one this short does not mean that long (see `_pause_s`).
+    SHORT_ASKED_S = 2.0
+    # Seconds that a refusal takes: a guess before the first one; then a mean in which each counts for a fifth, and
+    # for 5 s at most, so that one that was slow does not decide.
+    FIRST_REFUSAL_S, REFUSAL_SHARE, MAX_REFUSAL_S = 0.01, 0.2, 5.0
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
         self.concurrency = ConcurrencyLimit(bounds, now)
@@ -55,17 +69,17 @@ class Controller:
         self._requests = Allowance(1.0)
         self._tokens = Allowance(None)
         self._has_headers = False
-        self._is_rate = False
+        self._is_rate = False  # whether refusals come from a rate limit, as far as is known
         self._votes = 0
         self._number = 0
         self._cut_at = -math.inf
         self._answers_at: dict[int, int] = {}  # to requests sent since the last cut, by the number in flight
         self._floor, self._passed = 0, 0  # see `_vote`
-        self._refused_in_a_row = 0
-        self._refusal_s = 0.01
-        self._opened_at: float | None = None
+        self._refused_in_a_row = 0  # episodes in which nothing was admitted
+        self._refusal_s = self.FIRST_REFUSAL_S
+        self._first_sent_at: float | None = None  # after the last cut
         self._is_trickling = False
-        self._latency_s, self._spread_s, self._timed = 0.0, 0.0, 0  # means over the last 300, and how many so far
+        self._latency_s, self._spread_s, self._timed = 0.0, 0.0, 0  # means over so many answers
         self._now = now
 
     @property
@@ -87,7 +101,7 @@ class Controller:
         if self._spurious.trial is not None:
             paces.append(self._spurious.trial.pace_per_s)
         if self._is_trickling:
-            # Behind a pause the door may still be shut: 35 slots sent 16 requests before the first refusal was back.
+            # After a pause all may still be refused: 35 slots sent 16 requests before the first refusal was back.
             paces.append(0.5 / self._refusal_s)
         if (smooth := self._smooth) is not None:
             paces.append(smooth * self.slots / self._latency_s)
@@ -128,9 +142,9 @@ class Controller:
         self._estimator.sent(now)
         self._spurious.sent(now)
         self.concurrency.sent(in_flight, now)
-        if self._opened_at is None:
-            self._opened_at = now
-        elif self._is_trickling and self._is_open(now):
+        if self._first_sent_at is None:
+            self._first_sent_at = now
+        elif self._is_trickling and self._is_admitting(now):
             self._is_trickling = False
         return Sent(now, in_flight, self._number)
 
@@ -158,7 +172,7 @@ class Controller:
         self.concurrency.plateau.back(sent.at, sent.in_flight, None)
 
     def throttled(self, sent: Sent, retry_after_s: float | None, now: float) -> float:
-        """It was refused as too much; returns for how many seconds nothing should be sent."""
+        """It was refused as too much; returns the seconds for which nothing should be sent."""
         self._now = now
         if self._spurious.refused(sent.at, sent.number, self._estimator.admitted, now):
             if self._spurious.has_judged(now):
@@ -166,28 +180,28 @@ class Controller:
             self._estimator.refused()
             self.concurrency.plateau.back(sent.at, sent.in_flight, None)
             return 0.0
-        self._refusal_s += 0.2 * (min(now - sent.at, 5.0) - self._refusal_s)
+        self._refusal_s += self.REFUSAL_SHARE * (min(now - sent.at, self.MAX_REFUSAL_S) - self._refusal_s)
         for limit in (self._estimator, self._requests, self._tokens):
             limit.refused()
         self.concurrency.plateau.back(sent.at, sent.in_flight, None)
         is_new = sent.at >= self._cut_at
         if is_new:
-            was_shut = not self._answers_at and not self._is_open(sent.at)
-            self._refused_in_a_row = self._refused_in_a_row + 1 if was_shut else 0
+            nothing_admitted = not self._answers_at and not self._is_admitting(sent.at)
+            self._refused_in_a_row = self._refused_in_a_row + 1 if nothing_admitted else 0
         pause_s = self._pause_s(is_new, retry_after_s)
         if is_new:
             self._vote(sent.in_flight, now)
-        is_shut = self._refused_in_a_row > 0
+        nothing_admitted = self._refused_in_a_row > 0
         if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
             self._spurious.suspect(self._estimator.admitted, now)
-        self._estimator.throttled(pause_s, now, is_new=is_new, is_shut=is_shut, is_rate=self._is_rate)
+        self._estimator.throttled(pause_s, now, is_new=is_new, nothing_admitted=nothing_admitted, is_rate=self._is_rate)
         if is_new:
             if not self._is_rate:
                 self.concurrency.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
             self._answers_at.clear()
-            self._opened_at = None
-            self._is_trickling = pause_s > 0 and is_shut
+            self._first_sent_at = None
+            self._is_trickling = pause_s > 0 and nothing_admitted
         self.paused_until = max(self.paused_until, now + pause_s)
         return pause_s
 
@@ -209,20 +223,20 @@ class Controller:
     @property
     def _is_even(self) -> bool:
         """Whether answers take about the same time."""
-        return self._timed >= self.EVEN_FROM and self._spread_s < 0.2 * self._latency_s
+        return self._timed >= self.EVEN_FROM and self._spread_s < self.EVEN_SPREAD * self._latency_s
 
     @property
     def _is_first_rise(self) -> bool:
-        """Whether the number is found out for the first time, by answers that come in clumps."""
+        """Whether the number is being found out for the first time, by answers that come in clumps."""
         return not self.concurrency.is_fixed and self._cut_at == -math.inf and self._is_even
 
     @property
     def _smooth(self) -> float | None:
-        """How many times faster than answers come may requests go; None: as they come.
+        """How many times faster than answers come requests may go; None: as they come.
 
-        Answers of like latency come in clumps, so would requests: 6 at once, ten times a second, look like a capacity
-        of 5 to who meets a limit of 150 a second with a burst of 5; and clumps stay clumps. While the number doubles
-        at the beginning, a clump of 64 would meet that limit with 40 refusals before the first of them is back.
+        Answers of equal latency come in clumps, and so would requests. With 6 at once, ten times a second, a limit of
+        150 a second with a burst of 5 looks like a concurrency limit of 5; and clumps stay clumps. While the number
+        doubles at the beginning, a clump of 64 would get 40 refusals from that limit before the first one is back.
         """
         if self.concurrency.ceiling is None:
             return self.SMOOTH_RISING if self._is_first_rise else None
@@ -232,7 +246,7 @@ class Controller:
 
     @property
     def _is_unpaced(self) -> bool:
-        """Whether nothing that sets a pace is known: so it is with most gateways, for each of millions of requests."""
+        """Whether nothing is known that sets a pace. Most gateways are like that, so this has to be quick."""
         return (
             self._estimator.per_s is None
             and self.concurrency.ceiling is None
@@ -245,11 +259,11 @@ class Controller:
     def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""
         if self._is_rate and self._estimator.per_s is not None:
-            return self._estimator.is_held(now)
+            return self._estimator.is_holding(now)
         return not self.concurrency.is_raising and self._cut_at > -math.inf
 
     def _forget_limits(self, now: float) -> None:
-        """What was taken for limits were strays."""
+        """What was taken for a limit were spurious throttles."""
         self._is_rate, self._votes = False, 0
         self._floor, self._passed = 0, 0
         self._estimator.drop()
@@ -258,26 +272,27 @@ class Controller:
 
     @property
     def _late(self) -> float:
-        """How long a refusal takes, of what an answer does. For so long, what is refused or done is in flight at the
-        client only: that share more may be in flight than the gateway allows."""
+        """How long a refusal takes, as a share of what an answer takes. For that time a request which is refused or
+        done is in flight for the client only. So that share more may be in flight than the gateway allows."""
         return min(1.0, self._refusal_s / self._latency_s) if self._latency_s else 1.0
 
     def _time(self, seconds: float) -> None:
-        if self._timed < 300:
+        if self._timed < self.LATENCY_ANSWERS:
             self._timed += 1
         off_s = seconds - self._latency_s
         self._latency_s += off_s / self._timed
         self._spread_s += (abs(off_s) - self._spread_s) / self._timed
 
-    def _is_open(self, now: float) -> bool:
-        """Whether requests have been let in since the last cut: the first one would have been refused by now."""
-        return self._opened_at is not None and now > self._opened_at + 2 * self._refusal_s
+    def _is_admitting(self, now: float) -> bool:
+        """Whether requests have been admitted since the last cut: the first one would have been refused by now."""
+        return self._first_sent_at is not None and now > self._first_sent_at + 2 * self._refusal_s
 
     def _pause_s(self, is_new: bool, asked_s: float | None) -> float:
-        """The gateway's word, within reason; without one a tenth of a second, doubled while the door stays shut."""
-        if self._refused_in_a_row == 0 and not self._is_rate and self._votes < 0 and (asked_s or 0) <= 2:
-            # A capacity limit has room as soon as an answer comes. The least Retry-After is 1 s: with 40 in flight
-            # and 200 ms each, a pause of that would idle for four round trips.
+        """What the gateway asks for, within reason; else a tenth of a second, doubled while nothing is admitted."""
+        is_short = (asked_s or 0.0) <= self.SHORT_ASKED_S
+        if self._refused_in_a_row == 0 and not self._is_rate and self._votes < 0 and is_short:
+            # A concurrency limit has room as soon as an answer comes. The least Retry-After is 1 s: with 40 in flight
+            # and 200 ms each, a pause of that would be idle for four round trips.
             return 0.0
         if asked_s is not None and asked_s > 0:
             return min(asked_s, self.MAX_ASKED_S)
@@ -286,48 +301,58 @@ class Controller:
         return min(self.FIRST_PAUSE_S * 2.0 ** min(max(0, self._refused_in_a_row - 1), 9), self.MAX_PAUSE_S)
 
     def _height(self, level: int) -> float:
-        """How many standard deviations above the mean number in flight `level` is; at least 5 % or one count as one."""
+        """How many standard deviations `level` is above the mean number in flight; one is at least 5 %, and 1."""
         count = max(1, sum(self._answers_at.values()))
         mean = sum(at * answers for at, answers in self._answers_at.items()) / count
         variance = sum((at - mean) * (at - mean) * answers for at, answers in self._answers_at.items()) / count
         return (level - mean) / max(1.0, 0.05 * mean, math.sqrt(variance))
 
     def _vote(self, level: int, now: float) -> None:
-        """Tell a rate limit from a capacity limit by an episode's first refusal.
+        """Tell a rate limit from a concurrency limit by an episode's first refusal, sent with `level` in flight.
 
-        `floor` is the least number in flight refused of late, `passed` what has succeeded at it or above since then.
+        `floor` is the least number in flight refused of late, `passed` counts what has succeeded there since then.
         """
-        floor, passed = self._floor, self._passed
-        answers = sum(self._answers_at.values())
-        here = sum(count for at, count in self._answers_at.items() if at >= level)
-        has_passed = floor > 0 and passed >= max(8, floor / 2)
-        if level <= 2 and self._refused_in_a_row >= 3:
-            vote = self.RATE_AT  # alone in flight, and refused again and again: no capacity limit does that
-        elif self._is_rate:
-            # Paced, the number drifts: a capacity limit refuses at its peaks, a rate limit anywhere. (While the pace
-            # itself rises, everything is refused at a peak.)
-            height = self._height(level)
-            vote = 0 if answers < 40 or not self._estimator.is_sure else 1 if height < 1 else -1 if height > 1.3 else 0
-        elif (
-            (has_passed and level <= 1.6 * floor)
-            or here >= max(8, (0.5 + 1.5 * self._late) * level)
-            or (level < floor <= answers)
-        ):
-            # Half a round trip of answers where there should have been none, and it is no higher limit that was met;
-            # or refused below the number that was refused before, with answers in between.
-            vote = 1
-        elif passed < max(2, floor / 8) and answers >= 2 * level and floor <= level <= 1.05 * floor + 1:
-            # Refused at the same number again, and nothing succeeds there. (A bucket that is used up while the number
-            # rises looks like that once, at a level that depends on how full it was.)
-            vote = -1
-        else:
-            vote = 0
-        self._votes = max(-3, min(self._votes + vote, 3))
+        vote = self._vote_of(level)
+        floor, has_passed = self._floor, self._has_passed
+        self._votes = max(-self.MOST_VOTES, min(self._votes + vote, self.MOST_VOTES))
         if not floor or has_passed or level <= floor:
             self._floor, self._passed = level, 0
         if not self._is_rate and self._votes >= self.RATE_AT:
-            self._is_rate, self._votes = True, 3
+            self._is_rate, self._votes = True, self.MOST_VOTES
             self.concurrency.restore(now)
-        elif self._is_rate and self._votes <= self.CAPACITY_AT:
-            self._is_rate, self._votes = False, -3
+        elif self._is_rate and self._votes <= self.CONCURRENCY_AT:
+            self._is_rate, self._votes = False, -self.MOST_VOTES
             self._estimator.drop()
+
+    @property
+    def _has_passed(self) -> bool:
+        """Whether enough has succeeded at the least number refused: at least 8, and half a round trip of it."""
+        return self._floor > 0 and self._passed >= max(8, self._floor / 2)
+
+    def _vote_of(self, level: int) -> int:
+        """1 for a rate limit, -1 for a concurrency limit, 0 where this refusal fits both."""
+        floor, passed = self._floor, self._passed
+        answers = sum(self._answers_at.values())
+        here = sum(count for at, count in self._answers_at.items() if at >= level)
+        if level <= 2 and self._refused_in_a_row >= 3:
+            return self.RATE_AT  # alone in flight, and refused again and again: no concurrency limit does that
+        if self._is_rate:
+            # Paced, the number drifts: a concurrency limit refuses at its peaks, a rate limit anywhere. (While the
+            # pace itself rises, everything is refused at a peak.) Fewer than 40 answers make no mean to compare with.
+            if answers < 40 or not self._estimator.is_sure:
+                return 0
+            height = self._height(level)
+            return 1 if height < 1 else -1 if height > 1.3 else 0
+        # Half a round trip of answers where there should have been none, and not at a higher limit than before; or
+        # refused below the number that was refused before, with answers in between.
+        if (
+            (self._has_passed and level <= 1.6 * floor)
+            or here >= max(8, (0.5 + 1.5 * self._late) * level)
+            or (level < floor <= answers)
+        ):
+            return 1
+        # Refused at the same number again, and nothing succeeds there. (A bucket that is used up while the number
+        # rises looks like that once, at a level that depends on how full it was.)
+        if passed < max(2, floor / 8) and answers >= 2 * level and floor <= level <= 1.05 * floor + 1:
+            return -1
+        return 0

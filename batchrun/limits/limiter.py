@@ -130,8 +130,8 @@ class Limiter:
         if is_anybody_waiting and self.budget is not None and not self.budget.fits(self._waiters[0][2]):
             return LimitedBy.BUDGET
         next_at, limited_by = self._next_at()
-        # Who waits although a slot is free waits for that time; its timer may be due. With nobody waiting a request
-        # that came now would wait for it, or for nothing.
+        # A worker that waits although a slot is free waits for that time, even where its timer is just due. Where no
+        # worker waits, the next one would wait for it if it is still to come.
         if is_anybody_waiting or next_at > now:
             return limited_by
         return self.endpoint.limited_by(now, has_lines=has_lines)
@@ -207,7 +207,7 @@ class Limiter:
         self._pump()
 
     def close(self) -> None:
-        """Nobody may send any more: everybody who waits is told so."""
+        """Nobody may send any more: all that wait get None."""
         self._is_closed = True
         while self._waiters:
             turn, *_ = self._waiters.popleft()

@@ -16,7 +16,7 @@ OTHER_FILES = 64  # open besides the connections: results, log, input, the loop'
 
 
 def open_files_for(connections: int) -> int:
-    """Let this process open so many connections, as far as it may; returns how many that are (0: all of them)."""
+    """Let this process open so many connections, as far as it may; returns how many it may (0: all of them)."""
     if resource is None:
         return 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -29,10 +29,10 @@ def open_files_for(connections: int) -> int:
     return 0 if soft == resource.RLIM_INFINITY or soft >= wanted else max(1, soft - OTHER_FILES)
 
 
-def within_open_files(limits: Limits, lines: int, ends: int, notice: Callable[[str], None]) -> Limits:
-    """The limits, lowered to as many connections of `ends` files each as this process may open for its lines."""
+def within_open_files(limits: Limits, lines: int, files_each: int, notice: Callable[[str], None]) -> Limits:
+    """The limits, lowered to as many connections of `files_each` files as this process may open for its lines."""
     wanted = min(limits.bounds.most, lines)
-    allowed = open_files_for(ends * wanted) // ends
+    allowed = open_files_for(files_each * wanted) // files_each
     if not allowed or allowed >= wanted:
         return limits
     notice(f"only {allowed:,} in flight: this process may open no more files (ulimit -n)")

@@ -35,7 +35,7 @@ class Concurrency:
         return cls(low, high)
 
     def at_most(self, allowed: int) -> Concurrency:
-        """The same within what is allowed."""
+        """The same, lowered to what is allowed."""
         return Concurrency(min(self.least, allowed), min(self.most, allowed))
 
     def __str__(self) -> str:

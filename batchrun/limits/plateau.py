@@ -1,7 +1,7 @@
-"""Whether more requests in flight still bring more answers: mean latency by the number in flight.
+"""Whether more requests in flight still bring more answers: mean latency by the number in flight. Pure.
 
-1. A request counts for the level at which it was sent (itself included); levels are half octaves.
-2. A level speaks once nearly all of its requests are back: the first ones back are the short ones.
+1. A request counts for the level of concurrency at which it was sent, itself included. Levels are half octaves.
+2. A level counts once nearly all of its requests are back: the first ones back are the short ones.
 3. By Little's law a level answers `level / latency` requests a second. Where that rises by less than 0.3 of what
    the level does, and the rise in latency is no noise, there is a queue, and more would only lengthen it.
 """
@@ -45,9 +45,12 @@ class _Level:
 class Plateau:
     """Latencies by level since the last `clear`."""
 
-    ENOUGH = 10  # answers, for a level to speak at all
+    ENOUGH = 10  # answers, for a level to count at all: fewer have no meaningful standard error
+    NEARLY_ALL = 0.9  # of a level's requests must be back: a few hang for very long
     HEADROOM = 1.07  # above the knee: a mean of a hundred lognormal latencies is 8 % off
-    RISES = 0.3  # of the relative growth in flight must come back as throughput
+    RISES = 0.3  # of the relative growth in flight must come back as throughput; below that there is a queue
+    LEAST_GROWTH = 0.3  # between two levels, as a logarithm (a third more): neighbours differ by too little
+    # Seconds, or ten latencies: when all answers grow longer, an old level looks like a gateway without a queue.
     RECENT_S = 30.0
     SURE = 3.5  # standard errors: 3 took 3 in 20 unlimited lognormal gateways for a queue, 3.5 took 1
 
@@ -61,7 +64,7 @@ class Plateau:
         self._since = now
 
     def sent(self, in_flight: int, now: float) -> None:
-        """One more request went out, as the `in_flight`th."""
+        """One more request went out; `in_flight` counts it too."""
         key = (in_flight * in_flight).bit_length()
         level = self._levels.get(key)
         if level is None:
@@ -83,7 +86,7 @@ class Plateau:
 
     def knee(self) -> float | None:
         """How many in flight bring all the throughput there is; None while more still bring more."""
-        levels = list(self._speaking())
+        levels = list(self._known())
         for top in reversed(levels):
             for low in levels:
                 if self._is_flat(low, top):
@@ -93,13 +96,12 @@ class Plateau:
 
     def _is_flat(self, low: _Level, top: _Level) -> bool:
         growth = math.log(top.mean_in_flight / low.mean_in_flight)
-        # Of long ago says nothing: when all answers grow longer, a level measured in the morning looks like no queue.
-        if growth < 0.3 or low.last_at < top.last_at - max(self.RECENT_S, 10 * top.mean_s):
+        if growth < self.LEAST_GROWTH or low.last_at < top.last_at - max(self.RECENT_S, 10 * top.mean_s):
             return False
         slower = math.log(top.mean_s / low.mean_s)
         return slower > (1 - self.RISES) * growth and slower > self.SURE * math.hypot(low.error, top.error)
 
-    def _speaking(self) -> Iterator[_Level]:
+    def _known(self) -> Iterator[_Level]:
         for _, level in sorted(self._levels.items()):
-            if level.answers >= self.ENOUGH and level.back >= 0.9 * level.sent and level.latency_s > 0:
+            if level.answers >= self.ENOUGH and level.back >= self.NEARLY_ALL * level.sent and level.latency_s > 0:
                 yield level

@@ -1,6 +1,6 @@
 """`--rpm` and `--tpm`: so many requests, so many tokens in any minute, kept as promises and spread evenly.
 
-1. The arithmetic is pure: every method takes `now` (seconds of a monotonic clock).
+1. Pure: every method takes `now` (seconds of a monotonic clock).
 2. Neither starts with a minute's worth at once: after a kill, the next run must not send that a second time.
 """
 
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 MINUTE_S = 60.0
-LEAST_PER_MINUTE = 0.001  # one in 16 hours: less is a slip of the hand
+LEAST_PER_MINUTE = 0.001  # one in 16 hours: less is a typing error
 
 
 class RequestQuota:
@@ -29,7 +29,7 @@ class RequestQuota:
         """Seconds until a request may go; 0 where it may now."""
         self._refill(now)
         missing = 1 - self.level
-        # A millionth is forgiven: who waits exactly as long as told is let through, whatever floats make of it.
+        # A millionth is forgiven: a request that waits exactly that long may go, however floats are rounded.
         return missing / self.refill_per_s if missing > 1e-6 else 0.0
 
     @property
@@ -61,9 +61,12 @@ class RequestQuota:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What one request holds of a `TokenQuota`: `slot` is when it was sent, `expected` what it is likely to use."""
+    """What one request holds of a `TokenQuota`.
 
-    slot: int
+    `interval` is when it was sent, `tokens` what is reserved, `expected` what it will probably use.
+    """
+
+    interval: int
     estimate: float
     tokens: float
     expected: float
@@ -72,22 +75,22 @@ class Reserved:
 class TokenQuota:
     """The tokens of all that was sent in any 60 s: at most `per_minute`, and those of one request more.
 
-    1. What a request may use is reserved when it is sent, and settled by what it did use; both count for the time
-       at which it was sent. So the promise holds whatever the answers in flight turn out to be, and where far more is
-       reserved than used, in flight there is less than could be.
-    2. Requests go evenly: each puts off the next one by as long as what it is expected to use takes to flow in. What
-       it did use corrects that, so that errors of the estimate neither waste the limit nor add up.
+    1. What a request may use is reserved when it is sent, and settled by what it did use. Both count for the time
+       at which it was sent. So the promise holds however long the answers in flight turn out to be. Where far more is
+       reserved than used, fewer are in flight than could be.
+    2. Requests go evenly: each delays the next one by the time in which its expected tokens are refilled. What it did
+       use corrects that, so that errors of the estimate neither waste the limit nor add up.
     3. Where estimates are too low (few bytes a token, long answers), more is reserved from then on.
     """
 
-    SLOT_S = 0.1
-    SLOTS = round(MINUTE_S / SLOT_S)
-    CATCH_UP_S = 0.1  # who comes late may make up for so much, and nobody bursts
-    REMEMBERED = 300  # requests, in the mean of used by estimated
+    INTERVAL_S = 0.1  # how finely the last minute is counted: 600 intervals are exact to 0.2 %
+    INTERVALS = round(MINUTE_S / INTERVAL_S)
+    CATCH_UP_S = 0.1  # how much a late request makes up for: timers are late, and nothing must burst
+    REMEMBERED = 300  # requests, in the mean of tokens used to tokens estimated
 
     def __init__(self, per_minute: float, now: float) -> None:
         self.per_minute = per_minute
-        self._held: dict[int, float] = {}  # tokens by slot of a tenth of a second, in order
+        self._held: dict[int, float] = {}  # tokens by interval, in order
         self._total = 0.0
         self._next_at = now
         self._used, self._estimated = 0.0, 0.0
@@ -103,16 +106,16 @@ class TokenQuota:
         """From when on a request may go, as long as none does, as far as is known; it may be past."""
         if not self._is_used_up:
             return self._next_at
-        oldest_out = (next(iter(self._held)) + self.SLOTS + 1) * self.SLOT_S
+        oldest_out = (next(iter(self._held)) + self.INTERVALS + 1) * self.INTERVAL_S
         return max(self._next_at, oldest_out)
 
     def take(self, estimate: float, now: float) -> Reserved:
         """A request goes that may use `estimate` tokens."""
         ratio = self._used / self._estimated if self._estimated else 1.0
-        reserved = Reserved(int(now / self.SLOT_S), estimate, estimate * max(1.0, ratio), estimate * ratio)
-        self._held[reserved.slot] = self._held.get(reserved.slot, 0.0) + reserved.tokens
+        reserved = Reserved(int(now / self.INTERVAL_S), estimate, estimate * max(1.0, ratio), estimate * ratio)
+        self._held[reserved.interval] = self._held.get(reserved.interval, 0.0) + reserved.tokens
         self._total += reserved.tokens
-        self._put_off(reserved.expected, now)
+        self._delay(reserved.expected, now)
         return reserved
 
     def settle(self, reserved: Reserved, used: float, now: float) -> None:
@@ -122,7 +125,7 @@ class TokenQuota:
         self._used, self._estimated = keep * self._used + used, keep * self._estimated + reserved.estimate
 
     def give_back(self, reserved: Reserved, now: float) -> None:
-        """It failed, or was not sent: that says nothing of what requests use."""
+        """It failed, or was not sent: that says nothing about what requests use."""
         self._correct(reserved, 0.0, now)
 
     def change(self, per_minute: float) -> None:
@@ -137,20 +140,20 @@ class TokenQuota:
 
     def _correct(self, reserved: Reserved, used: float, now: float) -> None:
         self._expire(now)
-        if reserved.slot in self._held:
-            self._held[reserved.slot] += used - reserved.tokens
+        if reserved.interval in self._held:
+            self._held[reserved.interval] += used - reserved.tokens
             self._total += used - reserved.tokens
-        self._put_off(used - reserved.expected, now)
+        self._delay(used - reserved.expected, now)
 
-    def _put_off(self, tokens: float, now: float) -> None:
-        """So many tokens more, or fewer, have to flow in before the next request."""
+    def _delay(self, tokens: float, now: float) -> None:
+        """So many tokens more, or fewer, have to be refilled before the next request."""
         earliest = now - self.CATCH_UP_S
         self._next_at = max(earliest, max(earliest, self._next_at) + tokens * MINUTE_S / self.per_minute)
 
     def _expire(self, now: float) -> None:
-        """Forget what is more than a minute old; a slot counts until all of it is."""
-        current = int(now / self.SLOT_S)
-        while self._held and (oldest := next(iter(self._held))) < current - self.SLOTS:
+        """Forget what is more than a minute old; an interval counts until all of it is."""
+        current = int(now / self.INTERVAL_S)
+        while self._held and (oldest := next(iter(self._held))) < current - self.INTERVALS:
             self._total -= self._held.pop(oldest)
         if not self._held:
             self._total = 0.0  # sums of floats drift

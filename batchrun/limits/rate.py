@@ -1,9 +1,9 @@
-"""How many requests a second a rate limit lets through: learnt from throttles, or read from its headers.
+"""The rate estimator and the pacer: how many requests a second a rate limit lets through, and sending at that pace.
 
-1. At a throttle the gateway's bucket is empty, whatever its size. So what was admitted between two throttles, over
-   the time between them, is the refill itself: no guess about bursts or windows is needed.
-2. The pace stays just under that, then creeps up, slowly at first, until the next throttle measures it again.
-3. Headers are believed while they make sense, and left alone for a while once answers show that they don't.
+1. Pure: `now` is passed in.
+2. At a throttle the gateway's bucket is empty, whatever its size. So what was admitted between two throttles, over
+   the time between them, is the refill itself: no guess about bursts or fixed windows is needed.
+3. The pace stays just under that, then creeps up, slowly at first, until the next throttle measures it again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 
 class Pacer:
-    """Requests sent evenly, at a pace that may change at any time; who comes late catches up by 10 ms, no more."""
+    """Requests sent evenly, at a pace that may change at any time."""
 
-    CATCH_UP_S = 0.01
+    CATCH_UP_S = 0.01  # how much a late request makes up for: timers are a few ms late, and nothing must burst
 
     def __init__(self, now: float) -> None:
         self.next_at = now  # the next may go
@@ -40,16 +40,26 @@ class RateEstimator:
 
     MARGIN = 0.99  # of the measured rate: at 1.0 every hiccup of the network is a throttle
     ENOUGH = 30  # admitted, for a measurement: it is off by one request, 3 %
-    CREEP, CREEP_DOUBLES, MAX_CREEP = 0.005, 6.0, 0.15  # a second; see `_creep`
+    # The share by which the pace rises in a second, the seconds in which that doubles, and the most: small errors
+    # cost little, and a limit ten times higher is still found within two minutes.
+    CREEP, CREEP_DOUBLES, MAX_CREEP = 0.005, 6.0, 0.15
+    # How long a pace is held before it rises: shortly where it is far below the limit; else longer each time that it
+    # proves right, up to a minute, as limits are per minute.
     UNSURE_HOLD_S, FIRST_HOLD_S, MAX_HOLD_S = 1.0, 5.0, 60.0
     HOLD_PER_PAUSE = 30.0  # a pause of 1 s every 30 s costs 3 % of the time
+    LONGEST_PAUSE_S = 2.0  # of a pause, as far as it lengthens the hold: to at most a minute
     HOLD_ADMITTED = 200.0  # between throttles: 1 throttle in 200 answers at worst
-    USED = 0.85  # of the pace: below that it is not what holds the run back
+    USED = 0.85  # of the pace: below that the pace is not what limits the run, and it does not rise
+    MARKS = 32  # throttles to measure from: more than enough even if each let one request through
+    # Seconds, and two requests at the pace: a longer gap is nobody's wish to send, and measures nothing.
+    GAP_S = 2.0
+    # How often the rate of sending is measured: in seconds, and in requests where these take longer.
+    TICK_S, TICK_REQUESTS = 0.5, 4
 
     def __init__(self, now: float) -> None:
         self.per_s: float | None = None
         self.admitted = 0
-        self._marks: deque[_Mark] = deque([_Mark(now, 0, 0.0)], maxlen=32)
+        self._marks: deque[_Mark] = deque([_Mark(now, 0, 0.0)], maxlen=self.MARKS)
         self._paused_s = 0.0
         self._hold_s = self.FIRST_HOLD_S
         self._fast_until = 0.0
@@ -66,15 +76,15 @@ class RateEstimator:
         return self._sent_per_s >= self.USED * per_s
 
     def sent(self, now: float) -> None:
-        """One more went out. What nobody wanted to send says nothing of the limit: a long gap starts afresh."""
+        """One more went out. A time in which nobody wanted to send says nothing about the limit: begin anew then."""
         if now > self._expected_at:
             self._marks.clear()
             self._marks.append(_Mark(now, self.admitted, self._paused_s))
             self._tick_at, self._tick_admitted = now, self.admitted
-        self._expected_at = now + 2.0 + (2 / self.per_s if self.per_s is not None else 0.0)
+        self._expected_at = now + self.GAP_S + (2 / self.per_s if self.per_s is not None else 0.0)
         self.admitted += 1
         elapsed_s = now - self._tick_at
-        if elapsed_s >= max(0.5, 4 / self.per_s if self.per_s is not None else 0.0):
+        if elapsed_s >= max(self.TICK_S, self.TICK_REQUESTS / self.per_s if self.per_s is not None else 0.0):
             self._sent_per_s = (self.admitted - self._tick_admitted) / elapsed_s
             self._tick_at, self._tick_admitted = now, self.admitted
             if self.per_s is not None:
@@ -84,23 +94,23 @@ class RateEstimator:
         """One that was sent was not admitted."""
         self.admitted -= 1
 
-    def throttled(self, pause_s: float, now: float, *, is_new: bool, is_shut: bool, is_rate: bool) -> None:
+    def throttled(self, pause_s: float, now: float, *, is_new: bool, nothing_admitted: bool, is_rate: bool) -> None:
         """The limit is used up now: measure, and where it is a rate limit, step back to just under it.
 
-        `is_new` opens an episode; `is_shut` says that nothing has been let in since the last one.
+        `is_new` opens an episode; `nothing_admitted` says that nothing has been admitted since the last one.
         """
         if is_new and is_rate:
-            self._step_back(is_shut, now)
+            self._step_back(nothing_admitted, now)
             self._hold(pause_s, now)
         if not is_new:
             self._marks.pop()
         self._marks.append(_Mark(now, self.admitted, self._paused_s))
         if is_new:
             self._paused_s += pause_s
-        self._expected_at = max(self._expected_at, now + pause_s + 2.0)
+        self._expected_at = max(self._expected_at, now + pause_s + self.GAP_S)
 
     def at_most(self, per_s: float) -> None:
-        """So many a second are the limit, as far as is known in another way."""
+        """The limit is so many a second, as found out in another way."""
         if self.per_s is not None:
             self.per_s = min(self.per_s, per_s * self.MARGIN)
 
@@ -113,8 +123,8 @@ class RateEstimator:
         """Whether the pace is about what the limit is, as far as is known."""
         return self.per_s is not None and self.per_s >= self._fast_until
 
-    def is_held(self, now: float) -> bool:
-        """Whether the pace has not risen since it was set: it passed, as far as is known."""
+    def is_holding(self, now: float) -> bool:
+        """Whether the pace has not risen since it was set: as far as is known, the gateway accepts it."""
         return now < self._creep_at
 
     # ------------------------------------------------------------------------------------------ inside
@@ -124,11 +134,14 @@ class RateEstimator:
         assert self.per_s is not None, "there is a pace to hold"
         hold_s = max(self.UNSURE_HOLD_S, self.ENOUGH / self.per_s)
         if self.is_sure:
-            paid_s = self.HOLD_PER_PAUSE * min(pause_s, 2.0) * min(1.0, self._hold_s / (4 * self.FIRST_HOLD_S))
-            hold_s = max(self._hold_s, paid_s, self.HOLD_ADMITTED / self.per_s)
+            # In full only once the pace has proved right twice (`_hold_s` is four times the first).
+            share = min(1.0, self._hold_s / (4 * self.FIRST_HOLD_S))
+            for_pause_s = self.HOLD_PER_PAUSE * min(pause_s, self.LONGEST_PAUSE_S) * share
+            hold_s = max(self._hold_s, for_pause_s, self.HOLD_ADMITTED / self.per_s)
         self._creep_at = now + pause_s + hold_s
 
-    def _step_back(self, is_shut: bool, now: float) -> None:
+    def _step_back(self, nothing_admitted: bool, now: float) -> None:
+        # `low` counts the pauses, `high` does not. Where they differ, most of the time may have been a pause.
         low, high = self._measure(now)
         measured = high if high <= 1.15 * low else low
         agrees = abs(measured - self._measured) < 0.3 * self._measured
@@ -136,33 +149,33 @@ class RateEstimator:
         is_soon, was_soon = self.admitted - self._marks[-1].admitted < self.ENOUGH, self._was_soon
         self._measured, self._fast_until, self._was_soon = measured, 0.0, is_soon
         if per_s is None:
-            # Most of the time may have been a pause: it flowed back meanwhile (`low`), or ran over (`high`).
+            # The bucket may have filled up during the pause (then `low` is right), or run over (then `high` is).
             high = min(high, 10 * low)
             self.per_s = math.cbrt(low * high * high) * self.MARGIN
             self._fast_until = math.inf
-        elif is_shut:  # what was admitted until now has to last until it opens
+        elif nothing_admitted:  # as in the rest of a fixed window: what was admitted has to last until the next one
             self.per_s = min(per_s, low * self.MARGIN)
             if not agrees:
                 self._fast_until = 0.9 * per_s
-        elif is_soon and was_soon:  # it is another limit than the one that was measured
+        elif is_soon and was_soon:  # the limit is no longer the one that was measured
             self.per_s = min(max(measured * self.MARGIN, 0.6 * per_s), 0.85 * per_s)
             self._fast_until = 0.9 * per_s
         elif is_soon:
             self.per_s = max(min(measured, 0.97 * per_s) * self.MARGIN, 0.85 * per_s)
-        elif measured < 0.85 * per_s and 2 * low < high:  # most of the time was a pause: its refill is used up
+        elif measured < 0.85 * per_s and 2 * low < high:  # most of the time was a pause, and its refill is used up
             self.per_s = max(low * self.MARGIN, 0.3 * per_s)
             self._fast_until = 0.9 * per_s
-        elif measured < 0.85 * per_s:  # it ran over while the pace was far below: what refused is just below the pace
+        elif measured < 0.85 * per_s:  # the bucket ran over while the pace was far below: the limit is near the pace
             self.per_s = (0.9 if was_fast else 0.95) * per_s
         else:
-            # While it was held the limit may have run over a little, if it is a small one, and measured too little.
+            # While the pace was held, a small bucket may have run over a little: then too little was measured.
             self.per_s = min(max(measured, 0.97 * per_s), per_s) * self.MARGIN
             self._hold_s = min(2 * self._hold_s, self.MAX_HOLD_S)
             return
         self._hold_s = self.FIRST_HOLD_S
 
     def _measure(self, now: float) -> tuple[float, float]:
-        """Admitted a second since the latest throttle that is far enough back, with and without its pauses."""
+        """Admitted a second since the latest throttle that is far enough back: pauses counted, and not counted."""
         marks = (mark for mark in reversed(self._marks) if self.admitted - mark.admitted >= self.ENOUGH)
         mark = next(marks, self._marks[0])
         admitted, elapsed_s = max(1, self.admitted - mark.admitted), max(now - mark.at, 0.01)
@@ -173,7 +186,7 @@ class RateEstimator:
             # A pace that is not used is not the limit: 15 %/s would take it anywhere in a minute of idling.
             self._creep_at = max(self._creep_at, now)
         elif now > self._creep_at:
-            # In units of ten requests where these take longer than a second: a limit per minute shows late.
+            # In units of ten requests where these take longer than a second: a slow limit shows late.
             unit_s = max(1.0, 10 / per_s)
             rate = self.MAX_CREEP
             if self.is_sure:

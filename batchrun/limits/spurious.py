@@ -1,14 +1,13 @@
-"""Refusals that have nothing to do with how fast requests come: a relay of many channels, some of them spent. Pure.
+"""Spurious throttles: refusals that do not depend on how fast requests come, as of a relay with a spent channel. Pure.
 
-Taken for a limit, each of them slows the job down, for ever: one in two hundred is enough to wear it down to a tenth.
-But going slower ends the refusals of a limit, and not those. So where they go on, a trial decides:
-
-1. A refusal is suspicious if nothing had been raised since the last cut, and the door was not shut.
-2. After three of them requests go slower than what was let through meanwhile, and fewer at once.
-3. Refused as often as before, they are strays: about that share is sent again from then on, and no more happens.
-   Refused no longer, they come of a limit, and so do all others at about that pace.
-4. More refusals than that, or a door that is shut, are a limit all the same. A trial that saw few refusals is soon
-   followed by another, and so is each after ten minutes: nothing is believed for good.
+1. Taken for a limit, each of them slows the job down: one in two hundred is enough to slow it down to a tenth. But
+   slower requests end the refusals of a limit, and not these. So a trial decides.
+2. A refusal is suspicious if nothing had been raised since the last cut, and others were admitted.
+3. After three of them requests go slower than what was admitted meanwhile, and fewer at once: that is the trial.
+4. Refused as often as before, they are spurious: about that share is sent again from then on, and nothing else
+   changes. Refused no longer, they come from a limit, and so do all others at about that pace.
+5. More refusals than that share, or nothing but refusals, are a limit all the same.
+6. A trial that saw few refusals is soon followed by another, and so is each after ten minutes: no verdict lasts.
 """
 
 from __future__ import annotations
@@ -23,14 +22,17 @@ class _Excess:
     """Whether more is refused than a share of all: each refusal counts one, each request takes the share back."""
 
     MOST: ClassVar = 8.0  # with half the share refused, chance comes to so much once in 20,000 refusals
-    AGAIN: ClassVar = 2.0  # below that once it was reached: what goes on is seen sooner
+    AGAIN: ClassVar = 2.0  # below that once it was reached: an excess that continues is seen sooner
 
     share: float
     _sum: float = 0.0
     _number: int = 0
 
     def refused(self, number: int) -> bool:
-        """Whether it is more now; `number` is in the order of sending: a burst is sent before any of it is refused."""
+        """Whether it is more now; `number` is its number in the order of sending.
+
+        Of sending, because a burst is sent before any of it is refused.
+        """
         self._sum = max(0.0, self._sum - self.share * max(0, number - self._number)) + 1
         self._number = max(self._number, number)
         if self._sum <= self.MOST:
@@ -41,12 +43,13 @@ class _Excess:
 
 @dataclass(slots=True)
 class _Sample:
-    """The requests sent from a time on, and which of them were refused: that is known long before others are answered.
+    """The requests sent since some time, and how many of them were refused.
 
-    So a share is of those sent, not of those done: with answers of a minute, the first minute would be all refusals.
+    Refusals are back long before answers. So the share is of those sent, not of those done: with answers that take
+    a minute, the first minute would be all refusals.
     """
 
-    MOST_SHARE: ClassVar = 0.7
+    MOST_SHARE: ClassVar = 0.7  # that a share is taken to be: beyond it nearly everything would be sent again
 
     since: float
     sent: int = 0
@@ -61,7 +64,7 @@ class _Sample:
 
     @property
     def most_share(self) -> float:
-        """What the share may be in truth: three standard deviations more, as few as there were."""
+        """What the share may really be: three standard deviations more, as there were few refusals."""
         return min(self.share * (1 + 3 / math.sqrt(self.refused)), self.MOST_SHARE)
 
     def answer(self, sent_at: float) -> None:
@@ -75,7 +78,7 @@ class _Sample:
 
 @dataclass(slots=True)
 class _Suspicion:
-    """Suspicious refusals, and what became of everything since the first one, which does not count."""
+    """Suspicious refusals, and everything sent since the first one, which does not count."""
 
     sample: _Sample
     admitted: int
@@ -84,9 +87,11 @@ class _Suspicion:
 
 @dataclass(slots=True)
 class Trial:
-    """Going slower to see whether refusals end. `slower` is the share of the slots to use."""
+    """Sending more slowly to see whether refusals end. `slower` is the share of the slots to use."""
 
-    NO_CHANCE: ClassVar = 0.1  # that none is refused for so long, after as many as there were before
+    # The probability that spurious throttles pause for that long by chance, below which they have ended: a verdict
+    # that is wrong is corrected by the next trial.
+    NO_CHANCE: ClassVar = 0.1
 
     pace_per_s: float
     slower: float
@@ -96,9 +101,9 @@ class Trial:
 
     @property
     def is_without_refusals(self) -> bool:
-        """Whether so many in a row were let through that it is no chance.
+        """Whether so many in a row were admitted that it is no chance.
 
-        A limit hardly ever refuses anything in a trial: each that it did makes a limit ten times less likely.
+        A limit hardly ever refuses anything during a trial: each refusal makes a limit ten times less likely.
         """
         refused = self.before.refused + self.sample.refused
         sent = self.before.sent + self.sample.sent_before
@@ -107,19 +112,19 @@ class Trial:
 
 
 class SpuriousThrottles:
-    """Decides which refusals say nothing. While there is a `trial`, requests and refusals are for it alone."""
+    """Decides which refusals are spurious. During a `trial`, requests and refusals count for it alone."""
 
-    SUSPICIOUS = 3  # refusals before a trial
-    LEAST_SHARE, MOST_SHARE = 0.004, 0.5  # of requests refused: fewer wear nothing down, more leave little to compare
+    SUSPICIOUS = 3  # refusals before a trial: fewer make no share to compare with
+    LEAST_SHARE, MOST_SHARE = 0.004, 0.5  # of requests refused: fewer do no harm, more leave little to compare
     LEAST_S, LEAST_SENT = 2.0, 10  # before a trial: most of what passed in less may have been a bucket's store
-    SLOWER, SLOWEST = 0.9, 0.6  # a trial, less the share refused, and at least; of what passed
+    SLOWER, SLOWEST = 0.9, 0.6  # a trial's share of what passed, less the share refused, and at least: below a limit
     ENOUGH, MANY, LONG_S = 3, 10, 5.0  # refusals in a trial; many are better, but not worth more time than that
-    NONE_LEFT = 4.0  # refusals would be usual in what was let through without any: no channel is spent any more
-    LEAST_USUAL = 0.01  # of requests refused are sent again, once any are
-    FEWER = 0.6  # of the share before the trial: some were strays, and some came of a limit
+    NONE_LEFT = 4.0  # refusals would be usual in what was admitted without any: no channel is spent any more
+    LEAST_USUAL = 0.01  # of requests refused are sent again, once any are: smaller shares cannot be told apart
+    FEWER = 0.6  # of the share before the trial: some were spurious, and some came from a limit
     LIMIT = 1.03, 1.3  # times the pace at which nothing was refused: there is the limit
     BELIEVED_S = 600.0  # a trial costs a tenth of the throughput for some hundred requests
-    ROUGHLY_S = 30.0  # a limit with strays: fewer refusals may have been chance
+    ROUGHLY_S = 30.0  # a limit with spurious throttles: that fewer were refused may have been chance
     SURE = 40  # requests in a trial; a limit found in fewer is believed for less long, and the next trial costs as few
 
     def __init__(self) -> None:
@@ -127,7 +132,7 @@ class SpuriousThrottles:
         self._suspicion: _Suspicion | None = None
         self._usual: _Excess | None = None
         self._usual_until = self._limit_until = -math.inf
-        self._is_rough = False  # what is usual
+        self._is_rough = False  # `_usual` comes from few refusals
         self._unrefused_per_s = 0.0
 
     def sent(self, now: float) -> None:
@@ -138,7 +143,7 @@ class SpuriousThrottles:
             self.trial.sample.sent += 1
 
     def answered(self, sent_at: float, now: float) -> float | None:
-        """One was let through; returns the limit in requests a second, where a trial has just found one."""
+        """One was admitted; returns the limit in requests a second, where a trial has just found one."""
         trial = self.trial
         if trial is None:
             return None
@@ -151,7 +156,7 @@ class SpuriousThrottles:
         return trial.pace_per_s / trial.slower
 
     def refused(self, sent_at: float, number: int, admitted: int, now: float) -> bool:
-        """The `number`th sent was refused, when so many had been let through in all; True where that says nothing."""
+        """Request `number` was refused, when so many had been `admitted` in all; True where that is spurious."""
         if self._suspicion is not None:
             self._suspicion.sample.refuse(sent_at)
         if self.trial is not None:
@@ -166,7 +171,7 @@ class SpuriousThrottles:
         return True
 
     def has_judged(self, now: float) -> bool:
-        """Whether a trial has just ended with the verdict that refusals are strays, and no limit there is."""
+        """Whether a trial has just ended with the verdict that refusals are spurious, and that there is no limit."""
         if self.trial is None:
             return False
         sample, before = self.trial.sample, self.trial.before
@@ -184,7 +189,7 @@ class SpuriousThrottles:
         return True
 
     def suspect(self, admitted: int, now: float) -> None:
-        """A refusal that no limit explains, when so many had been let through in all."""
+        """A refusal that no limit explains, when so many had been `admitted` in all."""
         suspicion = self._suspicion
         if suspicion is None or suspicion.refusals < self.LEAST_SHARE * suspicion.sample.sent:
             self._suspicion = _Suspicion(_Sample(now), admitted)
@@ -196,7 +201,7 @@ class SpuriousThrottles:
     # ------------------------------------------------------------------------------------------ inside
 
     def _look_closer(self, admitted: int, now: float) -> None:
-        """A second trial, when many more were refused, and requests go faster again: the first one saw but a few."""
+        """Another trial, once many more were refused and requests go faster again: the last one saw only a few."""
         if self._suspicion is None:
             self._suspicion = _Suspicion(_Sample(now), admitted)
         elif self._suspicion.sample.refused >= self.MANY and now > self._suspicion.sample.since + self.LONG_S:
@@ -208,7 +213,7 @@ class SpuriousThrottles:
         if elapsed_s < self.LEAST_S or sample.sent < self.LEAST_SENT:
             return
         self._suspicion = None
-        # A bucket is empty at both ends, whatever its size: what it let through in between is its refill.
+        # A bucket is empty at both ends, whatever its size: what it admitted in between is its refill.
         passed_per_s = (admitted - suspicion.admitted) / elapsed_s
         low, high = (times * self._unrefused_per_s for times in self.LIMIT)
         if passed_per_s <= 0 or not 0 < sample.share <= self.MOST_SHARE:

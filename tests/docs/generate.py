@@ -25,8 +25,8 @@ def fault_table() -> str:
 
 
 def code_table() -> str:
-    """The codes that a record may have; `unsent` stands in the run log alone."""
-    meanings = {code.value: code.meaning for code in FailureCode if code is not FailureCode.UNSENT}
+    meanings = {code.value: code.meaning for code in FailureCode}
+    meanings["unsent"] = f"only in the run log: {meanings['unsent']}"
     meanings |= {f"{start}…": meaning for start, meaning in FAMILIES.items()}
     rows = [f"| `{code}` | {_OPTION.sub(_in_backticks, meaning)} |" for code, meaning in meanings.items()]
     return "\n".join(["| code | when it is given |", "|---|---|", *rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from decimal import Decimal
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_a_constant_has_the_value_that_the_page_gives(modules: list[ModuleType],
         fitting = [value for value in values if [*map(float, value)] == told[: len(value)]]
         assert fitting, f"{name} is {values}, the page says {cell}"
         told = told[len(fitting[0]) :]
+
+
+def test_every_constant_of_these_modules_has_its_row() -> None:
+    told: dict[ModuleType, set[str]] = {}
+    for modules, names, _ in ROWS:
+        for module in modules:
+            told.setdefault(module, set()).update(names)
+    others = {"MINUTE_S", "INTERVALS", "NOTHING"}  # a unit, and what is derived or imported
+    for module, rows in told.items():
+        numbers = {name for name, value in constants(module) if isinstance(value, int | float | Decimal | tuple)}
+        assert numbers - rows - others == set(), module.__name__
 
 
 def test_every_path_that_the_page_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""The controller alone, and against the model gateways of `simulator.py`, in virtual time."""
+"""The controller alone, and against `model_gateways.py`, in virtual time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,20 @@ from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
 from batchrun.records.outcome import RateHeaders
-from tests.limits.model_gateways import (
-    HALVES,
-    SCENARIOS,
+from tests.limits.gateways import (
     Bucket,
     Capacity,
-    Client,
-    ConcurrencyLimit,
     Faulty,
+    FixedWindow,
     Gateway,
     Latency,
-    Outcome,
-    Scenario,
     Steps,
     Tokens,
     Unlimited,
     steady,
 )
+from tests.limits.model_gateways import HALVES, SCENARIOS, Scenario
+from tests.limits.virtual_client import Client, Outcome
 
 
 def meets(scenario: Scenario, outcome: Outcome) -> None:
@@ -81,7 +78,7 @@ def test_a_rate_limit_ten_times_higher_is_found_within_two_minutes() -> None:
     assert answered_between(outcome, 190, 199) >= 0.9 * 150
 
 
-def test_a_capacity_ten_times_higher_is_found_within_a_minute() -> None:
+def test_a_concurrency_limit_ten_times_higher_is_found_within_a_minute() -> None:
     outcome = Client(Capacity(Steps(((0, 10), (60, 100))), Latency(0.2))).run(125)
     assert answered_between(outcome, 114, 124) >= 0.9 * 500
 
@@ -98,7 +95,7 @@ def test_a_rate_limit_that_halves_is_followed_within_seconds(retry_after: bool) 
     assert answered_between(outcome, 80, 120) >= 0.9 * 75
 
 
-def test_a_capacity_that_halves_and_doubles_with_retry_after() -> None:
+def test_a_concurrency_limit_that_halves_and_doubles_with_retry_after() -> None:
     outcome = Client(Capacity(HALVES, Latency(1, 5), retry_after=True), seed=1, warm_up_s=20).run(360)
     assert outcome.used >= 0.88
     assert outcome.refusals <= 0.01
@@ -128,16 +125,16 @@ def test_refusals_that_no_pace_avoids_do_not_slow_the_job_down(
 ) -> None:
     """One channel of a relay is spent: some are refused, however slowly they come. 200 a second are possible."""
     for seed in (1, 2):
-        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
-        outcome = Client(strays, seed=seed, maximum=200).run(within_s + 201)
+        relay = Faulty(Unlimited(Latency(1)), spurious=share, retry_after_s=retry_after_s)
+        outcome = Client(relay, seed=seed, maximum=200).run(within_s + 201)
         assert answered_between(outcome, within_s, within_s + 200) >= 0.85 * 200
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
-def test_strays_in_a_small_job_cost_less_than_half_of_it(share: float) -> None:
+def test_spurious_throttles_in_a_small_job_cost_less_than_half_of_it(share: float) -> None:
     for retry_after_s in (None, 1):
-        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
-        outcome = Client(strays, seed=1, maximum=20).run(301)
+        relay = Faulty(Unlimited(Latency(1)), spurious=share, retry_after_s=retry_after_s)
+        outcome = Client(relay, seed=1, maximum=20).run(301)
         assert answered_between(outcome, 100, 300) >= 0.5 * 20
 
 
@@ -151,28 +148,28 @@ def test_refusals_that_no_pace_avoids_with_more_seeds(
     share: float, since_s: int, used: float, retry_after_s: float | None
 ) -> None:
     for seed in range(1, 13):
-        strays = Faulty(Unlimited(Latency(1)), strays=share, retry_after_s=retry_after_s)
-        outcome = Client(strays, seed=seed, maximum=200).run(since_s + 201)
+        relay = Faulty(Unlimited(Latency(1)), spurious=share, retry_after_s=retry_after_s)
+        outcome = Client(relay, seed=seed, maximum=200).run(since_s + 201)
         assert answered_between(outcome, since_s, since_s + 200) >= used * 200
 
 
 @pytest.mark.long
-def test_strays_are_still_known_after_ten_minutes() -> None:
+def test_spurious_throttles_are_still_known_after_ten_minutes() -> None:
     """What is believed is looked at again, and not found out from nothing."""
     for seed in range(1, 5):
-        strays = Faulty(Unlimited(Latency(1)), strays=0.1, retry_after_s=1)
-        outcome = Client(strays, seed=seed, maximum=20).run(1001)
+        relay = Faulty(Unlimited(Latency(1)), spurious=0.1, retry_after_s=1)
+        outcome = Client(relay, seed=seed, maximum=20).run(1001)
         assert answered_between(outcome, 600, 1000) >= 0.9 * 20
 
 
-def test_a_real_limit_behind_strays_is_still_kept() -> None:
-    strays = Faulty(Bucket(steady(150), 150, Latency(0.1)), strays=0.01)
-    outcome = Client(strays, seed=1, warm_up_s=60).run(400)
+def test_a_real_limit_behind_spurious_throttles_is_still_kept() -> None:
+    relay = Faulty(Bucket(steady(150), 150, Latency(0.1)), spurious=0.01)
+    outcome = Client(relay, seed=1, warm_up_s=60).run(400)
     assert outcome.used >= 0.9
     assert outcome.refusals <= 0.05
 
 
-def test_a_limit_that_falls_to_a_tenth_is_no_stray() -> None:
+def test_a_limit_that_falls_to_a_tenth_is_not_spurious() -> None:
     outcome = Client(Bucket(Steps(((0, 150), (60, 15))), 15, Latency(0.1)), seed=1).run(300)
     assert outcome.seconds[299].throttled - outcome.seconds[60].throttled <= 0.03 * 15 * 239
     assert answered_between(outcome, 120, 299) >= 0.9 * 15
@@ -199,14 +196,14 @@ def test_the_bounds_hold(gateway: Gateway) -> None:
 
 
 def test_a_gateway_that_refuses_everything_is_asked_ever_less_often() -> None:
-    outcome = Client(ConcurrencyLimit(steady(0), 60, Latency(1))).run(600)
+    outcome = Client(FixedWindow(steady(0), 60, Latency(1))).run(600)
     assert outcome.answered == 0
     assert outcome.throttled <= 100
 
 
 def test_refused_for_a_day_and_still_finite() -> None:
-    """Doublings of pauses, prices and paces are bounded: 2.0**1024 would end the run after a night."""
-    outcome = Client(ConcurrencyLimit(steady(0), 60, Latency(1))).run(86_400)
+    """Doublings of pauses, waits and paces are bounded: 2.0**1024 would end the run after a night."""
+    outcome = Client(FixedWindow(steady(0), 60, Latency(1))).run(86_400)
     assert outcome.throttled <= 10_000
 
 
@@ -235,7 +232,7 @@ def lying(headers: RateHeaders, rng: random.Random, kind: str) -> RateHeaders:
 
 
 @pytest.mark.parametrize("kind", ["unknown", "no limit", "nothing left", "other accounts", "not numbers"])
-def test_headers_that_make_no_sense_hold_nothing_back_for_good(kind: str) -> None:
+def test_headers_that_make_no_sense_slow_nothing_down_for_good(kind: str) -> None:
     gateway = Tokens(steady(600_000), 1000, Latency(2, 3), lies=lambda headers, rng: lying(headers, rng, kind))
     outcome = Client(gateway, seed=1, warm_up_s=120).run(400)
     assert outcome.used >= 0.9
@@ -255,11 +252,11 @@ def test_large_requests_against_a_token_limit() -> None:
     assert outcome.refusals <= 0.02  # one request takes up to 6 % of what there is in a minute
 
 
-# ---------------------------------------------------------------------------------- what held it back
+# ------------------------------------------------------------------------------------- what limits it
 
 
 @pytest.mark.parametrize(
-    ("gateway", "bound"),
+    ("gateway", "limited_by"),
     [
         (Bucket(steady(150), 150, Latency(0.1)), LimitedBy.REQUESTS),
         (Capacity(steady(40), Latency(0.2)), LimitedBy.CAPACITY),
@@ -269,13 +266,13 @@ def test_large_requests_against_a_token_limit() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_it_says_what_holds_it_back(gateway: Gateway, bound: LimitedBy) -> None:
+def test_it_says_what_limits_it(gateway: Gateway, limited_by: LimitedBy) -> None:
     outcome = Client(gateway, maximum=100).run(60)
-    said = [second.bound for second in outcome.seconds[20:]]
-    assert said.count(bound) >= 0.7 * len(said)
+    said = [second.limited_by for second in outcome.seconds[20:]]
+    assert said.count(limited_by) >= 0.7 * len(said)
 
 
-def test_few_lines_are_what_holds_it_back_when_there_are_few() -> None:
+def test_at_the_tail_few_lines_limit_it() -> None:
     controller = Controller(Concurrency(50, 100), 0.0)
     controller.sent(1, 0.0)
     assert controller.limited_by(1, 0.5, has_lines=False) is LimitedBy.TAIL
@@ -343,8 +340,8 @@ def test_whatever_comes_it_stays_within_bounds(
             case "503":
                 controller.failed(sent, now)
             case _:
-                told = RateHeaders(number, number / 2, seconds, number, abs(number) / 3, -seconds)
-                controller.headers(sent, told, now)
+                headers = RateHeaders(number, number / 2, seconds, number, abs(number) / 3, -seconds)
+                controller.headers(sent, headers, now)
                 controller.succeeded(sent, now)
         assert (minimum if more else 1) <= controller.slots <= minimum + more  # a fixed number is a highest one
         pace = controller.pace_per_s
@@ -368,7 +365,7 @@ def test_a_day_and_ten_million_lines() -> None:
 
 @pytest.mark.long
 def test_a_day_against_a_limit_per_minute() -> None:
-    gateway = ConcurrencyLimit(steady(1000), 60, Latency(2, 5))
+    gateway = FixedWindow(steady(1000), 60, Latency(2, 5))
     outcome = Client(gateway, seed=1, warm_up_s=600).run(86_400)
     assert outcome.used >= 0.9
     assert outcome.refusals <= 0.015

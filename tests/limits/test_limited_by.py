@@ -12,7 +12,17 @@ from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Concurrency, Limits
 from tests.asking import in_virtual_time
-from tests.limits.model_gateways import Answer, Bucket, Capacity, Faulty, Gateway, Latency, Tokens, Unlimited, steady
+from tests.limits.gateways import (
+    Answer,
+    Bucket,
+    Capacity,
+    Faulty,
+    Gateway,
+    Latency,
+    Tokens,
+    Unlimited,
+    steady,
+)
 
 SAMPLE_S = 0.25
 

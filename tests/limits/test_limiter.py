@@ -1,4 +1,4 @@
-"""When the next request may go: the arithmetic by table and by property, the waiting in virtual time."""
+"""When the next request may go: workers that wait for their turn, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,143 +15,6 @@ from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from tests.asking import in_virtual_time, most_in_a_minute
 
-# ------------------------------------------------------------------------------------------ circuit breaker
-
-
-def breaker_after(story: str) -> tuple[CircuitBreaker, float]:
-    """A circuit breaker that has seen these events, one a second; the time of the last.
-
-    `a` line 1, model A failed · `b` line 2 · `c` line 3 · `x` line 9, model B failed · `r` a connection was
-    refused · `s` line 4, which has failed in an earlier episode · `p` the probe failed · `!` a refusal
-    `A`, `B` an answer to what was just sent · `o` one to what was sent at the very beginning
-    """
-    breaker, now = CircuitBreaker(), 0.0
-    signals = {
-        "a": OutageSignal(1, "A", "503"),
-        "b": OutageSignal(2, "A", "503"),
-        "c": OutageSignal(3, "A", "503"),
-        "x": OutageSignal(9, "B", "503"),
-        "r": OutageSignal(5, "A", "refused", connected=False),
-        "s": OutageSignal(4, "A", "503", failed_in=-1),
-    }
-    for event in story:
-        now += 1
-        if event in signals:
-            breaker.failed(signals[event], now, now, is_probe=False)
-        elif event == "p":
-            breaker.failed(signals["a"], now, now, is_probe=True)
-        elif event == "!":
-            breaker.answered(now, now)
-        elif event == "o":
-            breaker.answered(0.0, now, "A")
-        else:
-            breaker.answered(now, now, event)
-    return breaker, now
-
-
-@pytest.mark.parametrize(
-    ("story", "is_open", "is_outage"),
-    [
-        ("", False, False),
-        ("a", True, False),  # one signal opens it, but is no outage yet
-        ("aaa", True, False),  # one line, however often
-        ("ab", True, False),
-        ("abc", True, True),  # three lines and nothing in between
-        ("abAc", True, False),
-        ("ab!c", True, False),  # a refusal is an answer, too
-        ("abcA", False, False),
-        ("abc!", False, False),
-        ("r", True, True),  # one refused connection says it all
-        ("Ar", True, True),
-        ("rA", False, False),
-        ("x", True, False),  # nobody has answered: any model counts
-        ("Ax", False, False),  # this model alone has never answered
-        ("Axxx", False, False),
-        ("ABx", True, False),  # now it has
-        ("Aabc", True, True),
-        ("s", False, False),  # this line has failed by itself before
-        ("sab", True, False),
-        ("asb", True, False),
-        ("abcs", True, True),
-        ("ao", False, False),  # an old answer, too, while it is no outage
-        ("abco", True, True),  # in an outage it may be from better times
-        ("ro", True, True),
-        ("abcoA", False, False),
-    ],
-)
-def test_the_breaker_opens_at_a_signal_and_closes_at_an_answer(story: str, is_open: bool, is_outage: bool) -> None:
-    breaker, _ = breaker_after(story)
-    assert (breaker.is_open, breaker.is_outage) == (is_open, is_outage)
-
-
-def test_probes_come_at_one_second_and_then_ever_later() -> None:
-    breaker, now = breaker_after("abc")
-    delays = []
-    for _ in range(8):
-        delays.append(breaker.next_probe_at - now)
-        now = breaker.next_probe_at
-        breaker.failed(OutageSignal(1, "A", "503"), now, now, is_probe=True)
-    assert delays == [
-        1,
-        2,
-        4,
-        8,
-        16,
-        CircuitBreaker.MAX_PROBE_S,
-        CircuitBreaker.MAX_PROBE_S,
-        CircuitBreaker.MAX_PROBE_S,
-    ]
-
-
-def test_a_probe_puts_the_next_one_off_whatever_its_line() -> None:
-    breaker, now = breaker_after("Aabc")
-    for signal in (OutageSignal(9, "B", "503"), OutageSignal(4, "A", "503", failed_in=-1)):
-        breaker.failed(signal, now + 10, now + 10, is_probe=True)
-        assert breaker.next_probe_at > now + 10
-
-
-def test_what_fails_beside_the_probe_does_not_put_it_off() -> None:
-    breaker, now = breaker_after("abc")
-    breaker.failed(OutageSignal(7, "A", "503"), now, now + 0.5, is_probe=False)
-    assert breaker.next_probe_at == now + 1
-
-
-def test_an_answer_from_better_times_brings_the_next_probe_nearer() -> None:
-    breaker, now = breaker_after("abcpppp")
-    assert breaker.next_probe_at - now == 16
-    breaker.answered(0.0, now, "A")
-    assert breaker.next_probe_at - now == 1
-    breaker.answered(0.0, now + 0.5, "A")
-    assert breaker.next_probe_at - now == 1, "probes stay a second apart"
-
-
-def test_what_was_sent_together_with_the_failures_disproves_an_outage() -> None:
-    breaker = CircuitBreaker()
-    for line in range(3):
-        breaker.failed(OutageSignal(line, "A", "503"), 5.0, 5.1, is_probe=False)
-    breaker.answered(4.9, 5.5, "A")
-    assert breaker.is_outage
-    breaker.answered(5.0, 5.5, "A")
-    assert not breaker.is_open
-
-
-def test_the_episode_tells_whether_anything_was_answered_since() -> None:
-    breaker = CircuitBreaker()
-    assert breaker.failed(OutageSignal(1, "A", "503", failed_in=0), 1.0, 1.0, is_probe=False), (
-        "nothing was answered since"
-    )
-    breaker.answered(2.0, 2.0, "A")
-    assert not breaker.failed(OutageSignal(1, "A", "503", failed_in=0), 3.0, 3.0, is_probe=False)
-    assert breaker.failed(OutageSignal(1, "A", "503", connected=False, failed_in=0), 3.0, 3.0, is_probe=False)
-
-
-def test_the_second_outage_begins_like_the_first() -> None:
-    breaker, now = breaker_after("abcpppA" + "abc")
-    assert breaker.next_probe_at - now == 1
-
-
-# ------------------------------------------------------------------------------- waiting for a turn
-
 Scene = Callable[["Desk"], Awaitable[None]]
 
 
@@ -160,8 +23,8 @@ class Desk:
 
     def __init__(self, limits: Limits) -> None:
         self.now = asyncio.get_running_loop().time
-        self.held: list[str] = []
-        self.limiter = Limiter(limits, self.now, self.held.append)
+        self.ended: list[str] = []
+        self.limiter = Limiter(limits, self.now, self.ended.append)
 
     async def turn(self, tokens: float = 0) -> Permit:
         permit = await self.limiter.acquire(tokens)
@@ -311,7 +174,7 @@ def test_a_throttle_pauses_the_whole_job_and_cuts_it_once() -> None:
         (first,) = [task for task in asking if task.done()]
         first_permit = await first
         assert first_permit is not None
-        desk.limiter.answered(first_permit, "A", None)  # the door is open: so are all slots
+        desk.limiter.answered(first_permit, "A", None)  # it admits requests again: all slots are free
         await asyncio.sleep(1)
         assert sum(task.done() for task in asking) == 10
 
@@ -323,11 +186,11 @@ def test_throttles_without_a_break_end_the_run_but_a_late_first_one_does_not() -
         permit = await desk.turn()
         await asyncio.sleep(500)  # one slow answer
         desk.limiter.throttled(permit, 0.0)
-        assert desk.held == []
+        assert desk.ended == []
         for _ in range(3):
             await asyncio.sleep(40)
             desk.limiter.throttled(await desk.turn(), 0.0)
-        assert desk.held == ["throttled without a break"]
+        assert desk.ended == ["throttled without a break"]
 
     scene(Limits(concurrency=1, max_outage_s=100), play)
 
@@ -340,7 +203,7 @@ def test_an_answer_between_throttles_keeps_the_run_alive() -> None:
                 desk.limiter.throttled(permit, 40.0)
             else:
                 desk.limiter.answered(permit, "A", None)
-        assert desk.held == []
+        assert desk.ended == []
 
     scene(Limits(concurrency=1, max_outage_s=100), play)
 
@@ -392,7 +255,7 @@ def test_the_last_line_left_is_its_own_evidence() -> None:
     scene(Limits(concurrency=4), play)
 
 
-def test_a_line_known_to_fail_does_not_hold_up_the_rest() -> None:
+def test_a_line_known_to_fail_does_not_delay_the_rest() -> None:
     async def play(desk: Desk) -> None:
         permits = [await desk.turn() for _ in range(4)]
         for line, permit in enumerate(permits):
@@ -466,9 +329,9 @@ def test_an_outage_without_end_ends_the_run_at_its_limit(probe_takes_s: float) -
                 await desk.limiter.failed(permit, OutageSignal(1, "A", "HTTP 503"))
 
         probing = asyncio.create_task(probe())
-        await until_then(lambda: bool(desk.held))
+        await until_then(lambda: bool(desk.ended))
         assert 100 <= desk.now() - began <= 101 + probe_takes_s
-        assert desk.held == ["HTTP 503"]
+        assert desk.ended == ["HTTP 503"]
         desk.limiter.close()
         await probing
 

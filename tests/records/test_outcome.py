@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import pickle
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from batchrun.records.outcome import (
 from batchrun.records.result import ErrorInfo
 
 PACKAGE = Path(batchrun.__file__).parent
-FAILURES_PAGE = (PACKAGE / "docs" / "failures.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("code", FailureCode)
@@ -40,23 +38,6 @@ def test_codes_of_a_family_begin_with_its_name() -> None:
     made = [http_code(503), response_code("queued"), incomplete_code("max_output_tokens")]
     assert made == ["http_503", "response_queued", "incomplete_max_output_tokens"]
     assert [next(start for start in FAMILIES if code.startswith(start)) for code in made] == list(FAMILIES)
-
-
-@pytest.mark.parametrize("code", FailureCode)
-def test_the_manual_names_every_code(code: FailureCode) -> None:
-    assert f"`{code}`" in FAILURES_PAGE
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_manual_names_every_family(family: str) -> None:
-    assert re.search(rf"`{family}\w+` and the like", FAILURES_PAGE)
-
-
-def test_the_manual_names_no_code_that_is_not_given() -> None:
-    table = FAILURES_PAGE.partition("| code | what happened |")[2].partition("\n\n")[0]
-    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row))
-    assert len(named) > 20
-    assert {code for code in named if not code.startswith(tuple(FAMILIES))} <= set(FailureCode)
 
 
 def test_a_code_is_text_to_whoever_stores_or_compares_it() -> None:
