@@ -9,6 +9,7 @@ import contextlib
 import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 from batchrun.billing.bounds import Bounds, Unbounded
 from batchrun.billing.exposure import bound
@@ -88,9 +89,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
     start = _Start(job, observer, requests, tally, Unbounded(bounds) if job.max_cost_usd is not None else None)
-    store, done, earlier = (
-        start.on_stream() if job.results is None else start.on_files(ResultPaths.of(job.results), files)
-    )
+    store, done, earlier = start.on_stream() if job.results is None else start.on_files(job.results, files)
     sample = _drawn(requests, job.sample) if job.sample is not None else None
     return Prepared(
         job=job,
@@ -127,10 +126,10 @@ class _Start:
         self._check_all()
         return StreamStore(sys.stdout.buffer), LineSet(), None
 
-    def on_files(self, paths: ResultPaths, files: contextlib.ExitStack) -> _Started:
+    def on_files(self, results: Path, files: contextlib.ExitStack) -> _Started:
         """Lock the result file and find out what is left to do."""
-        self.requests.refuse_same_file(paths.results)
-        store = FileStore(paths)
+        self.requests.refuse_same_file(results)
+        store = FileStore(ResultPaths.of(results))
         files.callback(store.close)
         if self.job.overwrite:
             self._check_all()

@@ -182,7 +182,7 @@ def test_a_refused_key_stops_the_job_with_3_and_leaves_every_line_to_do(batchrun
     assert done.code == 3
     assert "note: 3 still to do\n" in done.err
     assert re.search(
-        r"^stopped: the gateway refuses the key \(HTTP 401 invalid_api_key: .*\); set a good one$", done.err, re.M
+        r"^stopped: the gateway refuses the key \(HTTP 401 invalid_api_key: .*\); check your API key$", done.err, re.M
     )
     assert "--retry-errors" not in done.err.splitlines()[-1]
     assert done.err.splitlines()[-1].startswith("next: batchrun run requests.jsonl -o r.jsonl")

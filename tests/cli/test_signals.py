@@ -203,7 +203,7 @@ def test_the_second_signal_leaves_at_once(job: Job, second: signal.Signals) -> N
         run.signal(INT)
         until(lambda: "finishing 4 in flight" in run.screen)
         assert ended(run, second, AT_ONCE_S) == 130
-        assert "4 lines were in flight when a run ended; up to $" in run.screen
+        assert "4 lines in flight when a run ended; up to $" in run.screen
     report = json.loads(Path(f"{job.results}.report.json").read_text())
     assert report["possibly_billed_twice"]["lines"] == 4
     assert report["lines"]["pending"] == 10
