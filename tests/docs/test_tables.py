@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import pytest
@@ -18,6 +19,7 @@ from batchrun.records.result import RunInfo
 from batchrun.records.usage import Usage
 from batchrun.report.report import Report
 from batchrun.results.last_run import LastRun
+from batchrun.results.paths import ResultPaths
 from tests.docs.pages import MANUAL
 from tests.docs.program import COMMANDS, exit_codes, options, run_log_events, structs_in
 
@@ -64,6 +66,14 @@ def test_every_field_of_an_event_is_in_the_row_of_its_event() -> None:
 def test_every_event_of_the_manual_can_be_read_back() -> None:
     names = FORMATS.names("Run log")
     assert LastRun([f'{{"event": "{name}"}}'.encode() for name in names]).stopped in (True, False)
+
+
+def test_every_file_beside_the_results_is_explained() -> None:
+    paths = ResultPaths.of(Path("/jobs/results.jsonl"))
+    ways = [name for name, value in vars(ResultPaths).items() if isinstance(value, property)]
+    names = {getattr(paths, way).name for way in ways}
+    assert names == set(FORMATS.names("Other files")) | {"results.jsonl.log", "results.jsonl.report.json"}
+    assert all(f"`{name}`" in FORMATS.prose for name in names)
 
 
 # ---------------------------------------------------------------------------------------------- Python
