@@ -28,7 +28,7 @@ class MaxErrors:
 
     `count`: lines of this run that may go wrong; one more stops the job. None where a share is the limit.
     `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on; or None.
-    `kinds`: what counts: `failed`, `refused`, `incomplete`, `schema_mismatch`.
+    `kinds`: what counts: outcomes of records, and `schema_mismatch`.
     """
 
     count: int | None = None

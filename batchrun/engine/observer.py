@@ -21,7 +21,7 @@ class Status:
     `projected_usd`: US dollars: what all lines will cost if the rest is like the lines that are done.
     `recorded_now`: lines that this run has recorded.
     `tokens_now`: tokens of these lines, input and output.
-    `elapsed_s`: seconds since this run began.
+    `elapsed_s`: seconds since sending began.
     """
 
     total: int

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+from batchrun.records.outcome import FAMILIES, FailureCode
 from batchrun.simulator.fault_words import ANSWER_WORDS, ERROR_WORDS, SILENT_WORDS
 from tests.docs.pages import MANUAL
 from tests.docs.program import COMMANDS, help_of
+
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def help_blocks() -> str:
@@ -20,9 +24,22 @@ def fault_table() -> str:
     return "\n".join(["| word | what the attempt meets |", "|---|---|", *rows])
 
 
+def code_table() -> str:
+    meanings = {code.value: code.meaning for code in FailureCode}
+    meanings["unsent"] = f"only in the run log: {meanings['unsent']}"
+    meanings |= {f"{start}…": meaning for start, meaning in FAMILIES.items()}
+    rows = [f"| `{code}` | {_OPTION.sub(_in_backticks, meaning)} |" for code, meaning in meanings.items()]
+    return "\n".join(["| code | when it is given |", "|---|---|", *rows])
+
+
+def _in_backticks(option: re.Match[str]) -> str:
+    return f"`{option[0]}`"
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "help": ("commands", help_blocks),
     "faults": ("simulator", fault_table),
+    "codes": ("failures", code_table),
 }
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import signal
+import typing
 from collections.abc import Iterator
 from typing import Any
 
 import click
 import msgspec
-import pytest
 from click.testing import CliRunner
 
 from batchrun import errors
 from batchrun.cli.main import cli
-from batchrun.records.outcome import FailureCode
 from batchrun.results import events
-from tests.docs.pages import ROOT
 
 WIDTH = 100
 
@@ -29,9 +26,6 @@ def commands() -> dict[str, click.Command]:
 
 
 COMMANDS = commands()
-COMING = {"simulator", "docs"} - set(COMMANDS)  # the command line is about to have them: then this line goes
-LANDING = pytest.mark.xfail(bool(COMING), reason="the words on the screen are about to be written anew", strict=False)
-SIMULATOR = "gateway" if "simulator" in COMING else "simulator"
 
 
 def help_of(*words: str) -> str:
@@ -78,23 +72,11 @@ def structs_in(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 
 def run_log_events() -> dict[str, tuple[str, ...]]:
-    """The events of the run log, each with its fields."""
-    found = {}
-    for kind in vars(events).values():
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag is not None:
-            found[str(kind.__struct_config__.tag)] = kind.__struct_fields__
-    return found if len(found) > 1 else _events_in_sources()  # until all of them are structs: then `return found`
-
-
-def _events_in_sources() -> dict[str, tuple[str, ...]]:
-    pattern = re.compile(r'(?:log_event\(|self\._append\(|log\.write\(|\.log\(|tag=)\s*"(\w+)"')
-    sources = [path.read_text("utf-8") for path in (ROOT / "batchrun").rglob("*.py")]
-    return {name: () for source in sources for name in pattern.findall(source)}
-
-
-def failure_codes() -> set[str]:
-    """The codes of batchrun's own, those made of a status or a reason not among them."""
-    return {code.value for code in FailureCode}
+    """The events of the run log, each with its fields but the time."""
+    kinds = typing.get_args(events.Event)
+    return {
+        str(kind.__struct_config__.tag): tuple(name for name in kind.__struct_fields__ if name != "t") for kind in kinds
+    }
 
 
 def exit_codes() -> set[int]:

@@ -18,7 +18,6 @@ from batchrun.billing.prices import PriceFile
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.result import RunInfo, parse_result
 from tests.docs.pages import MANUAL, PAGES, README, ROOT, Page
-from tests.docs.program import SIMULATOR
 
 RUN_FIELDS = set(RunInfo.__struct_fields__)
 
@@ -26,7 +25,7 @@ RUN_FIELDS = set(RunInfo.__struct_fields__)
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
     """A simulated gateway in another process."""
-    command = [sys.executable, "-m", "batchrun", SIMULATOR, "--port", "0"]
+    command = [sys.executable, "-m", "batchrun", "simulator", "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as gateway:
         assert gateway.stdout is not None

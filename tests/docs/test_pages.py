@@ -10,7 +10,7 @@ import pytest
 import batchrun
 from batchrun.version import __version__
 from tests.docs.pages import CHANGELOG, MANUAL, PAGES, README, ROOT, Page, read
-from tests.docs.program import COMMANDS, LANDING, help_of
+from tests.docs.program import COMMANDS, help_of
 
 LONGEST_README = 150
 
@@ -34,7 +34,6 @@ def test_no_page_uses_a_word_that_is_gone(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-@LANDING
 def test_no_help_uses_a_word_that_is_gone(name: str) -> None:
     text = " ".join(help_of(*name.split()).split())
     for words in OLD_WORDS:
