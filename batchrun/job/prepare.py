@@ -89,7 +89,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
     start = _Start(job, observer, requests, tally, Unbounded(bounds) if job.max_cost_usd is not None else None)
-    store, done, earlier = start.on_stream() if job.results is None else start.on_files(job.results, files)
+    store, done, earlier = start.on_stream() if job.results is None else start.on_files(Path(job.results), files)
     sample = _drawn(requests, job.sample) if job.sample is not None else None
     return Prepared(
         job=job,

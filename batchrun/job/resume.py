@@ -23,6 +23,7 @@ from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.money import NOTHING
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
+from batchrun.records.words import counted
 from batchrun.requests.prescan import prescan
 from batchrun.requests.reader import SHOWN_PROBLEMS, RequestFile
 from batchrun.results.events import Replaced
@@ -151,7 +152,7 @@ class Resume:
         if self._replaced:
             self._log_cost_of_replaced(tally.book)
             count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
-            self.notices.append(f"{count:,} records were removed; their lines are sent again")
+            self.notices.append(f"{counted(count, 'record')} removed; sending again: {counted(count, 'line')}")
             tally.clear()
             for heads in self._store.heads():
                 tally.add(heads)

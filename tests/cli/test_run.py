@@ -175,7 +175,7 @@ def test_failed_lines_exit_with_1_and_the_next_command_sends_them_again(batchrun
     again = batchrun(*words[:-2], "--retry-errors")
     assert again.code == 0
     assert again.err.startswith(
-        "batchrun: 1 records were removed; their lines are sent again\nbatchrun: resuming: 2 of 3 done\n"
+        "batchrun: 1 record removed; sending again: 1 line\nbatchrun: resuming: 2 of 3 done\n"
     )
 
 

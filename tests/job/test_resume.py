@@ -273,7 +273,7 @@ def test_changed_resend_answers_the_new_text(bench: Bench) -> None:
     old = bench.text_of("r-2")
     bench.edit(2, "another question")
     assert bench.sent_by(changed=Changed.RESEND) == 1
-    assert "1 records were removed; their lines are sent again" in bench.notices
+    assert "1 record removed; sending again: 1 line" in bench.notices
     assert ids(bench.results) == FIVE
     assert bench.text_of("r-2") != old
     assert bench.sent_by() == 0, "it is no longer an edited line"
