@@ -76,7 +76,7 @@ class Rules:
 
 
 class _Sends(msgspec.Struct, gc=False):
-    """What it took to get one line answered. `failed_in` is the gate's episode of its first outage sign.
+    """What it took to get one line answered. `failed_in` is the circuit breaker's episode of its first outage signal.
 
     `upper_usd` is the most that each attempt may cost; 0 where there is no budget to hold it.
     """
@@ -108,7 +108,6 @@ class Runner:
         self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._set_aside = 0
-        self._has_lines = True
 
     # -------------------------------------------------------------------------------------- the workers
 
@@ -162,7 +161,7 @@ class Runner:
 
     async def _next_line(self) -> RequestLine | None:
         line = await self._work_on.source.next() if self.stopped is None else None
-        self._has_lines = self.limiter.has_lines = line is not None
+        self.limiter.has_lines = line is not None
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
@@ -325,7 +324,7 @@ class Runner:
 
     def fill_slots(self) -> None:
         """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
-        while self._has_lines and self._set_aside + self.limiter.slots > len(self._workers) < self._most_lines:
+        while self.limiter.has_lines and self._set_aside + self.limiter.slots > len(self._workers) < self._most_lines:
             self._add_worker()
 
     def _add_worker(self) -> None:

@@ -1,7 +1,7 @@
 """Taking up a result file: which lines are done, which go again, and what the last run left in the air.
 
 1. A line is done when the file holds a record of its `custom_id` and the same body (by hash).
-2. Goes again by itself: a failure that may heal. With `retry_errors`: every failure.
+2. A retryable failure is sent again by itself, every failure with `retry_errors`.
 3. An edited line under a finished id is refused, unless `Changed` says what to do.
 4. Nearly always every record is that of the line which it names by its number, as the file stands now. So that is
    looked for first, at 8 bytes a line; where it is not so, all are matched by their `custom_id`, at some tens.

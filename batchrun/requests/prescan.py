@@ -1,4 +1,4 @@
-"""A glance at request lines: enough to tell that they are ones which were sent before, and checked then.
+"""A prescan of request lines: enough to tell that they are ones which were sent before, and checked then.
 
 What makes a line fit to be sent lies in its body, but for a few things. So where the body is, by its hash, one that was
 sent, a look at those few is enough; what that cannot be said of has `records.read_request` check all of it.

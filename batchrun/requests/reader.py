@@ -2,7 +2,7 @@
 
 1. Memory does not grow with the file but for the checksums, the hashes of the ids go into a temporary file; a line
    is read up to its size limit, no further.
-2. What cannot be read twice (standard input, a pipe, a compressed file) is first laid down in a temporary
+2. What cannot be read twice (standard input, a pipe, a compressed file) is first copied into a temporary
    file without a name. Whether it is compressed its first bytes tell, not its name.
 3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
 4. Lines end at the byte `\\n` alone; a BOM, a CR before the newline and blank lines are no content.

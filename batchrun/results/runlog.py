@@ -36,7 +36,7 @@ class EventLog(Protocol):
 
 
 class NoLog:
-    """The log of a job whose results go to a pipe: nothing is kept, so nothing can be taken up."""
+    """The log of a job whose results go to a pipe: nothing is kept, so nothing can be resumed."""
 
     def __init__(self) -> None:
         self.last_run = LastRun()
