@@ -17,9 +17,9 @@ LONGEST_README = 150
 OLD_WORDS = (
     # what the program was called, or said, before it used the words of its field
     r"held by|held (?:it|a run|the run) back|holds? (?:it|a run|the run) back|held_by|held_s",
-    r"misfits?|misfit_schema",
+    r"misfits?",
     r"glance[sd]?|strays?|others_first|envelopes?",
-    r"may heal|may_heal|awkward(?:_json)?|misbilled|requested_as",
+    r"may heal|may_heal|awkward(?:_json)?|misbilled",
     r"batchrun gateway",
     r"going on: |all fit to send|set a good one|holds no result of|stands already|lose them",
     r"nobody (?:can|is|knows)|lays? down",
