@@ -227,5 +227,5 @@ def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
         with RunProcess(gateway.base_url, requests, results) as again:
             assert again.wait() == 0
             assert killed.process.returncode == -9
-            assert "3 lines were in flight when the last run died; up to $" in again.screen
+            assert "3 lines in flight when the last run died; up to $" in again.screen
     assert len(ids(results)) == 3
