@@ -205,8 +205,9 @@ def test_a_disk_that_fills_up_under_a_run(bench: Bench) -> None:
         assert bench.gateway.ledger.requests <= kept + 2
         with bench.start() as again:  # still no room: nothing is sent, nothing is lost
             assert again.wait() == 3
-        assert len(read_records(bench.results)) >= kept
-        assert bench.gateway.ledger.requests <= kept + 4
+        kept_again = len(read_records(bench.results))  # a last record may fit in what a shorter log or report leaves
+        assert kept_again >= kept
+        assert bench.gateway.ledger.requests <= kept_again + 4
         ballast.unlink()
         write_requests(bench.requests, 20)
         with bench.start() as room:
