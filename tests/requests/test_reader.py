@@ -675,7 +675,7 @@ BAD = {  # name → what is printed, {} standing for the path
     "empty.jsonl": [f"{{}}: no requests in it; {ONE_OBJECT}"],
     "only_blank_lines.jsonl": [f"{{}}: no requests in it; {ONE_OBJECT}"],
     "cut_off.jsonl.gz": ["cannot read {}: Compressed file ended before the end-of-stream marker was reached"],
-    "cut_off.jsonl.zst": ["cannot read {}: the zstd data is cut off"],
+    "cut_off.jsonl.zst": ["cannot read {}: the zstd data ends too early; is the file complete?"],
     "damaged.jsonl.gz": ["cannot read {}: Error -3 while decompressing data: "],
     "damaged.jsonl.zst": ["cannot read {}: zstd decompressor error: Data corruption detected"],
 }
