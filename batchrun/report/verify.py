@@ -106,18 +106,20 @@ class Verifier:
     def _look_at(self, number: int, raw: bytes) -> None:
         """One line of the result file, by itself."""
         where = f"{self._results}:{number}"
-        if not raw.endswith(b"\n"):
-            self._counts["truncated"] += 1
-            self._find(f"{where}: the line has no newline; the next run repairs it")
-            return
         try:
-            head, response = parse_stored(raw[:-1])
+            head, response = parse_stored(raw.removesuffix(b"\n"))
             orjson.loads(raw)
         except UnknownVersionError as error:
             raise other_version(self._results, error) from None
         except ValueError as error:
+            if not raw.endswith(b"\n"):
+                self._truncated(where)
+                return
             self._counts["damaged"] += 1
             self._find(f"{where}: not a valid record ({error}); the next run sets it aside and sends its line again")
+            return
+        if not raw.endswith(b"\n"):
+            self._truncated(where)
             return
         key = hash64(head.custom_id)
         if (first := self._record_of.get(key)) is not None:
@@ -127,6 +129,10 @@ class Verifier:
         self._record_of.set(key, number)
         self._body_hashes.set(key, int(head.run.body_hash[:16], 16))
         self._count(where, head, response)
+
+    def _truncated(self, where: str) -> None:
+        self._counts["truncated"] += 1
+        self._find(f"{where}: the line has no newline; the next run repairs it")
 
     def _count(self, where: str, head: ResultHead, response: bytes) -> None:
         self._counts["records"] += 1

@@ -16,6 +16,7 @@ After kill -9 only what was in flight is lost. After a power cut the last second
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -146,6 +147,8 @@ class Journal:
         begins_as_ours = self._read(start, len(_OUR_START)) == _OUR_START[: self._size - start]
         may_be_whole = self._read(self._size - 1, 1) == b"}"
         tail = self._read(start, self._size - start) if may_be_whole else b""
+        for _ in _batches(io.BytesIO(tail), self.path):  # before anything is changed: is it of this version?
+            pass
         is_torn = begins_as_ours and not _is_json(tail)
         if not (has_records if start else is_torn or _is_record(tail)):
             raise self._foreign()

@@ -174,9 +174,7 @@ def test_failed_lines_exit_with_1_and_the_next_command_sends_them_again(batchrun
     assert batchrun(*words).err.startswith(ALL_DONE)
     again = batchrun(*words[:-2], "--retry-errors")
     assert again.code == 0
-    assert again.err.startswith(
-        "batchrun: 1 record removed; sending again: 1 line\nbatchrun: resuming: 2 of 3 done\n"
-    )
+    assert again.err.startswith("batchrun: 1 record removed; sending again: 1 line\nbatchrun: resuming: 2 of 3 done\n")
 
 
 def test_a_refused_key_stops_the_job_with_3_and_leaves_every_line_to_do(batchrun: Command, requests: Path) -> None:
