@@ -1,4 +1,4 @@
-"""Answers that do not fit the JSON schema their request asked for, counted by `--max-errors-on misfit`."""
+"""Answers that do not fit the JSON schema their request asked for, counted by `--max-errors-on mismatch`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_request_says_what_its_answer_must_fit(url: str, fields: Any, expected
     assert wanted_schema(url, orjson.dumps({"model": "gpt-4.1", "input": "x"} | fields)) == expected
 
 
-# ---------------------------------------------------------------------------------------- what misfits
+# ---------------------------------------------------------------------------------------- what mismatches
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def records_of(requests: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.smoke
-async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
+async def test_mismatches_stop_the_job_and_stay_successes(requests: Path) -> None:
     good, bad = http(response(message(GOOD))), http(response(message('{"label": "sk-canary"}')))
     async with Hostile(good, good, bad, good, bad, good) as server:
         options = ("-c", 1, "--max-errors", 1, "--max-errors-on", "schema_mismatch")
@@ -269,6 +269,9 @@ async def test_misfits_stop_the_job_and_stay_successes(requests: Path) -> None:
         assert f"--max-errors 1 is exceeded: 2 schema mismatches ({why}) of 5 lines of this run" in said
         assert "sk-canary" not in said
         assert [record["run"]["outcome"] for record in records_of(requests)] == ["succeeded"] * 5
+        mismatch = 'label: the value is not one of "bug" or "praise"'
+        noted = {record["run"]["line"]: record["run"].get("schema_error") for record in records_of(requests)}
+        assert noted == {1: None, 2: None, 3: mismatch, 4: None, 5: mismatch}
         code, _ = await batchrun(server, requests, *options)
         assert (code, len(server.asked)) == (0, 12), "what is paid for is not sent again"
 
@@ -285,7 +288,7 @@ def job(requests: Path, base_url: str, limit: str, *kinds: str) -> Job:
     return Job(str(requests), results, Endpoint(base_url, KEY), limits=Limits(concurrency=1), max_errors=max_errors)
 
 
-async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> None:
+async def test_one_mismatch_beside_a_failure_is_said_as_one(requests: Path) -> None:
     bad_request = http(b'{"error": {"code": "bad", "message": "no"}}', 400)
     async with Hostile(http(BODY), bad_request) as server:
         outcome = await run_async(job(requests, server.base_url, "1", "schema_mismatch", "failed"))
@@ -294,7 +297,7 @@ async def test_one_misfit_beside_a_failure_is_said_as_one(requests: Path) -> Non
     assert (outcome.report.stopped, outcome.exit_code) == (stopped, 3)
 
 
-async def test_a_rate_of_misfits_stops_the_job(requests: Path) -> None:
+async def test_a_rate_of_mismatches_stops_the_job(requests: Path) -> None:
     written(requests, 120, text={"format": LABEL_FORMAT})
     good, bad = http(response(message(GOOD))), http(response(message(BAD)))
     async with Hostile(*[good, bad] * 60) as server:
