@@ -1,4 +1,4 @@
-"""An estimate as a person reads it: before a job, and after its pilot."""
+"""An estimate as text for people: before a job, and after its pilot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchrun.stats.intervals import Range
 
 
 def render_estimate(estimate: Estimate) -> str:
-    """All of it, ending in a newline."""
+    """The whole estimate as text, ending in a newline."""
     rows = [
         ("", "low", "likely", "high"),
         ("input tokens", *_cells(estimate.input_tokens, _count)),
@@ -35,7 +35,7 @@ def render_estimate(estimate: Estimate) -> str:
 
 
 def render_pilot(estimate: Estimate) -> str:
-    """What the lines of a pilot say of the whole, one fact a line, ending in a newline."""
+    """What the lines of a pilot say about the whole job, one fact a line, ending in a newline."""
     parts = [
         f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; 90% intervals for the whole job:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
