@@ -61,13 +61,13 @@ def _notes(estimate: Estimate) -> list[str]:
         notes.append(f"{counted(estimate.lines_unbounded, 'line')} without max_output_tokens")
     if estimate.lines_naming:
         notes.append(
-            f"{counted(estimate.lines_naming, 'line')} with input whose size only the answer tells "
+            f"{counted(estimate.lines_naming, 'line')} with input whose size is unknown until it is answered "
             "(files, images, tools, …)"
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
         notes.append(f"no price is known for {model!r} ({counted(lines, 'line')}; see --prices)")
     if estimate.limited_by == SO_FAR:
-        notes.append("time at the speed so far; a longer run may find that the gateway takes more")
+        notes.append("time at the speed so far; a longer run may find that the gateway accepts more")
     elif estimate.limited_by is not None:
         notes.append(f"best-case time, limited by {estimate.limited_by}; throttles and outages add to it")
     return notes

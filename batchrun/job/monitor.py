@@ -119,7 +119,7 @@ class Monitor:
         if (stopped := self._runner.stopped) is not None and request != tune.Tuning(request.id):
             raise UsageError(f"this run is stopping: {stopped.why}")
         if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
-            raise UsageError(f"--rpm and --tpm are {LEAST_PER_MINUTE:g} at least, or off")
+            raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
         if request.concurrency is not None:
             limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
             changes.append(f"-c {limits.bounds}")
@@ -133,13 +133,13 @@ class Monitor:
             if limiter.budget is None:
                 raise UsageError(
                     "this run began without --max-cost, so nothing is reserved for what is in flight; "
-                    "stop it (Ctrl-C) and run it again with --max-cost: it goes on from where it was"
+                    "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
                 )
             limiter.budget.cap = Decimal(request.max_cost_usd)
             changes.append(f"--max-cost {request.max_cost_usd}")
         if request.paused is not None:
             is_paused = request.paused
-            changes.append("paused" if request.paused else "going on")
+            changes.append("paused" if request.paused else "resumed")
         limiter.retune(limits, is_paused=is_paused)
         self._runner.fill_slots()
         return changes

@@ -117,7 +117,7 @@ def render(tuned: Tuned) -> str:
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
-        state = f"paused, {tuned.in_flight:,} still in flight; --resume goes on"
+        state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
     return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
 
 

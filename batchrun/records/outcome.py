@@ -34,7 +34,7 @@ class FailureCode(StrEnum):
     CONNECT_FAILED = "connect_failed", "no connection to the gateway, or to the proxy, could be made"
     CONNECT_TIMEOUT = "connect_timeout", "no connection was made within --connect-timeout"
     CERTIFICATE_REFUSED = "certificate_refused", "the gateway's certificate is not trusted"
-    CONNECTION_LOST = "connection_lost", "the connection broke before the whole answer was there"
+    CONNECTION_LOST = "connection_lost", "the connection broke before the answer was complete"
     ATTEMPT_TIMEOUT = "attempt_timeout", "the answer was not whole within --attempt-timeout"
     IDLE_TIMEOUT = "idle_timeout", "a stream sent no event for --idle-timeout"
     BAD_HTTP = "bad_http", "the answer is not valid HTTP"

@@ -124,7 +124,7 @@ class Verifier:
                 self._truncated(where)
                 return
             self._counts["damaged"] += 1
-            self._find(f"{where}: not a valid record ({error}); the next run sets it aside and sends its line again")
+            self._find(f"{where}: not a valid record ({error}); the next run quarantines it and sends its line again")
             return
         if not raw.endswith(b"\n"):
             self._truncated(where)

@@ -319,7 +319,7 @@ class Journal:
         except OSError:
             return "run the same command again"
         self._lost_its_place = True
-        return f"the answers are saved in {rescue.name}, and the same command takes them in when it is run again"
+        return f"the answers are saved in {rescue.name}; run the same command again to add them to the results"
 
     def _truncate(self, size: int) -> None:
         try:

@@ -144,7 +144,7 @@ def server_error(status: int = 500) -> ErrorReply:
 
 
 _STATUSES: dict[int, Callable[[], ErrorReply]] = {
-    400: lambda: official(400, "Invalid request, as the fault script wants it.", code="invalid_value"),
+    400: lambda: official(400, "Invalid request, as the fault script says.", code="invalid_value"),
     401: lambda: official(401, "Your authentication token is not valid.", code="invalid_api_key"),
     402: lambda: official(402, "Insufficient Balance", "unknown_error", "invalid_request_error"),
     403: lambda: official(
@@ -221,7 +221,7 @@ def scripted_error(name: str) -> ErrorReply:
         return cloudflare_page(status)
     if status >= 500:
         return server_error(status)
-    return official(status, f"The request failed with status {status}, as the fault script wants it.")
+    return official(status, f"The request failed with status {status}, as the fault script says.")
 
 
 WEB_APP = (

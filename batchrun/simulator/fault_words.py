@@ -60,7 +60,7 @@ ERROR_WORDS = {
     "slow": "429 slow_down",
     "overloaded": "503 server_is_overloaded",
     "nochannel": "503 model_not_found of a relay without a channel",
-    "convert": "500 convert_request_failed of a relay, which no retry heals",
+    "convert": "500 convert_request_failed of a relay, which no retry can fix",
 }
 """Errors by name, because their status alone does not identify them."""
 
