@@ -2,7 +2,7 @@
 
 1. Workers hand over records and continue; the writer runs after all workers that are ready have run.
 2. Records go into the result file with one write. Counters, bar and bill change after that, never before.
-3. Attempts go into the run log with one write, after the records; each is sent only when `may_send` returns.
+3. Attempts go into the run log with one write, after the records; each is sent only after `may_send` has returned True.
 4. If a write fails, the run stops, and no further attempt is sent.
 5. The bill waits until the price list is loaded, which takes half a second in a thread of its own.
 """

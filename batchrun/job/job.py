@@ -33,7 +33,7 @@ class Job:
     `changed`: what to do with lines that were edited after their answer.
     `retry_errors`: whether all failed lines are sent again, not only the retryable ones.
     `overwrite`: whether existing results are discarded first, without a question.
-    `prices`: path of a price file, whose prices win over the built-in list; None uses the list alone.
+    `prices`: path of a price file, whose prices win over the list of genai-prices; None uses that list alone.
     `limit`: the most lines that this run sends; None sends all.
     `sample`: how many lines are drawn at random; only these are sent. None sends all.
     `max_errors`: how many lines may go wrong before the job stops; None never stops it.
