@@ -15,7 +15,7 @@ from batchrun.version import __version__
 
 
 def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
-    """A session for JSON requests to one gateway; whoever opens it closes it."""
+    """A session for JSON requests to one gateway; the caller must close it."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
         headers={
