@@ -59,6 +59,7 @@ class Bill:
         self._book = book
         self._when = when or datetime.now(UTC)
         self._sums: dict[Price, _Sums] = {}
+        self._latest: _Sums | None = None
         self.lines_without_usage = 0
         self.unpriced_models: Counter[str] = Counter()
         """Lines with a usage but no price, by the model that answered (else the one requested, else "")."""
@@ -107,9 +108,13 @@ class Bill:
         self._unpriced_usage = sum(usages, self._unpriced_usage)
 
     def _sums_of(self, price: Price) -> _Sums:
+        latest = self._latest
+        if latest is not None and latest.price is price:
+            return latest  # as nearly always; the hash of a price takes as long as adding ten lines
         sums = self._sums.get(price)
         if sums is None:
             sums = self._sums[price] = _Sums(price)
+        self._latest = sums
         return sums
 
     @property

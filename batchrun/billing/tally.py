@@ -76,8 +76,9 @@ class Totals:
         later_s = [run.elapsed_s for run in answered]
         self.bill.add(kind.answered, kind.requested_model, usages, _moment(kind.started), later_s)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
-        self.first_event.add([run.first_event_s for run in runs if run.first_event_s is not None])
-        self.first_text.add([run.first_text_s for run in runs if run.first_text_s is not None])
+        if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
+            self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
+            self.first_text.add([run.first_text_s for run in streamed if run.first_text_s is not None])
 
     def merge(self, other: Totals) -> None:
         """Add the sums of `other`."""
