@@ -134,7 +134,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object without repeated keys, since neither of two prices is the right one. (TOML forbids them.)"""
     keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
-        raise ValueError(f"{twice[0]!r} is there twice; keep one of the two")
+        raise ValueError(f"{twice[0]!r} occurs twice; keep one of the two")
     return dict(pairs)
 
 

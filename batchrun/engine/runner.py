@@ -275,7 +275,7 @@ class Runner:
         self._writer.close()
         self._stopping.set()
         if count := self.limiter.in_flight:
-            rest = f"finishing {count} in flight, up to {self._rules.grace_s:g} s (Ctrl-C leaves at once)"
+            rest = f"finishing {count} in flight, up to {self._rules.grace_s:g} s (Ctrl-C stops at once)"
             self._observer.notice(f"stopping: {why}; {rest}")
 
     def interrupt(self, number: signal.Signals) -> None:
@@ -283,7 +283,9 @@ class Runner:
         if self.stopped is None:
             self.stop(f"interrupted ({number.name})", 128 + number)
         else:
-            self._observer.notice("leaving at once; requests in flight may be billed, and are sent again next time")
+            self._observer.notice(
+                "stopping at once; requests in flight may be billed, and are sent again by the next run"
+            )
             self._leave_at_once()
 
     def _stop_for(self, error: BatchrunError) -> None:

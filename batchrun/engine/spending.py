@@ -66,4 +66,4 @@ class Spending:
         """Why a line was not sent, in a few words."""
         assert self.budget is not None, "only a budget has no room for a line"
         cap, spent = usd(self.budget.cap), usd(self.budget.spent)
-        return f"--max-cost {cap} has no room for more (${spent} may be spent by now)"
+        return f"--max-cost {cap} is used up (up to ${spent} spent)"

@@ -258,22 +258,20 @@ class Resume:
             )
         if self._stored and not self._matched:
             raise ResultFileError(
-                f"{self._store.paths.results} holds {len(self._stored):,} results, none of this input; "
+                f"{self._store.paths.results} contains {counted(len(self._stored), 'result')}, none for this request file; "
                 "choose another -o (or --overwrite to discard them)"
             )
 
     def _tell(self) -> None:
         if self._store.quarantined:
             self.notices.append(
-                f"WARNING: {self._store.quarantined:,} damaged or doubled records were moved to "
+                f"WARNING: {self._store.quarantined:,} damaged or duplicate records were moved to "
                 f"{self._store.paths.quarantine.name}; lines without a record are sent again"
             )
         if foreign := len(self._stored) - self._matched:
-            self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
+            self.notices.append(f"{counted(foreign, 'record')} with an id that is in no request; kept")
         if self._store.rescued:
-            self.notices.append(
-                f"{self._store.rescued:,} answers that an earlier run had saved elsewhere were taken in"
-            )
+            self.notices.append(f"{self._store.rescued:,} answers were added from the rescue file")
 
 
 def _outcome(head: ResultHead) -> int:

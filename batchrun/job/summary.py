@@ -35,7 +35,7 @@ class Summary:
             return stopped
         likely_usd = self._likely_usd_left
         price = f"about ${usd(likely_usd)} at the average so far" if likely_usd else "an unknown amount"
-        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left, and would cost {price}")
+        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left and would cost {price}")
 
     @property
     def exit_code(self) -> int:

@@ -222,10 +222,10 @@ def _checked_url(line: RequestFields) -> str:
 
 def _checked_id(custom_id: Any) -> str:
     if custom_id is UNSET:
-        raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a name of its own"')
+        raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a unique name"')
     if not isinstance(custom_id, str) or not custom_id:
         shown = _shown(custom_id)
-        instead = f'"{shown}"' if isinstance(custom_id, (int, float)) else '"a name of its own"'
+        instead = f'"{shown}"' if isinstance(custom_id, (int, float)) else '"a unique name"'
         raise RequestLineError(f'"custom_id" is {shown}, not a string with text; write "custom_id": {instead}')
     return custom_id
 

@@ -145,7 +145,7 @@ class RequestFile:
         """Raise `UsageError` if the results would be written over the requests."""
         source = self._source_stat
         if source is not None and results.exists() and os.path.samestat(results.stat(), source):
-            raise UsageError(f"{results} holds the requests; choose another file for the results (-o)")
+            raise UsageError(f"{results} is the request file; choose another file for the results (-o)")
 
     def check(
         self,

@@ -125,7 +125,7 @@ def test_a_file_that_is_not_batchruns_is_left_alone(batchrun: Command, requests:
 
 
 def test_results_are_never_written_over_the_requests(batchrun: Command, requests: Path) -> None:
-    expected = "batchrun: requests.jsonl holds the requests; choose another file for the results (-o)\n"
+    expected = "batchrun: requests.jsonl is the request file; choose another file for the results (-o)\n"
     assert batchrun("run", requests, "-o", requests, *FAST) == Done(2, "", expected)
     assert len(records(requests)) == 3
 
