@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
+from batchrun.records.words import counted
 
 ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -101,7 +102,9 @@ class ErrorLimit:
         """Which limit is exceeded, and by which errors, in one line."""
         kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
         if self._limit.count is not None:
-            return f"--max-errors {self._limit.count} is exceeded: {kinds} of {self._lines:,} lines of this run"
+            return (
+                f"--max-errors {self._limit.count} is exceeded: {kinds} of {counted(self._lines, 'line')} of this run"
+            )
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
         return (
             f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"

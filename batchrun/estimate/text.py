@@ -37,7 +37,7 @@ def render_estimate(estimate: Estimate) -> str:
 def render_pilot(estimate: Estimate) -> str:
     """What the lines of a pilot say about the whole job, one fact a line, ending in a newline."""
     parts = [
-        f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; 90% intervals for the whole job:",
+        f"measured {estimate.lines_measured:,} of {counted(estimate.lines, 'line')}; 90% intervals for the whole job:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
     ]
     if estimate.limited_by is not None:

@@ -19,7 +19,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
 from batchrun.job.job import Job
-from batchrun.job.resume import Resume
+from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
@@ -85,7 +85,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
-    requests = RequestFile(job.requests, job.overrides)
+    requests = RequestFile(str(job.requests), job.overrides)
     files.callback(requests.close)
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
@@ -138,7 +138,7 @@ class _Start:
             return store, LineSet(), self._earlier(store.log.last_run)
         resume = Resume(
             store,
-            self.job.changed,
+            Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
             unbounded=self.unbounded,
         )

@@ -258,20 +258,22 @@ class Resume:
             )
         if self._stored and not self._matched:
             raise ResultFileError(
-                f"{self._store.paths.results} contains {counted(len(self._stored), 'result')}, none for this request file; "
-                "choose another -o (or --overwrite to discard them)"
+                f"{self._store.paths.results} contains {counted(len(self._stored), 'result')}, "
+                "none for this request file; choose another -o (or --overwrite to discard them)"
             )
 
     def _tell(self) -> None:
+        if self._store.cut_tail:
+            self.notices.append("the last record was cut off in the middle (by a kill or a power cut) and is removed")
         if self._store.quarantined:
             self.notices.append(
-                f"WARNING: {self._store.quarantined:,} damaged or duplicate records were moved to "
+                f"WARNING: moved {counted(self._store.quarantined, 'damaged or duplicate record')} to "
                 f"{self._store.paths.quarantine.name}; lines without a record are sent again"
             )
         if foreign := len(self._stored) - self._matched:
             self.notices.append(f"{counted(foreign, 'record')} with an id that is in no request; kept")
         if self._store.rescued:
-            self.notices.append(f"{self._store.rescued:,} answers were added from the rescue file")
+            self.notices.append(f"added {counted(self._store.rescued, 'answer')} from the rescue file")
 
 
 def _outcome(head: ResultHead) -> int:

@@ -31,7 +31,7 @@ class Concurrency:
             raise UsageError(f"{text!r} is neither a number, nor auto, nor MIN-MAX such as 4-200")
         low, high = int(numbers[0]), int(numbers[-1])
         if not 1 <= low <= high <= 10_000:
-            raise UsageError(f"{text}: from 1 to 10000, the smaller number first")
+            raise UsageError(f"{text}: write a number from 1 to 10000, or MIN-MAX with the smaller number first")
         return cls(low, high)
 
     def at_most(self, allowed: int) -> Concurrency:

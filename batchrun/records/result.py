@@ -44,7 +44,7 @@ class UnknownVersionError(Exception):
 
     def __init__(self, found: object) -> None:
         self.found = found
-        super().__init__(f"record version {found}" if found is not None else "records without a version")
+        super().__init__(f"record version {found!r}" if found is not None else "records without a version")
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -198,6 +198,15 @@ def _decode_checked(raw: bytes) -> _CheckedRecord:
     return record
 
 
+_RUN, _OUR_VERSION = b',"run":{', f'"v":{VERSION},'.encode()
+
+
+def names_this_version(torn: bytes) -> bool:
+    """Whether the beginning of a record names this version, as far as it goes."""
+    _, found, run = torn.partition(_RUN)
+    return not found or run.startswith(_OUR_VERSION[: len(run)])
+
+
 class _AnyVersion(msgspec.Struct):
     custom_id: str
     run: dict[str, Any]
@@ -212,8 +221,11 @@ def _check_version(raw: bytes) -> None:
         run = _decode_any_version(raw).run
     except REFUSED:
         return
-    if run.get("v") != VERSION and {"line", "started", "outcome"} <= run.keys():
-        raise UnknownVersionError(run.get("v"))
+    if "v" not in run:
+        if {"line", "started", "outcome"} <= run.keys():  # as records had them before there were versions
+            raise UnknownVersionError(None)
+    elif type(run["v"]) is not int or run["v"] != VERSION:
+        raise UnknownVersionError(run["v"])
 
 
 @lru_cache(maxsize=64)  # all records of a run have the same start

@@ -12,9 +12,9 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import UsageError
 from batchrun.report.report import Report, make_report
-from batchrun.results.journal import read_results
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
+from batchrun.results.scan import read_results
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from batchrun.records.rawjson import member
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, UnknownVersionError, parse_stored
 from batchrun.records.usage import ZERO, Usage, read_usage
+from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
-from batchrun.results.journal import other_version
+from batchrun.results.scan import other_version
 
 SHOWN = 20
 
@@ -91,7 +92,7 @@ class Verifier:
         counts = self._counts
         counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
         if counts["unknown_ids"]:
-            self._find(f"{counts['unknown_ids']:,} records have ids that are in no request")
+            self._find(f"{counted(counts['unknown_ids'], 'record')} with an id that is in no request")
         problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
         return Verification(
             lines=survey.lines,
@@ -195,7 +196,7 @@ def render(found: Verification) -> str:
     problems = sum(getattr(found, name) for name in _COUNTS)
     if problems > len(lines):
         lines.append("…")
-    lines.append(f"{found.lines:,} lines, {found.records:,} records, {found.succeeded:,} succeeded")
+    lines.append(f"{counted(found.lines, 'line')}, {counted(found.records, 'record')}, {found.succeeded:,} succeeded")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
     lines += [f"failed: {count:,} × {code}" for code, count in found.failed.items()]
     lines.append(

@@ -18,22 +18,23 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from batchrun.errors import DiskError, ResultFileError
-from batchrun.records.result import VERSION, ResultHead, UnknownVersionError, parse_result, parse_results
+from batchrun.records.result import (
+    ResultHead,
+    UnknownVersionError,
+    names_this_version,
+    parse_result,
+)
 from batchrun.results.files import PIECE_BYTES, datasync, open_locked, read_pieces, sync_directory, write_whole
 from batchrun.results.paths import ResultPaths
-from batchrun.version import __version__
+from batchrun.results.scan import BUFFER_BYTES, Batch, other_version, read_batches
 
 _OUR_START = b'{"id":"batch_req_'
-_BUFFER = 1 << 17
-_BATCH = 1 << 16
 
 
 class Journal:
@@ -50,6 +51,7 @@ class Journal:
         self.is_new = not existed and not paths.rescue.exists()
         self.quarantined = 0
         self.rescued = 0
+        self.cut_tail = False
         self._sync_error: DiskError | None = None
         self._lost_its_place = False
         if existed and not self.path.is_file():
@@ -128,9 +130,9 @@ class Journal:
             self._rewrite_without(spans)
         return len(spans)
 
-    def _read_records(self, start: int, end: int) -> Iterator[_Batch]:
+    def _read_records(self, start: int, end: int) -> Iterator[Batch]:
         with self._opened(start) as lines:
-            yield from _batches(lines, self.path, start, end)
+            yield from read_batches(lines, self.path, start, end)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """(offset, line with its newline) of every whole line."""
@@ -141,7 +143,7 @@ class Journal:
                 start += len(raw)
 
     def _opened(self, start: int = 0) -> IO[bytes]:
-        lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_BUFFER)
+        lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=BUFFER_BYTES)
         lines.seek(start)
         return lines
 
@@ -152,13 +154,16 @@ class Journal:
         begins_as_ours = self._read(start, len(_OUR_START)) == _OUR_START[: self._size - start]
         may_be_whole = self._read(self._size - 1, 1) == b"}"
         tail = self._read(start, self._size - start) if may_be_whole else b""
-        for _ in _batches(io.BytesIO(tail), self.path):  # before anything is changed: is it of this version?
+        for _ in read_batches(io.BytesIO(tail), self.path):  # before anything is changed: is it of this version?
             pass
         is_torn = begins_as_ours and not _is_json(tail)
+        if is_torn and not names_this_version(self._read(start, PIECE_BYTES)):
+            raise other_version(self.path, UnknownVersionError("unknown, in its last line"))
         if not (has_records if start else is_torn or _is_record(tail)):
             raise self._foreign()
         if is_torn:
             self._truncate(start)
+            self.cut_tail = True
         else:
             self.append((b"\n",))
 
@@ -191,7 +196,7 @@ class Journal:
             return
         try:
             with rescue.open("rb") as saved:
-                for _ in _batches(saved, rescue):  # raises for records of another version, before any change
+                for _ in read_batches(saved, rescue):  # raises for records of another version, before any change
                     pass
                 saved.seek(0)
                 for raw in saved:
@@ -343,54 +348,3 @@ def _is_json(raw: bytes) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
-
-
-def read_results(path: Path) -> Iterator[ResultHead | None]:
-    """The records of a result file, which is opened only to be read; None for each line that is not a record.
-
-    Raises `ResultFileError` if the file has records of another version, `OSError` if it cannot be read.
-    """
-    with path.open("rb", buffering=_BUFFER) as lines:
-        for heads, damaged in _batches(lines, path):
-            yield from heads
-            yield from [None] * len(damaged)
-
-
-def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
-    """The error for a file whose records have a version that this program does not know."""
-    return ResultFileError(
-        f"{path} has {error}; batchrun {__version__} reads version {VERSION}. The file is left untouched: "
-        "choose another -o, or use the batchrun that wrote it"
-    )
-
-
-_Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
-
-
-def _batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[_Batch]:
-    """Batches of records, each with the offsets of its lines that are not records; from offset `start` to `end`."""
-    while start < end and (batch := lines.readlines(_BATCH)):
-        size = sum(map(len, batch))
-        while start + size > end:
-            size -= len(batch.pop())
-        try:
-            heads = parse_results(batch)
-        except ValueError:
-            try:
-                yield _one_by_one(batch, start)
-            except UnknownVersionError as error:
-                raise other_version(path, error) from None
-        else:
-            yield heads, []
-        start += size
-
-
-def _one_by_one(batch: list[bytes], start: int) -> _Batch:
-    heads, damaged = list[ResultHead](), list[tuple[int, int]]()
-    for raw in batch:
-        try:
-            heads.append(parse_result(raw))
-        except ValueError:
-            damaged.append((start, start + len(raw)))
-        start += len(raw)
-    return heads, damaged

@@ -48,5 +48,17 @@ class ResultPaths:
         """The report of the last run, as JSON."""
         return self._beside("report.json")
 
+    def use_of(self, path: Path) -> str | None:
+        """What the job keeps at a path, in words; None where it keeps nothing, or its report."""
+        uses = {
+            self.results: "the result file",
+            self.log: "the run log",
+            self.quarantine: "the quarantine file",
+            self.rescue: "the rescue file",
+            self.rewrite: "the rewritten result file",
+            self.tune: "the tuning request",
+        }
+        return uses.get(path)
+
     def _beside(self, ending: str) -> Path:
         return self.results.with_name(f"{self.results.name}.{ending}")

@@ -109,6 +109,11 @@ class FileStore:
         return self._journal.quarantined
 
     @property
+    def cut_tail(self) -> bool:
+        """Whether half a record was cut off at the end, as a kill or a power cut leaves it."""
+        return self._journal.cut_tail
+
+    @property
     def rescued(self) -> int:
         """The number of answers that were added from the rescue file of an earlier run."""
         return self._journal.rescued

@@ -229,7 +229,7 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         else:
             decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
     except UnicodeDecodeError:
-        return _failed(http, FailureCode.INVALID_JSON, "got bytes that are no UTF-8: " + _shown(body))
+        return _failed(http, FailureCode.INVALID_JSON, "got bytes that are not UTF-8: " + _shown(body))
     except ValueError as broken:
         return _failed(http, FailureCode.INVALID_JSON, f"got broken JSON ({broken}): " + _shown(body))
     if not isinstance(decoded, dict):

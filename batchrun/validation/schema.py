@@ -87,7 +87,7 @@ class MismatchCheck:
             import jsonschema_rs
         except ImportError:
             raise UsageError(
-                "--max-errors-on schema_mismatch checks JSON schemas; pip install jsonschema-rs for it"
+                "--max-errors-on schema_mismatch checks JSON schemas; pip install 'batchrun[schema]' for it"
             ) from None
         self._library = jsonschema_rs
         self._notice = notice

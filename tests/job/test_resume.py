@@ -378,7 +378,7 @@ def test_doubled_records_are_set_aside_and_the_first_stays(bench: Bench) -> None
     assert outcome.report.usage.output_tokens == sum(
         stored["run"]["usage"]["output_tokens"] for stored in read_records(bench.results)
     )
-    assert any("WARNING: 2 damaged or duplicate records were moved" in notice for notice in bench.notices)
+    assert any("WARNING: moved 2 damaged or duplicate records" in notice for notice in bench.notices)
 
 
 @pytest.mark.smoke
@@ -390,7 +390,7 @@ def test_a_damaged_line_is_sent_again_and_said_loudly(bench: Bench) -> None:
     assert bench.sent_by() == 1
     assert ids(bench.results) == FIVE
     assert bench.quarantine == damaged
-    assert any(notice.startswith("WARNING: 1 damaged") for notice in bench.notices)
+    assert any(notice.startswith("WARNING: moved 1 damaged") for notice in bench.notices)
 
 
 def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
@@ -402,7 +402,7 @@ def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
     assert bench.sent_by() == 0
     assert bench.results.read_bytes() == b"".join(lines)
     assert bench.quarantine == lines[2], "it had a record already"
-    assert "3 answers were added from the rescue file" in bench.notices
+    assert "added 3 answers from the rescue file" in bench.notices
     assert not rescue.exists()
 
 
