@@ -1,6 +1,6 @@
 """batchrun: a JSONL file of requests in, a JSONL file of responses out, resumable, with a bill.
 
-The names below are loaded when they are first used, so that the command line starts fast.
+Each name below is imported when it is first used, so that the command line starts fast.
 """
 
 from __future__ import annotations

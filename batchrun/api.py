@@ -1,4 +1,4 @@
-"""batchrun from Python: one job as a function call, with typed options and a typed report; nothing is printed.
+"""batchrun from Python: a job is one function call, with typed options and a typed report; nothing is printed.
 
 from batchrun import Endpoint, Job, run
 
@@ -24,9 +24,9 @@ from batchrun.report.report import Report
 class Outcome:
     """How a job ended.
 
-    `report`: the report of the whole result file, all runs together.
-    `exit_code`: what the command would have ended with: 0 where every line succeeded, 1 where some are errors,
-    3 where the job stopped early (`report.stopped` says why), 130 and the like after a signal.
+    `report`: the report of the whole result file, over all runs.
+    `exit_code`: the exit code that the command would have: 0 if every line succeeded, 1 if some lines are errors,
+    3 if the job stopped early (`report.stopped` says why), 128 + its number after a signal (130 after Ctrl-C).
     """
 
     report: Report
@@ -34,10 +34,10 @@ class Outcome:
 
 
 async def run_async(job: Job, observer: Observer | None = None) -> Outcome:
-    """Run a job in the event loop of the caller. `observer` is shown what happens; None shows it to nobody.
+    """Run a job in the event loop of the caller. `observer` is told what happens; None means no observer.
 
-    Cancel it to leave at once: the result file stays valid, and the same call resumes.
-    Raises a `BatchrunError` where the job cannot begin: `InputError` for a bad request file, `ResultFileError` for a
+    Cancel the task to stop at once: the result file stays valid, and the same call resumes.
+    Raises a `BatchrunError` if the job cannot begin: `InputError` for a bad request file, `ResultFileError` for a
     result file that is locked, belongs to other requests, has records of another version or was made from requests
     that were edited since, `UsageError` for anything else. Failed lines, and a job that stops early, raise nothing.
     """

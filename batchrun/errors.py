@@ -1,6 +1,6 @@
-"""The exception tree. Each class knows the exit code of the command that dies of it.
+"""The exception tree. Each class has the exit code of a command that ends with it.
 
-A message says what is wrong and what to do next, and never holds a key.
+A message says what is wrong and what to do next, and never contains a key.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 class BatchrunError(Exception):
     """Something that the user can act on; the command prints it as one message, without a traceback.
 
-    `exit_code`: what the command ends with where it dies of this.
+    `exit_code`: the exit code of a command that ends with this error.
     """
 
     exit_code = 1
 
 
 class UsageError(BatchrunError):
-    """An option, file or setting that cannot work; nothing has been sent."""
+    """An option, a file or a setting cannot work; nothing has been sent."""
 
     exit_code = 2
 
@@ -44,9 +44,9 @@ class ResultFileError(UsageError):
 
 
 class StopError(BatchrunError):
-    """The job stopped early and can be resumed: key, quota, outage, disk.
+    """The job stopped early and can be resumed: a problem with the key, the quota, the gateway or the disk.
 
-    `written`: of the records that were to be written, those that are in the result file all the same.
+    `written`: how many of the records to be written are in the result file in spite of the error.
     """
 
     exit_code = 3
@@ -54,8 +54,8 @@ class StopError(BatchrunError):
 
 
 class DiskError(StopError):
-    """A write, sync or rename of the result file failed; what stands in it is whole."""
+    """A write, sync or rename of the result file failed; the records in the file are whole."""
 
 
 class PipeError(StopError):
-    """Nobody reads standard output any more: what is still in flight has nowhere to go."""
+    """The reader of standard output is gone: requests in flight have nowhere to write their answers."""

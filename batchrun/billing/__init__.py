@@ -1,4 +1,4 @@
-"""Tokens into money: prices, bounds, the bill.
+"""From tokens to money: prices, bounds and the bill.
 
 A station: imports values and arithmetic, never another station.
 """

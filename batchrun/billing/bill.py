@@ -1,4 +1,4 @@
-"""The bill: tokens added line by line, priced when the sum is asked for."""
+"""The bill: adds up the tokens of all lines, and prices the sums when a cost is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchrun.records.usage import ZERO, Usage
 
 
 class _Sums:
-    """The tokens of the lines of one price, by tier, within which it is linear."""
+    """The tokens of all lines of one price, by tier; the price is linear within a tier."""
 
     __slots__ = ("price", "tokens")
 
@@ -43,7 +43,7 @@ class _Sums:
 
     @property
     def usages(self) -> list[Usage]:
-        """What was used, by tier."""
+        """The usage of each tier."""
         return [Usage(i, cached, o, reasoning, i + o, w) for i, cached, o, reasoning, w in self.tokens]
 
     @property
@@ -52,13 +52,14 @@ class _Sums:
 
 
 class Bill:
-    """The cost of a job: tokens are added as lines come, and priced when the sum is asked for."""
+    """The cost of a job: tokens are added as lines finish, and priced when a cost is asked for."""
 
     def __init__(self, book: PriceBook, when: datetime | None = None) -> None:
-        """`when` (default: now) is the time of the lines that are added without one."""
+        """`when` (default: now) is the time of lines that are added without one."""
         self._book = book
         self._when = when or datetime.now(UTC)
         self._sums: dict[Price, _Sums] = {}
+        self._latest: _Sums | None = None
         self.lines_without_usage = 0
         self.unpriced_models: Counter[str] = Counter()
         """Lines with a usage but no price, by the model that answered (else the one requested, else "")."""
@@ -72,9 +73,10 @@ class Bill:
         when: datetime | None = None,
         later_s: Sequence[float] = (),
     ) -> None:
-        """Add lines of the same models: the `model` of their responses, that of their requests, their usages.
+        """Add lines with the same two models: the `model` of their responses and that of their requests.
 
-        They were sent at `when`, or each by its own of `later_s` seconds after that.
+        `usages` has one entry for each line, None if its answer had no usage. The lines were sent at `when`, or, if
+        `later_s` is given, each as many seconds later as its entry there says.
         """
         told = [usage for usage in usages if usage is not None]
         self.lines_without_usage += len(usages) - len(told)
@@ -86,7 +88,7 @@ class Bill:
             self._put(quote.price, answered or requested or "", told)
             return
         for usage, seconds in zip(usages, later_s or [0.0] * len(usages), strict=True):
-            if usage is not None:  # by the price of its own time
+            if usage is not None:  # at the price of its own time
                 price = self._book.quote(answered, requested, sent + timedelta(seconds=seconds)).price
                 self._put(price, answered or requested or "", [usage])
 
@@ -106,14 +108,18 @@ class Bill:
         self._unpriced_usage = sum(usages, self._unpriced_usage)
 
     def _sums_of(self, price: Price) -> _Sums:
+        latest = self._latest
+        if latest is not None and latest.price is price:
+            return latest  # as nearly always; the hash of a price takes as long as adding ten lines
         sums = self._sums.get(price)
         if sums is None:
             sums = self._sums[price] = _Sums(price)
+        self._latest = sums
         return sums
 
     @property
     def cost_usd(self) -> Decimal:
-        """The exact cost of the priced lines. What the `unpriced_lines` cost is not in it."""
+        """The exact cost of the priced lines, in US dollars. It leaves out the `unpriced_lines`."""
         return total_usd(sums.cost_usd for sums in self._sums.values())
 
     @property
@@ -123,11 +129,11 @@ class Bill:
 
     @property
     def unpriced_lines(self) -> int:
-        """Lines with a usage, of models that no source prices."""
+        """The number of lines with a usage whose model has no price."""
         return self.unpriced_models.total()
 
     @property
     def price_source(self) -> str:
-        """Where the used prices came from: `prices.toml, genai-prices 0.2.3`; `none` if none was used."""
+        """The sources of the prices that were used: `prices.toml, genai-prices 0.2.3`; `none` if none was used."""
         sources = {price.source for price in self._sums}
         return ", ".join(sorted(sources, key=lambda source: source.startswith("genai-prices "))) or "none"

@@ -1,4 +1,4 @@
-"""The most that a request can cost, and what an attempt did cost: the figures that `--max-cost` is kept by."""
+"""The most that a request can cost, and what an attempt did cost: the amounts that `--max-cost` counts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, FailureCode, Reply, http_code
 from batchrun.records.request import RequestLine
 from batchrun.records.usage import Usage
+from batchrun.records.words import counted
 
-_LATER = timedelta(hours=1)  # an attempt is over by then: a price of another time of day may hold for it
+_LATER = timedelta(hours=1)  # an attempt ends within this time; the price of a later hour may apply to it
 _SHOWN_LINES = 3
 
 
 class Bounds:
-    """What lines can cost and did cost, in USD, by the prices of `book`.
+    """What lines can cost and did cost, in US dollars, at the prices of `book`.
 
-    `max_line_usd` is the user's word for lines whose request sets no bound; None is none.
+    `max_line_usd` is the user's cap for each line whose request sets no bound (`--max-line-cost`); None is no cap.
     """
 
     def __init__(self, book: PriceBook, max_line_usd: Decimal | None = None) -> None:
@@ -30,7 +31,7 @@ class Bounds:
         self._max_line_usd = max_line_usd
 
     def upper(self, line: RequestLine) -> Decimal | None:
-        """The most that one attempt of a line can cost; None where there is no bound, or no price."""
+        """The most that one attempt of a line can cost; None if there is no bound, or no price."""
         prices = self._of(None, line.model)
         if not prices:
             return None
@@ -40,20 +41,20 @@ class Bounds:
         return max(price.upper_bound(len(line.body), contents.max_output_tokens) for price in prices)
 
     def is_priced(self, model: str) -> bool:
-        """Whether somebody prices what is asked for."""
+        """Whether the requested model has a price."""
         return bool(self._of(None, model))
 
     def why_unbounded(self, line: RequestLine) -> str:
-        """What of a line has no bound, in a few words; empty where it has one."""
+        """Which part of a line has no bound, in a few words; empty if all have one."""
         contents = read_contents(line.url, line.body)
         if open_ended := (*contents.named, *contents.untold):
             return open_ended[0]
         return "no max_output_tokens" if contents.max_output_tokens is None else ""
 
     def cost(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal | None) -> Decimal | None:
-        """What an attempt cost, or may have cost; None where nobody can tell.
+        """What an attempt cost, or may have cost; None if that is unknown.
 
-        `upper_usd` is what it may have cost at most; None looks that up where it is needed.
+        `upper_usd` is the most that it may have cost; if it is None and needed, it is computed.
         """
         if outcome.usage is not None:
             return self._priced(outcome.model, line.model, outcome.usage)
@@ -66,20 +67,21 @@ class Bounds:
         return max(price.cost(usage) for price in prices) if prices else None
 
     def _of(self, answered: str | None, requested: str) -> tuple[Price, ...]:
-        """The prices that may hold for an attempt made now; they are one but for prices by the time of day."""
+        """The prices that may apply to an attempt made now: more than one only if they depend on the time of day."""
         quote = self._book.quote(answered, requested)
         quotes = [quote, self._book.quote(answered, requested, datetime.now(UTC) + _LATER)] if quote.dated else [quote]
         return tuple(dict.fromkeys(quote.price for quote in quotes if quote.price is not None))
 
 
-# Who says these does not know what became of the request behind it: upstream may have answered, and billed.
+# A gateway with one of these statuses does not know the outcome upstream: the answer may exist, and be billed.
 _GAVE_UP_WAITING = frozenset({408, 499, 504, 522, 524})
 
 
 def is_spelt_out(failure: Failure) -> bool:
-    """Whether the gateway answered, whole, that it did not do it: an error status, from 500 on with words of its own.
+    """Whether the gateway answered clearly that it did not do the work, so that nothing is billed.
 
-    A 5xx without an error in it comes from what stands before the gateway.
+    That is an error status (300 or more); from 500 on, the body must contain an error too. A 5xx without one comes
+    from a proxy in front of the gateway.
     """
     if failure.status is None or failure.status < 300 or failure.status in _GAVE_UP_WAITING:
         return False
@@ -88,7 +90,7 @@ def is_spelt_out(failure: Failure) -> bool:
 
 
 class Unbounded:
-    """Looks at the lines that a run is going to send, and refuses those that a cap could not hold."""
+    """Checks the lines that a run will send, and refuses the run if the cost of any of them has no bound."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -97,7 +99,7 @@ class Unbounded:
         self._count = 0
 
     def look(self, line: RequestLine) -> None:
-        """One line."""
+        """Check one line."""
         if self._bounds.upper(line) is not None:
             return
         if not self._bounds.is_priced(line.model):
@@ -108,9 +110,9 @@ class Unbounded:
             self._lines.append(f"line {line.line_number} ({self._bounds.why_unbounded(line)})")
 
     def refuse(self) -> None:
-        """Raise `UsageError` where a line could cost any amount."""
+        """Raise `UsageError` if any of the lines has no price or no bound."""
         if self._unpriced:
-            models = ", ".join(f"{name} ({count:,} lines)" for name, count in self._unpriced.most_common(5))
+            models = ", ".join(f"{name} ({counted(count, 'line')})" for name, count in self._unpriced.most_common(5))
             raise UsageError(f"--max-cost needs a price for {models}; give it with --prices FILE")
         if self._count:
             more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""

@@ -1,9 +1,9 @@
-"""What may have been billed without an answer to show for it: the attempts in flight when a run ended.
+"""The exposure: what the attempts in flight when a run ended may have cost without leaving an answer.
 
-An attempt is logged before it is sent; one without an end and without a record may have been answered, and
-billed, after its process had died. Its line goes again, so it may be billed twice. The bound is made of what the
-request says: a token has at least one byte, and the answer no more tokens than `max_output_tokens` allows. What a
-request only names (files, images by URL, earlier responses, a stored prompt) is not in it.
+An attempt is logged before it is sent. If it has neither an end nor a record, the gateway may have answered and billed
+it after the process died. Its line is sent again, so it may be billed twice. The bound comes from the request: a token
+has at least one byte, and the answer has at most `max_output_tokens` tokens. The bound leaves out what a request only
+names: files, images by URL, earlier responses, a stored prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from batchrun.records.money import total_usd
 
 
 def bound(attempts: Iterable[InFlight], book: PriceBook, longest_answer: int) -> BilledTwice:
-    """What these attempts may have cost; `longest_answer` is in tokens, 0 where there is none."""
+    """What these attempts may have cost. `longest_answer` is in tokens, 0 if there is no answer yet."""
     lines, estimated, unknown = 0, 0, 0
     costs: list[Decimal] = []
     for attempt in attempts:

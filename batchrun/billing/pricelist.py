@@ -1,11 +1,11 @@
-"""The price list of genai-prices, asked by model in a small process of its own.
+"""The price list of genai-prices, which a small separate process reads.
 
-1. The list and what it is made with take 14 MB, and a job asks it for a name or two: so that they are gone after that,
-   another process answers, which ends some seconds after the last question.
-2. It is told names and nothing else: no argument, and no environment but where modules are.
-3. It answers with a model's prices and their times. Where that does not cover a price, or where no process can be
-   started, the list is asked in this one. Both say the same.
-4. Only the public interface of genai-prices is used, and what a price means is not guessed: see `_agrees`.
+1. The list and its library take 14 MB, and a job asks for one or two names. A separate process answers, and ends some
+   seconds after the last question, so that the memory is free again.
+2. That process gets model names and nothing else: no arguments, and only `PYTHONPATH` as its environment.
+3. It answers with the prices of a model and the times at which they apply. If the answer cannot express a price, or no
+   process can be started, this process reads the list itself. Both ways give the same prices.
+4. Only the public interface of genai-prices is used, and the meaning of a price is checked, not guessed: see `_agrees`.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ _SERVE = "from batchrun.billing.pricelist import serve; serve()"
 
 
 class Listing(Protocol):
-    """What the list says of a model."""
+    """What the list says about a model."""
 
     @property
     def is_dated(self) -> bool:
-        """Whether the price may be another one at another time."""
+        """Whether the price depends on the time."""
 
     def price(self, when: datetime) -> Price | None:
-        """The price of a request sent then (UTC if naive); None where its tokens have no price."""
+        """The price of a request sent at `when` (UTC if naive); None if its tokens have no price."""
 
 
 class DatedPrice(msgspec.Struct, frozen=True):
-    """A price, and the times at which it holds: from a day on, or for some hours of each day (all in UTC)."""
+    """A price and the times at which it applies: from the day `since` on, or in some `hours` of each day (in UTC)."""
 
     price: Price | None
     since: date | None = None
     hours: tuple[time, time] | None = None
 
     def holds(self, when: datetime) -> bool:
-        """Whether it holds then."""
+        """Whether the price applies at `when`."""
         if self.since is not None:
             return when.date() >= self.since
         if self.hours is not None:
@@ -67,23 +67,23 @@ class DatedPrice(msgspec.Struct, frozen=True):
 
 
 class Prices(msgspec.Struct, frozen=True):
-    """The prices of a model as they were carried over. Of those that hold the last one counts."""
+    """The prices of a model, as one process sends them to another. If several apply, the last one counts."""
 
     prices: tuple[DatedPrice, ...]
 
     @property
     def is_dated(self) -> bool:
-        """Whether there is more than one."""
+        """Whether there is more than one price."""
         return len(self.prices) > 1
 
     def price(self, when: datetime) -> Price | None:
-        """The price at that time."""
+        """The price at `when` (UTC if naive)."""
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
         return next((dated for dated in reversed(self.prices) if dated.holds(when)), self.prices[0]).price
 
 
 class _Reply(msgspec.Struct, frozen=True):
-    """`prices` of a model that is listed are None where they are of a kind that cannot be carried over."""
+    """The answer about a model. `prices` of a listed model are None if they are of a kind that cannot be sent."""
 
     is_listed: bool
     prices: Prices | None = None
@@ -104,7 +104,7 @@ class PriceList:
         self._lock = threading.Lock()
 
     def find(self, model: str) -> Listing | None:
-        """What the list says of a model; None where it does not know it."""
+        """What the list says about a model; None if it does not list it."""
         with self._lock:
             if model not in self._found:
                 reply = self._ask(model)
@@ -120,14 +120,14 @@ class PriceList:
             self._end()
 
     def _ask(self, model: str) -> _Reply | None:
-        """What the process answers; None where none can be started, which then is not tried again."""
+        """The answer of the process; None if no process can be started, which is then not tried again."""
         while not self._is_alone:
             is_new = self._process is None
             try:
                 if self._process is None:
                     self._process = _started()
                 return _asked(self._process, model)
-            except (OSError, ValueError):  # of an old one: it has ended
+            except (OSError, ValueError):  # an old process may just have ended; a new one cannot be started
                 self._end()
                 self._is_alone = is_new
         return None
@@ -140,7 +140,7 @@ class PriceList:
 
 
 SHARED = PriceList()
-"""The one of this process: a name is asked for once."""
+"""The one price list of this process, so that each name is asked for once."""
 atexit.register(SHARED.close)
 
 
@@ -151,9 +151,9 @@ def _started() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,  # a Ctrl-C is not meant for it
+        start_new_session=True,  # so that Ctrl-C does not reach it
     )
-    threading.Thread(target=process.wait, daemon=True).start()  # else it would stay, dead, until this one ends
+    threading.Thread(target=process.wait, daemon=True).start()  # else it would stay a zombie until this process ends
     return process
 
 
@@ -166,8 +166,8 @@ def _asked(process: subprocess.Popen[bytes], model: str) -> _Reply:
 
 
 def serve() -> None:
-    """Answer, line by line, until there has been no question for some seconds. For a process of its own."""
-    gc.disable()  # nothing of the list goes before the process does
+    """Answer questions, one a line, until none has come for `LINGER_S` seconds. Runs in the separate process."""
+    gc.disable()  # the list is needed until the process ends, so there is nothing to collect
     with open(0, "rb") as questions, open(1, "wb") as answers:
         _answer_all(questions, answers)
 
@@ -181,7 +181,7 @@ def _answer_all(questions: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _end_soon() -> None:
-    if hasattr(signal, "setitimer"):  # else when whoever asks has closed the pipe
+    if hasattr(signal, "setitimer"):  # without it the process ends when the other one closes the pipe
         signal.setitimer(signal.ITIMER_REAL, LINGER_S)
 
 
@@ -190,11 +190,11 @@ def _answer(model: str) -> _Reply:
     return _Reply(False) if found is None else _Reply(True, found.carried_over())
 
 
-# --------------------------------------------------------------------- where genai-prices is asked itself
+# ----------------------------------------------------------------------- where genai-prices itself is read
 
 
 class Model:
-    """A model as genai-prices knows it."""
+    """A model in genai-prices."""
 
     def __init__(self, name: str, info: ModelInfo) -> None:
         self._name = name
@@ -203,11 +203,11 @@ class Model:
 
     @property
     def is_dated(self) -> bool:
-        """Whether it has prices for several times."""
+        """Whether it has different prices at different times."""
         return isinstance(self._info.prices, list)
 
     def price(self, when: datetime) -> Price | None:
-        """The price at that time."""
+        """The price at `when`."""
         return self._price(self._info.get_prices(when))
 
     def _price(self, price: ModelPrice) -> Price | None:
@@ -216,7 +216,7 @@ class Model:
         return self._prices[id(price)]
 
     def carried_over(self) -> Prices | None:
-        """All of it, for another process; None where its times are of a kind that is not known here."""
+        """All prices, to send to another process; None if one applies at times of a kind that is not known here."""
         from genai_prices.types import StartDateConstraint, TimeOfDateConstraint
 
         if not isinstance(self._info.prices, list):
@@ -241,7 +241,7 @@ def _are_utc(times: Sequence[time]) -> bool:
 
 
 def look_up(model: str) -> Model | None:
-    """What the list of this process says of a model; None where it does not know it."""
+    """What genai-prices, read in this process, says about a model; None if it does not list it."""
     import genai_prices
 
     try:
@@ -250,7 +250,7 @@ def look_up(model: str) -> Model | None:
         return None
 
 
-# Endings of prices in the list that fall on a plain request, but not on the tokens a usage tells apart.
+# Endings of prices in the list that a plain request has to pay, but that a usage cannot be priced by.
 _BEYOND_TOKENS = (
     *("requests_kcount", "messages_kcount", "_hours", "_kpages", "_mchars"),
     *("_text_mtok", "_text_read_mtok", "_reasoning_mtok", "_citation_mtok"),
@@ -258,7 +258,7 @@ _BEYOND_TOKENS = (
 
 
 def _read(model: str, price: ModelPrice) -> Price | None:
-    """A price of the list as a price; None unless it is for tokens, and the list itself computes the same."""
+    """An entry of the list as a `Price`; None unless it prices tokens and genai-prices computes the same costs."""
     prices = {key: value for key, value in vars(price).items() if value is not None}
     if "input_mtok" not in prices or any(key.endswith(_BEYOND_TOKENS) for key in prices):
         return None
@@ -279,14 +279,14 @@ def _read(model: str, price: ModelPrice) -> Price | None:
 
 
 def _price_above(price: Decimal | TieredPrices, tokens: int) -> Decimal:
-    """The price for requests of more input tokens than that."""
+    """The price of requests with more than `tokens` input tokens."""
     if isinstance(price, Decimal):
         return price
     return next((tier.price for tier in reversed(price.tiers) if tokens >= tier.start), price.base)
 
 
 def _agrees(carried: Price, price: ModelPrice) -> bool:
-    """Whether the list charges what the price does, at the edges of each tier: its meaning is not guessed."""
+    """Whether genai-prices computes the same cost as `carried`, at the edges of each tier."""
     import genai_prices
 
     for size in {0, 1000, *carried.starts, *(start + 1 for start in carried.starts)}:

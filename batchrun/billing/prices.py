@@ -1,6 +1,6 @@
-"""What a model costs: prices in USD per million tokens, and the user's own file of them.
+"""Prices of models in USD per million tokens, and the user's own price file.
 
-Money is Decimal from the file to the bill, in a context that raises where a digit would be lost.
+Money is Decimal from the file to the bill, in a context that raises if a digit would be lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TierPrice:
     output: Decimal
 
     def cost(self, usage: Usage) -> Decimal:
-        """Exact USD of one request of this tier, or of the sum of many."""
+        """The exact cost in USD of one request of this tier, or of the sum of many."""
         plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         cost = EXACT.multiply(self.input, plain)
         cost = EXACT.fma(self.cached, usage.cached_tokens, cost)
@@ -41,9 +41,9 @@ class TierPrice:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one model costs by one source. The input size of a request chooses the tier, for all its tokens.
+    """The prices of one model from one source. The input size of a request decides the tier for all its tokens.
 
-    `tiers[0]` is for up to `starts[0]` input tokens, `tiers[i]` for more than `starts[i - 1]`.
+    `tiers[0]` applies to up to `starts[0]` input tokens, `tiers[i]` to more than `starts[i - 1]`.
     """
 
     model: str
@@ -52,15 +52,15 @@ class Price:
     tiers: tuple[TierPrice, ...]
 
     def tier_of(self, usage: Usage) -> int:
-        """Index of the tier in which one request of this usage falls."""
+        """The index of the tier of one request with this usage."""
         return bisect_left(self.starts, usage.input_tokens) if self.starts else 0
 
     def cost(self, usage: Usage) -> Decimal:
-        """Exact USD of one request."""
+        """The exact cost in USD of one request."""
         return self.tiers[self.tier_of(usage)].cost(usage)
 
     def upper_bound(self, input_tokens: int, output_tokens: int) -> Decimal:
-        """The most, in USD, that a request of up to so many tokens can cost: dearest input, dearest tier."""
+        """The most, in USD, that a request of up to so many tokens can cost: the dearest kind of input and tier."""
         most = Usage(input_tokens, 0, output_tokens, 0, input_tokens + output_tokens)
         reachable = self.tiers[: self.tier_of(most) + 1]
         dearest = ((max(tier.input, tier.cached, tier.cache_write), tier.output) for tier in reachable)
@@ -68,11 +68,11 @@ class Price:
 
 
 class PriceFile:
-    """A user's prices: model names, or patterns with `*`, each with USD per million tokens.
+    """A user's prices: model names, or patterns with `*`, each with prices in USD per million tokens.
 
         ["gpt-4.1"]        # as JSON: {"gpt-4.1": {"input": 2.00, "cached": 0.50, "output": 8.00}}
         input = 2.00
-        cached = 0.50      # optional, as is cache_write: the input price where absent
+        cached = 0.50      # optional, as is cache_write: if absent, the input price
         output = 8.00
 
     Names match in any case. An exact name wins over patterns, the longest pattern over shorter ones.
@@ -85,14 +85,14 @@ class PriceFile:
 
     @classmethod
     def load(cls, path: Path) -> PriceFile:
-        """Read and check a price file; UsageError names the file, the entry and what to write instead."""
+        """Read and check a price file. Raises `UsageError`, which names the file, the entry and what to write."""
         entries = _read_document(path)
         if not entries:
             raise UsageError(f"{path}: no prices in it; {_EXAMPLE}")
         return cls({name: _read_entry(path, name, entry) for name, entry in entries.items()})
 
     def find(self, names: Iterable[str]) -> Price | None:
-        """The price of the first name that has an exact entry, or else of the first that matches a pattern."""
+        """The price of the first name with an exact entry, else of the first name that matches a pattern, else None."""
         lowered = [name.lower() for name in names]
         exact = (self._exact[name] for name in lowered if name in self._exact)
         matching = (price for name in lowered for pattern, price in self._patterns if pattern.fullmatch(name))
@@ -131,10 +131,10 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without repeated keys: neither of two prices is the right one. (TOML forbids them.)"""
+    """A JSON object without repeated keys, since neither of two prices is the right one. (TOML forbids them.)"""
     keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
-        raise ValueError(f"{twice[0]!r} is there twice; keep one of the two")
+        raise ValueError(f"{twice[0]!r} occurs twice; keep one of the two")
     return dict(pairs)
 
 
@@ -156,7 +156,7 @@ def _read_entry(path: Path, name: str, entry: object) -> Price:
 
 
 def _read_price(where: str, value: object) -> Decimal:
-    """A price in USD per million tokens, within bounds that keep every bill exact."""
+    """A price in USD per million tokens, within limits that keep every bill exact."""
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise UsageError(f"{where} must be a number without quotes, such as 2.00; it is {value!r}")
     price = Decimal(value)

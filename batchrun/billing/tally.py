@@ -1,7 +1,7 @@
-"""Adds up records as they are written, or read back: what a report is made of.
+"""Adds up records as they are written or read back; a report is made from these sums.
 
-1. It is made of records alone, so the report printed at the end and the one made later are the same.
-2. Lines are grouped by the model that was requested; they are priced by the one that answered.
+1. Only records are added, so the report at the end of a run and one that is made later are the same.
+2. Lines are grouped by the requested model, and priced by the model that answered.
 3. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
 """
 
@@ -22,7 +22,7 @@ from batchrun.records.money import total_usd
 from batchrun.records.result import ResultHead
 from batchrun.stats.histogram import Histogram
 
-_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # the records of a run have one start
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # all records of a run have the same start
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class _Kind(NamedTuple):
-    """What nearly all records of a run have in common: so they are added up together."""
+    """What nearly all records of a run have in common; records of one kind are added together."""
 
     requested_model: str
     answered: str | None
@@ -49,7 +49,7 @@ class _Kind(NamedTuple):
 
 
 class Totals:
-    """Running sums over the records of one model, or of all."""
+    """Running sums over the records of one model, or of all models."""
 
     def __init__(self, book: PriceBook) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -70,17 +70,18 @@ class Totals:
             self.errors[kind.error_code] += len(runs)
         if kind.answered is not None:
             self.answered_by[kind.answered] += len(runs)
-        # Where a line failed nothing came back for which a usage could be missing.
+        # A failed line without a usage does not count as an answer without one: there was no answer.
         answered = [run for run in runs if run.usage is not None] if kind.outcome == "failed" else runs
         usages = [run.usage for run in answered]
         later_s = [run.elapsed_s for run in answered]
         self.bill.add(kind.answered, kind.requested_model, usages, _moment(kind.started), later_s)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
-        self.first_event.add([run.first_event_s for run in runs if run.first_event_s is not None])
-        self.first_text.add([run.first_text_s for run in runs if run.first_text_s is not None])
+        if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
+            self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
+            self.first_text.add([run.first_text_s for run in streamed if run.first_text_s is not None])
 
     def merge(self, other: Totals) -> None:
-        """Add all that another has added."""
+        """Add the sums of `other`."""
         self.outcomes.update(other.outcomes)
         self.bill.merge(other.bill)
         self.attempts += other.attempts
@@ -93,7 +94,7 @@ class Totals:
 
 
 class Tally:
-    """All records of a result file, added up by model. Token counts and `longest_answer` are of answers."""
+    """All records of a result file, added up by model. `tokens`, `output_tokens` and `longest_answer` are in tokens."""
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
@@ -110,11 +111,11 @@ class Tally:
         self.output_tokens = 0
         self.longest_answer = 0
         self.total_lines = 0
-        """Lines of the input, by the record that was added last."""
+        """The lines of the request file, as the record that was added last says."""
         self._run_times: dict[str, float] = {}
 
     def add(self, heads: Sequence[ResultHead]) -> None:
-        """Count records; many at once take less time than one by one."""
+        """Add records; many at once are faster than one by one."""
         if not heads:
             return
         alike: defaultdict[tuple[str, str | None, str, str, str | None], list[ResultHead]] = defaultdict(list)
@@ -149,7 +150,7 @@ class Tally:
             self.examples[code] = Example(first.custom_id, first.run.line, first.error.message)
 
     def merge(self, other: Tally) -> None:
-        """Add all that another has added: records of another file of the same job, or of another part of it."""
+        """Add the sums of `other`: of another result file, or another part of the file, of the same job."""
         for model, theirs in other.by_model.items():
             self.by_model.setdefault(model, Totals(self.book)).merge(theirs)
         for code, example in other.examples.items():
@@ -173,9 +174,9 @@ class Tally:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of all runs, each from its start to its last record."""
+        """The seconds of all runs together, each from its start to its last record."""
         return sum(self._run_times.values())
 
     def cost_usd(self) -> Decimal:
-        """What the priced records cost, so far."""
+        """What the priced records cost so far, in US dollars."""
         return total_usd(totals.bill.cost_usd for totals in self.by_model.values())

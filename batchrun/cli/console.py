@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 
 import click
 
@@ -25,6 +26,15 @@ def say(text: str) -> None:
     """Print a line to standard error, if it can be: a lost terminal must not change the exit code."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
+
+
+def say_rescue(results: Path) -> None:
+    """Name answers that lie beside a result file and are not in it yet."""
+    from batchrun.results.paths import ResultPaths
+
+    rescue = ResultPaths.of(results).rescue
+    if rescue.exists():
+        say(f"batchrun: the answers in {rescue.name} are not counted; the next run adds them")
 
 
 def is_interactive() -> bool:

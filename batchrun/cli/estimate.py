@@ -77,7 +77,7 @@ def estimated(
     from batchrun.billing.pricing import PriceBook
     from batchrun.estimate.estimate import Allowed, estimate_file
     from batchrun.requests.reader import RequestFile
-    from batchrun.results.journal import read_results
+    from batchrun.results.scan import read_results
 
     heads = read_results(results) if results is not None and results.exists() else ()
     bounds = rate.concurrency

@@ -25,6 +25,7 @@ def command(results: Path, prices: PriceOptions, output: OutputOptions) -> None:
     from batchrun.report.rebuild import rebuild
     from batchrun.report.text import render
 
+    console.say_rescue(results)
     rebuilt = rebuild(results, PriceBook.load(prices.prices))
     if rebuilt.damaged_lines:
         lines = counted(rebuilt.damaged_lines, "damaged line")

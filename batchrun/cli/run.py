@@ -130,11 +130,11 @@ def command(
     options = RunOptions(files, request, gateway, rate, sending, spending, failures, screen)
     job = make_job(requests, options)
     if files.report is not None:
-        _check_report_target(files.report)
+        _check_report_target(files.report, job)
     if job.results is not None and job.overwrite:
         _confirm_overwrite(job.results)
     if spending.pilot is not None:
-        sent = _run_pilot(replace(job, sample=spending.pilot), options)
+        sent = _run_pilot(replace(job, sample=min(spending.pilot, job.sample or spending.pilot)), options)
         left = None if job.limit is None else max(0, job.limit - sent)
         job = replace(job, overwrite=False, limit=left)
     sys.exit(_run(job, options))
@@ -198,10 +198,20 @@ def _max_errors(failures: FailureOptions) -> MaxErrors | None:
     return MaxErrors.parse(failures.max_errors, kinds) if kinds else MaxErrors.parse(failures.max_errors)
 
 
-def _check_report_target(target: Path) -> None:
-    """Refuse a report file that is something else by now: the requests, the results, a device, anything."""
+def _check_report_target(target: Path, job: Job) -> None:
+    """Refuse a report file that is, or is about to be, something else: requests, results, their companions, a device.
+
+    Raises `UsageError`.
+    """
+    from batchrun.results.paths import ResultPaths
+
     if not target.parent.is_dir():
         raise UsageError(f"cannot write {target}: there is no such directory")
+    real = ResultPaths.of(target).results
+    if job.results is not None and (use := ResultPaths.of(job.results).use_of(real)) is not None:
+        raise UsageError(f"--report {target} is {use} of this job; choose another --report FILE")
+    if job.requests != "-" and real == ResultPaths.of(Path(job.requests)).results:
+        raise UsageError(f"--report {target} is the request file; choose another --report FILE")
     if not target.exists():
         return
     if not target.is_file():
@@ -236,8 +246,9 @@ def _run_pilot(job: Job, options: RunOptions) -> int:
     Exits, or raises `StopError`, where the whole is not to be run.
     """
     with _finished(job, options.screen) as summary:
-        if summary.stopped is not None:
+        if summary.stopped is not None or not options.spending.yes:
             _show_report(summary, options)
+        if summary.stopped is not None:
             sys.exit(summary.exit_code)
     _ask_for_the_rest(job, options)
     return summary.ended.recorded
@@ -282,7 +293,8 @@ def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
     from batchrun.estimate.text import render_pilot
 
     estimate = estimated(job.requests, job.results, options.request, options.rate, options.spending.prices)
-    console.say(render_pilot(estimate).rstrip("\n"))
+    if not (options.screen.quiet and options.spending.yes):
+        console.say(render_pilot(estimate).rstrip("\n"))
     if options.spending.yes:
         return
     if not console.is_interactive():

@@ -37,6 +37,7 @@ def command(requests: str, results: Path, request: RequestOptions, prices: Price
     from batchrun.report.verify import Verifier, render
     from batchrun.requests.reader import RequestFile
 
+    console.say_rescue(results)
     with RequestFile(requests, request.overrides()) as file:
         found = Verifier(file, results, PriceBook.load(prices.prices)).run()
     console.print_out(found.to_json() if output.as_json else render(found))

@@ -1,4 +1,4 @@
 """The way of a line: sent, judged, sent again, recorded, counted.
 
-Imports the stations and what they stand on; nothing of it reads files or options.
+Imports the stations and what they import; does not read files or options itself.
 """

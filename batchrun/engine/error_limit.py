@@ -1,8 +1,9 @@
-"""`--max-errors N|RATE`: stops a job that goes wrong, before the whole file has. Pure.
+"""`--max-errors N|RATE`: stops a job in which too many lines go wrong. Pure.
 
-A number is how many lines of this run may go wrong: one more stops it. A rate is judged by the last 1,000 lines, so
-that a job which goes wrong late is stopped as soon as one that did from its start, and not before 100 lines are
-done. What earlier runs left in the file does not count: they may have been what was mended.
+1. A number is how many lines of this run may go wrong; one more stops the run.
+2. A rate is the share of the last 1,000 lines, so that a job that goes wrong late stops as soon as one that goes wrong
+   from its start. It is not judged before 100 lines are done.
+3. Errors of earlier runs do not count: this run may be the one that corrects them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal, get_args
 
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
+from batchrun.records.words import counted
 
 ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -24,11 +26,12 @@ WINDOW = 1000
 
 @dataclass(frozen=True, slots=True)
 class MaxErrors:
-    """How much may go wrong before a job stops. Make it with `MaxErrors.parse("20")` or `MaxErrors.parse("5%")`.
+    """How many lines may go wrong before a job stops. Make it with `MaxErrors.parse("20")` or `MaxErrors.parse("5%")`.
 
-    `count`: lines of this run that may go wrong; one more stops the job. None where a share is the limit.
-    `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on; or None.
-    `kinds`: what counts: outcomes of records, and `schema_mismatch`.
+    `count`: lines of this run that may go wrong; one more stops the job. None if `rate` is the limit.
+    `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on. None if
+    `count` is the limit.
+    `kinds`: what counts as an error: outcomes of records, and `schema_mismatch`.
     """
 
     count: int | None = None
@@ -37,9 +40,9 @@ class MaxErrors:
 
     @classmethod
     def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
-        """The limit that `20`, `5%` or `0.05` means, and the kinds that count.
+        """Read a limit such as `20`, `5%` or `0.05`; `kinds` are the kinds that count.
 
-        Raises `UsageError` where the text is no such number, or a kind is unknown.
+        Raises `UsageError` if the text is not such a number, or a kind is unknown.
         """
         if unknown := sorted(set(kinds) - set(KINDS)):
             raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
@@ -56,9 +59,10 @@ class MaxErrors:
 
 
 class ErrorLimit:
-    """Counts the lines of one run, as they are recorded.
+    """Counts the lines of one run as they are recorded.
 
-    A schema mismatch is a success for its record, which is whole and paid for, and an error here alone.
+    An answer with a schema mismatch is recorded as a success, because it is whole and paid for; only here it counts
+    as an error.
     """
 
     def __init__(self, limit: MaxErrors) -> None:
@@ -70,7 +74,7 @@ class ErrorLimit:
         self._last_errors = 0
 
     def add(self, run: RunInfo) -> bool:
-        """Count one line by its record; True where the limit is passed."""
+        """Count one line by its record; True if the limit is exceeded."""
         is_mismatch = run.schema_error is not None and run.outcome == "succeeded"
         kind = "schema_mismatch" if is_mismatch else run.outcome
         if is_mismatch and not self._first_mismatch:
@@ -95,10 +99,12 @@ class ErrorLimit:
         return judged >= JUDGED_FROM and self._last_errors > self._limit.rate * judged
 
     def why_stopped(self) -> str:
-        """What went wrong, in one line."""
+        """Which limit is exceeded, and by which errors, in one line."""
         kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
         if self._limit.count is not None:
-            return f"--max-errors {self._limit.count} is exceeded: {kinds} of {self._lines:,} lines of this run"
+            return (
+                f"--max-errors {self._limit.count} is exceeded: {kinds} of {counted(self._lines, 'line')} of this run"
+            )
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
         return (
             f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"

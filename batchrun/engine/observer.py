@@ -1,4 +1,4 @@
-"""Who watches a run, and what it is shown."""
+"""The observer of a run, and the status that it is shown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Status:
     """How far a run is, at one moment.
 
     `total`: lines of the request file.
-    `done`: lines that have their record, those of earlier runs included.
-    `failed`: those of them whose record is an error.
+    `done`: lines that have a record, including those of earlier runs.
+    `failed`: the part of them whose record is an error.
     `in_flight`: requests that are sent and not yet answered.
     `slots`: requests that may be in flight now.
     `limited_by`: what limits the run now, a value of `LimitedBy` such as `slow_start`.
@@ -38,16 +38,16 @@ class Status:
 
 
 class Observer(Protocol):
-    """Who watches a run. Called from the event loop; must return at once."""
+    """Watches a run. Its methods are called in the event loop and must return at once."""
 
     def notice(self, text: str) -> None:
-        """Something worth a line on the screen."""
+        """Take one line of text that every user should see."""
 
     def detail(self, text: str) -> None:
-        """Something that only somebody who looks for a cause wants to read."""
+        """Take one line of text that helps to find the cause of a problem: each failed attempt."""
 
     def tick(self, status: Status) -> None:
-        """Time to draw: called four times a second, and once at the end."""
+        """Show the status: called four times a second, and once at the end."""
 
 
 class Silent:

@@ -1,7 +1,6 @@
-"""What to do about a failed attempt: one table, read from the top; the first rule that fits decides.
+"""Sends a line again after a transient failure: how often, and how long it waits in between.
 
-Classified by error code, then error type, then status, never by status alone. tenacity does the
-waiting and the counting.
+`transport.failures.classify` decides which failures are transient. tenacity does the waiting and the counting.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from batchrun.transport.failures import Kind, classify
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a line is sent, and how long it waits in between: full jitter, a random part of a doubling bound.
+    """How often a line is sent, and how long it waits in between: full jitter, a random part of a doubling limit.
 
-    `max_attempts`: sends of one line, the first included: 1 is no retry. Throttles and outages do not count.
-    `first_wait_s`: seconds that the first wait lasts at most; the bound doubles with each attempt.
-    `max_wait_s`: seconds beyond which the bound does not grow. A `Retry-After` may ask for more.
+    `max_attempts`: the most attempts of one line, including the first; 1 means no retry. Throttles and outages do not
+    count.
+    `first_wait_s`: the longest first wait in seconds; this limit doubles with each attempt.
+    `max_wait_s`: the seconds at which the limit stops growing. A `Retry-After` may ask for a longer wait, up to 5 times
+    as long.
     """
 
     max_attempts: int = 6
@@ -35,9 +36,9 @@ Attempt = Callable[[], Awaitable[Reply | Failure | None]]
 async def retry_transient(
     first: Failure, attempt: Attempt, policy: RetryPolicy, sleep: Callable[[float], Awaitable[None]]
 ) -> Reply | Failure | None:
-    """Attempt a line again, whose first attempt ended in `first`, until it works or has used up its attempts.
+    """Retry a line whose first attempt ended in `first`, until the outcome is not transient or no attempt is left.
 
-    Returns the last outcome. `attempt` returns None when the job is stopping: then the line stays undone.
+    Returns the last outcome. `attempt` returns None if the job is stopping; the line then stays undone.
     """
     outcomes: list[Reply | Failure | None] = [first]
 
@@ -72,7 +73,7 @@ def _used_up(state: RetryCallState, policy: RetryPolicy) -> bool:
 
 
 def _wait_s(state: RetryCallState, policy: RetryPolicy) -> float:
-    """Full jitter, but never less than the gateway asked for (as far as that is not absurd)."""
+    """Seconds to wait: full jitter, but not less than the gateway asked for, up to 5 times `max_wait_s`."""
     failure = _last(state)
     assert isinstance(failure, Failure)
     jitter = wait_random_exponential(multiplier=policy.first_wait_s, max=policy.max_wait_s)(state)

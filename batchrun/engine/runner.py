@@ -1,12 +1,13 @@
-"""The way of a line: read → wait for a turn → send → judge, and perhaps again → record → count.
+"""The way of a line: read → wait for a slot → send → judge, perhaps send again → record → count.
 
-Follow `Runner._work` from top to bottom. `job/run.py` makes a `Runner` and says what becomes of it.
+To follow it, read `Runner._work` from top to bottom. `job/run.py` makes a `Runner` and uses its result.
 
-1. A worker has one line at a time; lines are read when one is free (and 64 KB ahead): memory stays what it is.
-2. A line is done when its record is in the store; counters, bar and bill move after that, never before: `writer.py`.
-3. Stopping: nobody gets a new turn, what is in flight is finished and recorded, everything else stays undone.
-4. A line that waits without a slot (a backoff, an outage) lets another worker have the slot.
-5. What has come for many lines at once takes each step together: `transport/yielding.py`.
+1. A worker has one line at a time. A line is read when a worker is free (and 64 KB ahead), so memory does not grow.
+2. A line is done when its record is in the store. Counters, bar and bill change after that, never before: `writer.py`.
+3. When the run stops, no attempt gets a slot any more. Requests in flight are finished and recorded; all other lines
+   stay undone.
+4. A line that waits without a slot (in a backoff or an outage) leaves its slot to another worker.
+5. Answers that arrive together take each step together: `transport/yielding.py`.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ LONG_PAUSE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a run works on: its lines, where their records go and are counted, and what every record says of the run.
+    """What a run works on.
 
-    `address` is the whole URL of the gateway's first path, for messages.
+    `source` gives its lines, `store` takes their records, `tally` counts them, and `facts` are in every record.
+    `address` is the full URL of `/v1/responses` at the gateway, for messages.
     """
 
     source: LineSource
@@ -62,9 +64,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a run keeps to: the limits, how often a line is sent, how long a drain may take, what may be spent.
+    """The rules of a run.
 
-    `schema_check` looks at answers before they are recorded; `error_limit` stops a job that goes wrong.
+    `limits`: what may be in flight. `retry`: how often a line is sent. `spending`: what may be spent. `grace_s`: how
+    many seconds a drain may take. `error_limit` stops a run in which too many lines go wrong; None never does.
+    `schema_check` checks answers before they are recorded; None checks nothing.
     """
 
     limits: Limits
@@ -76,9 +80,9 @@ class Rules:
 
 
 class _Sends(msgspec.Struct, gc=False):
-    """What it took to get one line answered. `failed_in` is the circuit breaker's episode of its first outage signal.
+    """The attempts and throttles of one line. `failed_in` is the circuit breaker's episode of its first outage signal.
 
-    `upper_usd` is the most that each attempt may cost; 0 where there is no budget to hold it.
+    `upper_usd` is the most that each attempt may cost, in US dollars; 0 without a budget.
     """
 
     attempts: int = 0
@@ -88,11 +92,15 @@ class _Sends(msgspec.Struct, gc=False):
 
 
 class Runner:
-    """Works off the lines of `work` within `rules`, until there are none or it is stopped."""
+    """Sends the lines of `work` by `rules`, until no line is left or the run is stopped.
+
+    `stopped` says why the run ended early; None if it did not. `passed_over` counts the lines that the budget had no
+    room for, and `dearest_usd` is the most that one of them may cost, in US dollars.
+    """
 
     def __init__(self, work: Work, rules: Rules, transport: Transport, observer: Observer) -> None:
         self.stopped: Stopped | None = None
-        self.passed_over, self.dearest_usd = 0, NOTHING  # what a budget had no room for: lines, the most one may cost
+        self.passed_over, self.dearest_usd = 0, NOTHING  # lines that the budget had no room for
         self.limiter = Limiter(
             rules.limits, asyncio.get_running_loop().time, self._held_too_long, rules.spending.budget
         )
@@ -112,7 +120,7 @@ class Runner:
     # -------------------------------------------------------------------------------------- the workers
 
     async def run(self) -> None:
-        """Send every line. A mistake in the program ends everything at once; whatever else goes wrong stops it."""
+        """Send every line. A bug in the program ends everything at once; every other error stops the run in order."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -121,23 +129,23 @@ class Runner:
                 self.fill_slots()
                 while self._workers:
                     await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
-                    self.fill_slots()  # two that leave at once, each as one too many, may have been the last two
+                    self.fill_slots()  # two spare workers may end at the same time and may have been the last two
                 if self.passed_over:
                     self.stop(self._rules.spending.why_over(), StopError.exit_code)
                 for task in background:
                     task.cancel()
         finally:
-            self._writer.finish()  # whatever ended the run: an answer that is here has been paid for
+            self._writer.finish()  # however the run ended: an answer that has arrived is paid for
 
     async def _work(self) -> None:
-        """One worker. An input that changed stops the job; others may finish and record."""
+        """One worker. If the request file has changed, the job stops; other workers finish and record their lines."""
         try:
             await self._work_off()
         except BatchrunError as error:
             self._stop_for(error)
 
     async def _work_off(self) -> None:
-        """Line after line, until there are none, or more workers than slots."""
+        """Work on one line after the other, until no line is left or there are more workers than slots."""
         while (line := await self._next_line()) is not None:
             sends = _Sends(upper_usd=self._rules.spending.upper(line))
             outcome = await self._answer(line, sends)
@@ -150,10 +158,10 @@ class Runner:
                 return
             if spare < 0:
                 self.fill_slots()
-            await yield_to_loop()  # the writer, too: it has its turn before more lines are read
+            await yield_to_loop()  # lets the writer run before more lines are read
 
     def _pass_over(self, upper_usd: Decimal) -> None:
-        """A line that may cost more than the budget has left stays undone; once most is used, so does the rest."""
+        """Leave a line undone that may cost more than the budget has left; if the budget is used up, stop the run."""
         self.passed_over += 1
         self.dearest_usd = max(self.dearest_usd, upper_usd)
         if self.limiter.budget is not None and self.limiter.budget.is_used:
@@ -165,7 +173,7 @@ class Runner:
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
-        """All that is done to get one line answered; None where the job stops and the line stays undone."""
+        """Get one line answered, with retries; None if the line stays undone: the job stops, or the budget is short."""
         outcome = await self._attempt(line, sends)
         if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
             with self._aside():
@@ -178,7 +186,7 @@ class Runner:
         return outcome
 
     async def _attempt(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:
-        """One attempt that counts. A throttle or an outage does not count: then the line is sent again."""
+        """One attempt that counts. A throttle or an outage does not count; the line is then sent again."""
         while (permit := await self.limiter.acquire(self._tokens_at_most(line), sends.upper_usd)) is not None:
             sends.attempts += 1
             outcome = await self._send(line, permit, sends.attempts)
@@ -193,7 +201,7 @@ class Runner:
                 return outcome
             decision = classify(outcome)
             if decision.kind is Kind.STOP or (decision.stops_fresh_job and not self._has_succeeded):
-                self.limiter.close()  # before the turn goes back: nobody may take it
+                self.limiter.close()  # before the slot is given back, so that no other line gets it
                 self.limiter.abandoned(permit)
                 self.stop(why_stopped(outcome, self._work_on.address), StopError.exit_code)
                 return None
@@ -210,12 +218,12 @@ class Runner:
         return None
 
     async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure | None:
-        """Into the run log, then over the wire and back; None where the job is stopping by now."""
+        """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
         try:
             if not await self._writer.may_send(line, attempt, permit.upper_usd):
                 return None
             outcome = await self._transport.send(line)
-        except BaseException:  # cancelled: the turn goes back, whatever comes
+        except BaseException:  # cancelled, for example: the slot must be given back in any case
             self.limiter.abandoned(permit)
             raise
         permit.cost_usd, unbilled_usd = self._rules.spending.settled(line, outcome, permit.upper_usd)
@@ -227,7 +235,7 @@ class Runner:
         return outcome
 
     async def _was_outage(self, permit: Permit, line: RequestLine, failure: Failure, sends: _Sends) -> bool:
-        """Whether it was the gateway that failed, not this line; waits for what becomes of the others."""
+        """Whether the gateway failed and not this line; waits until the circuit breaker has decided."""
         breaker = self.limiter.breaker
         sign = OutageSignal(line.line_number, line.model, describe(failure), failure.may_be_billed, sends.failed_in)
         if sends.failed_in is None:
@@ -243,14 +251,14 @@ class Runner:
         return verdict is Verdict.OUTAGE
 
     def _tell_pause(self, failure: Failure) -> None:
-        """Say so where nothing is sent for a while, once a pause."""
+        """Show a notice, once for each pause, if nothing is sent for a while."""
         until, now = self.limiter.paused_until, asyncio.get_running_loop().time()
         if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
             self._pause_told = until
             self._observer.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
 
     def _note_return(self) -> None:
-        """The gateway was gone: say so where it answers again."""
+        """Show a notice when the gateway answers again after an outage."""
         if not self.limiter.breaker.is_outage:
             self._is_gone = False
             self._observer.notice("the gateway is back")
@@ -259,7 +267,7 @@ class Runner:
     # ----------------------------------------------------------------------------------------- stopping
 
     def stop(self, why: str, exit_code: int) -> None:
-        """Send nothing more; what is in flight may finish within the grace time. The first reason counts."""
+        """Send nothing more; requests in flight may finish within the grace time. Only the first reason is kept."""
         if self.stopped is not None:
             return
         self.stopped = Stopped(why, exit_code)
@@ -267,19 +275,21 @@ class Runner:
         self._writer.close()
         self._stopping.set()
         if count := self.limiter.in_flight:
-            rest = f"finishing {count} in flight, up to {self._rules.grace_s:g} s (Ctrl-C leaves at once)"
+            rest = f"finishing {count} in flight, up to {self._rules.grace_s:g} s (Ctrl-C stops at once)"
             self._observer.notice(f"stopping: {why}; {rest}")
 
     def interrupt(self, number: signal.Signals) -> None:
-        """A signal came: the first one drains, any further one leaves at once."""
+        """Act on a signal: the first one drains, any further one ends the run at once."""
         if self.stopped is None:
             self.stop(f"interrupted ({number.name})", 128 + number)
         else:
-            self._observer.notice("leaving at once; requests in flight may be billed, and are sent again next time")
+            self._observer.notice(
+                "stopping at once; requests in flight may be billed, and are sent again by the next run"
+            )
             self._leave_at_once()
 
     def _stop_for(self, error: BatchrunError) -> None:
-        """What a worker or the writer cannot do; where nobody reads the results, nothing more can be recorded."""
+        """Stop because of an error in a worker or the writer; at once if the reader of a pipe is gone."""
         self.stop(str(error), StopError.exit_code)
         if isinstance(error, PipeError):
             self._leave_at_once()
@@ -289,7 +299,7 @@ class Runner:
             worker.cancel()
 
     async def _drain(self) -> None:
-        """Once the job is stopping, wait out the grace time, then give up what is in flight."""
+        """Wait until the run stops, then for the grace time, then cancel the requests in flight."""
         await self._stopping.wait()
         await asyncio.sleep(self._rules.grace_s)
         self._leave_at_once()
@@ -301,29 +311,29 @@ class Runner:
 
     @property
     def recorded(self) -> int:
-        """Lines that have their record."""
+        """The number of lines that this run has recorded."""
         return self._writer.recorded
 
     @property
     def unanswered(self) -> dict[int, InFlight]:
-        """The attempts, by line, of which nobody knows what became."""
+        """The attempts, by line, whose outcome is unknown."""
         return self._writer.unanswered
 
     def log(self, event: Event) -> None:
-        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+        """Write an event to the run log; if that fails, the run stops, but requests in flight are still recorded."""
         self._writer.log(event)
 
     def newly_recorded(self) -> list[int]:
-        """The lines that have their record since this was asked last."""
+        """The lines that were recorded since the last call."""
         return self._writer.newly_recorded()
 
     @property
     def _most_lines(self) -> int:
-        """Lines that may be held at a time, whatever becomes of them."""
+        """The most lines that may be in memory at a time."""
         return 2 * self.limiter.slots + 16
 
     def fill_slots(self) -> None:
-        """A worker for every slot, beside those set aside, as long as there are lines; their number is bounded."""
+        """Start workers until each slot has one, not counting those that wait without a slot, up to `_most_lines`."""
         while self.limiter.has_lines and self._set_aside + self.limiter.slots > len(self._workers) < self._most_lines:
             self._add_worker()
 
@@ -335,7 +345,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
-        """While a line waits without a slot another worker may use the slot; the number of both is bounded."""
+        """While a line waits without a slot, another worker may use the slot; `_most_lines` limits their number."""
         self._set_aside += 1
         if self.stopped is None:
             self.fill_slots()
@@ -345,13 +355,13 @@ class Runner:
             self._set_aside -= 1
 
     async def _sleep(self, seconds: float) -> None:
-        """A backoff, cut short when the job is stopping."""
+        """A backoff, which ends early if the run stops."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
     def _tokens_at_most(self, line: RequestLine) -> float:
-        """What a request may use, at a guess: a token for four bytes, and the answer it allows or the mean so far."""
+        """A guess of the tokens that a request uses: one for four bytes, plus its output limit or the mean so far."""
         if self._rules.limits.tokens_per_minute is None:
             return 0.0
         if line.max_output_tokens is not None:
@@ -360,7 +370,7 @@ class Runner:
 
 
 def _tokens_used(outcome: Reply | Failure) -> float | None:
-    """What settles a reservation: the usage reported; nothing for a failure; None (keep it) for an answer without."""
+    """The tokens that settle a reservation: as reported; 0 for a failure; None (keep it) for an answer without one."""
     if outcome.usage is not None:
         return float(outcome.usage.total_tokens)
     return 0.0 if isinstance(outcome, Failure) else None

@@ -1,4 +1,4 @@
-"""Where a run's lines come from. Asynchronous: what comes next may depend on what has been answered."""
+"""The source of a run's lines. It is asynchronous, because the next line may depend on earlier answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from batchrun.records.request import RequestLine
 
 
 class LineSource(Protocol):
-    """Hands out the lines of a run, one after the other."""
+    """Gives the lines of a run, one after the other."""
 
     async def next(self) -> RequestLine | None:
-        """The next line; None where there are no more. Raises `InputError` where the input has changed."""
+        """The next line; None if there are no more. Raises `StopError` if the request file has changed."""
 
 
 class FileSource:
-    """The lines of a request file, in their order."""
+    """The lines of a request file, in order."""
 
     def __init__(self, lines: Iterator[RequestLine]) -> None:
         self._lines = lines

@@ -1,12 +1,13 @@
-"""The most that a request can cost, and what an attempt did cost: the figures that `--max-cost` is kept by.
+"""What a run spends, line by line, and what of it is on no bill: the amounts that `--max-cost` counts.
 
-1. A token has at least one byte: the input has no more tokens than its body has bytes. A body's own punctuation is
-   more than the few tokens that frame a message.
-2. The answer has no more tokens than `max_output_tokens` (of every choice of it) allows.
-3. What a body only names (files, pictures, earlier responses, a stored prompt), or what no usage tells (web searches,
-   audio, priority service) has no bound; nor has an answer without `max_output_tokens`. The user may give one.
-4. A failure that the gateway spells out cost nothing. Whatever else was sent may have been answered, and billed, by
-   somebody who could not tell: it cost as much as it could.
+1. A token has at least one byte, so the input has at most as many tokens as the body has bytes. The few tokens that
+   frame a message are fewer than the bytes of the body's own punctuation.
+2. The answer has at most as many tokens as `max_output_tokens` allows, times the number of choices.
+3. There is no bound for input that a body only names (files, pictures, earlier responses, a stored prompt), for costs
+   that no usage shows (web searches, audio, priority service), nor for an answer without `max_output_tokens`. The user
+   may set a cap for such lines (`--max-line-cost`).
+4. A failure that the gateway reports clearly costs nothing. Any other failed attempt may have been answered and billed
+   upstream, so it counts with the most that it can cost.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from batchrun.records.request import RequestLine
 
 
 class Spending:
-    """What one run spends, line by line. `budget` None is no cap; then nothing is reserved.
+    """What one run spends, line by line. `budget` is None without a cap; then nothing is reserved.
 
-    `unbilled_usd` is what may have been spent and is on no bill: attempts that failed half way, answers without usage.
+    `unbilled_usd` is what may have been spent and is on no bill, in US dollars: attempts that failed halfway, answers
+    without usage.
     """
 
     def __init__(self, bounds: Bounds, budget: Budget | None = None) -> None:
@@ -32,7 +34,7 @@ class Spending:
         self._bounds = bounds
 
     def upper(self, line: RequestLine) -> Decimal:
-        """The most that an attempt of a line may cost, for a budget to hold; 0 where there is none."""
+        """The most that an attempt of a line may cost, in US dollars, for the budget to reserve; 0 without a budget."""
         if self.budget is None:
             return NOTHING
         upper_usd = self._bounds.upper(line)
@@ -40,7 +42,7 @@ class Spending:
         return upper_usd
 
     def settled(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal) -> tuple[Decimal, Decimal]:
-        """What an attempt cost, or may have cost, and how much of that is on no bill."""
+        """What an attempt cost or may have cost, and how much of that is on no bill, in US dollars."""
         is_billed = isinstance(outcome, Reply) and outcome.usage is not None
         if is_billed and self.budget is None:
             return NOTHING, NOTHING
@@ -50,7 +52,10 @@ class Spending:
         return cost_usd, unbilled_usd
 
     def recorded(self, line: RequestLine, outcome: Reply | Failure) -> Decimal:
-        """The outcome is in the result file; returns what of it is on the bill that `settled` had on none."""
+        """Note that the outcome is in the result file. Returns the US dollars that are on the bill from now on.
+
+        That is the cost of a recorded failure with a usage, which `settled` had counted as unbilled.
+        """
         if outcome.usage is None or isinstance(outcome, Reply):
             return NOTHING
         cost_usd = self._bounds.cost(line, outcome, None) or NOTHING
@@ -61,4 +66,4 @@ class Spending:
         """Why a line was not sent, in a few words."""
         assert self.budget is not None, "only a budget has no room for a line"
         cap, spent = usd(self.budget.cap), usd(self.budget.spent)
-        return f"--max-cost {cap} has no room for more (${spent} may be spent by now)"
+        return f"--max-cost {cap} is used up (up to ${spent} spent)"

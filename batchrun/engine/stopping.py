@@ -1,4 +1,4 @@
-"""Why a run ends before its time, in words that say what to do about it."""
+"""Why a run ends early, in words that say what to do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from batchrun.records.outcome import Failure, FailureCode, describe
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why a run ended before its time, and the exit code for that."""
+    """Why a run ended early, and the exit code for that."""
 
     why: str
     exit_code: int

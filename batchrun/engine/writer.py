@@ -1,10 +1,10 @@
-"""The one writer of a run: what is ready is written together, and counts once it is written.
+"""The only writer of a run: it writes together what is ready, and counts it once it is written.
 
-1. Workers hand over and go on; the writer has its turn when all who are ready have had theirs.
-2. Records go into the result file with one write. Counters, bar and bill move after that, never before.
-3. Attempts go into the run log with one write, after the records; whoever waits in `sent` may send when it returns.
-4. What cannot be written stops the run, and then no attempt is let through.
-5. The bill waits until the price list is there: it takes half a second to import, in a thread of its own.
+1. Workers hand over records and continue; the writer runs after all workers that are ready have run.
+2. Records go into the result file with one write. Counters, bar and bill change after that, never before.
+3. Attempts go into the run log with one write, after the records; each is sent only after `may_send` has returned True.
+4. If a write fails, the run stops, and no further attempt is sent.
+5. The bill waits until the price list is loaded, which takes half a second in a thread of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SYNC_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every record of a run says of it: when it started (UTC), how many lines its input has, whom it asks."""
+    """What every record says about its run: its start (UTC), the lines of the request file, the host of the gateway."""
 
     started: str
     lines: int
@@ -46,7 +46,7 @@ class RunFacts:
 
 
 class Done(msgspec.Struct):
-    """A line with what became of it, and what it took."""
+    """A line with its outcome, and the attempts and throttles that it took."""
 
     line: RequestLine
     outcome: Reply | Failure
@@ -55,7 +55,7 @@ class Done(msgspec.Struct):
 
 
 class _ToSend(msgspec.Struct):
-    """An attempt that waits for the run log to know of it."""
+    """An attempt that waits until it is in the run log."""
 
     line: RequestLine
     upper_usd: Decimal
@@ -64,7 +64,7 @@ class _ToSend(msgspec.Struct):
 
 
 class Writer:
-    """Writes results and the run log. `stop` is told what could not be written, or that enough went wrong."""
+    """Writes results and the run log. `stop` is called if a write fails, or if the error limit is exceeded."""
 
     def __init__(
         self,
@@ -96,12 +96,12 @@ class Writer:
     # ------------------------------------------------------------------------------- for the workers
 
     def record(self, done: Done) -> None:
-        """Have a result line written, and then counted."""
+        """Queue a result line to be written and then counted."""
         self._done.append(done)
         self._has_work.set()
 
     async def may_send(self, line: RequestLine, attempt: int, upper_usd: Decimal) -> bool:
-        """Have the run log say that an attempt is about to be sent; False where it must not be: the run is stopping."""
+        """Wait until the run log says that an attempt is about to be sent; False if the run stops: do not send it."""
         if self._is_closed:
             return False
         turn: asyncio.Future[None] = self._loop.create_future()
@@ -118,12 +118,12 @@ class Writer:
         return not self._is_closed
 
     def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0)) -> None:
-        """An attempt failed; it may have cost `unbilled_usd`, which are on no bill."""
+        """Log that an attempt failed; it may have cost `unbilled_usd`, which is on no bill."""
         del self._unanswered[line.line_number]
         self.log(Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING))
 
     def log(self, *events: Event) -> None:
-        """Tell the run log; where it cannot be written the job stops, but what is in flight is recorded."""
+        """Write events to the run log; if that fails, the run stops, but requests in flight are still recorded."""
         try:
             self._store.log.write(*events)
         except DiskError as error:
@@ -132,7 +132,7 @@ class Writer:
     # -------------------------------------------------------------------------------- for the runner
 
     async def run(self) -> None:
-        """Write whatever there is, until cancelled."""
+        """Write what is ready, until cancelled."""
         while True:
             await self._has_work.wait()
             if self._write_some():
@@ -141,7 +141,7 @@ class Writer:
                 self._has_work.clear()
 
     async def keep_durable(self) -> None:
-        """Name new records in the run log four times a second, and sync them once a second, until cancelled."""
+        """Log new records four times a second, and sync the result file once a second, until cancelled."""
         synced, synced_at = 0, self._start
         while True:
             await asyncio.sleep(LOG_EVERY_S)
@@ -160,22 +160,22 @@ class Writer:
         self._add_up()
 
     def close(self) -> None:
-        """The run is stopping: no attempt is let through any more."""
+        """Send no further attempt: the run is stopping."""
         self._is_closed = True
 
     def log_recorded(self) -> None:
-        """Name the new records in the run log."""
+        """Log the lines that were recorded since the last call."""
         if numbers := self.newly_recorded():
             self.log(Recorded(numbers))
 
     def newly_recorded(self) -> list[int]:
-        """The lines that have their record since this was asked last."""
+        """The lines that were recorded since the last call."""
         numbers, self._newly_recorded = self._newly_recorded, []
         return numbers
 
     @property
     def unanswered(self) -> dict[int, InFlight]:
-        """The attempts, by line, of which nobody knows what became."""
+        """The attempts, by line, whose outcome is unknown."""
         return {
             number: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None)
             for number, (line, upper_usd) in self._unanswered.items()
@@ -184,7 +184,7 @@ class Writer:
     # ---------------------------------------------------------------------------------------- inside
 
     def _write_some(self) -> bool:
-        """Write what is ready, about a megabyte at most; True where more is left."""
+        """Write what is ready, about a megabyte at most; True if more is left."""
         if self._done:
             self._record(self._next_done())
         if not self._done and self._to_send:
@@ -195,7 +195,7 @@ class Writer:
         return bool(self._done)
 
     def _next_done(self) -> list[Done]:
-        """Records for one write; nobody waits for the rest of them."""
+        """The records for one write; no worker waits for the others."""
         size = count = 0
         while size < WRITE_BYTES and count < len(self._done):
             size += len(self._done[count].outcome.body or b"")
@@ -226,7 +226,7 @@ class Writer:
             self._prices.add_done_callback(lambda _: self._has_work.set())
 
     def _count(self, head: ResultHead, done: Done) -> None:
-        """The record has been written."""
+        """Count a line whose record has been written."""
         line, outcome = done.line, done.outcome
         self.recorded += 1
         if self._error_limit is not None:
@@ -237,7 +237,7 @@ class Writer:
             self.log(Billed(line.line_number, -billed_usd))
 
     def _add_up(self) -> None:
-        """Put what has been written into the report and on the bill."""
+        """Add the written records to the report and the bill."""
         heads, self._unbilled = self._unbilled, []
         self._tally.add(heads)
 
@@ -246,8 +246,8 @@ class Writer:
             self._stop(StopError(limit.why_stopped()))
 
     def _let_through(self, to_send: list[_ToSend]) -> None:
-        """Log attempts; then, and only then, they may be sent."""
-        waiting = [one for one in to_send if not one.turn.done()]  # else its worker was cancelled
+        """Log attempts; only after that they may be sent."""
+        waiting = [one for one in to_send if not one.turn.done()]  # a turn is done if its worker was cancelled
         if waiting and not self._is_closed:
             self.log(*[one.event for one in waiting])
         for one in waiting:
@@ -256,7 +256,7 @@ class Writer:
             one.turn.set_result(None)
 
     def _unsent(self, line: RequestLine) -> None:
-        """What the run log may say of an attempt by now is not so."""
+        """Take back an attempt that the run log may name as sent."""
         if self._unanswered.pop(line.line_number, None) is not None:
             self.log(Ended(line.line_number, FailureCode.UNSENT))
 

@@ -1,4 +1,4 @@
-"""What is still to do, and what it will take.
+"""The estimate: what is still to do, and what it will take.
 
-Stands on files alone; may use the stations, sends nothing.
+Works from files alone and sends nothing; may import the stations.
 """

@@ -1,11 +1,11 @@
-"""What is still to do, and what it will take: lines, tokens, USD, time; from the files alone, nothing is sent.
+"""The estimate: lines that are left, and their tokens, USD and time. It reads files and sends nothing.
 
-1. Where at least 10 lines of a model are finished, their measurements decide: totals by regression on the size of
-   the body, with intervals that hold 9 times in 10 (`intervals`).
-2. Else the input is counted (`tokens`), from the text that stands in the body; the output is at least a token and
-   at most `max_output_tokens`, and what is likely in between nobody can tell: it stays open (None).
-3. "Low" without measurements prices all input as cached, "high" as plain.
-4. Time is what the limits given allow at best: requests and tokens a minute, requests in flight times latency.
+1. If at least 10 lines of a model are finished, their measurements decide: totals by regression on the size of the
+   body, with 90% intervals (`stats/intervals.py`).
+2. Otherwise the input is counted from the text in the body (`tokens.py`). The output is between one token and
+   `max_output_tokens`; the likely value is unknown (None).
+3. Without measurements, "low" prices all input as cached and "high" as plain.
+4. Time is the shortest that the given limits allow: requests and tokens a minute, requests in flight and latency.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SO_FAR = "speed so far"
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The limits that the estimate of time goes by; None is no limit given.
+    """The limits that the estimate of time uses; None means that no limit is given.
 
-    `concurrency` is a fixed number, `most` the highest one where it is found out.
+    `concurrency` is a fixed number of requests in flight; `most` is the highest number if the run finds it itself.
     """
 
     concurrency: int | None = None
@@ -45,7 +45,7 @@ class Allowed:
 
 
 class ModelEstimate(msgspec.Struct, frozen=True):
-    """What is left to do for one model; the fields mean what they mean in `Estimate`."""
+    """What is left to do for one model; the fields have the same meaning as in `Estimate`."""
 
     lines_left: int
     lines_measured: int
@@ -55,10 +55,12 @@ class ModelEstimate(msgspec.Struct, frozen=True):
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """What a job still takes. Ranges are of what is left, but for `total_usd` and `failure_share` (the whole).
+    """What a job still takes. Ranges are for what is left, except `total_usd` and `failure_share` (for the whole job).
 
-    `seconds` is None throughout where no limit and no measurement says anything; `limited_by` names what decides it.
-    `lines_unbounded` set no `max_output_tokens`, `lines_naming` hold what is only named (files, images, …).
+    All values of `seconds` are None if there is neither a limit nor a measurement to compute it from; `limited_by`
+    names the limit that decides it. `confidence` is that of the intervals, from 0 to 1. `input_by` and `output_by` name
+    the basis of the figures. `lines_unbounded` counts lines without `max_output_tokens`, `lines_naming` lines with
+    input that the body only names (files, images, …). `unpriced_models` counts lines by models without a price.
     """
 
     lines: int
@@ -165,7 +167,7 @@ class _Group:
 
 
 class Estimator:
-    """Adds up the lines of the input, beside what is `finished` of them. `visit` takes every line once."""
+    """Adds up the lines of the request file, finished or left. Call `visit` once for every line."""
 
     def __init__(self, book: PriceBook, finished: Finished, counter: Counter) -> None:
         self._book = book
@@ -176,7 +178,7 @@ class Estimator:
         self._lines = self._seen = self._failed = 0
 
     def visit(self, line: RequestLine) -> None:
-        """One line of the input: finished, or still to do."""
+        """Add one line of the request file, finished or left."""
         group = self._groups.get(line.model)
         if group is None:
             group = self._groups[line.model] = _Group(self._book.price(line.model))
@@ -225,7 +227,7 @@ class Estimator:
         )
 
     def _seconds(self, left: int, tokens: Range, allowed: Allowed) -> tuple[Range, str | None]:
-        """How long `left` lines take at best, and what decides it."""
+        """The seconds that `left` lines take at best, and the limit that decides it."""
         attempts = max(1.0, self._attempts.mean_y)
         ways: dict[str, Range] = {}
         if allowed.requests_per_minute is not None:
@@ -234,11 +236,11 @@ class Estimator:
         if allowed.tokens_per_minute is not None:
             ways["tokens/min"] = tokens.scaled(60 / allowed.tokens_per_minute)
         if self._seen >= MIN_MEASURED and allowed.concurrency is not None:
-            # One after the other in each slot: the mean decides, whatever single answers take.
+            # Each slot takes one line after the other, so only the mean latency matters.
             slots = max(1, min(allowed.concurrency, left))
             ways["concurrency"] = self._latencies.rest(left, 0).scaled(attempts / slots)
         elif self._seen >= MIN_MEASURED and (speed := self._finished.lines_per_s):
-            # What was found out until now is the least: as many at once as may be found out is the best.
+            # The speed so far is likely; the best case is that the run reaches the highest concurrency allowed.
             best = self._latencies.rest(left, 0).scaled(attempts / max(1, min(allowed.most or 1, left)))
             ways[SO_FAR] = Range(min(best.low or 0.0, left / speed) if allowed.most else None, left / speed, None)
         if not ways:
@@ -252,13 +254,13 @@ def _values(of: Range) -> tuple[float | None, float | None, float | None]:
 
 
 def _longest(values: tuple[float | None, ...]) -> float | None:
-    """The slowest way decides; one that nobody can tell leaves it open."""
+    """The longest time decides; if one is unknown, the result is unknown (None)."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) == len(values) else None
 
 
 def _basis(groups: list[_Group], otherwise: str) -> str:
-    """What the figures go by."""
+    """The basis of the figures, in words."""
     measured = sum(group.is_measured for group in groups)
     if measured == len(groups):
         return "finished lines"
@@ -268,7 +270,10 @@ def _basis(groups: list[_Group], otherwise: str) -> str:
 def estimate_file(
     requests: RequestFile, heads: Iterable[ResultHead | None], book: PriceBook, allowed: Allowed
 ) -> Estimate:
-    """What is left of a request file, given the records of its result file. Raises `InputError`."""
+    """The estimate for a request file, given the records of its result file; None stands for a damaged record.
+
+    Raises `InputError` if the request file does not pass its check.
+    """
     finished = Finished(book)
     for head in heads:
         if head is not None:

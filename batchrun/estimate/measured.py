@@ -1,7 +1,7 @@
-"""What the finished lines of a job used, kept by line: the measurements that an estimate goes by.
+"""What each finished line of a job used: the measurements that an estimate is made from.
 
-Flat arrays, some 70 bytes a line. A line counts as finished by the rules of `resume`: its record is of the same
-body, and it does not go again by itself.
+They are kept in flat arrays, some 70 bytes a line. A line is finished by the rules of `job/resume.py`: it has a record
+with the same body, and the next run does not send it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED = 1, 2, 4, 8
 
 
 class Used(NamedTuple):
-    """What one line used; tokens and cost are None where its answer had no usage, or nobody prices it."""
+    """What one line used. Tokens are None if its answer had no usage, the cost (USD) also if its model has no price."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -32,7 +32,7 @@ class Used(NamedTuple):
 
 
 class Finished:
-    """The records of a result file. `bill` is what all of them cost, exactly."""
+    """The records of a result file. `bill` has the exact cost of all of them."""
 
     def __init__(self, book: PriceBook, *, retry_errors: bool = False) -> None:
         self.bill = Bill(book)
@@ -51,12 +51,12 @@ class Finished:
 
     @property
     def lines_per_s(self) -> float | None:
-        """Records a second while runs went on; None where there are none."""
+        """Records a second, over the time of all runs; None without records."""
         seconds = sum(self._run_times.values())
         return len(self) / seconds if seconds > 0 else None
 
     def add(self, head: ResultHead) -> None:
-        """One record."""
+        """Add one record."""
         run = head.run
         when = datetime.fromisoformat(run.started) + timedelta(seconds=run.elapsed_s)
         self._run_times[run.started] = max(self._run_times.get(run.started, 0.0), run.elapsed_s)
@@ -69,7 +69,7 @@ class Finished:
             if price is not None:
                 flags += _IS_PRICED
                 cost = float(price.cost(usage))
-        elif run.outcome == "failed":  # nothing came back: it used nothing
+        elif run.outcome == "failed":  # no answer came, so it used nothing
             flags += _HAS_USAGE + _IS_PRICED
         if usage is not None or run.outcome != "failed":
             self.bill.add(run.model, run.requested_model, [usage], when)
@@ -83,7 +83,7 @@ class Finished:
         self._attempts.append(min(run.attempts, 65535))
 
     def find(self, line: RequestLine) -> Used | None:
-        """What that line used; None where it has no record, or was edited since."""
+        """What a line used; None if it has no record, or was edited since."""
         place = self._places.get(hash64(line.custom_id))
         if place is None or self._body_hashes[place] != int(line.body_hash[:16], 16):
             return None

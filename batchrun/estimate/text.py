@@ -1,4 +1,4 @@
-"""An estimate as a person reads it: before a job, and after its pilot."""
+"""An estimate as text for people: before a job, and after its pilot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchrun.stats.intervals import Range
 
 
 def render_estimate(estimate: Estimate) -> str:
-    """All of it, ending in a newline."""
+    """The whole estimate as text, ending in a newline."""
     rows = [
         ("", "low", "likely", "high"),
         ("input tokens", *_cells(estimate.input_tokens, _count)),
@@ -35,9 +35,9 @@ def render_estimate(estimate: Estimate) -> str:
 
 
 def render_pilot(estimate: Estimate) -> str:
-    """What the lines of a pilot say of the whole, one fact a line, ending in a newline."""
+    """What the lines of a pilot say about the whole job, one fact a line, ending in a newline."""
     parts = [
-        f"{estimate.lines_measured:,} of {estimate.lines:,} lines are measured; 90% intervals for the whole job:",
+        f"measured {estimate.lines_measured:,} of {counted(estimate.lines, 'line')}; 90% intervals for the whole job:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
     ]
     if estimate.limited_by is not None:
@@ -61,13 +61,13 @@ def _notes(estimate: Estimate) -> list[str]:
         notes.append(f"{counted(estimate.lines_unbounded, 'line')} without max_output_tokens")
     if estimate.lines_naming:
         notes.append(
-            f"{counted(estimate.lines_naming, 'line')} with input whose size only the answer tells "
+            f"{counted(estimate.lines_naming, 'line')} with input whose size is unknown until it is answered "
             "(files, images, tools, …)"
         )
     for model, lines in sorted(estimate.unpriced_models.items()):
         notes.append(f"no price is known for {model!r} ({counted(lines, 'line')}; see --prices)")
     if estimate.limited_by == SO_FAR:
-        notes.append("time at the speed so far; a longer run may find that the gateway takes more")
+        notes.append("time at the speed so far; a longer run may find that the gateway accepts more")
     elif estimate.limited_by is not None:
         notes.append(f"best-case time, limited by {estimate.limited_by}; throttles and outages add to it")
     return notes

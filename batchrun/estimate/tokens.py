@@ -1,8 +1,8 @@
-"""How many tokens a request's text has: counted by a tokenizer that works offline, else judged by its bytes.
+"""How many tokens the text of a request has: counted by an offline tokenizer, else estimated from its bytes.
 
-The tokenizer is rs-bpe, an optional extra: it carries its vocabulary (o200k, that of gpt-4o and later), needs no
+The tokenizer is rs-bpe, an optional extra. It contains its vocabulary (o200k, that of gpt-4o and later), needs no
 network, and takes strings of any length. There are wheels for CPython 3.10 to 3.13. Other models have other
-vocabularies: for them it is a better guess than bytes, and no more than that.
+vocabularies; for them the count is only a better guess than one from bytes.
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from importlib.metadata import version
 from batchrun.records.content import Contents
 from batchrun.stats.intervals import Range
 
-# Bytes a token, measured with o200k: Russian and English prose 5.7, Chinese 4.0, Japanese 3.4, code 2.7
-# (responses-protocol §8); requests of prompts with some JSON in them, 3.1 to 4.5.
+# Bytes a token, measured with o200k: Russian and English prose 5.7, Chinese 4.0, Japanese 3.4, code 2.7;
+# prompts with some JSON in them, 3.1 to 4.5.
 MOST_BYTES, LIKELY_BYTES, LEAST_BYTES = 5.7, 4.0, 2.7
-LONGEST_KEPT = 65536  # characters: longer texts are counted again instead of remembered
+LONGEST_KEPT = 65536  # characters: a longer text is counted each time instead of cached
 FRAME_TOKENS, ANSWER_FRAME_TOKENS = 4, 3  # around a message; before the answer (OpenAI's cookbook on counting)
 _O200K = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "o1", "o3", "o4", "chatgpt-4o")
 
 
 class Bytes:
-    """Judges by bytes alone."""
+    """Estimates tokens from bytes alone."""
 
     name = "bytes (5.7 to 2.7 a token)"
 
     def count(self, contents: Contents, model: str) -> Range:
-        """The input tokens of a request, but for what its body only names."""
+        """The input tokens of a request, without input that its body only names; the same for every model."""
         size = sum(len(text.encode()) for text in contents.texts)
         frame = _frame(contents)
         return Range(size / MOST_BYTES + frame, size / LIKELY_BYTES + frame, size / LEAST_BYTES + frame)
 
 
 class Tokenizer:
-    """Counts with `count`, whose name is `name`."""
+    """Counts tokens with the function `count`; `name` names the tokenizer in the estimate."""
 
     def __init__(self, name: str, count: Callable[[str], int]) -> None:
         self.name = name
         self._count_any = count
-        self._count_known = lru_cache(maxsize=256)(count)  # the instructions of all lines are mostly one string
+        self._count_known = lru_cache(maxsize=256)(count)  # most files have the same instructions in all lines
 
     def count(self, contents: Contents, model: str) -> Range:
-        """The input tokens of a request, but for what its body only names; the range is for what gateways add."""
+        """The input tokens of a request, without input that its body only names. The range allows for what gateways
+        add, and for models with another vocabulary."""
         tokens = sum(map(self._count_text, contents.texts)) + _frame(contents)
         if model.rpartition("/")[2].startswith(_O200K):
             return Range(0.97 * tokens, tokens, 1.1 * tokens)
@@ -57,7 +58,7 @@ Counter = Bytes | Tokenizer
 
 
 def load_counter() -> Counter:
-    """The tokenizer where its extra is installed (0.3 s to load), else bytes."""
+    """The tokenizer if its extra is installed (it takes 0.3 s to load), else the estimate from bytes."""
     try:
         from rs_bpe import openai
     except ImportError:

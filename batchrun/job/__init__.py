@@ -1,4 +1,4 @@
-"""One job: what it is told, what it checks, how it runs, what it amounts to.
+"""One job: its options, its checks, its run and its summary.
 
-Imports the engine and all below; the faces import it.
+Imports the engine and everything below it; `cli` and `api` import this package.
 """

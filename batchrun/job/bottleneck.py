@@ -10,7 +10,7 @@ from batchrun.results.events import Limited
 
 LOG_EVERY_S = 1.0
 BUSY = 0.9  # of one core
-# What a busy processor does not explain: nothing more would go, however fast this process were.
+# Limits that a busy processor does not explain: a faster client would not send more.
 _OUTSIDE = frozenset(
     {
         LimitedBy.THROTTLED,
@@ -26,7 +26,7 @@ _OUTSIDE = frozenset(
 
 
 class Bottleneck:
-    """Seconds of this run by what limited it."""
+    """The seconds of a run by what limited it; `now` is what limits it at the moment."""
 
     def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self.now = LimitedBy.SLOW_START
@@ -37,9 +37,9 @@ class Bottleneck:
         self._logged_at = float("-inf")
 
     def note(self, limiter: Limiter) -> Limited | None:
-        """Look at the limits now; the time since the last look counts for what limits the run now.
+        """Find out what limits the run now, and count the time since the last call for it.
 
-        Returns what the run log is to be told, if anything: at most once a second, and only what has changed.
+        Returns an event for the run log, at most once a second and only if something has changed; else None.
         """
         at, cpu_at = self._clock(), self._cpu_clock()
         elapsed_s = at - self._at
@@ -62,6 +62,6 @@ class Bottleneck:
         )
 
     def rounded(self) -> dict[str, float]:
-        """The seconds by what limited the run, the most first."""
+        """The seconds by what limited the run, the longest first."""
         by_time = sorted(self.seconds.items(), key=lambda item: -item[1])
         return {limit.value: round(seconds, 2) for limit, seconds in by_time}

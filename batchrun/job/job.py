@@ -1,4 +1,4 @@
-"""What a job is told. `prepare.py` checks it, `run.py` sends it, `summary.py` says what it amounts to."""
+"""The options of a job. `prepare.py` checks the job, `run.py` sends its lines, `summary.py` sums up the result."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Job:
     `requests`: path of the request file; `-` is standard input.
     `results`: path of the result file; None is standard output, and such a job cannot be resumed.
     `endpoint`: the gateway's address, the key, the proxy.
-    `overrides`: what is changed in the body of every request.
+    `overrides`: changes to the body of every request.
     `limits`: requests in flight, requests and tokens a minute, the longest outage.
     `timeouts`: how many seconds an attempt, a connection and the next event of a stream may take.
     `retry`: how often a line is sent, and how long to wait before it is sent again.
     `changed`: what to do with lines that were edited after their answer.
     `retry_errors`: whether all failed lines are sent again, not only the retryable ones.
-    `overwrite`: whether the results that are there are discarded first, without a question.
-    `prices`: path of a price file; its prices come before the installed ones. None is no such file.
+    `overwrite`: whether existing results are discarded first, without a question.
+    `prices`: path of a price file, whose prices win over the list of genai-prices; None uses that list alone.
     `limit`: the most lines that this run sends; None sends all.
-    `sample`: only lines among so many drawn at random are sent; None draws from none.
-    `max_errors`: how much may go wrong before the job stops; None never stops it.
+    `sample`: how many lines are drawn at random; only these are sent. None sends all.
+    `max_errors`: how many lines may go wrong before the job stops; None never stops it.
     `max_cost_usd`: the most that all runs of the result file together may cost, in US dollars; None is no cap.
     With a cap, lines whose request does not bound their cost are refused (`UsageError`).
     `max_line_cost_usd`: the most that such a line may cost, in US dollars; None refuses it.
     `grace_s`: seconds that requests in flight get to finish once the job stops.
-    `max_response_bytes`: bytes of the largest answer that is kept; a longer one is a failure.
-    `simulate`: a gateway that is simulated in this process, in place of `endpoint`; None is none.
+    `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
+    `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
     """
 
     requests: str

@@ -1,6 +1,6 @@
-"""What goes on beside the lines while a job runs: what limits it, the screen, and what `batchrun tune` asks for.
+"""Watches a run from a task beside the runner: notes what limits it, updates the screen, obeys `batchrun tune`.
 
-All of it happens in `Monitor.look`, four times a second, in a task beside the runner's.
+All of it happens in `Monitor.look`, four times a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.25
 
 
 class Monitor:
-    """Watches a run as it goes on. `fitted` lowers limits to what this process can do."""
+    """Watches a run. `fitted` lowers limits to the open files that this process may have."""
 
     def __init__(
         self, prepared: Prepared, runner: Runner, observer: Observer, fitted: Callable[[Limits], Limits]
@@ -48,11 +48,11 @@ class Monitor:
             self.look()
 
     def look(self) -> None:
-        """See what limits the run, do what `batchrun tune` asks for, draw."""
+        """Note what limits the run, do what `batchrun tune` asks for, and show the status."""
         limited = self.bottleneck.note(self._runner.limiter)
         if limited is not None:
             self._runner.log(limited)
-        if self._unanswered is not None:  # by now it shows what came of it
+        if self._unanswered is not None:  # one look later, the answer shows the effect of the change
             self._answer(*self._unanswered)
             self._unanswered = None
         paths = self._prepared.store.paths
@@ -113,13 +113,13 @@ class Monitor:
         self._runner.log(answer)
 
     def _changed(self, request: tune.Tuning) -> list[str]:
-        """Do as a request says, all of it or nothing; what has changed, in words. Raises `UsageError`."""
+        """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
         limiter = self._runner.limiter
         limits, is_paused, changes = limiter.limits, limiter.is_paused, []
         if (stopped := self._runner.stopped) is not None and request != tune.Tuning(request.id):
             raise UsageError(f"this run is stopping: {stopped.why}")
         if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
-            raise UsageError(f"--rpm and --tpm are {LEAST_PER_MINUTE:g} at least, or off")
+            raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
         if request.concurrency is not None:
             limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
             changes.append(f"-c {limits.bounds}")
@@ -133,13 +133,13 @@ class Monitor:
             if limiter.budget is None:
                 raise UsageError(
                     "this run began without --max-cost, so nothing is reserved for what is in flight; "
-                    "stop it (Ctrl-C) and run it again with --max-cost: it goes on from where it was"
+                    "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
                 )
             limiter.budget.cap = Decimal(request.max_cost_usd)
             changes.append(f"--max-cost {request.max_cost_usd}")
         if request.paused is not None:
             is_paused = request.paused
-            changes.append("paused" if request.paused else "going on")
+            changes.append("paused" if request.paused else "resumed")
         limiter.retune(limits, is_paused=is_paused)
         self._runner.fill_slots()
         return changes

@@ -1,6 +1,6 @@
-"""What is checked before a job costs money: its files are opened and locked, and what is left to do is found out.
+"""Prepares a job before it costs money: opens, locks and checks its files, and finds the lines that are left.
 
-Every refusal comes from here. Nothing has been sent when `prepare` returns.
+Every refusal of a job comes from here. Nothing has been sent when `prepare` returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
 from batchrun.job.job import Job
-from batchrun.job.resume import Resume
+from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
@@ -35,10 +35,10 @@ from batchrun.validation.schema import MismatchCheck
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What earlier runs of a result file left behind that no record tells, by their run log.
+    """What the run log says about earlier runs, beyond their records.
 
-    `billed_twice` were in flight when a run ended; `unbilled_usd` may have been spent and is on no bill; `limited_s`
-    are seconds of the last run by what limited it, None where it sent nothing.
+    `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
+    bill, in US dollars. `limited_s`: the seconds of the last run by what limited it; None if it sent nothing.
     """
 
     billed_twice: BilledTwice
@@ -48,10 +48,11 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job that has been checked. Its files are open and locked until the stack that `prepare` was given is left.
+    """A job that has been checked. Its files stay open and locked until the stack that `prepare` got is closed.
 
-    `done` are the lines that have their record, `sample` those among which this run chooses (None: all), `pending` is
-    how many it will send. `tally` has counted the records there are. `earlier` is None where results go to a pipe.
+    `done`: the lines that are not sent again, because they have a record. `sample`: the lines that this run may send;
+    None for all. `pending`: how many lines it will send. `tally` has counted the records of earlier runs. `earlier` is
+    None if the results go to a pipe.
     """
 
     job: Job
@@ -68,15 +69,15 @@ class Prepared:
 
     @property
     def total(self) -> int:
-        """Lines of the input."""
+        """The number of lines of the request file."""
         return self.requests.survey.lines
 
 
 def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepared:
-    """Open and check everything; the next step costs money. `files` gets what is to be closed afterwards.
+    """Open and check everything. The next step costs money. `files` closes the files when it is closed.
 
-    Raises `BatchrunError`: `UsageError` and its kin (exit code 2), after which no file has been changed but for a torn
-    tail; `DiskError` where the result file could not be rewritten.
+    Raises `UsageError` or a subclass (exit code 2) if the job is refused; the result file has then only been repaired.
+    Raises `DiskError` if the result file cannot be rewritten.
     """
     max_errors = job.max_errors
     error_limit = ErrorLimit(max_errors) if max_errors is not None else None
@@ -84,7 +85,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
-    requests = RequestFile(job.requests, job.overrides)
+    requests = RequestFile(str(job.requests), job.overrides)
     files.callback(requests.close)
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
@@ -111,7 +112,7 @@ _Started = tuple[ResultStore, LineSet, Earlier | None]
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where a job starts from: its results, what of them is done, and what earlier runs left behind."""
+    """Finds where a job starts: its result file, the lines that are done, and what earlier runs left behind."""
 
     job: Job
     observer: Observer
@@ -120,14 +121,14 @@ class _Start:
     unbounded: Unbounded | None
 
     def on_stream(self) -> _Started:
-        """Results go to standard output: nothing is done."""
+        """Start with results that go to standard output: no line is done."""
         if sys.stdout is None:
             raise UsageError("standard output is closed; name a result file with -o")
         self._check_all()
         return StreamStore(sys.stdout.buffer), LineSet(), None
 
     def on_files(self, results: Path, files: contextlib.ExitStack) -> _Started:
-        """Lock the result file and find out what is left to do."""
+        """Lock the result file and find the lines that are left."""
         self.requests.refuse_same_file(results)
         store = FileStore(ResultPaths.of(results))
         files.callback(store.close)
@@ -137,7 +138,7 @@ class _Start:
             return store, LineSet(), self._earlier(store.log.last_run)
         resume = Resume(
             store,
-            self.job.changed,
+            Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
             unbounded=self.unbounded,
         )
@@ -148,13 +149,13 @@ class _Start:
         return store, done, replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
 
     def _check_all(self) -> None:
-        """Check an input of which no line is done."""
+        """Check a request file of which no line is done."""
         self.requests.check(self.unbounded.look if self.unbounded is not None else None)
         if self.unbounded is not None:
             self.unbounded.refuse()
 
     def _earlier(self, last_run: LastRun) -> Earlier:
-        """What the run log says of earlier runs; tells of what the last one left in flight."""
+        """What the run log says about earlier runs; shows a notice about lines that the last one left in flight."""
         new = bound(last_run.sent.values(), self.tally.book, self.tally.longest_answer)
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
@@ -163,7 +164,7 @@ class _Start:
 
 
 def _drawn(requests: RequestFile, size: int) -> LineSet:
-    """The sample: so many lines of the whole input, the same in every run."""
+    """The sample: `size` lines of the whole request file, the same in every run."""
     sampler = Sampler(size)
     for line in requests.requests():
         sampler.add(line)

@@ -1,11 +1,12 @@
-"""Taking up a result file: which lines are done, which go again, and what the last run left in the air.
+"""Resuming a result file: finds the lines that are done, and removes the records of lines that are sent again.
 
-1. A line is done when the file holds a record of its `custom_id` and the same body (by hash).
-2. A retryable failure is sent again by itself, every failure with `retry_errors`.
-3. An edited line under a finished id is refused, unless `Changed` says what to do.
-4. Nearly always every record is that of the line which it names by its number, as the file stands now. So that is
-   looked for first, at 8 bytes a line; where it is not so, all are matched by their `custom_id`, at some tens.
-5. Records that will be replaced are taken out before anything is sent; the file never holds two of one line.
+1. A line is done if the file has a record with its `custom_id` and the same body (by hash).
+2. A line with a retryable failure is always sent again; with `retry_errors`, every failed line is.
+3. A line that was edited after its answer is refused, unless `Changed` says what to do.
+4. Nearly always, each record belongs to the line whose number it names. So records and lines are first matched by
+   number, at 8 bytes a line. If that does not account for all records, all are matched by `custom_id`, at some tens of
+   bytes a line.
+5. Records that will be replaced are removed before anything is sent; the file never has two records of one line.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from batchrun.results.store import FileStore
 
 
 class Changed(Enum):
-    """What to do about lines that were edited after they had been answered.
+    """What to do about lines that were edited after their answer.
 
     `REFUSE`: the job does not begin (`ResultFileError`), and the message names the lines.
     `RESEND`: they are sent again, and the new records replace the old ones.
@@ -43,14 +44,14 @@ class Changed(Enum):
     KEEP = "keep"
 
 
-_SUCCEEDED, _FAILED, _RETRYABLE = 1, 2, 3  # kept in the two bits that are free beside these
+_SUCCEEDED, _FAILED, _RETRYABLE = 1, 2, 3  # kept in the two bits that `_BITS` leaves free
 _BITS = 0xFFFF_FFFF_FFFF_FFFC
 
 
 class _ByLine:
-    """Records by the number of their line: one look tells whether that line still is what it was.
+    """Records by the number of their line: one look-up shows whether the line is unchanged.
 
-    Holds for each line 62 bits, made of its id and the hash of its body, and its outcome; 0 where there is no record.
+    Keeps for each line its outcome and 62 bits made from its id and the hash of its body; 0 if it has no record.
     """
 
     def __init__(self) -> None:
@@ -61,11 +62,11 @@ class _ByLine:
 
     @property
     def is_all_found(self) -> bool:
-        """Whether each record was put in at a place of its own, and each has been found."""
+        """Whether each record has a line number of its own, and each has been found by its line."""
         return self._is_clear and self._found == self._count
 
     def add(self, heads: Sequence[ResultHead]) -> None:
-        """Put records in."""
+        """Add records."""
         stored = self._stored
         for head in heads:
             number = head.run.line
@@ -78,7 +79,7 @@ class _ByLine:
         self._count += len(heads)
 
     def _has_grown(self, number: int) -> bool:
-        """Make room for line `number`, unless that were far too many places for so few records."""
+        """Make room for line `number`, unless that takes far too much memory for so few records."""
         if number > 1_000_000 + 64 * self._count:
             self._is_clear = False
             return False
@@ -86,7 +87,7 @@ class _ByLine:
         return True
 
     def find(self, line: RequestLine) -> int:
-        """The outcome of a line's record; 0 where no record of that very line stands at its place."""
+        """The outcome of a line's record; 0 if its number has no record, or a record of another line."""
         number = line.line_number
         stored = self._stored[number] if number < len(self._stored) else 0
         if not stored or (stored ^ hash(line.custom_id) ^ hash(line.body_hash)) & _BITS:
@@ -95,7 +96,7 @@ class _ByLine:
         return stored & 3
 
     def find_succeeded(self, first: int, ids: list[str], body_hashes: list[str]) -> list[str]:
-        """The ids of those lines from `first` on whose record stands at their place and is a success; "" for others."""
+        """The ids of the lines from `first` on whose number has their record and it is a success; "" for others."""
         lines = zip(ids, body_hashes, strict=True)
         looked_for = [(hash(custom_id) ^ hash(body_hash)) & _BITS | _SUCCEEDED for custom_id, body_hash in lines]
         stored = self._stored[first : first + len(ids)].tolist()
@@ -107,9 +108,9 @@ class _ByLine:
 
 
 class Resume:
-    """One reading of a result file against its input. `notices` are for the screen.
+    """Compares a result file with its request file, once. `notices` are for the screen.
 
-    `unbilled_usd` is what the records cost that are taken out: it is on no bill any more, and goes into `log`.
+    `unbilled_usd` is what the removed records cost, in US dollars: it is on no bill any more, so the run log keeps it.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Resume:
         self._changed = changed
         self._unbounded = unbounded
         self._retry_errors = retry_errors
-        self._stored = HashTable()  # id → hash of the body, its last two bits taken by the outcome
+        self._stored = HashTable()  # id → hash of the body; its last two bits are the outcome
         self._done = LineSet()
         self._replaced: set[int] = set()
         self._edited: list[str] = []
@@ -134,10 +135,10 @@ class Resume:
         self._matched = 0
 
     def take_up(self, requests: RequestFile, tally: Tally) -> LineSet:
-        """Check the input against the records; returns the numbers of the lines that are done.
+        """Check the request file against the records; returns the numbers of the lines that are done.
 
-        Fills `tally` with the records that stay. Raises `InputError`, `UsageError` and `ResultFileError`, before which
-        the file has only been made whole: its torn tail cut off, damaged and doubled records set aside.
+        Fills `tally` with the records that stay. Raises `InputError`, `UsageError` or `ResultFileError`; the result
+        file has then only been repaired: a torn tail cut off, damaged and duplicate records quarantined.
         """
         if not self._match_by_line(requests, tally):
             tally.clear()
@@ -160,7 +161,7 @@ class Resume:
         return self._done
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
-        """Match records and lines by number; False where that does not account for every record."""
+        """Match records and lines by number; False if that does not account for every record."""
         records, last_run = _ByLine(), self._store.log.last_run
         for heads in self._store.heads():
             for head in heads if last_run.sent else ():
@@ -198,7 +199,7 @@ class Resume:
             self._set_aside_doubles()
 
     def _log_cost_of_replaced(self, book: PriceBook) -> None:
-        """What the records cost that are about to go: it stays spent, though nothing is left to show for it."""
+        """Log the cost of the records that will be removed, because that money stays spent."""
         replaced = Tally(book)
         for head in chain.from_iterable(self._store.heads()):
             if hash64(head.custom_id) in self._replaced:
@@ -220,7 +221,7 @@ class Resume:
         self._store.remove(is_second, to_quarantine=True)
 
     def _match(self, name: str, line: RequestLine) -> None:
-        """Decide about one line of the input."""
+        """Decide about one line of the request file."""
         key = hash64(line.custom_id)
         stored = self._stored.get(key)
         if stored is None:
@@ -239,7 +240,7 @@ class Resume:
             self._done.add(line.line_number)
 
     def _decide(self, line: RequestLine, outcome: int) -> None:
-        """A line has a record that may stand: it is done, or goes again."""
+        """Decide about a line whose record matches: it is done, or it is sent again."""
         if outcome != _SUCCEEDED and self._goes_again(outcome):
             self._replaced.add(hash64(line.custom_id))
         else:
@@ -257,22 +258,22 @@ class Resume:
             )
         if self._stored and not self._matched:
             raise ResultFileError(
-                f"{self._store.paths.results} holds {len(self._stored):,} results, none of this input; "
-                "choose another -o (or --overwrite to discard them)"
+                f"{self._store.paths.results} contains {counted(len(self._stored), 'result')}, "
+                "none for this request file; choose another -o (or --overwrite to discard them)"
             )
 
     def _tell(self) -> None:
+        if self._store.cut_tail:
+            self.notices.append("the last record was cut off in the middle (by a kill or a power cut) and is removed")
         if self._store.quarantined:
             self.notices.append(
-                f"WARNING: {self._store.quarantined:,} damaged or doubled records were moved to "
+                f"WARNING: moved {counted(self._store.quarantined, 'damaged or duplicate record')} to "
                 f"{self._store.paths.quarantine.name}; lines without a record are sent again"
             )
         if foreign := len(self._stored) - self._matched:
-            self.notices.append(f"{foreign:,} records belong to no line of this input; they are kept")
+            self.notices.append(f"{counted(foreign, 'record')} with an id that is in no request; kept")
         if self._store.rescued:
-            self.notices.append(
-                f"{self._store.rescued:,} answers that an earlier run had saved elsewhere were taken in"
-            )
+            self.notices.append(f"added {counted(self._store.rescued, 'answer')} from the rescue file")
 
 
 def _outcome(head: ResultHead) -> int:

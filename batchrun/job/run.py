@@ -1,8 +1,8 @@
-"""One run of a job: what is prepared is sent, and what became of it is summed up.
+"""One run of a prepared job: sends its lines and returns how the run ended.
 
 with contextlib.ExitStack() as files:
     prepared = prepare(job, observer, files)   # nothing is sent yet; every refusal comes from here
-    ended = await Run(prepared, observer).send()   # the lines' way: engine/runner.py
+    ended = await Run(prepared, observer).send()   # engine/runner.py sends the lines
     Summary(prepared, ended).report()
 """
 
@@ -39,11 +39,12 @@ from batchrun.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a run. The defaults are those of a run that had nothing to send.
+    """How a run ended. The defaults are those of a run that had nothing to send.
 
-    `recorded` lines got their record. Of the attempts in `unanswered` nobody knows what became. `unbilled_usd` may have
-    been spent and is on no bill. `passed_over` lines, of which the dearest may cost `dearest_usd`, had no room in
-    `budget`. `limited_s` are seconds by what limited the run.
+    `recorded`: how many lines got their record. `stopped`: why the run ended early; None if it did not. `unanswered`:
+    the attempts whose outcome is unknown. `unbilled_usd`: what may have been spent and is on no bill, in US dollars.
+    `passed_over`: how many lines `budget` had no room for; the dearest of them may cost `dearest_usd`. `limited_s`:
+    the seconds of the run by what limited it.
     """
 
     recorded: int = 0
@@ -57,7 +58,7 @@ class Ended:
 
 
 class Run:
-    """Sends every line of a prepared job that is not done. `interrupt` may come at any time."""
+    """Sends every line of a prepared job that is not done. `interrupt` may be called at any time."""
 
     def __init__(self, prepared: Prepared, observer: Observer) -> None:
         self._prepared = prepared
@@ -66,14 +67,17 @@ class Run:
         self._interrupted: signal.Signals | None = None
 
     def interrupt(self, number: signal.Signals) -> None:
-        """Pass a signal on: the first one drains, the second leaves at once."""
+        """Pass a signal on: the first one drains, the second one ends the run at once."""
         if self._runner is not None:
             self._runner.interrupt(number)
         else:
             self._interrupted = number
 
     async def send(self) -> Ended:
-        """Send every line that is not done. Returns when all are, or when the run was stopped."""
+        """Send every line that is not done. Returns when all are done, or when the run has stopped.
+
+        Raises `DiskError` if the start of the run cannot be logged; a later disk error stops the run.
+        """
         prepared, job = self._prepared, self._prepared.job
         if not prepared.pending:
             return Ended()
@@ -105,7 +109,7 @@ class Run:
         return self._finish(runner, monitor, spending)
 
     def _finish(self, runner: Runner, monitor: Monitor, spending: Spending) -> Ended:
-        """Make the records durable and end the log; after a disk failure as far as that goes."""
+        """Make the records durable and log the end of the run; a disk error here only stops the run."""
         monitor.look()
         store = self._prepared.store
         try:
@@ -113,7 +117,7 @@ class Run:
         except DiskError as error:
             runner.stop(str(error), error.exit_code)
         limited_s = monitor.bottleneck.rounded()
-        with contextlib.suppress(DiskError):  # without its end in the log a run counts as dead: nothing more
+        with contextlib.suppress(DiskError):  # without this event the next run reports that this one died, no more
             why = runner.stopped.why if runner.stopped else "done"
             store.log.write(Stop(why=why, numbers=runner.newly_recorded(), limited_s=limited_s))
         return Ended(
@@ -128,7 +132,7 @@ class Run:
         )
 
     def _budget(self) -> Budget | None:
-        """The cap, with all that earlier runs of this result file have spent, or may have."""
+        """The budget: the cap, and all that earlier runs of this result file have spent or may have spent."""
         prepared = self._prepared
         cap, earlier = prepared.job.max_cost_usd, prepared.earlier
         if cap is None:
@@ -142,8 +146,8 @@ class Run:
         return Budget(cap, total_usd((prepared.tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd)))
 
     def _fitted(self, limits: Limits) -> Limits:
-        """The limits, as far as this process may open files for them."""
-        ends = 1 if self._prepared.job.simulate is None else 2  # a simulated gateway has the other ends in this process
+        """The limits, lowered to the number of files that this process may open."""
+        ends = 1 if self._prepared.job.simulate is None else 2  # a simulated gateway has its ends in this process, too
         return within_open_files(limits, self._prepared.pending, ends, self._observer.notice)
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:

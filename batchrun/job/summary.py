@@ -1,4 +1,4 @@
-"""What a run amounts to: its exit code, its report, and what to run next."""
+"""The summary of a run: its exit code, its report, and what to run next."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ from batchrun.report.report import Report, make_report
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A job after its run: what was prepared, and what became of it."""
+    """A job after its run: what was prepared, and how the run ended."""
 
     prepared: Prepared
     ended: Ended
 
     @property
     def left(self) -> int:
-        """Lines of the input without a record; the file may hold others, of lines that are no longer there."""
+        """The number of lines of the request file without a record."""
         return self.prepared.total - len(self.prepared.done) - self.ended.recorded
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why the run ended before its time; None where it did not."""
+        """Why the run ended early; None if it did not."""
         stopped = self.ended.stopped
         if stopped is None or not self.ended.passed_over:
             return stopped
         likely_usd = self._likely_usd_left
         price = f"about ${usd(likely_usd)} at the average so far" if likely_usd else "an unknown amount"
-        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left, and would cost {price}")
+        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left and would cost {price}")
 
     @property
     def exit_code(self) -> int:
-        """0 every line succeeded, 1 some failed, else why the run stopped (docs/formats.md: exit codes)."""
+        """0 if every line succeeded, 1 if some failed, else the code for why the run stopped.
+
+        `docs/formats.md` lists the exit codes.
+        """
         if self.stopped is not None:
             return self.stopped.exit_code
         return 1 if self.prepared.tally.failed else 0
 
     @property
     def only_failures_left(self) -> bool:
-        """Whether every line has its record and what failed would not go again by itself."""
+        """Whether every line has its record and no failed line is retryable."""
         return not self.left and not self.prepared.tally.retryable
 
     @property
     def enough_usd(self) -> Decimal | None:
-        """A `max_cost_usd` that is likely to do for the rest, where the one there is was what stopped the run."""
+        """A `max_cost_usd` that is likely to suffice for the rest; None unless the present one stopped the run."""
         budget = self.ended.budget
         if budget is None or not self.ended.passed_over:
             return None
@@ -61,12 +64,12 @@ class Summary:
 
     @property
     def _likely_usd_left(self) -> Decimal | None:
-        """What the lines that are left would cost, each as much as those that were answered; None before any was."""
+        """What the lines that are left will cost at the mean cost so far, in US dollars; None without a record."""
         tally = self.prepared.tally
         return self.left * tally.cost_usd() / tally.recorded if tally.recorded else None
 
     def report(self, next_command: str | None = None) -> Report:
-        """The bill of the whole result file. `next_command` is kept where anything is left to run."""
+        """The report of the whole result file. It has `next_command` only if a line is pending or failed."""
         tally, earlier = self.prepared.tally, self.prepared.earlier
         report = make_report(tally, self.left)
         stopped = self.stopped

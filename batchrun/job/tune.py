@@ -1,9 +1,9 @@
-"""`batchrun tune`: other limits for a run that is going on, by a file beside its results.
+"""`batchrun tune`: changes the limits of an active run by a file beside its results.
 
-1. `batchrun tune` writes `RESULTS.tune`, whole at once. The run looks for it four times a second, takes it away and
-   does as it says. It answers in its run log, by an event `tuned` with the request's id.
-2. Owner only: a request that belongs to somebody else, or that others may write, is taken away and refused.
-3. A run that is only just being prepared takes it up once it sends. What was tuned ends with the run.
+1. `batchrun tune` writes `RESULTS.tune` atomically. The run looks for it four times a second, removes it and changes
+   its limits. It answers with an event `tuned` in its run log, which has the id of the request.
+2. Only the owner may tune: a request that belongs to another user, or that others may write, is removed and refused.
+3. A run that is still preparing reads the request when it starts to send. The changes end with the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be changed; None leaves it as it is, a limit of 0 takes it away. Concurrency is as for `-c`."""
+    """A request to change limits; None leaves a limit unchanged, 0 removes it. `concurrency` is written as for `-c`."""
 
     id: str = ""
     concurrency: str | None = None
@@ -44,7 +44,7 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def take(path: Path) -> Tuning | str | None:
-    """The request that lies there, or why it is refused; None where there is none. It lies there no longer."""
+    """Read and remove the request at `path`: the request, or why it is refused; None if there is none."""
     try:
         if not _is_ours(path.lstat()):
             raise PermissionError
@@ -62,12 +62,12 @@ def take(path: Path) -> Tuning | str | None:
     except msgspec.DecodeError:
         return f"{path.name} is not a batchrun request"
     finally:
-        with contextlib.suppress(OSError):  # a folder stays, and is told of once
+        with contextlib.suppress(OSError):  # a directory cannot be removed; it is reported once
             path.unlink()
 
 
 def _open_no_other(path: str, flags: int) -> int:
-    """Opens what is there, not what it points to, and waits for nobody."""
+    """Open the file itself, not the target of a symbolic link, and do not wait for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -75,14 +75,14 @@ def _is_ours(status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode):
         return False
     if not hasattr(os, "geteuid"):
-        return True  # Windows: the folder's own rights decide
+        return True  # Windows: the permissions of the directory decide
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tuned:
-    """Lay a request before the run that writes `results`, and wait for its answer.
+    """Send a request to the run that writes `results`, and wait up to `patience_s` seconds for its answer.
 
-    Raises `UsageError` where no run is going on, or where it refuses; `StopError` where no answer comes.
+    Raises `UsageError` if no run is active or it refuses the request, `StopError` if no answer comes in time.
     """
     paths = ResultPaths.of(results)
     nobody = UsageError(f"no run is writing {paths.results}; limits for the next one are options of `batchrun run`")
@@ -110,19 +110,19 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
 
 
 def render(tuned: Tuned) -> str:
-    """How the run stands, for a person, ending in a newline."""
+    """The limits and the state of the run as text for people, ending in a newline."""
     limits = [f"-c {tuned.concurrency}"]
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
-        state = f"paused, {tuned.in_flight:,} still in flight; --resume goes on"
+        state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
     return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
 
 
 def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
-    """Put a request there, whole at once, when the one before it has been taken away."""
+    """Write a request atomically, once the run has removed the one before."""
     give_up = time.monotonic() + patience_s
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
@@ -144,7 +144,7 @@ def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
 
 
 def _answers(log: IO[bytes], path: Path, patience_s: float) -> Iterator[Tuned]:
-    """The answers in a log, as they come, until patience or the run is at an end."""
+    """The answers in a log, as they arrive, until `patience_s` seconds have passed or the run has ended."""
     give_up, torn = time.monotonic() + patience_s, b""
     while True:
         is_over = time.monotonic() > give_up or not is_running(path)

@@ -1,4 +1,4 @@
-"""The circuit breaker: whether the gateway is gone, and when to look whether it is back. Pure; `now` is passed in.
+"""The circuit breaker: whether the gateway is down, and when to probe it again. Pure; `now` is passed in.
 
 1. It opens at the first outage signal, so that only what was in flight is sent into an outage. While it is open, one
    probe at a time finds out whether the gateway is back. A probe is a real line.
@@ -25,9 +25,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutageSignal:
-    """A failed attempt that may mean an outage. `connected` is False where no connection could be made.
+    """A failed attempt that may mean an outage. `connected` is False if no connection could be made.
 
-    `failed_in` is the breaker's episode in which the line first failed, None where this is the first time.
+    `failed_in` is the breaker's episode in which the line first failed; None if this is its first failure.
     """
 
     line_number: int
@@ -62,7 +62,7 @@ class CircuitBreaker:
         return self.open_since is not None
 
     def failed(self, signal: OutageSignal, sent_at: float, now: float, *, is_probe: bool) -> bool:
-        """Count an outage signal; False where it says nothing about the gateway."""
+        """Count an outage signal; False if it says nothing about the gateway."""
         if is_probe:
             self._delay_s = min(2 * self._delay_s, self.MAX_PROBE_S)
             self.next_probe_at = now + self._delay_s
@@ -81,7 +81,7 @@ class CircuitBreaker:
         return True
 
     def answered(self, sent_at: float, now: float, model: str | None = None) -> None:
-        """The gateway answered a request sent at `sent_at`. `model` is given where the answer was whole."""
+        """The gateway answered a request sent at `sent_at`. `model` is given if the answer was whole."""
         if model is not None:
             self._good_models.add(model)
         if self.open_since is None:

@@ -1,9 +1,9 @@
-"""What limits the requests to one gateway: what was found out about it, and what is under way to it.
+"""What limits the requests to one gateway: what is known about it, and what is in flight to it.
 
-1. Here is what belongs to one gateway: the controller (number in flight and pace, pauses, spurious throttles) and the
-   circuit breaker. What the user was promised for the whole job is in `limiter.py`.
-2. Here is no queue and no timer: `wait_s` says when the next request may go, the limiter waits.
-3. Each request is announced by `sent`, and ends by exactly one of `answered`, `refused`, `throttled`, `failed` and
+1. This file has what belongs to one gateway: the controller (number in flight and pace, pauses, spurious throttles) and
+   the circuit breaker. The promises for the whole job are in `limiter.py`.
+2. This file has no queue and no timer: `wait_s` says when the next request may be sent, and the limiter waits.
+3. Each request is announced by `sent`, and ended by exactly one of `answered`, `refused`, `throttled`, `failed` and
    `abandoned`.
 4. A failure that may mean an outage is in doubt until others are answered or fail. Its worker waits for the verdict.
 """
@@ -23,7 +23,7 @@ from batchrun.records.outcome import RateHeaders
 class EndpointLimits:
     """The limits of one gateway, and the requests that are in flight to it.
 
-    `probe` is the request that finds out whether an outage is over, while it is in flight.
+    `probe` is the request in flight that finds out whether an outage is over; None if there is none.
     """
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
@@ -39,11 +39,11 @@ class EndpointLimits:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many are in flight as may be."""
+        """Whether as many requests are in flight as allowed."""
         return self.in_flight >= self.controller.slots
 
     def wait_s(self, pace_per_s: float | None, now: float) -> float | None:
-        """Seconds until the next request may go: 0 is now, None is not before one comes back.
+        """Seconds until the next request may be sent: 0 is now, None is not before one in flight ends.
 
         `pace_per_s` is the controller's; it is passed in because the request is granted at the same one.
         """
@@ -59,7 +59,7 @@ class EndpointLimits:
         return until - now if until > now else 0.0
 
     def sent(self, pace_per_s: float | None, now: float) -> Sent:
-        """A request goes out."""
+        """A request is sent."""
         self.in_flight += 1
         if pace_per_s is not None:
             self._pacer.take(pace_per_s, now)
@@ -116,7 +116,7 @@ class EndpointLimits:
 
     @property
     def has_doubts(self) -> bool:
-        """Whether anybody waits for a verdict."""
+        """Whether any worker waits for a verdict."""
         return bool(self._in_doubt)
 
     def verdict(self, sent: Sent) -> asyncio.Future[Verdict]:
@@ -136,9 +136,9 @@ class EndpointLimits:
         self._in_doubt = still_in_doubt
 
     def verdict_wait_s(self, now: float) -> float | None:
-        """Seconds until failures in doubt count as the lines' own, as nothing is in flight that could tell.
+        """Seconds until failures in doubt count as the lines' own, because nothing in flight can decide.
 
-        None where nothing is in doubt, or something is in flight. It is for when nobody waits to send, either.
+        None if nothing is in doubt, or something is in flight. Use it only if no worker waits to send, either.
         """
         if not self._in_doubt or self.in_flight:
             return None
@@ -147,7 +147,7 @@ class EndpointLimits:
     # --------------------------------------------------------------------------------------------- looking
 
     def throttled_s(self, now: float) -> float:
-        """For how long every request was throttled that came back."""
+        """For how many seconds every answer has been a throttle."""
         return 0.0 if self._throttled_since is None else now - self._throttled_since
 
     def outage_s(self, now: float) -> float | None:

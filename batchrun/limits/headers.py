@@ -21,7 +21,7 @@ class Allowance:
     # Readings that contradict answers, before the headers are ignored; and how many of them one jump upwards counts
     # for. A fixed window that begins anew is one jump a minute, and soon forgotten.
     DOUBTS, DOUBT_PER_JUMP = 20, 7
-    IGNORED_S = 60.0  # at first, doubled each time: somebody else's headers stay wrong
+    IGNORED_S = 60.0  # at first, doubled each time: the headers of another account stay wrong
     UNIT_REQUESTS = 16  # between two readings, to find out what a request takes: some long answers do not decide
     NEW_UNIT = 0.3  # of the mean is the newest one: requests later in the file may be larger
 
@@ -40,7 +40,7 @@ class Allowance:
         self._ignore_s = self.IGNORED_S
 
     def pace_per_s(self, now: float) -> float | None:
-        """Requests a second; None where nothing is known, or enough is left."""
+        """Requests a second; None if nothing is known, or enough is left."""
         return None if now - self._read_at > self.STALE_S or now < self._ignored_until else self._per_s
 
     def refused(self) -> None:

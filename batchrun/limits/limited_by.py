@@ -1,4 +1,4 @@
-"""What limits a run: the names that stand in reports, in the run log and on the bar."""
+"""What limits a run: the names that reports, the run log and the bar use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class LimitedBy(Enum):
-    """What limits a run; the values stand in logs and reports."""
+    """What limits a run; run logs and reports contain the values."""
 
     TAIL = "tail_of_the_run"  # no lines are left to send, and fewer are in flight than may be
     SLOW_START = "slow_start"  # finding out what the gateway accepts

@@ -1,11 +1,11 @@
-"""When the next request may go: the one place where workers wait for their turn, first come, first served.
+"""Decides when the next request may be sent: the one place where workers wait, first come, first served.
 
-1. Here are the job's promises: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. What is one gateway's is in
-   `endpoint_limits.py`.
-2. Here is no arithmetic: `controller.py`, `circuit_breaker.py`, `quotas.py` and `budget.py` are pure and are told the
-   time.
-3. A slot is held for one attempt, never for a backoff.
-4. A worker that waits is a future in one queue. One timer wakes the first of them: nobody polls.
+1. This file keeps the promises of the whole job: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. The limits of
+   one gateway are in `endpoint_limits.py`.
+2. This file does no arithmetic: `controller.py`, `circuit_breaker.py`, `quotas.py` and `budget.py` do; they are pure
+   and get the time as an argument.
+3. A slot is held for one attempt, never during a backoff.
+4. A waiting worker is a future in one queue. One timer wakes the first of them; no worker polls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import RateHeaders
 
-EARLY_S = 0.001  # a timer may come that much too early: the clocks of the loop and of the system are rounded
+EARLY_S = 0.001  # a timer may fire that much too early, because the clocks of the loop and the system are rounded
 
 
 class Permit(msgspec.Struct, gc=False):
@@ -42,10 +42,10 @@ class Permit(msgspec.Struct, gc=False):
 
 
 class Limiter:
-    """The one place where workers wait for their turn, first come, first served.
+    """The one place where workers wait before they send, first come, first served.
 
-    `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s`. Set `has_lines` to False as
-    soon as no line is left to ask a turn for: only then may "tail of the run" be what limits it.
+    `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s` seconds. Set `has_lines` to
+    False as soon as no line is left to send: only then may the run be limited by "tail of the run".
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Limiter:
         self._is_closed = False
 
     async def acquire(self, tokens: float, upper_usd: Decimal = NOTHING) -> Permit | None:
-        """Wait for a turn; `tokens` estimates what the request may use, `upper_usd` is the most that it may cost.
+        """Wait for a slot; `tokens` estimates what the request may use, `upper_usd` is the most that it may cost.
 
-        None where no turn will come: the limiter is closed, or the budget will never have room for it.
+        None if it will never get one: the limiter is closed, or the budget will never have room for it.
         """
         if self._is_closed or self._never_fits(upper_usd):
             return None
@@ -96,12 +96,12 @@ class Limiter:
 
     @property
     def controller(self) -> Controller:
-        """What has been found out about the gateway."""
+        """The controller of the gateway's limits."""
         return self.endpoint.controller
 
     @property
     def breaker(self) -> CircuitBreaker:
-        """Whether the gateway seems to be gone."""
+        """The circuit breaker, which knows whether the gateway seems to be down."""
         return self.endpoint.breaker
 
     @property
@@ -111,7 +111,7 @@ class Limiter:
 
     @property
     def slots(self) -> int:
-        """How many may be in flight now."""
+        """How many requests may be in flight now."""
         return self.endpoint.controller.slots
 
     @property
@@ -151,7 +151,7 @@ class Limiter:
         self._settle(permit, tokens_used, now)
 
     def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
-        """The gateway said "too fast": the whole job slows down, and pauses where that was asked for."""
+        """The gateway said "too fast": the whole job slows down, and pauses if the gateway asked for that."""
         now = self._clock()
         permit.endpoint.throttled(permit.sent, retry_after_s, rate, now)
         self._settle(permit, 0.0, now)
@@ -172,13 +172,13 @@ class Limiter:
         return await in_doubt
 
     def abandoned(self, permit: Permit) -> None:
-        """The attempt was given up; what it used is not known and stays reserved."""
+        """The attempt was given up; what it used is unknown and stays reserved."""
         now = self._clock()
         permit.endpoint.abandoned(permit.sent, now)
         self._settle(permit, None, now)
 
     def unsent(self, permit: Permit) -> None:
-        """Nobody was there to use it, or nothing was to be sent any more."""
+        """The permit was not used: its worker was cancelled, or the run is stopping."""
         now = self._clock()
         if self._requests is not None:
             self._requests.give_back(now)
@@ -189,7 +189,7 @@ class Limiter:
     # ----------------------------------------------------------------------------------------- steering
 
     def retune(self, limits: Limits, *, is_paused: bool) -> None:
-        """Other limits from now on; those that stay the same are not disturbed. Paused, nobody is let through."""
+        """Set other limits; those that stay the same keep their state. While paused, no request is sent."""
         now, before, self.limits = self._clock(), self.limits, limits
         self.is_paused = is_paused
         if limits.bounds != before.bounds:
@@ -207,7 +207,7 @@ class Limiter:
         self._pump()
 
     def close(self) -> None:
-        """Nobody may send any more: all that wait get None."""
+        """Send nothing more: all waiting workers get None."""
         self._is_closed = True
         while self._waiters:
             turn, *_ = self._waiters.popleft()
@@ -219,7 +219,7 @@ class Limiter:
     # ------------------------------------------------------------------------------------------ inside
 
     def _settle(self, permit: Permit, tokens_used: float | None, now: float) -> None:
-        """An attempt has ended: what it held of the job's limits is free again, less what it used."""
+        """An attempt has ended: free what it reserved of the job's limits, except what it used."""
         self.in_flight -= 1
         if self._tokens is not None and permit.tokens is not None and tokens_used is not None:
             if tokens_used:
@@ -234,7 +234,7 @@ class Limiter:
         return self.budget is not None and self.budget.never_fits(upper_usd)
 
     def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
-        """Seconds until the next request may go: 0 is now, None is not before one comes back."""
+        """Seconds until the next request may be sent: 0 is now, None is not before one in flight ends."""
         if self.is_paused or self.in_flight >= self._most_in_flight:
             return None
         if self.budget is not None and not self.budget.fits(upper_usd):
@@ -269,7 +269,7 @@ class Limiter:
         return Permit(endpoint, sent, upper_usd, upper_usd, sent is endpoint.probe, reserved)
 
     def _pump(self) -> None:
-        """Let through whoever may go, and set the one timer for the next."""
+        """Let through the workers that may send, and set the one timer for the next one."""
         endpoint = self.endpoint
         if not self._waiters and self._timer is None and not endpoint.has_doubts:
             return  # as it is in most runs

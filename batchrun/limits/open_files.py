@@ -16,7 +16,7 @@ OTHER_FILES = 64  # open besides the connections: results, log, input, the loop'
 
 
 def open_files_for(connections: int) -> int:
-    """Let this process open so many connections, as far as it may; returns how many it may (0: all of them)."""
+    """Raise the limit of open files for so many connections; returns how many are possible (0: all of them)."""
     if resource is None:
         return 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

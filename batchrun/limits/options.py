@@ -1,4 +1,4 @@
-"""What the user allows: requests in flight, requests and tokens a minute, seconds without any answer."""
+"""The limits that the user sets: requests in flight, requests and tokens a minute, seconds without any answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AUTO_MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """Requests in flight: found out by itself between two bounds, or one number where both are the same.
+    """Requests in flight: batchrun finds the number between two bounds; if both are equal, it is fixed.
 
     `least`: the number that is always allowed, from 1.
     `most`: the number that is never exceeded, up to 10,000.
@@ -22,7 +22,7 @@ class Concurrency:
 
     @classmethod
     def parse(cls, text: str) -> Concurrency:
-        """The bounds that `64`, `auto` or `4-200` means. Raises `UsageError` where the text is none of these."""
+        """Read bounds such as `64`, `auto` or `4-200`. Raises `UsageError` if the text is none of these."""
         if text == "auto":
             return cls()
         least, dash, most = text.partition("-")
@@ -31,11 +31,11 @@ class Concurrency:
             raise UsageError(f"{text!r} is neither a number, nor auto, nor MIN-MAX such as 4-200")
         low, high = int(numbers[0]), int(numbers[-1])
         if not 1 <= low <= high <= 10_000:
-            raise UsageError(f"{text}: from 1 to 10000, the smaller number first")
+            raise UsageError(f"{text}: write a number from 1 to 10000, or MIN-MAX with the smaller number first")
         return cls(low, high)
 
     def at_most(self, allowed: int) -> Concurrency:
-        """The same, lowered to what is allowed."""
+        """The same bounds, lowered to at most this number."""
         return Concurrency(min(self.least, allowed), min(self.most, allowed))
 
     def __str__(self) -> str:
@@ -46,11 +46,11 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user allows a job.
+    """The limits that the user sets for a job.
 
-    `concurrency`: requests in flight, a number from 1 to 10,000, or the bounds within which it is found out.
-    `requests_per_minute`: the most requests in any 60 seconds, and one more; None is no limit.
-    `tokens_per_minute`: the most tokens in any 60 seconds, and those of one more request; None is no limit.
+    `concurrency`: requests in flight: a number from 1 to 10,000, or the bounds within which batchrun finds it.
+    `requests_per_minute`: the most requests in any 60 seconds, plus one more; None is no limit.
+    `tokens_per_minute`: the most tokens in any 60 seconds, plus those of one more request; None is no limit.
     `max_outage_s`: seconds without any answer after which the job stops.
     """
 

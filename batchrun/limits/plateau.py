@@ -64,7 +64,7 @@ class Plateau:
         self._since = now
 
     def sent(self, in_flight: int, now: float) -> None:
-        """One more request went out; `in_flight` counts it too."""
+        """A request was sent; `in_flight` counts it too."""
         key = (in_flight * in_flight).bit_length()
         level = self._levels.get(key)
         if level is None:
@@ -73,7 +73,7 @@ class Plateau:
         level.last_at = now
 
     def back(self, sent_at: float, in_flight: int, latency_s: float | None) -> None:
-        """It came back; `latency_s` is None unless it was answered."""
+        """A request ended; `latency_s` is None unless it was answered."""
         level = self._levels.get((in_flight * in_flight).bit_length())
         if level is None or sent_at < self._since:
             return

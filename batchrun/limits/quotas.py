@@ -10,14 +10,14 @@ import math
 from dataclasses import dataclass
 
 MINUTE_S = 60.0
-LEAST_PER_MINUTE = 0.001  # one in 16 hours: less is a typing error
+LEAST_PER_MINUTE = 0.001  # one in 16 hours: less is a typing mistake
 
 
 class RequestQuota:
-    """A token bucket: at most `per_minute` in any 60 s, and one more.
+    """A token bucket: at most `per_minute` requests in any 60 s, plus one more.
 
-    The bucket holds a tenth of a second's worth, so that late timers are caught up with and nothing bursts; its
-    refill is lowered by what it holds.
+    The bucket holds the requests of a tenth of a second: enough to make up for late timers, too little for a burst. Its
+    refill is lowered by that amount.
     """
 
     def __init__(self, per_minute: float, now: float) -> None:
@@ -26,7 +26,7 @@ class RequestQuota:
         self.change(per_minute)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until a request may go; 0 where it may now."""
+        """Seconds until a request may be sent; 0 if it may be sent now."""
         self._refill(now)
         missing = 1 - self.level
         # A millionth is forgiven: a request that waits exactly that long may go, however floats are rounded.
@@ -34,21 +34,21 @@ class RequestQuota:
 
     @property
     def next_at(self) -> float:
-        """From when on a request may go, as long as none does; it may be past."""
+        """The time from which a request may be sent if none is sent before; it may be past."""
         return self._now + (1 - self.level) / self.refill_per_s
 
     def take(self, now: float) -> None:
-        """A request goes."""
+        """A request is sent."""
         self._refill(now)
         self.level -= 1
 
     def give_back(self, now: float) -> None:
-        """It did not go after all."""
+        """The request was not sent after all."""
         self._refill(now)
         self.level = min(self.capacity, self.level + 1)
 
     def change(self, per_minute: float) -> None:
-        """Another limit from now on."""
+        """Set another limit."""
         self.per_minute = per_minute
         self.capacity = max(1.0, per_minute / 600)
         self.refill_per_s = (per_minute + 1 - self.capacity) / MINUTE_S
@@ -61,7 +61,7 @@ class RequestQuota:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What one request holds of a `TokenQuota`.
+    """What one request has reserved of a `TokenQuota`.
 
     `interval` is when it was sent, `tokens` what is reserved, `expected` what it will probably use.
     """
@@ -73,14 +73,14 @@ class Reserved:
 
 
 class TokenQuota:
-    """The tokens of all that was sent in any 60 s: at most `per_minute`, and those of one request more.
+    """The tokens of all requests sent in any 60 s: at most `per_minute`, plus those of one more request.
 
     1. What a request may use is reserved when it is sent, and settled by what it did use. Both count for the time
-       at which it was sent. So the promise holds however long the answers in flight turn out to be. Where far more is
-       reserved than used, fewer are in flight than could be.
-    2. Requests go evenly: each delays the next one by the time in which its expected tokens are refilled. What it did
-       use corrects that, so that errors of the estimate neither waste the limit nor add up.
-    3. Where estimates are too low (few bytes a token, long answers), more is reserved from then on.
+       at which it was sent, so the promise is kept however long the answers in flight become. If far more is reserved
+       than used, fewer requests are in flight than possible.
+    2. Requests are sent evenly: each delays the next one by the time in which its expected tokens are refilled. What
+       it did use corrects that, so that errors of the estimate neither waste the limit nor add up.
+    3. If estimates are too low (few bytes a token, long answers), more is reserved from then on.
     """
 
     INTERVAL_S = 0.1  # how finely the last minute is counted: 600 intervals are exact to 0.2 %
@@ -96,21 +96,21 @@ class TokenQuota:
         self._used, self._estimated = 0.0, 0.0
 
     def wait_s(self, now: float) -> float:
-        """Seconds until a request may go, as far as is known; 0 where it may now."""
+        """Seconds until a request may be sent, by what is known now; 0 if it may be sent now."""
         self._expire(now)
         wait_s = max(self.next_at - now, 0.001 if self._is_used_up else 0.0)
         return wait_s if wait_s > 1e-6 else 0.0
 
     @property
     def next_at(self) -> float:
-        """From when on a request may go, as long as none does, as far as is known; it may be past."""
+        """The time from which a request may be sent if none is sent before, by what is known now; it may be past."""
         if not self._is_used_up:
             return self._next_at
         oldest_out = (next(iter(self._held)) + self.INTERVALS + 1) * self.INTERVAL_S
         return max(self._next_at, oldest_out)
 
     def take(self, estimate: float, now: float) -> Reserved:
-        """A request goes that may use `estimate` tokens."""
+        """A request is sent that may use `estimate` tokens."""
         ratio = self._used / self._estimated if self._estimated else 1.0
         reserved = Reserved(int(now / self.INTERVAL_S), estimate, estimate * max(1.0, ratio), estimate * ratio)
         self._held[reserved.interval] = self._held.get(reserved.interval, 0.0) + reserved.tokens
@@ -119,17 +119,17 @@ class TokenQuota:
         return reserved
 
     def settle(self, reserved: Reserved, used: float, now: float) -> None:
-        """It used so many."""
+        """The request used so many tokens."""
         self._correct(reserved, used, now)
         keep = 1 - 1 / self.REMEMBERED
         self._used, self._estimated = keep * self._used + used, keep * self._estimated + reserved.estimate
 
     def give_back(self, reserved: Reserved, now: float) -> None:
-        """It failed, or was not sent: that says nothing about what requests use."""
+        """The request failed, or was not sent: that says nothing about what requests use."""
         self._correct(reserved, 0.0, now)
 
     def change(self, per_minute: float) -> None:
-        """Another limit from now on; what the last minute used counts for it."""
+        """Set another limit; what the last minute used counts for it."""
         self.per_minute = per_minute
 
     # ------------------------------------------------------------------------------------------ inside

@@ -19,10 +19,10 @@ class Pacer:
     CATCH_UP_S = 0.01  # how much a late request makes up for: timers are a few ms late, and nothing must burst
 
     def __init__(self, now: float) -> None:
-        self.next_at = now  # the next may go
+        self.next_at = now  # from when on the next request may be sent
 
     def take(self, per_s: float, now: float) -> None:
-        """One went, at a pace of `per_s`."""
+        """A request was sent, at a pace of `per_s`."""
         self.next_at = max(self.next_at, now - self.CATCH_UP_S) + 1 / per_s
 
 
@@ -51,7 +51,7 @@ class RateEstimator:
     HOLD_ADMITTED = 200.0  # between throttles: 1 throttle in 200 answers at worst
     USED = 0.85  # of the pace: below that the pace is not what limits the run, and it does not rise
     MARKS = 32  # throttles to measure from: more than enough even if each let one request through
-    # Seconds, and two requests at the pace: a longer gap is nobody's wish to send, and measures nothing.
+    # Seconds, and two requests at the pace: in a longer gap no worker wanted to send, so it measures nothing.
     GAP_S = 2.0
     # How often the rate of sending is measured: in seconds, and in requests where these take longer.
     TICK_S, TICK_REQUESTS = 0.5, 4
@@ -72,11 +72,11 @@ class RateEstimator:
         self._sent_per_s = 0.0
 
     def is_used(self, per_s: float) -> bool:
-        """Whether about so many requests a second were sent of late."""
+        """Whether about so many requests a second were sent recently."""
         return self._sent_per_s >= self.USED * per_s
 
     def sent(self, now: float) -> None:
-        """One more went out. A time in which nobody wanted to send says nothing about the limit: begin anew then."""
+        """A request was sent. A time in which no worker wanted to send says nothing about the limit: begin anew."""
         if now > self._expected_at:
             self._marks.clear()
             self._marks.append(_Mark(now, self.admitted, self._paused_s))
@@ -91,11 +91,11 @@ class RateEstimator:
                 self._creep(self.per_s, elapsed_s, now)
 
     def refused(self) -> None:
-        """One that was sent was not admitted."""
+        """A request that was sent was not admitted."""
         self.admitted -= 1
 
     def throttled(self, pause_s: float, now: float, *, is_new: bool, nothing_admitted: bool, is_rate: bool) -> None:
-        """The limit is used up now: measure, and where it is a rate limit, step back to just under it.
+        """The limit is used up now: measure it, and if it is a rate limit, step back to just under it.
 
         `is_new` opens an episode; `nothing_admitted` says that nothing has been admitted since the last one.
         """
@@ -110,21 +110,21 @@ class RateEstimator:
         self._expected_at = max(self._expected_at, now + pause_s + self.GAP_S)
 
     def at_most(self, per_s: float) -> None:
-        """The limit is so many a second, as found out in another way."""
+        """Set the limit, in requests a second, as measured in another way."""
         if self.per_s is not None:
             self.per_s = min(self.per_s, per_s * self.MARGIN)
 
     def drop(self) -> None:
-        """It is no rate limit after all."""
+        """It is not a rate limit after all."""
         self.per_s = None
 
     @property
     def is_sure(self) -> bool:
-        """Whether the pace is about what the limit is, as far as is known."""
+        """Whether the pace is about as high as the limit, by what is known now."""
         return self.per_s is not None and self.per_s >= self._fast_until
 
     def is_holding(self, now: float) -> bool:
-        """Whether the pace has not risen since it was set: as far as is known, the gateway accepts it."""
+        """Whether the pace has not risen since it was set: by what is known now, the gateway accepts it."""
         return now < self._creep_at
 
     # ------------------------------------------------------------------------------------------ inside

@@ -1,4 +1,4 @@
-"""Values: what a request, a result and their parts are, parsed and encoded.
+"""Values: requests, results and their parts, with parsing and encoding.
 
 No I/O, no clock; imports `stats`, `errors` and nothing else of batchrun.
 """

@@ -1,4 +1,4 @@
-"""Attempts as the run log remembers them: what was in flight, and what of it may have been billed twice."""
+"""Attempts as the run log records them: what was in flight, and how much of it may have been billed twice."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from batchrun.records.money import total_usd, usd
 
 
 class InFlight(msgspec.Struct, frozen=True):
-    """One attempt that was sent: the model asked for, the size of its body, the tokens it allows the answer.
+    """One attempt that was sent: its model, the size of its body in bytes, and its limit on output tokens.
 
-    `upper_usd` is the most that it could cost, where a budget reserved that.
+    `max_output_tokens` is None if the request sets no limit. `upper_usd` is the most that the attempt could cost,
+    in US dollars; None if no budget reserved an amount for it.
     """
 
     model: str
@@ -22,12 +23,12 @@ class InFlight(msgspec.Struct, frozen=True):
 
 
 class BilledTwice(msgspec.Struct, frozen=True):
-    """How many lines may have been billed twice, over all runs, and up to what.
+    """How many lines may have been billed twice, over all runs, and what that may have cost.
 
     `lines`: lines that were in flight when a run ended without their answers.
     `upper_usd`: US dollars, an upper bound: what their lost answers may have cost.
-    `estimated_lines` set no `max_output_tokens`: they are in `upper_usd` with the longest answer of the file.
-    `unknown_lines` are not in `upper_usd`: nobody prices their model, or there is no answer yet to go by.
+    `estimated_lines`: lines without `max_output_tokens`; `upper_usd` counts each as the longest answer of the file.
+    `unknown_lines`: lines that `upper_usd` leaves out: their model has no price, or the file has no answer yet.
     """
 
     lines: int = 0
@@ -44,7 +45,7 @@ class BilledTwice(msgspec.Struct, frozen=True):
         )
 
     def in_words(self) -> str:
-        """The amount, and what it does not say."""
+        """The amount, and what it leaves out."""
         if self.unknown_lines == self.lines:
             return "their cost is unknown (no price, or no answer to go by)"
         words = f"up to ${usd(self.upper_usd)} may have been billed twice"

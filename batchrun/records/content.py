@@ -1,10 +1,12 @@
-"""What a request asks the model to read and to write, as far as its body tells. Pure.
+"""What a request body says about the input and the output of the model. Pure.
 
-Some of it stands in the body, and is bounded by it: a token has at least one byte. Some is only named there
-(files, images by address, earlier responses, a stored prompt) or grows once it is unpacked (a small PNG may be a
-large picture). And some is paid for in other ways than the usage tells (tools of the gateway's, priority service).
-Whatever is not known to stand in the body counts as not standing there. Sources: responses-protocol §1, OpenAI's
-API reference for /responses, /chat/completions and /embeddings.
+1. Input that the body spells out is bounded by the size of the body: a token has at least one byte.
+2. Input that the body only names (files, images by address, earlier responses, a stored prompt) has no such bound.
+   The same holds for input that grows when it is decoded: a small PNG may be a large picture.
+3. Some things cost more than the usage shows: the gateway's own tools, priority service.
+4. An item of an unknown type counts as named, not as spelt out.
+
+Source: OpenAI's API reference for /responses, /chat/completions and /embeddings.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ import msgspec
 
 from batchrun.records.request import ENDPOINTS, RESPONSES
 
-LEAST_OUTPUT_TOKENS = 16  # of the Responses API; a gateway may lift what is below it
+LEAST_OUTPUT_TOKENS = 16  # the minimum of the Responses API; a gateway may raise a smaller value to it
 
 
 class Contents(NamedTuple):
-    """What one request holds.
+    """What one request contains.
 
-    `texts` is what the model reads and the body spells out, `parts` the messages and items that frame it,
-    `token_ids` the input that comes as token numbers. `max_output_tokens` covers all choices of an answer; None is
-    no bound. `named` says what the body only names: its tokens are unknown until the usage tells.
-    `untold` says what costs more than the usage ever tells.
+    `texts`: the input that the body spells out. `parts`: how many messages and items frame it.
+    `token_ids`: how many tokens the input gives as numbers. `max_output_tokens`: the limit for all choices of an
+    answer together; None if there is no limit. `named`: kinds of input that the body only names; their tokens are
+    unknown until the usage is reported. `untold`: what has a cost that the usage does not show.
     """
 
     texts: list[str]
@@ -63,7 +65,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_contents(url: str, body: bytes) -> Contents:
-    """The contents of the body of a checked request line, sent to the endpoint `url`."""
+    """The contents of a request body. The line must have been checked; `url` is one of `ENDPOINTS`."""
     fields = _decode(body)
     walk = _Walk()
     for value in (fields.input, fields.instructions, fields.messages):
@@ -84,7 +86,7 @@ def read_contents(url: str, body: bytes) -> Contents:
 
 # ---------------------------------------------------------------------------------------------- the input
 
-_SPELT_OUT = {  # types of items and parts whose text stands in the body
+_SPELT_OUT = {  # types of items and parts whose text is in the body
     "",
     *("message", "input_text", "output_text", "text", "refusal"),
     *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "function", "custom"),
@@ -95,7 +97,7 @@ _FRAMED = {"", "message", "function_call", "function_call_output", "custom_tool_
 
 
 class _Walk:
-    """A way through the input, at any depth, that gathers its text."""
+    """Walks through the input, to any depth, and collects its text."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -133,7 +135,7 @@ def _named_fields(fields: _Body) -> Iterator[str]:
         if getattr(fields, name):
             yield name
     if fields.prediction:
-        yield "prediction"  # what of it is rejected is billed as output
+        yield "prediction"  # its rejected tokens are billed as output
 
 
 # --------------------------------------------------------------------------------------------- the answer
@@ -154,7 +156,7 @@ def _count(value: Any) -> int | None:
 
 
 def _untold(fields: _Body) -> Iterator[str]:
-    """What has its own price, or its own input, beside the tokens of the body."""
+    """What has a price or an input of its own, beside the tokens of the body."""
     for tool in fields.tools if isinstance(fields.tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind not in ("function", "custom"):

@@ -1,7 +1,7 @@
-"""64-bit hashes by the million: a table from hash to number in two flat arrays, 16 bytes a slot.
+"""Compact tables and sets for millions of 64-bit hashes and line numbers.
 
-A `dict` of a million ids takes 143 bytes an id, this about 30. Two ids that share a
-hash would be taken for one: at 1,000,000 ids the odds are 3 in 100,000,000.
+`HashTable` keeps hashes and numbers in two flat arrays, 16 bytes a slot. With a million ids it takes about 30 bytes
+an id; a `dict` takes 143. Two ids with the same hash count as one: at 1,000,000 ids the odds are 3 in 100,000,000.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _KEPT = 1 << 17
 
 
 def hash_body(data: bytes | Raw) -> str:
-    """32 hex digits that stand for a request body (BLAKE2b, 128 bits): wide enough to match bodies across files."""
+    """The hash of a request body as 32 hex digits (BLAKE2b, 128 bits): wide enough to match bodies across files."""
     return blake2b(data, digest_size=16).hexdigest()
 
 
 def hash64(text: str) -> int:
-    """A number from 1 to 2**64 - 1 that stands for `text` in this process: another one salts its hashes otherwise."""
+    """The hash of `text`, from 1 to 2**64 - 1. Valid only in this process: each process salts its hashes anew."""
     return hash(text) & _64_BITS or 1
 
 
@@ -44,7 +44,7 @@ class HashTable:
         return self._used
 
     def get(self, key: int) -> int | None:
-        """The number under `key`, None where there is none."""
+        """The number under `key`, or None if there is none."""
         slot = self._slot(key)
         return self._values[slot] if self._keys[slot] else None
 
@@ -76,13 +76,14 @@ class HashTable:
 
 
 class Repeats:
-    """Finds out which of many hashes were added more than once, in a megabyte or two.
+    """Finds the hashes that were added more than once, in a megabyte or two of memory.
 
-    What is more lies in a temporary file without a name; where there is no room for it, in memory at 8 bytes a hash.
+    More hashes than that go to a temporary file without a name. If the disk has no room, they stay in memory, at
+    8 bytes a hash.
     """
 
     def __init__(self) -> None:
-        self._parts = [array("Q") for _ in range(_PARTS)]  # by the lowest bits: so each can be looked at by itself
+        self._parts = [array("Q") for _ in range(_PARTS)]  # by the lowest bits: equal hashes meet in one part
         self._count = 0
         self._until = _KEPT
         self._file: IO[bytes] | None = None
@@ -98,7 +99,7 @@ class Repeats:
             self._lay_down()
 
     def found(self) -> frozenset[int]:
-        """Those that came more than once. Ends it: the file is gone then."""
+        """The hashes that were added more than once. Call it last: it closes the file."""
         repeated = set[int]()
         for part, spans in zip(self._parts, self._spans, strict=True):
             hashes = array("Q", part)
@@ -122,7 +123,7 @@ class Repeats:
             self._file.writelines(self._parts)
             self._file.flush()
         except OSError:
-            return  # what has been written of it counts for nothing
+            return  # no span refers to a partial write; the hashes stay in memory
         for part, spans in zip(self._parts, self._spans, strict=True):
             spans.append((offset, 8 * len(part)))
             offset += 8 * len(part)
@@ -140,7 +141,7 @@ class LineSet:
         return self._count
 
     def add(self, number: int) -> None:
-        """Put line `number` (≥ 0) in."""
+        """Add line `number` (≥ 0)."""
         index, bit = number >> 3, 1 << (number & 7)
         if index >= len(self._bits):
             self._bits.extend(bytes(index - len(self._bits) + 1024))
@@ -149,7 +150,7 @@ class LineSet:
             self._count += 1
 
     def add_range(self, numbers: range) -> None:
-        """Put all lines of a range without steps in."""
+        """Add all lines of a range with step 1."""
         bits, index = ((1 << len(numbers)) - 1) << (numbers.start & 7), numbers.start >> 3
         size = (bits.bit_length() + 7) // 8
         if index + size > len(self._bits):
@@ -159,7 +160,7 @@ class LineSet:
         self._count += (bits & ~before).bit_count()
 
     def first_gap(self) -> int:
-        """The lowest number from 1 on that is not in."""
+        """The lowest number from 1 on that is not in the set."""
         bits = bytearray(self._bits or b"\0")
         bits[0] |= 1
         full = len(bits) - len(bits.lstrip(b"\xff"))
@@ -176,5 +177,5 @@ class LineSet:
 
 
 def digest(data: bytes | Raw) -> str:
-    """16 hex digits that stand for `data` (BLAKE2b, 64 bits)."""
+    """The hash of `data` as 16 hex digits (BLAKE2b, 64 bits)."""
     return blake2b(data, digest_size=8).hexdigest()

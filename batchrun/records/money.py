@@ -1,4 +1,4 @@
-"""Money: exact Decimal USD, in a context that raises where a digit would be lost."""
+"""Money: exact decimal US dollars, in a context that raises if a digit would be lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOTHING = Decimal(0)
 
 
 def total_usd(costs: Iterable[Decimal]) -> Decimal:
-    """The exact sum."""
+    """The exact sum, in US dollars. Raises `decimal.Inexact` if it needs more than 60 digits."""
     total = NOTHING
     for cost in costs:
         total = EXACT.add(total, cost)
@@ -19,7 +19,7 @@ def total_usd(costs: Iterable[Decimal]) -> Decimal:
 
 
 def usd(amount: Decimal) -> str:
-    """An amount for people: `12.35`, `0.05`, `0.000123`; two decimals, or as many as show three digits."""
+    """An amount for people: `12.35`, `0.05`, `0.000123`; two decimals, or enough to show three digits."""
     places = max(2, 2 - amount.adjusted()) if amount else 2
     rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, Context(prec=100))
     whole, _, decimals = f"{rounded:f}".partition(".")

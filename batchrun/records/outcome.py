@@ -1,7 +1,7 @@
-"""What became of one attempt: a `Reply`, whole and paid for, or a `Failure` with a code.
+"""The outcome of one attempt: a `Reply`, which is whole and paid for, or a `Failure` with a code.
 
-A code is the gateway's own where it gave one. All others are here: the members of `FailureCode`, and the `FAMILIES`
-whose end is known only at run time (`http_503`), each with the sentence that says when it is given.
+If the gateway gave a code, that code is used. All other codes are listed here: the members of `FailureCode`, and the
+`FAMILIES`, whose second part is known only at run time (`http_503`). Each has a sentence that says when it is given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FailureCode(StrEnum):
     meaning: str
 
     def __new__(cls, code: str, meaning: str) -> Self:
-        """A member: its code, and when it is given."""
+        """Make a member from its code and the sentence that says when it is given."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -34,12 +34,12 @@ class FailureCode(StrEnum):
     CONNECT_FAILED = "connect_failed", "no connection to the gateway, or to the proxy, could be made"
     CONNECT_TIMEOUT = "connect_timeout", "no connection was made within --connect-timeout"
     CERTIFICATE_REFUSED = "certificate_refused", "the gateway's certificate is not trusted"
-    CONNECTION_LOST = "connection_lost", "the connection broke before the whole answer was there"
+    CONNECTION_LOST = "connection_lost", "the connection broke before the answer was complete"
     ATTEMPT_TIMEOUT = "attempt_timeout", "the answer was not whole within --attempt-timeout"
     IDLE_TIMEOUT = "idle_timeout", "a stream sent no event for --idle-timeout"
     BAD_HTTP = "bad_http", "the answer is not valid HTTP"
     RESPONSE_TOO_LARGE = "response_too_large", "the answer is longer than --max-response-bytes"
-    # An HTTP answer came, but not the one that was asked for.
+    # An HTTP answer came, but it is not a response to the request.
     REDIRECTED = "redirected", "the answer is a redirect, which is not followed"
     HTML_PAGE = "html_page", "the answer is a web page with an error status"
     HTML_INSTEAD_OF_JSON = "html_instead_of_json", "the answer is a web page with status 200"
@@ -49,14 +49,14 @@ class FailureCode(StrEnum):
     STREAM_TRUNCATED = "stream_truncated", "a stream ended before its last event"
     ERROR_IN_200 = "error_in_200", "the answer has status 200 and holds an error without a code"
     RESPONSE_FAILED = "response_failed", "the response's status is `failed`, and it gives no reason"
-    # An answer came and was paid for: it is kept, but it is no success.
+    # An answer came and was paid for: it is kept, but it does not count as a success.
     EMPTY_OUTPUT = "empty_output", "the response is completed, but its output is empty"
     NONSTANDARD_JSON = "nonstandard_json", "the answer is whole, but strict JSON readers refuse it; its text is kept"
     # Only in the run log.
     UNSENT = "unsent", "the run stopped before the attempt was sent; it cost nothing"
 
 
-# The start of codes whose end is the gateway's word, and when they are given.
+# Codes whose second part is the gateway's word: their prefix, and when they are given.
 FAMILIES = {
     "http_": "the answer has an error status, and no error in its body says more",
     "response_": "the response's status is not a success",
@@ -65,12 +65,12 @@ FAMILIES = {
 
 
 def http_code(status: int) -> str:
-    """The code of an error status whose body says no more: `http_503`."""
+    """The code of an error status whose body does not say more: `http_503`."""
     return f"http_{status}"
 
 
 def response_code(status: str) -> str:
-    """The code of a response that is not finished, or was given up: `response_queued`."""
+    """The code of a response that is not finished or was cancelled: `response_queued`."""
     return f"response_{status}"
 
 
@@ -81,7 +81,7 @@ def incomplete_code(reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RateHeaders:
-    """The `x-ratelimit-*` headers of one answer; None where absent or unreadable. Resets are in seconds."""
+    """The `x-ratelimit-*` headers of one answer; None if absent or unreadable. Resets are in seconds."""
 
     limit_requests: float | None = None
     remaining_requests: float | None = None
@@ -92,7 +92,7 @@ class RateHeaders:
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Seconds since the request was sent; None where the answer was not a stream, or ended before that."""
+    """Seconds since the request was sent; None if the answer was not a stream, or ended before that point."""
 
     total_s: float
     first_event_s: float | None = None
@@ -103,9 +103,9 @@ _NOT_TIMED = Timing(0.0)
 
 
 class Reply(msgspec.Struct, gc=False):
-    """A whole answer. `body` is one line of valid JSON; `error_code` is set where it is not a clean success.
+    """A whole answer. `body` is one line of valid JSON; `error_code` is set unless the answer is a clean success.
 
-    `service_tier` is the tier that the gateway says it served; `schema_error` the first place where the answer does
+    `service_tier` is the tier that the gateway says it used. `schema_error` is the first place where the answer does
     not match the request's JSON Schema.
     """
 
@@ -126,9 +126,9 @@ class Reply(msgspec.Struct, gc=False):
 class Failure(msgspec.Struct, frozen=True, gc=False):
     """An attempt without a whole answer.
 
-    `code` is the gateway's `error.code`, a `FailureCode`, or one of the `FAMILIES`; `status` is None where no HTTP
-    answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request had been
-    sent.
+    `code` is the gateway's `error.code`, a `FailureCode`, or one of the `FAMILIES`; `status` is None if no HTTP
+    answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request was
+    sent, so it may cost something.
     """
 
     code: str

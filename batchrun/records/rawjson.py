@@ -1,7 +1,7 @@
-"""JSON as raw bytes, however odd: found, read and replaced without rewriting what is around it.
+"""Raw JSON bytes: find, read and replace one value without rewriting the bytes around it.
 
-Everything here takes and gives bytes, and nothing raises. Where a parser refuses what is valid all the same
-(lone surrogates, any depth), a scanner that looks at strings and brackets alone takes over.
+1. Functions take and return bytes, and none raises on bad JSON.
+2. If a parser refuses valid JSON (lone surrogates, deep nesting), a scanner of strings and brackets takes over.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from itertools import accumulate
 import msgspec
 import orjson
 
-# ValueError is the base of all that msgspec and json raise for bad JSON, bad UTF-8 included.
+# ValueError is the base class of all that msgspec and json raise for bad JSON, bad UTF-8 included.
 REFUSED = (ValueError, RecursionError)
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],:]', re.DOTALL)  # a lone quote: a torn string
 
 
 def member_spans(raw: bytes) -> dict[bytes, tuple[int, int]] | None:
-    """Return where the value of each member of the object `raw` lies; None if `raw` is torn or no object.
+    """Return the (start, end) of each member's value in the object `raw`; None if `raw` is torn or not an object.
 
-    Looks at strings and brackets only, without recursion, so that it takes any JSON that is whole.
+    Looks at strings and brackets only, without recursion, so that it accepts any JSON that is whole.
     """
-    spans: dict[bytes, tuple[int, int]] = {}  # of a member that stands twice, the last one
+    spans: dict[bytes, tuple[int, int]] = {}  # if a name occurs twice, the last one counts
     name, start, depth, end = b"", 0, 0, 0
     for token in _TOKEN.finditer(raw):
         at = token.start()
@@ -57,7 +57,7 @@ def _name(quoted: bytes) -> bytes:
 
 
 def with_member(raw: bytes, name: str, value: bytes) -> bytes:
-    """Return the object `raw` with the member `name` set to `value`, and every other member as it was."""
+    """Return the object `raw` with the member `name` set to `value`, and every other member unchanged."""
     spans = member_spans(raw)
     if spans is None:
         return raw
@@ -68,7 +68,7 @@ def with_member(raw: bytes, name: str, value: bytes) -> bytes:
 
 
 def with_new_member(raw: bytes, name: str, value: bytes) -> bytes:
-    """Return the object `raw`, which is whole and has no member `name`, with that member at its end."""
+    """Return the object `raw` with the member `name` added at its end. `raw` must be whole and lack that member."""
     head = raw.rstrip()[:-1].rstrip()
     return b"%s%s%s:%s}" % (head, b"" if head.endswith(b"{") else b",", encode_string(name), value)
 
@@ -78,7 +78,7 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one u
 
 
 def nests_deeper(raw: bytes, levels: int) -> bool:
-    """Tell whether `raw`, which is valid JSON, nests deeper than so many levels."""
+    """Tell whether `raw`, which must be valid JSON, nests deeper than `levels`."""
     if len(raw) <= 2 * levels or _count(raw, b"[") + _count(raw, b"{") <= levels:
         return False
     outside_strings = b"".join(raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
@@ -86,12 +86,12 @@ def nests_deeper(raw: bytes, levels: int) -> bool:
 
 
 def _count(raw: bytes, byte: bytes) -> int:
-    """How often one byte stands there; `bytes.count` of Python 3.11 takes three times as long."""
+    """How often `byte` occurs in `raw`; `bytes.count` of Python 3.11 takes three times as long."""
     return len(raw) - len(raw.replace(byte, b""))
 
 
 def member(raw: bytes | msgspec.Raw, name: str) -> bytes:
-    """Return the JSON of the member `name` of the object `raw`, or b"" where there is none."""
+    """Return the JSON of the member `name` of the object `raw`, or b"" if there is none."""
     try:
         return bytes(_decode_members(raw).get(name, b""))
     except REFUSED:
@@ -100,13 +100,13 @@ def member(raw: bytes | msgspec.Raw, name: str) -> bytes:
 
 
 def string_member(raw: bytes | msgspec.Raw, name: str) -> str:
-    """Return the member `name` where it is a string, else ""."""
+    """Return the member `name` if it is a string, else ""."""
     value = parse(member(raw, name))
     return value if isinstance(value, str) else ""
 
 
 def parse(raw: bytes) -> object:
-    """Return the value, or None; takes lone surrogates, since half of a pair may come in the next delta."""
+    """Return the value, or None if `raw` is not JSON. Accepts lone surrogates: the next delta may have the rest."""
     try:
         value: object = json.loads(raw.decode("utf-8", "replace"))
     except REFUSED:
@@ -115,7 +115,7 @@ def parse(raw: bytes) -> object:
 
 
 def encode_string(text: str) -> bytes:
-    """Return `text` as a JSON string; surrogates come out as escapes, where a pair is whole again."""
+    """Return `text` as a JSON string; surrogates are escaped, so that two halves make a whole pair again."""
     try:
         return msgspec.json.encode(text)
     except UnicodeEncodeError:
@@ -133,14 +133,14 @@ def is_empty_list(raw: bytes) -> bool:
 
 
 def one_line(body: bytes) -> bytes:
-    """Valid JSON on one line: raw CR and LF can only be white space there, so they become spaces."""
+    """Return valid JSON on one line: raw CR and LF in it can only be white space, so they become spaces."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body
 
 
 def as_text(body: bytes) -> bytes:
-    """A body that is no JSON, as JSON all the same: a string, or {"base64": …} where it is not UTF-8."""
+    """Return a body that is not JSON as a JSON string, or as {"base64": …} if it is not UTF-8."""
     try:
         return orjson.dumps(body.decode())
     except UnicodeDecodeError:

@@ -1,9 +1,8 @@
-"""Request lines and result lines: what one line of either file means, parsed and encoded.
+"""Request lines: one line of the request file, parsed and checked.
 
 1. Pure: bytes in, values out; no I/O, no clock.
-2. A request body is never re-encoded: it is sliced out of its line, and an override replaces only
-   the bytes of the field it names.
-3. A result line puts `run` before `response`, so that a scan can stop before the payload.
+2. A request body is never re-encoded. It is sliced out of its line, and an override replaces only the bytes of the
+   field that it names.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from batchrun.records.rawjson import REFUSED, nests_deeper, with_member, with_ne
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
 RESPONSES = ENDPOINTS[0]
-MAX_DEPTH = 500  # most readers stop near 1000, Python 3.11 at that less the calls it is in
+MAX_DEPTH = 500  # most readers stop near 1000; Python 3.11 stops earlier, by the depth of its call stack
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 class RequestLineError(ValueError):
-    """One request line cannot be sent; the text says what is wrong and what to write instead."""
+    """A request line cannot be sent; the message says what is wrong and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What is changed in the body of every request.
+    """Changes to the body of every request.
 
     `model`: the model of requests that name none; None fills in nothing.
-    `fields`: top-level fields that are set, by name, each as JSON in bytes (`{"temperature": b"0"}`).
+    `fields`: top-level fields to set, by name, each as JSON in bytes (`{"temperature": b"0"}`).
     `stream`: whether answers are streamed, whatever a request says; None leaves it to the request.
     """
 
@@ -44,7 +43,7 @@ class Overrides:
     stream: bool | None = None
 
     def replacements(self) -> dict[str, bytes]:
-        """The fields to put in every body, `model` not counted."""
+        """The fields to set in every body, without `model`."""
         fields = dict(self.fields)
         if self.stream is not None:
             fields["stream"] = b"true" if self.stream else b"false"
@@ -54,8 +53,9 @@ class Overrides:
 class RequestLine(msgspec.Struct, frozen=True):
     """One request, ready to send.
 
-    `body` is the wire's bytes, `body_hash` their `hash_body`, `line_number` 1-based.
-    A `derived` id stands for a bare body; equal bodies are told apart by the reader (`-2`, `-3`, …).
+    `line_number` is 1-based. `body` has the bytes that are sent, and `body_hash` is their `hash_body`.
+    `derived`: the line is a bare body and its id was made from its content; the reader adds `-2`, `-3`, … to tell
+    equal bodies apart.
     """
 
     line_number: int
@@ -91,15 +91,15 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides()) -> RequestLine:
     """One line of a request file, without its newline, as a `RequestLine`.
 
-    Raises `RequestLineError` where the line could not be sent as it stands.
+    Raises `RequestLineError` if the line cannot be sent as it is.
     """
     return read_request(raw, overrides).line(line_number)
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a request line says: all that a check looks at, and of which a `RequestLine` is made.
+    """A parsed request line: all that a check needs, and all that a `RequestLine` is made from.
 
-    `given_id` is empty where the line is a bare body, whose id is derived from it as it stands.
+    `given_id` is empty if the line is a bare body; its id is then derived from the bytes of the line.
     """
 
     raw: bytes
@@ -110,14 +110,14 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def custom_id(self) -> str:
-        """The id that was given, or else the one that is made of the content."""
+        """The id that was given, or else one made from the content."""
         return self.given_id or "req-" + digest(_bare(self.raw))
 
     def line(self, line_number: int) -> RequestLine:
         """The line as it is sent."""
         fields, given_id = self.fields, self.given_id
         limit = None if fields.max_output_tokens is None else _count(fields.max_output_tokens)
-        return RequestLine(  # in the order of its fields: by name it takes twice as long
+        return RequestLine(  # positional arguments: keyword arguments take twice as long
             line_number,
             given_id or self.custom_id,
             self.url,
@@ -131,9 +131,9 @@ class Request(msgspec.Struct, gc=False):
 
 
 def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
-    """One line of a request file, checked.
+    """One line of a request file, without its newline, checked.
 
-    Raises `RequestLineError` where the line could not be sent as it stands.
+    Raises `RequestLineError` if the line cannot be sent as it is.
     """
     try:
         if not raw.isascii():
@@ -165,7 +165,7 @@ def _bare(raw: bytes) -> bytes:
 
 
 def _why_refused(raw: bytes) -> RequestLineError:
-    """What is wrong with a line that could not be decoded; looked at step by step."""
+    """Find out, step by step, what is wrong with a line that could not be decoded."""
     if len(raw) > MAX_LINE_BYTES:
         return RequestLineError(f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the request")
     try:
@@ -204,7 +204,7 @@ def _why_not_json(raw: bytes, why: str) -> str:
     except (ValueError, RecursionError):
         pass
     else:
-        if not constants:  # Python's own reader takes more than JSON: this, and those constants
+        if not constants:  # Python's own reader accepts more than JSON: NaN and Infinity, and lone surrogates
             return "half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"
     if constants:
         return f"not JSON: {constants[0]} is not a JSON value; write null or a number"
@@ -222,10 +222,10 @@ def _checked_url(line: RequestFields) -> str:
 
 def _checked_id(custom_id: Any) -> str:
     if custom_id is UNSET:
-        raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a name of its own"')
+        raise RequestLineError('it has a "body" but no "custom_id"; write "custom_id": "a unique name"')
     if not isinstance(custom_id, str) or not custom_id:
         shown = _shown(custom_id)
-        instead = f'"{shown}"' if isinstance(custom_id, (int, float)) else '"a name of its own"'
+        instead = f'"{shown}"' if isinstance(custom_id, (int, float)) else '"a unique name"'
         raise RequestLineError(f'"custom_id" is {shown}, not a string with text; write "custom_id": {instead}')
     return custom_id
 
@@ -264,6 +264,6 @@ def _count(value: Any) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as it would stand in the file, short enough for a message."""
+    """A value as it is written in the file, short enough for a message."""
     text = json.dumps(None if value is UNSET else value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

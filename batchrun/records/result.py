@@ -1,8 +1,8 @@
-"""Result lines: what one line of the result file means, encoded and parsed.
+"""Result lines: one line of the result file, encoded and parsed.
 
 1. Pure: bytes in, values out; no I/O, no clock.
-2. `run` stands before `response`, so that a scan can stop before the payload.
-3. A record names its version; a reader refuses what it does not know.
+2. A record has `run` before `response`, so that a scan can stop before the payload.
+3. A record names its version, and a reader refuses a version that it does not know.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batchrun.records.usage import Count, Usage
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, gc=False):
-    """Why a line has no clean answer; `code` is the gateway's where it gave one."""
+    """Why a line has no clean answer; `code` is the gateway's if it gave one."""
 
     code: str
     message: str
@@ -37,15 +37,18 @@ VERSION: Literal[1] = 1
 
 
 class UnknownVersionError(Exception):
-    """A record of another version than this program's: what it means nobody here can know."""
+    """A record of another version than this program's: this program does not know what it means.
+
+    `found`: the version of the record; None if it has none.
+    """
 
     def __init__(self, found: object) -> None:
         self.found = found
-        super().__init__(f"record version {found}" if found is not None else "records without a version")
+        super().__init__(f"record version {found!r}" if found is not None else "records without a version")
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where an answer comes from that this run did not send for: `kind`, and the result file and line it stands in."""
+    """Where an answer comes from if this run did not send the request: its kind, the result file and the line in it."""
 
     kind: Literal["reused", "copied"]
     file: str = ""
@@ -53,7 +56,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 
 class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One ask of a line that was asked more than once: its usage, and why its answer was not taken."""
+    """One try of a line that was asked more than once: its usage, and why its answer was not taken."""
 
     usage: Usage | None = None
     schema_error: str | None = None
@@ -62,10 +65,11 @@ class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """How a line was run: everything that a resume and a report need, without the payload.
 
-    `v` is the version of the record. `total_lines` counts the lines of the input; `started` (UTC, to the millisecond)
-    names the run, and `elapsed_s` is the record's time since then by the monotonic clock. `requested_model` is the
-    request's, `model` the one that answered. `path` is what was asked, `gateway` of whom: the host of the base URL.
-    Each of the last six is absent unless it says something.
+    `v` is the version of the record. `total_lines` counts the lines of the request file. `started` (UTC, to the
+    millisecond) names the run; `elapsed_s` is the time of the record since then, by the monotonic clock.
+    `requested_model` is the model of the request, `model` the one that answered. `path` is the endpoint that was
+    asked (`/v1/responses`), `gateway` the host of the base URL. All times are in seconds. Each of the last six
+    fields is absent unless it says something.
     """
 
     v: Literal[1]
@@ -117,7 +121,7 @@ class _ResultRecord(msgspec.Struct, frozen=True):
 
 
 class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
-    """The shape that a stored line must have; decoding it checks the payload's JSON without building it."""
+    """The shape that a stored line must have; decoding checks the JSON of the payload without building it."""
 
     id: str
     response: Raw
@@ -136,7 +140,7 @@ def _mark_of_run(started: str) -> str:
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
-    """One result line with its newline; `body` is JSON on one line, None where nothing came back."""
+    """One result line with its newline. `body` is JSON on one line. `status` and `body` are None without an answer."""
     response = None
     if status is not None:
         response = _ResponsePart(status, request_id, Raw(body or b"null"))
@@ -147,14 +151,14 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
 def parse_result(raw: bytes) -> ResultHead:
     """One stored result line, without its newline.
 
-    Raises `ValueError` where it is not a whole record, `UnknownVersionError` where it is one of another version.
+    Raises `ValueError` if it is not a whole record, `UnknownVersionError` if it is a record of another version.
     """
     record = _decode_checked(raw)
     return ResultHead(record.custom_id, record.run, record.error)
 
 
 def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
-    """Many stored result lines, in less time than one by one. Raises `ValueError` where one is not a whole record."""
+    """Many stored result lines, faster than one by one. Raises `ValueError` if any is not a record of `VERSION`."""
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -171,7 +175,7 @@ def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
-    """A stored result line as its head and its `response`, raw JSON (`null` where none came).
+    """A stored result line as its head and its `response`, which is raw JSON (`null` if none came).
 
     Raises as `parse_result` does.
     """
@@ -194,6 +198,15 @@ def _decode_checked(raw: bytes) -> _CheckedRecord:
     return record
 
 
+_RUN, _OUR_VERSION = b',"run":{', f'"v":{VERSION},'.encode()
+
+
+def names_this_version(torn: bytes) -> bool:
+    """Whether the beginning of a record names this version, as far as it goes."""
+    _, found, run = torn.partition(_RUN)
+    return not found or run.startswith(_OUR_VERSION[: len(run)])
+
+
 class _AnyVersion(msgspec.Struct):
     custom_id: str
     run: dict[str, Any]
@@ -203,16 +216,19 @@ _decode_any_version = msgspec.json.Decoder(_AnyVersion).decode
 
 
 def _check_version(raw: bytes) -> None:
-    """Raise `UnknownVersionError` for what is a record, though not of this version; all else may be damage."""
+    """Raise `UnknownVersionError` if `raw` is a record of another version; anything else may be damage."""
     try:
         run = _decode_any_version(raw).run
     except REFUSED:
         return
-    if run.get("v") != VERSION and {"line", "started", "outcome"} <= run.keys():
-        raise UnknownVersionError(run.get("v"))
+    if "v" not in run:
+        if {"line", "started", "outcome"} <= run.keys():  # as records had them before there were versions
+            raise UnknownVersionError(None)
+    elif type(run["v"]) is not int or run["v"] != VERSION:
+        raise UnknownVersionError(run["v"])
 
 
-@lru_cache(maxsize=64)  # the records of a run have one start
+@lru_cache(maxsize=64)  # all records of a run have the same start
 def _check_started(started: str) -> None:
     if not re.fullmatch(r"20\d\d-.*Z", started):
         raise ValueError(f"{started[:40]!r} is not a UTC time of this century")

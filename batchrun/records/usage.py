@@ -1,11 +1,11 @@
-"""Token usage out of a response body, whatever names its gateway gave it.
+"""Token usage from a response body, whichever field names its gateway uses.
 
-Rules, all tested in tests/test_usage.py:
+Rules, all tested in tests/records/test_usage.py:
 
-1. A count is an integer from 0 to 2**53, or a float that holds one. Anything else is nonsense, not 0.
+1. A count is an integer from 0 to 2**53, or a float with such a value. Anything else is invalid; it is not 0.
 2. Without a valid input and output count there is no usage at all (None), never a guess or a silent 0.
-3. Cached and written tokens are part of the input, reasoning tokens part of the output: never added to them.
-4. A part that is missing, nonsense or larger than its whole counts as not reported, which is 0.
+3. Cached and cache-write tokens are part of the input, reasoning tokens part of the output; none is added to them.
+4. A part that is missing, invalid or larger than its whole counts as not reported, which is 0.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import msgspec
 _Json = dict[Any, Any]
 _LARGEST_COUNT = 2**53  # beyond it a float no longer holds every integer, so 18.0-style counts would drift
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_COUNT)]
-"""A whole number that a stored record may hold; checked when it is decoded, not when it is summed."""
+"""A whole number in a stored record; its range is checked when it is decoded, not when it is summed."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Tokens of one response, or the sum over many; the five counts every record holds, and one that is rare.
+    """Tokens of one response, or the sum over many.
 
     `cached_tokens` (read from a prompt cache) and `cache_write_tokens` are disjoint parts of `input_tokens`;
-    `reasoning_tokens` is a part of `output_tokens`. `cache_write_tokens` stays out of the JSON while it is 0;
-    it is kept because some models charge for a cache write more than for plain input.
+    `reasoning_tokens` is a part of `output_tokens`. `total_tokens` is input plus output. `cache_write_tokens` is left
+    out of the JSON while it is 0; it is counted because some models charge more for a cache write than for input.
     """
 
     input_tokens: Count
@@ -36,7 +36,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     cache_write_tokens: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(  # in the order of the fields: by name it takes twice as long
+        return Usage(  # positional arguments: keyword arguments take twice as long
             self.input_tokens + other.input_tokens,
             self.cached_tokens + other.cached_tokens,
             self.output_tokens + other.output_tokens,
@@ -47,7 +47,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 ZERO = Usage(0, 0, 0, 0, 0)
-"""The usage of nothing: where a sum starts."""
+"""No usage: where a sum starts."""
 
 
 class _Names(NamedTuple):
@@ -64,7 +64,7 @@ _CHAT = _Names("prompt_tokens", "completion_tokens", "prompt_tokens_details", "c
 
 
 class _Body(msgspec.Struct):
-    """The one field of a response body that is read here; the rest is skipped, not built."""
+    """The one field of a response body that is read here; the decoder skips the rest without building it."""
 
     usage: object = None
 
@@ -73,7 +73,7 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 
 
 def read_usage(body: bytes) -> Usage | None:
-    """Usage of a whole response body, of any API; None if it has none, or is no JSON object."""
+    """Usage of a whole response body, of any API; None if it has none, or is not a JSON object."""
     try:
         usage = _decode_body(body).usage
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -82,10 +82,10 @@ def read_usage(body: bytes) -> Usage | None:
 
 
 def parse_usage(usage: object) -> Usage | None:
-    """Usage of a decoded `usage` value; None unless it holds a valid input and a valid output count.
+    """Usage of a decoded `usage` value; None unless it has a valid input and a valid output count.
 
-    The total is always input + output: the bill is made of these two, and a reported total that disagrees
-    with them (a gateway that adds reasoning twice, say) would only let the report contradict itself.
+    The total is always input + output, because the bill is made from these two. A reported total that disagrees
+    (from a gateway that adds reasoning twice, say) would make the report contradict itself.
     """
     try:
         return _read_plain(msgspec.convert(usage, _Plain))
@@ -103,9 +103,9 @@ class _OutputDetails(msgspec.Struct, gc=False):
 
 
 class _Plain(msgspec.Struct, gc=False):
-    """Usage as the official API reports it: nearly every one."""
+    """Usage as the official API reports it; nearly every answer has this form."""
 
-    input_tokens: Annotated[int, msgspec.Meta(ge=1, le=_LARGEST_COUNT)]  # two zeros may stand beside chat counts
+    input_tokens: Annotated[int, msgspec.Meta(ge=1, le=_LARGEST_COUNT)]  # two zeros may come with chat counts
     output_tokens: Count
     input_tokens_details: _InputDetails
     output_tokens_details: _OutputDetails
@@ -142,10 +142,10 @@ def _parse_any(usage: _Json) -> Usage | None:
 
 
 def _choose_names(usage: _Json) -> tuple[_Names, _Names]:
-    """The names to read by, and the other ones. The Responses names win where both sets are there.
+    """The names to read by, and the other ones. If both sets are present, the Responses names win.
 
-    new-api writes one structure with both sets, and leaves the set it did not fill at 0; so a pair of zeros
-    gives way to chat counts that say more.
+    new-api writes one structure with both sets, and leaves the set that it did not fill at 0; so a pair of zeros
+    loses against chat counts that are not 0.
     """
     responses = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
     if None in responses:
@@ -158,7 +158,7 @@ def _choose_names(usage: _Json) -> tuple[_Names, _Names]:
 
 
 def _output(usage: _Json, names: _Names, input_tokens: int | None) -> int | None:
-    """The output count. Embeddings report none; only a total equal to the prompt says that it is 0."""
+    """The output count. Embeddings report none; it is 0 only if the total equals the prompt."""
     reported = usage.get(names.output)
     if reported is None and names is _CHAT and not usage.get("output_tokens"):
         return 0 if _count(usage.get("total_tokens")) == input_tokens else None
@@ -166,7 +166,7 @@ def _output(usage: _Json, names: _Names, input_tokens: int | None) -> int | None
 
 
 def _details(usage: _Json, key: str, other_key: str, other_whole: str, whole: int) -> _Json:
-    """The details of a count; where they are missing, the other dialect's, if it counts the same whole.
+    """The details of a count; if they are missing, those of the other dialect, if its whole is the same.
 
     new-api has no `output_tokens_details`: beside `output_tokens` it reports `completion_tokens_details`.
     """
@@ -179,7 +179,7 @@ def _details(usage: _Json, key: str, other_key: str, other_whole: str, whole: in
 
 
 def _part(details: _Json, name: str, whole: int) -> int:
-    """A part of a count; 0 where it is missing, nonsense or larger than its whole."""
+    """A part of a count; 0 if it is missing, invalid or larger than its whole."""
     part = _count(details.get(name))
     return part if part is not None and part <= whole else 0
 

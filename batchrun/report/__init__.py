@@ -1,4 +1,4 @@
-"""The summary of a result file, as JSON and as text, and the check that it is complete.
+"""The report of a result file, as JSON and as text, and the check that the file is complete.
 
-Stands on files alone; may use the stations, sends nothing.
+Works from files alone and sends nothing; may import the stations.
 """

@@ -12,24 +12,24 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import UsageError
 from batchrun.report.report import Report, make_report
-from batchrun.results.journal import read_results
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
+from batchrun.results.scan import read_results
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A report, and how many lines of the result file are damaged and not in it."""
+    """A report, and the number of damaged lines of the result file, which it leaves out."""
 
     report: Report
     damaged_lines: int
 
 
 def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
-    """Make the report of `results` by these prices.
+    """Make the report of the result file `results` with these prices.
 
-    Raises `UsageError` where the file has lines and none is a result, or where a record is of another version;
-    `OSError` where it cannot be read.
+    Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if a record has another version,
+    `OSError` if the file cannot be read.
     """
     last_run = LastRun.read(ResultPaths.of(results).log)
     tally, damaged = Tally(prices), 0
@@ -47,7 +47,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
 
 
 def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
-    """The same with what only the run log knows."""
+    """Add the figures that only the run log has."""
     left_in_flight = bound(last_run.sent.values(), tally.book, tally.longest_answer)
     return structs.replace(
         report,

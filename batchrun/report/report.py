@@ -1,6 +1,6 @@
-"""The summary of a result file: a tally in, a `Report` out, as JSON.
+"""The report of a result file: made from a `Tally`, written as JSON.
 
-Made of records alone, so the one printed at the end and the one made later are the same.
+Its figures come from records, so the report at the end of a run and one that is made later are the same.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from batchrun.stats.histogram import Latency
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """Lines by what became of them. Lines that are no longer in the request file are in all counts but `pending`.
+    """Lines by outcome. All counts except `pending` include recorded lines that are no longer in the request file.
 
-    `total`: lines with a record, and `pending`.
+    `total`: lines with a record, plus `pending`.
     `succeeded`: whole answers, `refused` included.
     `failed`: records with an error; `incomplete`, `empty` and `invalid` included.
     `pending`: lines without a record; None for one model.
-    `refused`: answers in which the model refuses.
+    `refused`: answers in which the model declines.
     `incomplete`: answers that stopped early.
     `empty`: completed responses without any output.
     `invalid`: answers that do not fit their schema after all tries; reserved, always 0.
@@ -48,7 +48,7 @@ class UsageSum(msgspec.Struct, frozen=True):
     `output_tokens`: all output tokens.
     `reasoning_tokens`: the part of them that the model spent on reasoning.
     `total_tokens`: input and output.
-    `lines_without_usage`: answers that reported no usage, or one that makes no sense; they are not in the sums.
+    `lines_without_usage`: answers without a valid usage; they are not in the sums.
     """
 
     input_tokens: int
@@ -65,7 +65,7 @@ class Cost(msgspec.Struct, frozen=True):
     `total_usd`: US dollars, exact.
     `currency`: always `USD`.
     `unpriced_lines`: lines of models without a known price; they are not in `total_usd`.
-    `price_source`: where the prices come from, with the version of the list.
+    `price_source`: the sources of the prices, with the version of the list.
     """
 
     total_usd: Decimal
@@ -75,9 +75,9 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """One requested model. The fields that `Report` has too mean the same, for the lines of this model.
+    """The report of one requested model.
 
-    `lines`, `usage`, `cost`, `attempts`, `throttles`, `errors`, `latency_s`: as in `Report`.
+    `lines`, `usage`, `cost`, `attempts`, `throttles`, `errors`, `latency_s`: as in `Report`, for this model's lines.
     `answered_by`: lines by the model that answered.
     """
 
@@ -92,28 +92,28 @@ class ModelReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The summary of a result file, all runs together.
+    """The summary of a result file, over all runs.
 
-    `lines`: lines by what became of them.
+    `lines`: lines by outcome.
     `usage`: tokens.
     `cost`: US dollars.
     `models`: the same for each requested model.
-    `attempts`: HTTP requests that led to the records, throttled ones included.
-    `retries`: those that were neither the first of their line nor throttled.
-    `throttles`: those that were answered "too fast".
+    `attempts`: HTTP requests that led to the records, including throttled ones.
+    `retries`: attempts that were neither the first of their line nor throttled.
+    `throttles`: attempts that the gateway answered with "too fast".
     `errors`: failed lines by error code, the most frequent first.
     `error_examples`: the first line of each error code.
     `latency_s`: seconds of the attempts that ended in a record.
-    `first_event_s`, `first_text_s`: seconds to the first event, and to the first text, of streams.
+    `first_event_s`, `first_text_s`: seconds to the first event and to the first text of streams.
     `duration_s`: seconds of all runs, each from its start to its last record.
-    `lines_per_s`: records divided by `duration_s`; None where that is 0.
-    `possibly_billed_twice`: lines that were in flight when a run ended, and up to what they may have cost. This
-    figure and the next two come from the run log, and are None where there is none.
-    `unbilled_usd`: US dollars, an upper bound: what may have been spent beside `cost`, on attempts that failed half
-    way, on answers without a usage, and on records that were replaced.
-    `limited_s`: seconds of the last run by what limited it, the most first.
-    `stopped`: why the last run ended early; None where it did not, and in a report made later.
-    `next_command`: what to run next; None from Python, and in a report made later.
+    `lines_per_s`: records divided by `duration_s`; None if that is 0.
+    `possibly_billed_twice`: lines that were in flight when a run ended, and the most that they may have cost. This
+    field and the next two come from the run log; they are None without one.
+    `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
+    halfway, on answers without a usage, and on records that were replaced.
+    `limited_s`: seconds of the last run by what limited it, the longest first.
+    `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
+    `next_command`: the command to run next; None from Python, and in a report that is made later.
     """
 
     lines: Lines
@@ -145,7 +145,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def make_report(tally: Tally, pending: int | None = None) -> Report:
-    """The report now. Without `pending`, it is what the last record says of the input's length."""
+    """The report of a tally. `pending` is the number of lines without a record; if it is None, it is computed from
+    the length of the request file that the last record names."""
     total = tally.total()
     pending = max(0, tally.total_lines - tally.recorded) if pending is None else pending
     errors = _most_first(total.errors)
@@ -199,7 +200,7 @@ def _cost(bill: Bill) -> Cost:
 
 
 def _most_first(counts: Counter[str]) -> dict[str, int]:
-    """The most frequent first, equally frequent ones by name: however they were counted, in parts or one by one."""
+    """The most frequent first, equally frequent ones by name, so that the order of counting does not matter."""
     return dict(sorted(counts.items(), key=lambda count: (-count[1], count[0])))
 
 

@@ -1,4 +1,4 @@
-"""A report as a person reads it."""
+"""A report as text for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reas
 
 
 def render(report: Report) -> str:
-    """The report as a person reads it, without colours, ending in a newline."""
+    """The report as text for people, without colours, ending in a newline."""
     parts = [_table(report)]
     parts += [f"failed: {count:>6,} × {code}  {_example(report, code)}" for code, count in report.errors.items()]
     notes = _notes(report)
@@ -60,7 +60,7 @@ def _row(name: str, lines: Lines, usage: UsageSum, cost: Cost) -> tuple[str, ...
 
 
 def _notes(report: Report) -> list[str]:
-    """What the table alone would not say."""
+    """Facts that the table does not show."""
     facts = (
         (report.lines.pending, "{:,} still to do"),
         (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),
@@ -83,7 +83,7 @@ def _example(report: Report, code: str) -> str:
 
 
 def _shares(seconds: dict[str, float]) -> str:
-    """What took at least a hundredth of the time, the most first."""
+    """The limits that took at least a hundredth of the time, the longest first."""
     total = sum(seconds.values()) or 1.0
     shares = sorted(((taken / total, name) for name, taken in seconds.items()), reverse=True)
     return ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for share, name in shares if share >= 0.01)

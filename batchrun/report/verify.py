@@ -1,7 +1,7 @@
-"""Is a result file exactly the answer to a request file? Looked at anew: payloads parsed, usage read again.
+"""Checks whether a result file answers its request file completely; parses all payloads and reads their usage again.
 
-A result is complete when every request has exactly one record, made from the same body, whole and valid JSON
-for strict readers, with the usage that stands in its payload; and nothing else is in the file.
+A result file is complete if every request has exactly one record, and nothing else is in the file. A record must be
+made from the same body, be whole and valid JSON for strict readers, and have the usage of its payload.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from batchrun.records.rawjson import member
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, UnknownVersionError, parse_stored
 from batchrun.records.usage import ZERO, Usage, read_usage
+from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
-from batchrun.results.journal import other_version
+from batchrun.results.scan import other_version
 
 SHOWN = 20
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What was found. Counts of lines; `findings` are the first of them in words.
+    """What a check found: counts of lines and records; `findings` describes the first problems in words.
 
-    `wrong_usage` records state another usage than their payload. `is_complete`: every line answered, once, rightly.
+    `lines`: requests. `records`: the first record of each id. `succeeded`: records without an error. `missing`:
+    requests without a record. `duplicates`: further records of an id. `damaged`: lines that are not valid records.
+    `truncated`: lines without a newline. `unknown_ids`: records whose id is in no request. `edited`: requests that
+    differ from what was sent. `wrong_usage`: records with another usage than their payload. `failed`: records with an
+    error, by code. `is_complete`: every request has one record, without any of these problems or errors.
     """
 
     lines: int
@@ -61,7 +66,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Verifier:
-    """One look at a pair of files; `run` reads the results, then the requests, in bounded memory."""
+    """Checks one pair of files: `run` reads the results, then the requests, in bounded memory."""
 
     def __init__(self, requests: RequestFile, results: Path, book: PriceBook) -> None:
         self._requests = requests
@@ -76,14 +81,18 @@ class Verifier:
         self._claimed = LineSet()  # numbers of the records that belong to a request
 
     def run(self) -> Verification:
-        """Look at everything. Raises `InputError` where the requests themselves do not pass their check."""
+        """Check everything.
+
+        Raises `InputError` if the requests do not pass their own check, `ResultFileError` if a record has another
+        version, `OSError` if the result file cannot be read.
+        """
         for number, raw in enumerate(self._stored_lines(), 1):
             self._look_at(number, raw)
         survey = self._requests.check(self._match)
         counts = self._counts
         counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
         if counts["unknown_ids"]:
-            self._find(f"{counts['unknown_ids']:,} records have ids that are in no request")
+            self._find(f"{counted(counts['unknown_ids'], 'record')} with an id that is in no request")
         problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
         return Verification(
             lines=survey.lines,
@@ -104,7 +113,7 @@ class Verifier:
             yield from lines
 
     def _look_at(self, number: int, raw: bytes) -> None:
-        """One line of the result file, by itself."""
+        """Check one line of the result file."""
         where = f"{self._results}:{number}"
         try:
             head, response = parse_stored(raw.removesuffix(b"\n"))
@@ -116,7 +125,7 @@ class Verifier:
                 self._truncated(where)
                 return
             self._counts["damaged"] += 1
-            self._find(f"{where}: not a valid record ({error}); the next run sets it aside and sends its line again")
+            self._find(f"{where}: not a valid record ({error}); the next run quarantines it and sends its line again")
             return
         if not raw.endswith(b"\n"):
             self._truncated(where)
@@ -146,13 +155,13 @@ class Verifier:
         if is_answer and read_usage(body) != usage:
             self._counts["wrong_usage"] += 1
             self._find(f"{where}: {head.custom_id[:60]!r} records a different usage than its answer")
-        if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line misses none
+        if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line needs no usage
             self._bill.add(head.run.model, head.run.requested_model, [usage], datetime.fromisoformat(head.run.started))
         if usage is not None:
             self._usage += usage
 
     def _match(self, line: RequestLine) -> None:
-        """One request: has it its record?"""
+        """Check whether one request has its record."""
         key = hash64(line.custom_id)
         number = self._record_of.get(key)
         where = f"{self._requests.name}:{line.line_number}: {line.custom_id[:60]!r}"
@@ -182,12 +191,12 @@ _COUNTS = {
 
 
 def render(found: Verification) -> str:
-    """The verification as a person reads it, ending in a newline."""
+    """The verification as text for people, ending in a newline."""
     lines = list(found.findings)
     problems = sum(getattr(found, name) for name in _COUNTS)
     if problems > len(lines):
         lines.append("…")
-    lines.append(f"{found.lines:,} lines, {found.records:,} records, {found.succeeded:,} succeeded")
+    lines.append(f"{counted(found.lines, 'line')}, {counted(found.records, 'record')}, {found.succeeded:,} succeeded")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
     lines += [f"failed: {count:,} × {code}" for code, count in found.failed.items()]
     lines.append(

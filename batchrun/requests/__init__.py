@@ -1,4 +1,4 @@
-"""The request file: read, checked, selected from.
+"""The request file: reading it, checking it, selecting lines from it.
 
 A station: imports values and arithmetic, never another station.
 """

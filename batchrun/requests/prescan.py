@@ -1,7 +1,7 @@
-"""A prescan of request lines: enough to tell that they are ones which were sent before, and checked then.
+"""A prescan of request lines: a quick look that recognizes lines that were checked and sent before.
 
-What makes a line fit to be sent lies in its body, but for a few things. So where the body is, by its hash, one that was
-sent, a look at those few is enough; what that cannot be said of has `records.read_request` check all of it.
+Nearly everything that a check looks at is in the body. If the hash of the body is that of a line that was sent, it is
+enough to check the few things beside the body. Every other line gets the full check, `records.request.read_request`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchrun.records.request import MAX_DEPTH, MAX_LINE_BYTES
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A line as nearly all are: with an id, a body, and a place to go to that suits every body."""
+    """The shape of nearly all lines: an id, a body, and the method and URL that are valid with every body."""
 
     custom_id: Annotated[str, msgspec.Meta(min_length=1)]
     body: Raw
@@ -31,9 +31,9 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
-    """The ids of lines, and the hashes of their bodies; both "" where a line takes a closer look, whatever its body.
+    """The ids of lines and the hashes of their bodies. Both are "" for a line that needs the full check in any case.
 
-    All of a line is valid JSON otherwise.
+    A line with an id is valid JSON as a whole.
     """
     try:
         if not all(map(bytes.isascii, lines)):
@@ -55,5 +55,5 @@ def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
 
 
 def _may_nest_too_deep(raw: bytes, line: _Line) -> bool:
-    """Whether what stands beside the body is long enough for that (two bytes make a level), or all is too long."""
+    """Whether the part beside the body is long enough for that (a level takes two bytes), or the line is too long."""
     return len(raw) > MAX_LINE_BYTES or len(raw) - memoryview(line.body).nbytes > 2 * MAX_DEPTH

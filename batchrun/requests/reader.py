@@ -1,12 +1,13 @@
-"""The request file: opened once, checked whole before anything is sent, then read again to be sent.
+"""The request file: opened once, checked whole before anything is sent, then read again to send its lines.
 
-1. Memory does not grow with the file but for the checksums, the hashes of the ids go into a temporary file; a line
-   is read up to its size limit, no further.
-2. What cannot be read twice (standard input, a pipe, a compressed file) is first copied into a temporary
-   file without a name. Whether it is compressed its first bytes tell, not its name.
-3. What is sent is what was checked: four bytes a line (CRC-32) tell whether it still stands there.
-4. Lines end at the byte `\\n` alone; a BOM, a CR before the newline and blank lines are no content.
-5. Lines to be sent are parsed some at a time, up to 64 KB ahead: one by one, between requests, each takes 2 µs more.
+1. Only the checksums grow with the file in memory; the hashes of the ids go to a temporary file. A line is read up to
+   its size limit and no further.
+2. A source that cannot be read twice (standard input, a pipe, a compressed file) is first copied to a temporary file
+   without a name. The first bytes of a file decide whether it is compressed, not its name.
+3. Only lines that were checked are sent: four bytes a line (CRC-32) show whether the line is still the same.
+4. Lines end only at the byte `\\n`. A BOM, a CR before the newline and blank lines are not content.
+5. Lines are parsed in batches, up to 64 KB ahead of sending. Parsed one by one, between requests, each would take 2 µs
+   more.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 @dataclass(slots=True)
 class Survey:
-    """What the check found in the file: lines are requests (blank lines are none), `body_bytes` their bodies."""
+    """What the check found in the file.
+
+    `lines` counts the requests (blank lines are none), `body_bytes` the bytes of their bodies, `streams` the lines
+    with `"stream": true`, `repeated` the bare bodies that equal an earlier one. `models` and `endpoints` count lines.
+    """
 
     lines: int = 0
     body_bytes: int = 0
@@ -74,7 +79,7 @@ class Survey:
 
 
 class _Mark(NamedTuple):
-    """A place in the file: the number of the line before it, its offset, and how many requests stand before it."""
+    """A place in the file: the number of the line before it, its offset, and how many requests come before it."""
 
     line: int
     offset: int
@@ -93,18 +98,18 @@ class _Problems:
         return self._count > 0
 
     def add(self, number: int, problem: object) -> None:
-        """Note one. They come in order of their lines, twice: from the first look, and from the second one."""
+        """Add one. The first pass adds its problems in order of lines, then the second pass does so again."""
         self._count += 1
         insort(self._first, (number, str(problem)))
         del self._first[SHOWN_PROBLEMS:]
 
     def first(self) -> tuple[list[str], int]:
-        """Those to be shown, as text, and the number of all."""
+        """The problems to show, as text, and the number of all problems."""
         return [f"{self._name}:{number}: {problem}" for number, problem in self._first], self._count
 
 
 class RequestFile:
-    """One request file. Raises `UsageError` where it cannot be opened or read."""
+    """One request file; the path `-` is standard input. Raises `UsageError` if it cannot be opened or read."""
 
     def __init__(self, path: str, overrides: Overrides = Overrides()) -> None:
         self.name = "standard input" if path == "-" else path
@@ -119,7 +124,7 @@ class RequestFile:
         self.survey = Survey()
         self._sums = array("I")
         self._marks = [_Mark(0, 0, 0)]
-        self._twins = LineSet()  # the lines whose bare body stands in others, too
+        self._twins = LineSet()  # bare bodies whose id occurs more than once
 
     def __enter__(self) -> RequestFile:
         return self
@@ -129,38 +134,38 @@ class RequestFile:
 
     @property
     def size_bytes(self) -> int:
-        """The size of what is read, decompressed, as it was when the file was opened."""
+        """The size of the decompressed content when the file was opened."""
         return self._stat.st_size
 
     def close(self) -> None:
-        """Let go of the file, and of its temporary copy."""
+        """Close the file and its temporary copy."""
         self._files.close()
 
     def refuse_same_file(self, results: Path) -> None:
-        """Raise `UsageError` where the results would be written over the requests."""
+        """Raise `UsageError` if the results would be written over the requests."""
         source = self._source_stat
         if source is not None and results.exists() and os.path.samestat(results.stat(), source):
-            raise UsageError(f"{results} holds the requests; choose another file for the results (-o)")
+            raise UsageError(f"{results} is the request file; choose another file for the results (-o)")
 
     def check(
         self,
         visit: Callable[[RequestLine], None] | None = None,
         known: Callable[[int, Sequence[bytes]], Sequence[str]] | None = None,
     ) -> Survey:
-        """Look at every line, hand each good one to `visit`, and return the summary.
+        """Check every line, pass each valid one to `visit`, and return the summary.
 
-        `known` is given lines as they stand, and the number of the first. It returns the ids of those that were sent
-        just so and have their answer, "" for the others. Of a line that is known only the id is looked at, whether it
-        is another's, too; the summary counts it among the lines and nowhere else.
+        `known` gets the number of the first of some lines, and their bytes. It returns the ids of those that were sent
+        in this form and have their answer, "" for the others. Of a known line, only the id is checked, for duplicates;
+        the summary counts it in `lines` and nowhere else.
 
-        Raises `InputError` with the first problems where any line could not be sent.
+        Raises `InputError` with the first problems if any line cannot be sent.
         """
         problems = _Problems(self.name)
         survey, ids, occurrences = Survey(), Repeats(), HashTable()
         kinds: defaultdict[tuple[str, str, bool | None], int] = defaultdict(int)
         self._sums, self._twins, self._marks = array("I"), LineSet(), [_Mark(0, 0, 0)]
         if self._overrides.replacements():
-            known = None  # what is sent is not what stands there; a model fills in only where it did not stand
+            known = None  # lines are not sent as they are; a default model alone changes only lines without one
         for first, lines in self._batches():
             self._note_sums(first, lines)
             known_ids = known(first, lines) if known is not None else [""] * len(lines)
@@ -192,16 +197,16 @@ class RequestFile:
         return survey
 
     def _note_sums(self, first: int, lines: Sequence[bytes]) -> None:
-        """Keep what tells whether these lines still stand there when they are sent."""
+        """Keep checksums, to see whether these lines are unchanged when they are sent."""
         self._sums.extend(map(zlib.crc32, filter(None, lines)))
         last = first + len(lines) - 1
         if not last % _STRIDE:
             self._marks.append(_Mark(last, self._file.tell(), len(self._sums)))
 
     def _tell_apart(self, repeated: Container[int], problems: _Problems) -> int:
-        """Look again at the lines whose id seems to stand twice: it may not, but for that of a bare body.
+        """Check again the lines whose id seems to occur twice, which only the id of a bare body may do.
 
-        Notes the lines with the same bare body, and returns how many are not the first of theirs.
+        Notes the lines with equal bare bodies, and returns how many of them are repetitions.
         """
         first_lines, occurrences = HashTable(), HashTable()
         count = 0
@@ -226,14 +231,14 @@ class RequestFile:
         return count
 
     def requests(self, without: Container[int] = (), start: int = 1) -> Iterator[RequestLine]:
-        """The checked lines again, in order, but for those whose line number is in `without`, or below `start`.
+        """The checked lines again, in order, except those whose line number is in `without` or below `start`.
 
-        Raises `StopError` where the file is no longer what was checked; of the lines below `start` most are not read.
+        Most lines below `start` are not even read. Raises `StopError` if the file has changed since it was checked.
         """
         return chain.from_iterable(self._unchanged(without, start))
 
     def _unchanged(self, without: Container[int], start: int) -> Iterator[list[RequestLine]]:
-        """See `requests`; those of one batch at a time."""
+        """See `requests`; gives the lines of one batch at a time."""
         occurrences, has_twins, leaves_out = HashTable(), len(self._twins) > 0, bool(without)
         begin = self._marks[0 if has_twins else bisect_left(self._marks, (start, 0, 0)) - 1]
         seen = begin.requests
@@ -243,11 +248,11 @@ class RequestFile:
                 if not raw:
                     continue
                 if seen == len(self._sums) or zlib.crc32(raw) != self._sums[seen]:
-                    yield wanted  # what comes before may be sent
+                    yield wanted  # the lines before the change may be sent
                     raise StopError(f"{self.name}:{number} changed while running; run the same command again")
                 seen += 1
                 is_wanted = number >= start and not (leaves_out and number in without)
-                if has_twins and number in self._twins:  # counted even where it is not wanted
+                if has_twins and number in self._twins:  # counted even if it is not wanted
                     line = _numbered(parse_request(raw, number, self._overrides), occurrences)
                 elif is_wanted:
                     line = parse_request(raw, number, self._overrides)
@@ -265,9 +270,10 @@ class RequestFile:
                     yield number, raw
 
     def _batches(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, list[bytes]]]:
-        """(number of the first, bytes without newlines) of some lines, blank ones empty, as far as it was checked.
+        """Batches of lines: the number of the first, and their bytes without newlines; a blank line is empty.
 
-        Begins behind line `number`, which ends at `offset`. Each multiple of `_STRIDE` is the last line of its batch.
+        Begins after line `number`, which ends at `offset`, and ends at the size that the file had when it was opened.
+        Each multiple of `_STRIDE` is the last line of its batch.
         """
         file, left, longest = self._file, self._stat.st_size - offset, MAX_LINE_BYTES + 1
         lines, until = list[bytes](), left - _BATCH
@@ -291,7 +297,7 @@ class RequestFile:
 
 
 def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
-    """A bare body's line with the id of its occurrence: `req-…`, then `req-…-2`, `req-…-3`."""
+    """The line of a bare body with the id of its occurrence: `req-…`, then `req-…-2`, `req-…-3`."""
     key = int(line.custom_id.removeprefix("req-"), 16) or 1
     count = (occurrences.get(key) or 0) + 1
     occurrences.set(key, count)
@@ -309,13 +315,13 @@ def _skip_line(file: IO[bytes]) -> int:
 
 
 def _opened(path: str, name: str, files: contextlib.ExitStack) -> tuple[IO[bytes], os.stat_result | None]:
-    """The file, or a nameless temporary copy: seekable and decompressed; and what the source is, if it is a file."""
+    """The file or a nameless temporary copy, seekable and decompressed; and the status of the source, if it has one."""
     if path == "-" and sys.stdin is None:
         raise UsageError("standard input is closed; name a request file")
     source = sys.stdin.buffer if path == "-" else files.enter_context(Path(path).open("rb", _BUFFER))  # noqa: SIM115
     try:
         status = os.fstat(source.fileno())
-    except io.UnsupportedOperation:  # a standard input that is no file
+    except io.UnsupportedOperation:  # standard input is not a file
         status = None
     if path == "-" or status is None or not stat.S_ISREG(status.st_mode):
         source = _copy(source, files)
@@ -336,10 +342,10 @@ def _copy(source: IO[bytes], files: contextlib.ExitStack) -> IO[bytes]:
 
 
 def _arriving(source: Any) -> Iterator[bytes]:
-    """The pieces of a pipe or a file as they come, without a read that blocks: a signal that arrives just before one
-    would be heeded only after it, which may be never."""
+    """The pieces of a pipe or a file as they arrive, without a blocking read: Python would handle a signal that comes
+    just before such a read only after it, which may be never."""
     wait = None
-    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # no file at all; Windows
+    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # not a file; Windows has no poll
         poll = select.poll()
         poll.register(source.fileno(), select.POLLIN)
         wait = poll.poll
@@ -352,7 +358,7 @@ def _arriving(source: Any) -> Iterator[bytes]:
 
 
 def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
-    """A copy of a zstd file, unpacked frame by frame: zstandard's own reader takes a torn file for a whole one."""
+    """An unpacked copy of a zstd file, made frame by frame: zstandard's own reader accepts a torn file as whole."""
     try:
         import zstandard
     except ImportError:
@@ -360,7 +366,7 @@ def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) ->
     copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
     frame = zstandard.ZstdDecompressor().decompressobj()
     try:
-        while piece := source.read(1024):  # as little as this can hold 32 MiB
+        while piece := source.read(1024):  # even so few bytes can unpack to 32 MiB
             while piece:
                 if frame.eof:
                     frame = zstandard.ZstdDecompressor().decompressobj()

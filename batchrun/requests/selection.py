@@ -1,8 +1,8 @@
 """A part of the lines: the first N that are not done, or N at random. Pure.
 
-A sample is drawn by the hash of the `custom_id`: it is the same whenever it is drawn again, in whatever order the
-lines stand and whichever of them are done, and a larger sample holds every smaller one. So a second run with the
-same `--sample` goes on with the same lines, one with a larger number adds to them, and files with the same ids (for
+A sample is drawn by the hash of the `custom_id`. It is the same each time it is drawn, whatever the order of the lines
+and whichever of them are done, and a larger sample contains every smaller one. So a second run with the same
+`--sample` continues with the same lines, a run with a larger number adds to them, and files with the same ids (for
 two models, say) have the same sample.
 """
 
@@ -16,11 +16,11 @@ from itertools import islice
 from batchrun.records.index import LineSet
 from batchrun.records.request import RequestLine
 
-_SALT = b"sample"  # not the hash that `hashes.hash64` puts tables in order with
+_SALT = b"sample"  # keeps these hashes apart from those of ids and bodies in `records.index`
 
 
 class Sampler:
-    """Draws `size` of the lines that it is shown. Memory grows with the sample, not with the file."""
+    """Draws `size` of the lines that are added. Memory grows with the sample, not with the file."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -29,7 +29,7 @@ class Sampler:
         self._bar = 1 << 64
 
     def add(self, line: RequestLine) -> None:
-        """Show it one line."""
+        """Add one line to draw from."""
         rank = int.from_bytes(blake2b(line.custom_id.encode(), digest_size=8, salt=_SALT).digest(), "little")
         if rank >= self._bar:
             return
@@ -39,7 +39,7 @@ class Sampler:
             self._prune()
 
     def drawn(self) -> LineSet:
-        """The numbers of the lines in the sample: `size` of them, or all that there are."""
+        """The numbers of the lines in the sample: `size` of them, or all if there are fewer."""
         self._prune()
         lines = LineSet()
         for number in self._numbers:
@@ -47,7 +47,7 @@ class Sampler:
         return lines
 
     def _prune(self) -> None:
-        """Keep the `size` lowest ranks; what is higher than all of them has no chance any more."""
+        """Keep the `size` lowest ranks; a line with a higher rank can no longer get into the sample."""
         if len(self._ranks) <= self.size:
             return
         order = sorted(range(len(self._ranks)), key=self._ranks.__getitem__)[: self.size]
@@ -57,7 +57,7 @@ class Sampler:
 
 
 class Unwanted:
-    """The numbers of the lines that are not to be sent: done ones, and those outside the sample."""
+    """The numbers of the lines that will not be sent: lines that are done, and lines outside the sample."""
 
     def __init__(self, done: LineSet, sample: LineSet | None = None) -> None:
         self._done = done
@@ -71,12 +71,12 @@ class Unwanted:
 
 
 def first(lines: Iterable[RequestLine], limit: int | None) -> Iterator[RequestLine]:
-    """The first `limit` lines; all of them where there is no limit."""
+    """The first `limit` lines; all of them if there is no limit."""
     return iter(lines) if limit is None else islice(lines, limit)
 
 
 def count_pending(total: int, done: LineSet, sample: LineSet | None = None, limit: int | None = None) -> int:
-    """How many lines will be sent, of `total` in the file."""
+    """How many of the `total` lines of the file will be sent."""
     pending = total - len(done) if sample is None else sum(number not in done for number in numbers(sample))
     return pending if limit is None else min(pending, limit)
 

@@ -1,4 +1,4 @@
-"""The result file and the run log: the journal of a job, locked, recovered, appended to.
+"""The result file and the run log: locking, recovering and appending to the journal of a job.
 
 A station: imports values and arithmetic, never another station.
 """

@@ -1,8 +1,8 @@
 """The events of the run log: one tagged union of structs, encoded and decoded by type.
 
-1. `t` is seconds since the process opened the log; the log sets it.
-2. `unbilled_usd` of any event is money that may have been spent and is on no bill.
-3. Nothing secret is in any of them.
+1. `t` is in seconds since the process opened the log; the log sets it.
+2. `unbilled_usd` is in US dollars: money that may have been spent and is on no bill.
+3. No event contains a secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Open(_Timed, tag="open"):
 
 
 class Start(_Timed, tag="start", kw_only=True):
-    """Sending begins. It carries the sums over all runs before, so that one look at the last run tells the whole."""
+    """Sending begins. The event has the sums over all earlier runs, so that a reader needs the last run only."""
 
     version: str = ""
     pid: int = 0
@@ -45,9 +45,9 @@ class Start(_Timed, tag="start", kw_only=True):
 
 
 class Sent(_Timed, tag="sent"):
-    """An attempt is about to be sent: what a later run looks at where nothing became of it.
+    """An attempt is about to be sent. A later run reads this event if the attempt has neither an end nor a record.
 
-    `upper_usd` is the most that it can cost, where a budget reserves that.
+    `upper_usd` is the most that it can cost, in US dollars; None if no budget reserves an amount.
     """
 
     line: int
@@ -59,7 +59,7 @@ class Sent(_Timed, tag="sent"):
 
 
 class Ended(_Timed, tag="ended"):
-    """An attempt failed, or was not sent after all (`unsent`); it may have cost something all the same."""
+    """An attempt failed, or was not sent after all (`unsent`). A failed attempt may still have cost something."""
 
     line: int
     code: str = ""
@@ -68,7 +68,7 @@ class Ended(_Timed, tag="ended"):
 
 
 class Recorded(_Timed, tag="recorded"):
-    """The lines that have their record since this was said last."""
+    """The lines whose records were written since the last such event."""
 
     numbers: list[int]
 
@@ -81,21 +81,24 @@ class Unmeasured(_Timed, tag="unmeasured"):
 
 
 class Billed(_Timed, tag="billed"):
-    """The failure that went on record has a usage: what its `ended` said is taken back."""
+    """The recorded failure has a usage: this event takes back the amount of its `ended` event."""
 
     line: int
     unbilled_usd: Decimal = NOTHING
 
 
 class Replaced(_Timed, tag="replaced"):
-    """Records are about to be taken out, because their lines go again."""
+    """Records are about to be removed, because their lines are sent again."""
 
     lines: int
     unbilled_usd: Decimal = NOTHING
 
 
 class Limited(_Timed, tag="limits", kw_only=True):
-    """The limits have changed. `per_s` is the pace, `limited_s` seconds by what limited the run."""
+    """The limits have changed. `per_s` is the pace in requests a second.
+
+    `limited_s` has the seconds of the run by what it was limited by.
+    """
 
     slots: int = 0
     in_flight: int = 0
@@ -105,7 +108,11 @@ class Limited(_Timed, tag="limits", kw_only=True):
 
 
 class Tuned(_Timed, tag="tuned", kw_only=True):
-    """`batchrun tune` has been here: the limits from now on, how the run stands, what was refused (None: nothing)."""
+    """The run has read a request of `batchrun tune`.
+
+    The event has the limits from now on and the state of the run. `refused` says why the request was refused; None if
+    it was accepted.
+    """
 
     id: str = ""
     pid: int = 0
@@ -121,7 +128,7 @@ class Tuned(_Timed, tag="tuned", kw_only=True):
 
 
 class Outage(_Timed, tag="outage"):
-    """The gateway seems to be gone."""
+    """The gateway seems to be down."""
 
     code: str = ""
 
@@ -131,7 +138,7 @@ class Back(_Timed, tag="back"):
 
 
 class Stop(_Timed, tag="stop", kw_only=True):
-    """The orderly end of a run; one without it was killed."""
+    """The orderly end of a run; a run without this event was killed."""
 
     why: str = ""
     numbers: list[int] = []
@@ -145,7 +152,7 @@ _decode = msgspec.json.Decoder(Event).decode
 
 
 def decode_event(raw: bytes) -> Event | None:
-    """One line of a run log; None for half an event, or one that this program does not know."""
+    """One line of a run log; None if it is torn, or an event that this program does not know."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

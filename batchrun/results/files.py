@@ -1,4 +1,4 @@
-"""Files as a journal needs them: locked, written whole or not at all, made durable."""
+"""File operations for a journal: locking, writes that succeed whole or not at all, syncing to disk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ except ImportError:  # Windows
 
 
 def lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process until it is closed; False where another process has it."""
+    """Lock an open file for this process until it is closed; False if another process has the lock."""
     if fcntl is None:
-        return True  # no flock: one run a file is then the user's own promise
+        return True  # no flock: the user must see to it that only one run uses a file
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,7 +27,7 @@ def lock(file: IO[bytes]) -> bool:
 
 
 def open_locked(path: Path) -> IO[bytes] | None:
-    """The file at `path`, made if need be, opened to append and locked; None where another process has it."""
+    """The file at `path`, created if necessary, opened to append and locked; None if another process has the lock."""
     while True:
         file = path.open("a+b", buffering=0)
         if not lock(file):
@@ -40,16 +40,16 @@ def open_locked(path: Path) -> IO[bytes] | None:
 
 
 def is_running(log: Path) -> bool:
-    """Whether a process has the run log at `log`."""
+    """Whether a process has the lock of the run log at `log`."""
     try:
         with log.open("rb") as file:
             return fcntl is None or not lock(file)
     except OSError:
-        return False  # no run has begun, or the one that was being prepared has taken its log away
+        return False  # no run has begun, or one ended before it sent anything and removed its log
 
 
 def write_whole(file: IO[bytes], data: bytes) -> None:
-    """Append all of `data` to an unbuffered file; where that raises `OSError`, none of it stays."""
+    """Append all of `data` to an unbuffered file; if that raises `OSError`, none of it stays in the file."""
     written = 0
     try:
         while written < len(data):
@@ -66,9 +66,9 @@ datasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def read_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to `end`, a piece at a time. Raises `OSError` where they are no longer there."""
+    """The bytes from `start` to `end`, a piece at a time. Raises `OSError` if the file has become shorter."""
     while start < end:
-        os.lseek(fd, start, os.SEEK_SET)  # appends go to the end whatever the position (O_APPEND)
+        os.lseek(fd, start, os.SEEK_SET)  # appends ignore the position (O_APPEND)
         piece = os.read(fd, min(PIECE_BYTES, end - start))
         if not piece:
             raise OSError(errno.EIO, "it became shorter while it was read")
@@ -77,7 +77,7 @@ def read_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a file's name durable; where directories cannot be opened or synced there is nothing to do."""
+    """Make a file's name durable; does nothing on systems where directories cannot be opened or synced."""
     try:
         fd = os.open(directory, os.O_RDONLY)
     except OSError:  # Windows
@@ -85,7 +85,7 @@ def sync_directory(directory: Path) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the file system does not sync directories
             raise
     finally:
         os.close(fd)

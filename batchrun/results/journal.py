@@ -1,16 +1,16 @@
 """The result file: locked, recovered, appended to. It is the journal and the checkpoint of the job.
 
-1. A line is done when the file holds its whole record, newline included. Nothing else on disk counts.
-2. A record is appended whole; a write that fails is taken back to the last good size and ends the run.
-3. A sync that fails ends the run and is never tried again: the kernel may have dropped the pages already.
-4. The file is only ever shortened at a torn tail; every other removal is a rewrite (temporary file, sync, rename).
-5. A damaged line goes to `RESULTS.quarantine`; its request is sent again.
-6. What is not ours is not touched: a file without a single record of batchrun's is refused, and so is one that has
-   records of another version, before anything in it is changed.
-7. Answers that come after the file has been removed, replaced or changed by somebody else go to `RESULTS.rescue`,
-   which the next run takes in.
+1. A line is done when the file contains its whole record, newline included. Nothing else on disk counts.
+2. Records are appended whole. If a write fails, the file is cut back to its last good size and the run ends.
+3. If a sync fails, the run ends and the sync is never tried again: the kernel may have dropped the pages already.
+4. The file is only shortened at a torn tail; every other removal is a rewrite (temporary file, sync, rename).
+5. A damaged line goes to `RESULTS.quarantine`, and its request is sent again.
+6. A file without a single batchrun record is refused, and so is a file with records of another version. Nothing in
+   such a file is changed.
+7. If another program removes, replaces or changes the file during a run, the answers go to `RESULTS.rescue`. The next
+   run adds them to the result file.
 
-After kill -9 only what was in flight is lost. After a power cut the last second of records may be, too.
+After `kill -9`, only the answers in flight are lost. After a power cut, the records of the last second may be lost too.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from batchrun.errors import DiskError, ResultFileError
-from batchrun.records.result import VERSION, ResultHead, UnknownVersionError, parse_result, parse_results
+from batchrun.records.result import (
+    ResultHead,
+    UnknownVersionError,
+    names_this_version,
+    parse_result,
+)
 from batchrun.results.files import PIECE_BYTES, datasync, open_locked, read_pieces, sync_directory, write_whole
 from batchrun.results.paths import ResultPaths
-from batchrun.version import __version__
+from batchrun.results.scan import BUFFER_BYTES, Batch, other_version, read_batches
 
 _OUR_START = b'{"id":"batch_req_'
-_BUFFER = 1 << 17
-_BATCH = 1 << 16
 
 
 class Journal:
     """An open result file. Use as a context manager; one process at a time.
 
-    `quarantined` counts the damaged lines that `records` set aside, `rescued` the answers that it took in.
+    `quarantined` counts the lines that were moved to the quarantine file, `rescued` the answers that were added from
+    the rescue file. Raises `ResultFileError` if the file cannot be opened to write, or another process has its lock.
     """
 
     def __init__(self, paths: ResultPaths) -> None:
@@ -49,6 +51,7 @@ class Journal:
         self.is_new = not existed and not paths.rescue.exists()
         self.quarantined = 0
         self.rescued = 0
+        self.cut_tail = False
         self._sync_error: DiskError | None = None
         self._lost_its_place = False
         if existed and not self.path.is_file():
@@ -75,24 +78,25 @@ class Journal:
         self.close()
 
     def close(self, *, forget: bool = False) -> None:
-        """Unlock and close; with `forget` a file that this process made and wrote nothing to goes with it."""
+        """Unlock and close; `forget` also removes the file if this process made it and wrote nothing to it."""
         if forget and self.is_new and self._size == 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._file.close()
 
     def clear(self) -> None:
-        """Start over: all records are lost, those to be rescued too."""
+        """Start over: discard all records, and the rescue file too."""
         self._paths.rescue.unlink(missing_ok=True)
         self._truncate(0)
 
     # ---------------------------------------------------------------------------------------- recovery
 
     def batches(self) -> Iterator[Sequence[ResultHead]]:
-        """The heads of all records, in file order; the file is made whole once it has been read through.
+        """The heads of all records, in file order; the file is repaired once it has been read to its end.
 
-        The torn tail is cut off, rescued answers are taken in, damaged lines are quarantined. Raises `ResultFileError`
-        where the file holds lines and none is a record, or one of another version: then nothing has been changed.
+        A torn tail is cut off, rescued answers are added, damaged lines are moved to the quarantine file. Raises
+        `ResultFileError` if the file has lines and none is a record, or a record has another version; the file is then
+        unchanged.
         """
         start, good, damaged = self._tail_start(), 0, list[tuple[int, int]]()
         for heads, spans in self._read_records(0, start):
@@ -111,7 +115,10 @@ class Journal:
             self._quarantine(damaged)
 
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
-        """Rewrite the file without the records that `is_unwanted` picks; returns how many those were."""
+        """Rewrite the file without the records that `is_unwanted` selects, and return their number.
+
+        `to_quarantine` moves them to the quarantine file. Raises `DiskError` if a file cannot be written.
+        """
         spans = list[tuple[int, int]]()
         for start, raw in self._lines():
             with contextlib.suppress(ValueError):
@@ -123,9 +130,9 @@ class Journal:
             self._rewrite_without(spans)
         return len(spans)
 
-    def _read_records(self, start: int, end: int) -> Iterator[_Batch]:
+    def _read_records(self, start: int, end: int) -> Iterator[Batch]:
         with self._opened(start) as lines:
-            yield from _batches(lines, self.path, start, end)
+            yield from read_batches(lines, self.path, start, end)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """(offset, line with its newline) of every whole line."""
@@ -136,24 +143,27 @@ class Journal:
                 start += len(raw)
 
     def _opened(self, start: int = 0) -> IO[bytes]:
-        lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=_BUFFER)
+        lines = os.fdopen(os.dup(self._file.fileno()), "rb", buffering=BUFFER_BYTES)
         lines.seek(start)
         return lines
 
     def _mend_tail(self, start: int, *, has_records: bool) -> None:
-        """End the last line where it has no newline; cut it off where it is half a record, torn by a kill."""
+        """Add the missing newline to a last line that is whole; cut it off if a kill left half a record."""
         if start == self._size:
             return
         begins_as_ours = self._read(start, len(_OUR_START)) == _OUR_START[: self._size - start]
         may_be_whole = self._read(self._size - 1, 1) == b"}"
         tail = self._read(start, self._size - start) if may_be_whole else b""
-        for _ in _batches(io.BytesIO(tail), self.path):  # before anything is changed: is it of this version?
+        for _ in read_batches(io.BytesIO(tail), self.path):  # before anything is changed: is it of this version?
             pass
         is_torn = begins_as_ours and not _is_json(tail)
+        if is_torn and not names_this_version(self._read(start, PIECE_BYTES)):
+            raise other_version(self.path, UnknownVersionError("unknown, in its last line"))
         if not (has_records if start else is_torn or _is_record(tail)):
             raise self._foreign()
         if is_torn:
             self._truncate(start)
+            self.cut_tail = True
         else:
             self.append((b"\n",))
 
@@ -180,13 +190,13 @@ class Journal:
         )
 
     def _take_in_rescued(self) -> None:
-        """Append what an earlier run saved elsewhere; should that be killed, doubles are set aside later."""
+        """Append the answers of the rescue file. If this is killed halfway, a later run quarantines the duplicates."""
         rescue = self._paths.rescue
         if not rescue.is_file() or (self._size and not self._has_a_record()):
             return
         try:
             with rescue.open("rb") as saved:
-                for _ in _batches(saved, rescue):  # before anything is changed: are they of this version?
+                for _ in read_batches(saved, rescue):  # raises for records of another version, before any change
                     pass
                 saved.seek(0)
                 for raw in saved:
@@ -201,7 +211,7 @@ class Journal:
         self._size = os.fstat(self._file.fileno()).st_size
 
     def _quarantine(self, spans: list[tuple[int, int]]) -> None:
-        """Move lines into the quarantine file, first there, then away from here."""
+        """Move lines to the quarantine file: write and sync them there, then remove them here."""
         fd = self._file.fileno()
         try:
             with self._paths.quarantine.open("ab") as quarantine:
@@ -215,11 +225,11 @@ class Journal:
         self.quarantined += len(spans)
 
     def _rewrite_without(self, spans: list[tuple[int, int]]) -> None:
-        """Replace the file, atomically, by one that lacks the byte ranges `spans` (ascending)."""
+        """Replace the file, atomically, by a copy without the byte ranges `spans` (ascending)."""
         fd, temporary = self._file.fileno(), self._paths.rewrite
         copy: IO[bytes] | None = None
         try:
-            copy = open_locked(temporary)  # locked before it can be found under its final name
+            copy = open_locked(temporary)  # locked before it gets its final name
             assert copy is not None, "nobody else writes there while the result file is locked"
             start = 0
             for gap_start, gap_end in [*spans, (self._size, self._size)]:
@@ -244,9 +254,9 @@ class Journal:
     # --------------------------------------------------------------------------------------- appending
 
     def append(self, records: Sequence[bytes]) -> None:
-        """Write whole records, newlines included, with one write, or as many as there is room for.
+        """Append whole records, newlines included, with one write; if that fails, as many as there is room for.
 
-        Raises `DiskError`, which knows how many were written; the file then ends where it did before, or after those.
+        Raises `DiskError`, whose `written` counts the records that were written; the file ends after the last of them.
         """
         together = b"".join(records)
         self._check_in_place(together)
@@ -270,9 +280,9 @@ class Journal:
         self._size += len(whole)
 
     def sync(self) -> None:
-        """Everything appended before is on the disk when this returns, as far as the disk says the truth.
+        """Make everything that was appended durable, provided that the disk reports truthfully.
 
-        Raises `DiskError`, after which the last records may not survive a power cut; then it does so for good.
+        Raises `DiskError` if that fails, and again at every later call; the last records may not survive a power cut.
         """
         if self._sync_error is not None:
             raise self._sync_error
@@ -285,7 +295,7 @@ class Journal:
             raise self._sync_error from error
 
     def _check_in_place(self, records: bytes) -> None:
-        """The path must still lead to this file, at the size we left it; else `records` are saved elsewhere."""
+        """Check that the path still leads to this file and that its size is as we left it; else rescue `records`."""
         try:
             self._check_place()
         except DiskError as error:
@@ -303,7 +313,7 @@ class Journal:
             raise DiskError(f"{self.path} was changed by another program while running")
 
     def _rescue(self, records: bytes) -> str:
-        """Save answers that have lost their file, with all of the file if that is gone; says where they are."""
+        """Save `records` in the rescue file, after all of the result file if that was removed; returns what to do."""
         rescue, fd = self._paths.rescue, self._file.fileno()
         try:
             with rescue.open("ab", buffering=0) as saved:
@@ -314,7 +324,7 @@ class Journal:
         except OSError:
             return "run the same command again"
         self._lost_its_place = True
-        return f"the answers are saved in {rescue.name}, and the same command takes them in when it is run again"
+        return f"the answers are saved in {rescue.name}; run the same command again to add them to the results"
 
     def _truncate(self, size: int) -> None:
         try:
@@ -338,54 +348,3 @@ def _is_json(raw: bytes) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
-
-
-def read_results(path: Path) -> Iterator[ResultHead | None]:
-    """The records of a result file that is not opened to be written; None for each line that is none.
-
-    Raises `ResultFileError` where the file holds records of another version.
-    """
-    with path.open("rb", buffering=_BUFFER) as lines:
-        for heads, damaged in _batches(lines, path):
-            yield from heads
-            yield from [None] * len(damaged)
-
-
-def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
-    """The refusal of a file whose records this program does not know."""
-    return ResultFileError(
-        f"{path} has {error}; batchrun {__version__} reads version {VERSION}. The file is left untouched: "
-        "choose another -o, or use the batchrun that wrote it"
-    )
-
-
-_Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
-
-
-def _batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[_Batch]:
-    """Records, many at a time, and the offsets of the lines among them that are none; from `start` up to `end`."""
-    while start < end and (batch := lines.readlines(_BATCH)):
-        size = sum(map(len, batch))
-        while start + size > end:
-            size -= len(batch.pop())
-        try:
-            heads = parse_results(batch)
-        except ValueError:
-            try:
-                yield _one_by_one(batch, start)
-            except UnknownVersionError as error:
-                raise other_version(path, error) from None
-        else:
-            yield heads, []
-        start += size
-
-
-def _one_by_one(batch: list[bytes], start: int) -> _Batch:
-    heads, damaged = list[ResultHead](), list[tuple[int, int]]()
-    for raw in batch:
-        try:
-            heads.append(parse_result(raw))
-        except ValueError:
-            damaged.append((start, start + len(raw)))
-        start += len(raw)
-    return heads, damaged

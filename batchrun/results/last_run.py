@@ -1,4 +1,4 @@
-"""What a run log tells of the runs before: what was in flight when the last one ended, and what they may have cost."""
+"""What a run log says about earlier runs: what was in flight when the last one ended, and unbilled costs of all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from batchrun.results.files import lock
 
 
 class LastRun:
-    """How the run before ended: `sent` holds the attempts, by line, that have no end; a record is one, see `settle`.
+    """How the last run ended.
 
-    `billed_before` is what earlier runs left in flight, `unbilled_usd` what all runs may have spent on no bill, in
-    USD. `limited_s` are seconds by what limited it. `pid` is the process that had the log last.
+    `started` names it, `stopped` tells whether its end was orderly, `pid` is the process that had the log last.
+    `sent`: the attempts, by line, that have neither an end nor a record; see `settle`.
+    `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
+    US dollars. `limited_s`: the seconds of the run by what it was limited by.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -66,7 +68,7 @@ class LastRun:
             self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
 
     def _begin(self, start: Start) -> None:
-        """A run: of what came before, its first event holds the sums."""
+        """A new run begins: its first event has the sums over all earlier runs."""
         self.started, self.pid, self.stopped = start.started, start.pid, False
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd
@@ -78,13 +80,13 @@ class LastRun:
             self.sent.pop(line, None)
 
     def settle(self, started: str, line: int) -> None:
-        """A record of that run and line is in the result file, even if the log does not say so."""
+        """Note that the result file has a record of that run and line, even if the log does not say so."""
         if started == self.started:
             self.sent.pop(line, None)
 
     @classmethod
     def read(cls, path: Path) -> LastRun | None:
-        """The last run by the log at `path`; None where there is no log, `sent` empty while the run goes on."""
+        """The last run in the log at `path`; None if there is no log. `sent` is empty while the run is active."""
         try:
             with path.open("rb") as file:
                 last, is_over = cls(file), lock(file)

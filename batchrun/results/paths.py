@@ -1,4 +1,4 @@
-"""A result file and its companions: where each of them lies, in one place."""
+"""The paths of a result file and of all files that belong to it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ResultPaths:
-    """The files of one job. `results` is the real path: symbolic links lead to one and the same lock."""
+    """The files of one job. `results` is the real path, so that all symbolic links to it lead to the same lock."""
 
     results: Path
 
     @classmethod
     def of(cls, results: Path) -> ResultPaths:
-        """The files of the job whose result file is at `results`, which need not exist."""
+        """The files of the job with the result file `results`, which need not exist."""
         return cls(Path(os.path.realpath(results)))
 
     @property
@@ -30,23 +30,35 @@ class ResultPaths:
 
     @property
     def rescue(self) -> Path:
-        """Answers that came after the result file had been removed or replaced; the next run takes them in."""
+        """Answers that came after the result file was removed, replaced or changed; the next run adds them to it."""
         return self._beside("rescue")
 
     @property
     def rewrite(self) -> Path:
-        """A rewrite of the result file, until it takes its place."""
+        """The new copy of the result file during a rewrite, until it replaces the old one."""
         return self._beside("rewrite")
 
     @property
     def tune(self) -> Path:
-        """What `batchrun tune` asks of the run that writes the results."""
+        """The request of `batchrun tune` to the run that writes the results."""
         return self._beside("tune")
 
     @property
     def report(self) -> Path:
         """The report of the last run, as JSON."""
         return self._beside("report.json")
+
+    def use_of(self, path: Path) -> str | None:
+        """What the job keeps at a path, in words; None where it keeps nothing, or its report."""
+        uses = {
+            self.results: "the result file",
+            self.log: "the run log",
+            self.quarantine: "the quarantine file",
+            self.rescue: "the rescue file",
+            self.rewrite: "the rewritten result file",
+            self.tune: "the tuning request",
+        }
+        return uses.get(path)
 
     def _beside(self, ending: str) -> Path:
         return self.results.with_name(f"{self.results.name}.{ending}")

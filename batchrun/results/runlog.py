@@ -1,12 +1,12 @@
 """The run log, `RESULTS.log`: append-only JSONL beside the result file, and the lock of the job.
 
-1. It adds to the result file and is never needed to read it: losing it loses no answer.
-2. `open` names the process that has the lock; `start` begins a run, `stop` is its orderly end. A log whose last
-   run has no `stop` tells that the process died.
-3. Each attempt is logged before it is sent (`sent`) and after it failed (`ended`); those that have their record are
-   named now and then (`recorded`), for the record itself tells. What is `sent` only, and has no record, may have been
-   billed, though nothing of it is in the result file.
-4. What the events are, and what each of them says, stands in `events.py`.
+1. The log is never needed to read the result file: no answer is lost with it.
+2. `open` names the process that has the lock; `start` begins a run, `stop` is its orderly end. If the last run of a log
+   has no `stop`, its process died.
+3. Each attempt is logged before it is sent (`sent`) and after it failed (`ended`). Lines with a record are logged only
+   now and then (`recorded`), because the record itself says that they are done.
+4. An attempt that was `sent`, and has neither an end nor a record, may have been billed without an answer.
+5. `events.py` defines the events and what each of them says.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.01
 
 
 class EventLog(Protocol):
-    """Where a run tells what happens. `last_run` is what it was told before."""
+    """Takes the events of a run. `last_run` is what the log says about earlier runs."""
 
     last_run: LastRun
 
     def write(self, *events: Event) -> None:
-        """Append events. Raises `DiskError` where they cannot be written."""
+        """Append events. Raises `DiskError` if they cannot be written."""
 
 
 class NoLog:
@@ -46,9 +46,9 @@ class NoLog:
 
 
 class RunLog:
-    """An open, locked run log. `write` never blocks on a disk sync: the log may lose its end with the power.
+    """An open, locked run log. `write` does not wait for a disk sync, so a power cut may lose the end of the log.
 
-    Raises `ResultFileError` where another process has the lock.
+    Raises `ResultFileError` if another process has the lock, or the log cannot be written.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,16 +62,16 @@ class RunLog:
             raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
         self.last_run = LastRun(self._lines())
         self._end_torn_line()
-        with contextlib.suppress(DiskError):  # a job that has nothing to send needs no room
+        with contextlib.suppress(DiskError):  # a job with nothing to send works on a full disk
             self._append((Open(pid=os.getpid()),))
 
     def write(self, *events: Event) -> None:
-        """Append events with one write. Raises `DiskError` where they cannot be written; then nothing of them is."""
+        """Append events with one write. Raises `DiskError` if that fails; then none of them is in the log."""
         self.is_unused = False
         self._append(events)
 
     def close(self) -> None:
-        """Unlock and close. A log that this process made and no run has begun in goes with it."""
+        """Unlock and close; remove the log if this process made it and no run has begun in it."""
         if self.is_unused:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -93,7 +93,7 @@ class RunLog:
         for _ in range(_LOCK_TRIES):
             if (file := open_locked(self.path)) is not None:
                 return file
-            time.sleep(_LOCK_PAUSE_S)  # `batchrun report` has it for a moment, to see whether a run goes on
+            time.sleep(_LOCK_PAUSE_S)  # `batchrun report` takes the lock briefly, to see whether a run is active
         with self.path.open("rb") as events:
             pid = LastRun(events).pid
         who = f"another run (process {pid})" if pid else "another run"
@@ -107,7 +107,7 @@ class RunLog:
             yield from lines
 
     def _end_torn_line(self) -> None:
-        """A kill inside a write leaves half an event: end its line, so that the next event stands alone."""
+        """A kill during a write leaves half an event: end its line, so that the next event has its own line."""
         size = os.fstat(self._file.fileno()).st_size
         if size:
             self._file.seek(size - 1)

@@ -1,6 +1,6 @@
-"""Where records go, and where those of earlier runs come from: the one door to result files.
+"""Where a job writes its records and reads those of earlier runs: the only access to result files.
 
-A `FileStore` is a result file with its run log, locked; a `StreamStore` writes records to a pipe and keeps nothing.
+A `FileStore` is a locked result file with its run log; a `StreamStore` writes records to a pipe and keeps nothing.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from batchrun.results.runlog import EventLog, NoLog, RunLog
 
 
 class ResultStore(Protocol):
-    """The records of a job and the log of its runs. `paths` is None where there is nothing to come back to."""
+    """The records of a job and the log of its runs. `paths` is None if the results go to a pipe."""
 
     @property
     def paths(self) -> ResultPaths | None:
-        """Where its files lie."""
+        """The paths of its files."""
 
     @property
     def log(self) -> EventLog:
-        """Where its runs tell what happens."""
+        """The log of its runs."""
 
     def heads(self) -> Iterator[Sequence[ResultHead]]:
         """The heads of all records, many at a time. Raises `ResultFileError` for a file that is not this job's."""
 
     def append(self, records: Sequence[bytes]) -> None:
-        """Write whole records, newlines included. Raises `StopError`, which knows how many were written."""
+        """Write whole records, newlines included. Raises `StopError`; its `written` counts those that were written."""
 
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
-        """Take out records; returns how many those were."""
+        """Remove the records that `is_unwanted` selects, and return their number."""
 
     def sync(self) -> None:
-        """Make what was appended durable. Raises `DiskError`. Safe in a thread of its own."""
+        """Make what was appended durable. Raises `DiskError`. May be called in a thread."""
 
     def close(self) -> None:
         """Unlock and close."""
@@ -51,19 +51,19 @@ class StreamStore:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.log = NoLog()
-        self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would complain at exit about its unread rest
+        self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would report its unwritten rest at exit
 
     def heads(self) -> Iterator[Sequence[ResultHead]]:
-        """None: what has gone into a pipe is its reader's."""
+        """No heads: records that went into a pipe cannot be read back."""
         return iter(())
 
     def append(self, records: Sequence[bytes]) -> None:
-        """Write records. Raises `PipeError` where the reader has gone, `DiskError` for all else."""
+        """Write records. Raises `PipeError` if the reader is gone, `DiskError` for all other errors."""
         together, written = b"".join(records), 0
         try:
             while written < len(together):
                 count = self._file.write(together[written:])
-                if count is None:  # somebody made the pipe non-blocking, and it is full
+                if count is None:  # another program made the pipe non-blocking, and it is full
                     select.select([], [self._file], [])
                 else:
                     written += count
@@ -74,20 +74,20 @@ class StreamStore:
             raise failed from error
 
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
-        """Nothing: there are no records to come back to."""
+        """Do nothing: a pipe keeps no records that could be removed."""
         return 0
 
     def sync(self) -> None:
-        """Nothing to do: a pipe's durability is its reader's."""
+        """Do nothing: the reader of the pipe must make the records durable."""
 
     def close(self) -> None:
-        """Nothing to do: whoever opened the stream closes it."""
+        """Do nothing: the caller opened the stream and closes it."""
 
 
 class FileStore:
     """A result file and its run log, both locked. One process at a time.
 
-    Raises `ResultFileError` where there is no such folder, or where another process has the files.
+    Raises `ResultFileError` if the directory does not exist, or another process has the lock.
     """
 
     def __init__(self, paths: ResultPaths) -> None:
@@ -101,16 +101,21 @@ class FileStore:
             self.log.close()
             raise
         if self._journal.is_new:
-            self.log.last_run = LastRun()  # its answers are gone, and what the log says of them counts no more
+            self.log.last_run = LastRun()  # the answers are gone, so the log of their runs no longer counts
 
     @property
     def quarantined(self) -> int:
-        """Damaged and doubled records that were set aside."""
+        """The number of damaged and duplicate records that were moved to the quarantine file."""
         return self._journal.quarantined
 
     @property
+    def cut_tail(self) -> bool:
+        """Whether half a record was cut off at the end, as a kill or a power cut leaves it."""
+        return self._journal.cut_tail
+
+    @property
     def rescued(self) -> int:
-        """Answers that were taken in, which an earlier run had saved elsewhere."""
+        """The number of answers that were added from the rescue file of an earlier run."""
         return self._journal.rescued
 
     def heads(self) -> Iterator[Sequence[ResultHead]]:
@@ -118,7 +123,7 @@ class FileStore:
         return self._journal.batches()
 
     def clear(self) -> None:
-        """Start over: all records are lost, and what the log says of earlier runs counts no more."""
+        """Start over: discard all records, and forget what the log says about earlier runs."""
         self._journal.clear()
         self.log.last_run = LastRun()
 
@@ -135,6 +140,6 @@ class FileStore:
         self._journal.sync()
 
     def close(self) -> None:
-        """Unlock and close. Files that this process made and no run has begun in go with it."""
+        """Unlock and close; remove files that this process made if no run has begun in them."""
         self._journal.close(forget=self.log.is_unused)
         self.log.close()

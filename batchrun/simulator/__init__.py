@@ -1,4 +1,4 @@
-"""A simulated gateway that answers like the official API, fails as real ones fail, and keeps account of it.
+"""A simulated gateway: it answers like the official API, fails like real gateways, and keeps a ledger of both.
 
-Shares nothing with the client, so that the two cannot share a mistake; imports `errors` and `version` at most.
+Shares no code with the client, so that the two cannot share a mistake; imports only `errors` and `version`.
 """

@@ -1,4 +1,4 @@
-"""What the simulated model answers, and the official Response object that carries it."""
+"""The answers of the simulated model, and the official Response object that contains them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _REASONING_TOKENS = {"minimal": 64, "low": 128, "medium": 256, "high": 512, "xhi
 _BYTES_PER_TOKEN = 4
 _CACHE_BLOCK_TOKENS = 128
 _CACHED_FROM_TOKENS = 256
-"""Instructions of so many tokens are long enough that the simulated cache may hold them."""
+"""The simulated cache may hold instructions of at least this many tokens."""
 REFUSAL = "I'm sorry, but I can't help with that request."
 
 
 @dataclass(frozen=True)
 class FunctionCall:
-    """A call that the model wants made; `arguments` is a JSON text."""
+    """A function call that the model asks for; `arguments` is JSON text."""
 
     name: str
     arguments: str
@@ -34,10 +34,10 @@ class FunctionCall:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, before any endpoint gives it its form.
+    """The answer of the model, before it gets the form of an endpoint.
 
     `incomplete_reason` is None for a whole answer, or `max_output_tokens` or `content_filter`.
-    `has_reasoning` tells whether the model thought, `summary` what it lets be seen of that.
+    `has_reasoning` tells whether the model reasoned; `summary` is its summary of that, None without one.
     """
 
     usage: Usage
@@ -50,12 +50,12 @@ class Answer:
 
 
 def tokens_of(text: str) -> int:
-    """About how many tokens a text takes."""
+    """The approximate number of tokens of a text."""
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
 
 
 def compose(request: ModelRequest) -> Answer:
-    """The model's answer: the same for the same prompt. Raises ApiError for a schema that nothing fits."""
+    """The answer of the model, which is the same for the same prompt. Raises `ApiError` if no value fits the schema."""
     rng = random_of(request.seed, b"answer")
     call = text = None
     try:
@@ -88,7 +88,7 @@ def compose(request: ModelRequest) -> Answer:
 
 
 def shortened(answer: Answer, reason: str) -> Answer:
-    """The first half of an answer, incomplete for a reason of the fault script's choice."""
+    """The first half of an answer, incomplete for the reason that the fault script gives."""
     if answer.incomplete_reason is not None:
         return replace(answer, incomplete_reason=reason)
     spoken = answer.usage.output_tokens - answer.usage.reasoning_tokens
@@ -96,14 +96,14 @@ def shortened(answer: Answer, reason: str) -> Answer:
 
 
 def refused(answer: Answer) -> Answer:
-    """The same request, declined by the model."""
+    """The answer in which the model declines the same request."""
     output_tokens = answer.usage.reasoning_tokens + tokens_of(REFUSAL)
     usage = Usage(answer.usage.input_tokens, answer.usage.cached_tokens, output_tokens, answer.usage.reasoning_tokens)
     return replace(answer, usage=usage, text=None, call=None, refusal=REFUSAL, incomplete_reason=None)
 
 
 def _wanted_tool(request: ModelRequest) -> dict[str, Any] | None:
-    """The function that the request makes the model call, if any."""
+    """The function that the request forces the model to call; None if there is none."""
     choice = request.fields.get("tool_choice")
     tools = [_flat_tool(tool) for tool in request.fields.get("tools") or () if tool.get("type") == "function"]
     name = None
@@ -122,7 +122,7 @@ def _wanted_tool(request: ModelRequest) -> dict[str, Any] | None:
 
 
 def _flat_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """A function tool or choice in the flat form; chat completions nest it under `function`."""
+    """A function tool or tool choice in its flat form; chat completions nest it under `function`."""
     nested = tool.get("function")
     return nested if isinstance(nested, dict) else tool
 
@@ -158,7 +158,7 @@ def _cached_tokens(request: ModelRequest, chance: float) -> int:
 
 
 def _within(answer: Answer, budget: int | None) -> Answer:
-    """The answer cut to so many output tokens; the reasoning is spent first."""
+    """The answer, cut to `budget` output tokens; reasoning tokens are counted first."""
     usage = answer.usage
     if budget is None or usage.output_tokens <= budget:
         return answer
@@ -180,23 +180,23 @@ def _cut(text: str, size: int) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """The ids of one answer, all of one attempt at one body, and when it was made (Unix seconds)."""
+    """The ids of one answer, derived from the body and the attempt, and its time in Unix seconds."""
 
     digits: str
     created_at: int
 
     def of(self, prefix: str) -> str:
-        """The id of one part: `resp`, `msg`, `rs`, `fc`, `call`, `req`."""
+        """The id of one part; `prefix` is `resp`, `msg`, `rs`, `fc`, `call` or `req`."""
         return f"{prefix}_{self.digits}"
 
 
 def identify(seed: int, sha: bytes, attempt: int) -> Identity:
-    """The identity of an answer. Its time is the wall clock's, as clients expect of `created_at`."""
+    """The identity of an answer. Its time is wall-clock time, as clients expect of `created_at`."""
     return Identity(digest_of(seed, b"id", sha, attempt)[:25].hex(), int(time.time()))
 
 
 def output_items(answer: Answer, identity: Identity, encrypted: bool = False) -> list[dict[str, Any]]:
-    """The items of a Response's `output`, as they stand when all is said."""
+    """The items of a Response's `output` when the answer is finished."""
     status = "completed" if answer.incomplete_reason is None else "incomplete"
     items: list[dict[str, Any]] = []
     if answer.has_reasoning:
@@ -243,7 +243,7 @@ def _content(answer: Answer) -> Iterable[dict[str, Any]]:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """Usage as the Responses API writes it."""
+    """Usage in the form of the Responses API."""
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
@@ -254,7 +254,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def response_shell(request: ModelRequest, identity: Identity, status: str) -> dict[str, Any]:
-    """A Response that says nothing yet: it echoes what the request set, `output` and `usage` are empty."""
+    """A Response without an answer: it repeats the settings of the request; `output` and `usage` are empty."""
     fields = request.fields
 
     def echo(name: str, default: Any = None) -> Any:
@@ -316,7 +316,7 @@ def _echoed_tool(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def response_object(request: ModelRequest, answer: Answer, identity: Identity) -> dict[str, Any]:
-    """The whole official Response."""
+    """The complete official Response."""
     response = response_shell(request, identity, "completed" if answer.incomplete_reason is None else "incomplete")
     if answer.incomplete_reason is None:
         response["completed_at"] = int(time.time())

@@ -1,4 +1,4 @@
-"""The simulated gateway as an HTTP server: who may ask, what is asked, what it meets, what is billed."""
+"""The simulated gateway as an HTTP server: checks keys and requests, plays the faults, bills the answers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from batchrun.simulator.script import FaultPlan
 from batchrun.simulator.wire import deliver
 
 _BACKLOG = 4096
-"""Connections that may wait for their accept; with the usual 128 a burst of clients sees seconds of delay."""
+"""Connections that may wait to be accepted; with the usual 128, a burst of clients waits for seconds."""
 _PATHS = {endpoint.value: endpoint for endpoint in Endpoint}
 
 
 class Gateway:
-    """A simulated gateway on a loopback port, for the time of an `async with` block.
+    """A simulated gateway on a loopback port, which runs during an `async with` block.
 
-    It may share its event loop with its clients; it measures time by that loop. Entering raises `OSError` where it
-    cannot listen on its port. `options` are the ones that it was made with, `ledger` says what it was asked and what
-    it billed, and `capacity.limit` may be changed.
+    It may share its event loop with its clients; it measures time by that loop. Entering the block raises `OSError` if
+    it cannot listen on its port. `options` are its options, `ledger` has all its requests and what it billed, and
+    `capacity.limit` may be changed at any time.
     """
 
     def __init__(self, options: GatewayOptions | None = None) -> None:
@@ -50,12 +50,12 @@ class Gateway:
 
     @property
     def base_url(self) -> str:
-        """Where clients find the API, with `/v1` and without a slash at the end."""
+        """The base URL of the API, with `/v1` and without a slash at the end."""
         return f"{self.root_url}/v1"
 
     @property
     def root_url(self) -> str:
-        """The same without `/v1`: a wrong base URL, and where `/_sim/ledger` is."""
+        """The base URL without `/v1`: wrong for clients of the API, right for `/_sim/ledger`."""
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         return f"http://{host}:{self._port}"
 
@@ -69,7 +69,7 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close at once: requests in work are broken off."""
+        """Close at once; requests in progress are aborted."""
         self._listener.close()
         for task in self._working:
             task.cancel()
@@ -92,7 +92,7 @@ class Gateway:
             row.client_gone = True
             raise
         except ConnectionError:
-            # Nobody is left to be answered; raised further, this would be logged as a mistake of the gateway's.
+            # The client is gone. If this were raised, aiohttp would log it as an error of the gateway.
             row.client_gone = True
             return web.Response()
         finally:
@@ -115,7 +115,7 @@ class Gateway:
             return await self._send(request, row, reply_of(error.reply), 0)
 
     def _route(self, request: web.BaseRequest) -> Endpoint | Reply:
-        """What is asked for, or an answer that needs no reading; ApiError for what must not be asked."""
+        """The endpoint of a request, or a reply that does not need the body. Raises `ApiError` if it is refused."""
         path = request.path
         if not path.startswith("/v1/"):
             return Reply(200, (WEB_APP,), "text/html; charset=utf-8")
@@ -163,14 +163,14 @@ class Gateway:
     async def _work(
         self, request: web.BaseRequest, row: LedgerRow, endpoint: Endpoint, body: bytes, sha: bytes
     ) -> web.StreamResponse:
-        """Check, admit, and answer with whatever the script has for this attempt."""
+        """Check and admit a request, and answer as the script says for this attempt."""
         asked = parse_request(endpoint, body, self.options.seed, self.options.models)
         row.model, row.streamed = asked.model, asked.stream
         tokens = asked.input_tokens + (asked.max_output_tokens or 0)
         headers = self._limits.admit(asked.model, tokens, row.arrived_s)
         word = self._faults.next_word(sha)
         row.outcome = str(word)
-        # Without counted arrivals the row's number keeps ids apart.
+        # If arrivals are not counted, the number of the row keeps ids apart.
         number = row.attempt or row.sequence
         identity = identify(self.options.seed, sha, number)
         reply = plan_reply(asked, word, identity, self.options, _key_of(request))
@@ -181,7 +181,7 @@ class Gateway:
         return await self._send(request, row, with_headers(reply, headers), latency_s)
 
     def _count_arrival(self, sha: bytes) -> int:
-        """Which arrival of this body it is, from 1; 0 where no rows are kept: a long run stays small."""
+        """The number of this arrival of the body, from 1; 0 if no rows are kept, so that memory does not grow."""
         if not self.options.keep_rows:
             return 0
         attempt = self._arrivals.get(sha, 0) + 1
@@ -203,7 +203,7 @@ class Gateway:
         return response
 
     def _show_ledger(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The ledger over HTTP, for clients in another process: the sums, or with `?full=1` every row."""
+        """The ledger over HTTP, for clients in another process: the sums, or every row with `?full=1`."""
         if request.query.get("full"):
             return web.Response(body=b"".join(self.ledger.json_lines()), content_type="application/jsonl")
         return web.Response(body=orjson.dumps(self.ledger.summary()), content_type="application/json")
@@ -215,12 +215,15 @@ def _key_of(request: web.BaseRequest) -> str:
 
 
 async def serve_until_stopped(options: GatewayOptions, on_ready: Callable[[str], None]) -> None:
-    """Run a gateway until SIGINT or SIGTERM. `on_ready` is called with the base URL once it listens."""
+    """Run a gateway until SIGINT or SIGTERM. `on_ready` is called with the base URL once the gateway listens.
+
+    Raises `OSError` if it cannot listen on its port.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
-        # Where the loop cannot watch signals, an interrupt still ends it by KeyboardInterrupt.
+        # If the loop cannot watch signals, Ctrl-C still ends it by KeyboardInterrupt.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     try:

@@ -16,7 +16,7 @@ _DEFAULT_DIMENSIONS = 1536
 
 
 def completion_object(request: ModelRequest, answer: Answer, identity: Identity) -> dict[str, Any]:
-    """The official chat completion; every one of the `n` choices says the same."""
+    """The official chat completion; all `n` choices have the same message."""
     choices = [
         {
             "index": index,
@@ -59,7 +59,7 @@ def _finish_reason(answer: Answer) -> str:
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
-    """Usage as chat completions write it."""
+    """Usage in the form of chat completions."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -75,7 +75,7 @@ def chat_usage(usage: Usage) -> dict[str, Any]:
 
 
 def embeddings_object(request: ModelRequest) -> dict[str, Any]:
-    """The official list of embeddings: vectors of length 1 that hang on the text alone."""
+    """The official list of embeddings: vectors of length 1, which depend on the text alone."""
     dimensions = request.fields.get("dimensions") or _DEFAULT_DIMENSIONS
     as_base64 = request.fields.get("encoding_format") == "base64"
     return {
@@ -90,7 +90,7 @@ def embeddings_object(request: ModelRequest) -> dict[str, Any]:
 
 
 def embedded_texts(request: ModelRequest) -> list[Any]:
-    """What gets a vector of its own: a string, a list of token numbers, or each item of a list of these."""
+    """The inputs that get a vector each: one string, one list of token numbers, or each item of a list of these."""
     wanted = request.fields["input"]
     if isinstance(wanted, str) or all(isinstance(item, int) for item in wanted):
         return [wanted]

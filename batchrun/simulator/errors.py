@@ -1,4 +1,4 @@
-"""The errors a gateway answers with, in the words of the official API and of the relays in front of it."""
+"""The errors of a gateway, in the words of the official API and of the relays in front of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INVALID = "invalid_request_error"
 
 
 class ApiError(Exception):
-    """A refusal: status, JSON or HTML body, extra headers. `outcome` is what the ledger calls it."""
+    """A refused request: `reply` has status, body and headers; `outcome` is its name in the ledger."""
 
     def __init__(self, reply: ErrorReply, outcome: str | None = None) -> None:
         super().__init__(reply.status)
@@ -38,19 +38,19 @@ def envelope(message: str, kind: str, code: str | None = None, param: str | None
 def official(
     status: int, message: str, kind: str = INVALID, code: str | None = None, param: str | None = None
 ) -> ErrorReply:
-    """An error as the official API writes it."""
+    """An error in the form of the official API."""
     return ErrorReply(status, orjson.dumps(envelope(message, kind, code, param), option=orjson.OPT_INDENT_2))
 
 
 def refuse(
     status: int, message: str, code: str | None = None, param: str | None = None, kind: str = INVALID
 ) -> ApiError:
-    """The same, ready to raise."""
+    """An error in the form of the official API, ready to raise."""
     return ApiError(official(status, message, kind, code, param), code)
 
 
 def relay(status: int, message: str, kind: str = "new_api_error", code: str | None = "") -> ErrorReply:
-    """An error as a relay of the new-api family writes it, with its fingerprints."""
+    """An error in the form of a relay of the new-api family, with the header that such relays send."""
     request_id = "20260101000000simulated"
     text = f"{message} (request id: {request_id})"
     body = orjson.dumps({"error": {"message": text, "type": kind, "param": "", "code": code}})
@@ -58,7 +58,7 @@ def relay(status: int, message: str, kind: str = "new_api_error", code: str | No
 
 
 def nginx_page(status: int, reason: str) -> ErrorReply:
-    """The page of a reverse proxy."""
+    """The error page of a reverse proxy."""
     page = (
         f"<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n"
         f"<center><h1>{status} {reason}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -67,18 +67,18 @@ def nginx_page(status: int, reason: str) -> ErrorReply:
 
 
 def cloudflare_page(status: int) -> ErrorReply:
-    """The page of a content network that found no answer behind it."""
+    """The error page of a content delivery network that got no answer from its origin."""
     page = f"<!DOCTYPE html>\n<html><head><title>{status}: A timeout or error occurred</title></head></html>\n"
     return ErrorReply(status, page.encode(), "text/html; charset=UTF-8", {"Server": "cloudflare"})
 
 
 def masked_key(key: str) -> str:
-    """A key as an error message may show it: its ends at most, and nothing of a short one."""
+    """A key as an error message may show it: at most its ends, and nothing of a short key."""
     return f"{key[:5]}***{key[-2:]}" if len(key) >= 16 else "***"
 
 
 def wrong_key(key: str) -> ErrorReply:
-    """401 for a key that nobody knows."""
+    """401 for an unknown key."""
     message = (
         f"Incorrect API key provided: {masked_key(key)}. "
         "You can find your API key at https://platform.openai.com/account/api-keys."
@@ -108,7 +108,7 @@ def unknown_model(model: str) -> ErrorReply:
 
 
 def rate_limited(model: str, wait: str) -> ErrorReply:
-    """429 as the official limits write it; `wait` is the text of a duration."""
+    """429 in the words of the official rate limits; `wait` is the text of a duration."""
     message = (
         f"Rate limit reached for {model} in organization org-sim on requests per min (RPM): "
         f"Limit 3, Used 3, Requested 1. Please try again in {wait}. "
@@ -118,14 +118,14 @@ def rate_limited(model: str, wait: str) -> ErrorReply:
 
 
 def over_capacity(status: int) -> ErrorReply:
-    """429 or 503 for one request too many at once."""
+    """429 or 503 for a request above the capacity."""
     if status == 503:
         return official(503, "The server is overloaded. Please try again later.", "server_error", "slow_down")
     return official(429, "Too many requests at once. Please slow down.", "requests", "slow_down")
 
 
 def request_too_large(model: str, limit: int, requested: int) -> ErrorReply:
-    """429 for a request that is larger than a whole minute's tokens; no waiting helps."""
+    """429 for a request that needs more tokens than a whole minute allows; waiting does not help."""
     message = (
         f"Request too large for {model} in organization org-sim on tokens per min (TPM): "
         f"Limit {limit}, Requested {requested}. The input or output tokens must be reduced in order to run "
@@ -135,7 +135,7 @@ def request_too_large(model: str, limit: int, requested: int) -> ErrorReply:
 
 
 def server_error(status: int = 500) -> ErrorReply:
-    """The official apology."""
+    """The official server error."""
     message = (
         "The server had an error while processing your request. Sorry about that! Please contact us through "
         "our help center at help.openai.com if the error persists."
@@ -144,7 +144,7 @@ def server_error(status: int = 500) -> ErrorReply:
 
 
 _STATUSES: dict[int, Callable[[], ErrorReply]] = {
-    400: lambda: official(400, "Invalid request, as the fault script wants it.", code="invalid_value"),
+    400: lambda: official(400, "Invalid request, as the fault script says.", code="invalid_value"),
     401: lambda: official(401, "Your authentication token is not valid.", code="invalid_api_key"),
     402: lambda: official(402, "Insufficient Balance", "unknown_error", "invalid_request_error"),
     403: lambda: official(
@@ -211,7 +211,7 @@ _NAMED: dict[str, Callable[[], ErrorReply]] = {
 
 
 def scripted_error(name: str) -> ErrorReply:
-    """The error that a word of the fault script stands for: a name of `script.ERROR_WORDS`, or a status."""
+    """The error of one word of the fault script: a name in `fault_words.ERROR_WORDS`, or a status."""
     if name in _NAMED:
         return _NAMED[name]()
     status = int(name)
@@ -221,7 +221,7 @@ def scripted_error(name: str) -> ErrorReply:
         return cloudflare_page(status)
     if status >= 500:
         return server_error(status)
-    return official(status, f"The request failed with status {status}, as the fault script wants it.")
+    return official(status, f"The request failed with status {status}, as the fault script says.")
 
 
 WEB_APP = (
@@ -229,4 +229,4 @@ WEB_APP = (
     b'<body><noscript>You need to enable JavaScript to run this app.</noscript><div id="root"></div></body>\n'
     b"</html>\n"
 )
-"""What a relay serves with status 200 for any path that is not its API's."""
+"""The page that a relay serves with status 200 for every path outside its API."""

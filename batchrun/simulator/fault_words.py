@@ -1,4 +1,4 @@
-"""The words of the fault script, each with what it does. A status from 400 to 599 is a word too."""
+"""The words of the fault script and what each does. A status from 400 to 599 is a word too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER_WORDS = {
     "done": "a [DONE] after the last event",
     "crlf": "events with CRLF line ends",
 }
-"""The model answers, and then something is done to that. These may be joined with `+`."""
+"""The model answers, and then its answer is changed. These words may be joined with `+`."""
 
 SILENT_WORDS = {
     "reset": "a connection reset before any answer",
@@ -42,7 +42,7 @@ SILENT_WORDS = {
     "errorevent": "a stream that breaks off with an error event, its fields flat",
     "nestederror": "the same, its fields under `error`",
 }
-"""The model does not answer, yet there is no HTTP error either."""
+"""The model does not answer, but there is no HTTP error either."""
 
 ERROR_WORDS = {
     "quota": "429 insufficient_quota",
@@ -60,13 +60,13 @@ ERROR_WORDS = {
     "slow": "429 slow_down",
     "overloaded": "503 server_is_overloaded",
     "nochannel": "503 model_not_found of a relay without a channel",
-    "convert": "500 convert_request_failed of a relay, which no retry heals",
+    "convert": "500 convert_request_failed of a relay, which no retry can fix",
 }
-"""Errors by name, where the status alone would not tell them apart."""
+"""Errors by name, because their status alone does not identify them."""
 
 
 def is_known(word: str) -> bool:
-    """Whether the fault script may hold this word."""
+    """Whether the fault script may contain this word."""
     if word.isdecimal():
         return 400 <= int(word) <= 599
     return word in ANSWER_WORDS or word in SILENT_WORDS or word in ERROR_WORDS

@@ -1,7 +1,7 @@
-"""What the gateway was asked and what it billed, so that a test can hold a client's account against it.
+"""The requests that the gateway got and what it billed, so that a test can compare a client's figures with them.
 
-A request is billed once the model has begun a full answer to it, whatever becomes of the delivery: a model
-does not stop because a connection broke. Refusals and faults without an answer cost nothing.
+A request is billed once the model has begun a full answer, even if the delivery fails: a model does not stop when a
+connection breaks. Refusals and faults without an answer cost nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one answer or of many. The cached are part of the input, the reasoning of the output."""
+    """Tokens of one answer or of many. `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
@@ -35,33 +35,33 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerRow(msgspec.Struct):
-    """One request that arrived. The key it carried is not kept, only whether there was one."""
+    """One request that arrived. Its key is not kept, only whether it had one."""
 
     sequence: int
-    """1 for the first request that arrived."""
+    """The number of the request in order of arrival, from 1."""
     arrived_s: float
-    """The event loop's time, in seconds."""
+    """The time of arrival by the event loop, in seconds."""
     method: str
     path: str
     authorized: bool
-    """Whether it carried an Authorization header."""
+    """Whether it had an Authorization header."""
     body_bytes: int = 0
     body_sha256: str = ""
     body: bytes | None = None
-    """The request's bytes, where `keep_bodies` is set."""
+    """The bytes of the body, if `keep_bodies` is set."""
     attempt: int = 0
-    """How often this very body has arrived, this time included; 0 where it was not read or is not counted."""
+    """How often the same body has arrived, including this time; 0 if it was not read or is not counted."""
     model: str | None = None
     streamed: bool = False
     outcome: str = ""
-    """The script's word that was played, `ok`, or the code of the refusal."""
+    """The word of the script that was played, `ok`, or the code of the refusal."""
     status: int | None = None
-    """The status answered; None where none was."""
+    """The status of the answer; None if there was none."""
     billed: Usage | None = None
     delivered: bool = False
-    """Whether every byte of the answer was handed to the connection."""
+    """Whether every byte of the answer was written to the connection."""
     client_gone: bool = False
-    """Whether the client hung up before that."""
+    """Whether the client closed the connection before that."""
 
 
 class Ledger:
@@ -79,7 +79,7 @@ class Ledger:
         self._billed = Usage()
 
     def open(self, now: float, method: str, path: str, authorized: bool) -> LedgerRow:
-        """Note a request that has just arrived; `close` it once it is answered or gone."""
+        """Note a request that has just arrived; call `close` once it is answered or its client is gone."""
         self.requests += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
@@ -89,7 +89,7 @@ class Ledger:
         return row
 
     def note_body(self, row: LedgerRow, body: bytes, sha256: str) -> None:
-        """Note what the request said."""
+        """Note the body of a request."""
         row.body_bytes = len(body)
         row.body_sha256 = sha256
         if self._keep_bodies:
@@ -102,17 +102,17 @@ class Ledger:
         self._billed += usage
 
     def close(self, row: LedgerRow) -> None:
-        """The request is over, however it ended."""
+        """Note that a request is over, however it ended."""
         self.in_flight -= 1
         status = "none" if row.status is None else str(row.status)
         self.statuses[status] = self.statuses.get(status, 0) + 1
 
     def billed_usage(self) -> Usage:
-        """The sum of everything billed so far."""
+        """The sum of everything that was billed so far."""
         return self._billed
 
     def summary(self) -> dict[str, Any]:
-        """The counters and sums, ready for JSON."""
+        """The counters and sums, as values that JSON can express."""
         return {
             "requests": self.requests,
             "in_flight": self.in_flight,

@@ -1,4 +1,4 @@
-"""What the gateway refuses for being too much: requests and tokens per minute, requests at once."""
+"""The limits of the gateway: requests and tokens per minute, requests at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Z_OF_P99 = _NORMAL.inv_cdf(0.99)
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as the official headers write it: `120ms`, `1s`, `50.529s`, `6m0s`.
+    """A duration in the form of the official headers: `120ms`, `1s`, `50.529s`, `6m0s`.
 
     >>> [duration_text(s) for s in (0.12, 1, 50.529, 360, 3661.5)]
     ['120ms', '1s', '50.529s', '6m0s', '1h1m1.5s']
@@ -37,7 +37,7 @@ def duration_text(seconds: float) -> str:
 
 
 class TokenBucket:
-    """`per_minute` units that flow back evenly, `burst_s` seconds' worth of which may be spent at once."""
+    """A token bucket: `per_minute` units come in evenly, and the units of `burst_s` seconds may be spent at once."""
 
     def __init__(self, per_minute: int, now: float, burst_s: float = 60.0) -> None:
         self.capacity = max(1, round(per_minute * burst_s / 60))
@@ -46,28 +46,28 @@ class TokenBucket:
         self._updated_s = now
 
     def level(self, now: float) -> float:
-        """What may be spent now."""
+        """How many units may be spent now."""
         self._level = min(self.capacity, self._level + (now - self._updated_s) * self._refill_per_s)
         self._updated_s = now
         return self._level
 
     def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` may be spent; 0 for at once."""
-        # A billionth is forgiven: who waits exactly as long as told is let in, whatever floats make of it.
+        """Seconds until `amount` may be spent; 0 if it may be spent now."""
+        # A billionth is ignored, so that float errors do not refuse a client that waited exactly as long as asked.
         missing = amount - self.level(now) - 1e-9 * self.capacity
         return max(0.0, missing / self._refill_per_s)
 
     def spend(self, amount: float, now: float) -> None:
-        """Take `amount`; the caller has asked `wait_s` first."""
+        """Take `amount`; call `wait_s` first."""
         self._level = max(0.0, self.level(now) - amount)
 
     def seconds_to_full(self, now: float) -> float:
-        """When all of it is back."""
+        """Seconds until the bucket is full."""
         return (self.capacity - self.level(now)) / self._refill_per_s
 
 
 class RateLimits:
-    """The limits per model. A refused request spends nothing."""
+    """The rate limits of each model. A refused request spends nothing."""
 
     def __init__(self, options: GatewayOptions) -> None:
         self._rpm = options.rpm
@@ -78,7 +78,7 @@ class RateLimits:
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
 
     def admit(self, model: str, tokens: int, now: float) -> dict[str, str]:
-        """Spend one request of so many tokens, or raise the 429. Returns the headers for the answer."""
+        """Spend one request of so many tokens and return the headers of the answer. Raises `ApiError` with a 429."""
         if self._rpm is None and self._tpm is None:
             return {}
         buckets = {
@@ -142,7 +142,7 @@ class RateLimits:
 
 
 class Capacity:
-    """So many requests at once; one more waits for its turn or is refused. `limit` may change at any time."""
+    """Limits the requests at once; one more waits for a slot or is refused. `limit` may change at any time."""
 
     def __init__(self, options: GatewayOptions) -> None:
         self._options = options
@@ -152,7 +152,7 @@ class Capacity:
 
     @property
     def limit(self) -> int | None:
-        """Requests at once; None is no limit."""
+        """How many requests may be in work at once; None is no limit."""
         return self._limit
 
     @limit.setter
@@ -162,7 +162,7 @@ class Capacity:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots for the time of the block."""
+        """Hold one of the slots during the block. Raises `ApiError` if none is free and there is no queue."""
         if self._is_full or self._queue:
             if not self._options.queue:
                 raise ApiError(self._refusal(), "slow_down")
@@ -184,7 +184,7 @@ class Capacity:
         return replace(reply, headers={"Retry-After": "1"}) if self._options.send_retry_after else reply
 
     async def _wait(self) -> None:
-        """Wait in the queue; who gives a slot away counts it as taken."""
+        """Wait in the queue; `_let_in` has counted the slot as taken when this returns."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
@@ -205,14 +205,14 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long answers take: log-normal around `median_s` seconds, 1 in 100 longer than `p99_s`."""
+    """How long answers take: log-normal with the median `median_s` seconds; 1 in 100 takes longer than `p99_s`."""
 
     median_s: float
     p99_s: float | None
     seed: int
 
     def of(self, sha: bytes, attempt: int) -> float:
-        """Seconds for this attempt of this request; the same whenever it is asked."""
+        """The seconds that this attempt of this request takes; the same at every call."""
         if not self.median_s or self.p99_s is None or self.p99_s == self.median_s:
             return self.median_s
         sigma = math.log(self.p99_s / self.median_s) / _Z_OF_P99

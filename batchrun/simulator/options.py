@@ -1,4 +1,4 @@
-"""What a simulated gateway is told: one frozen dataclass, checked when it is made."""
+"""The options of a simulated gateway: one frozen dataclass, which is checked when it is made."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ DEFAULT_MODELS = (
     "gpt-5-mini",
     "o4-mini",
 )
-"""What `GET /v1/models` lists where `GatewayOptions.models` says nothing."""
+"""The models that `GET /v1/models` lists if `GatewayOptions.models` is None."""
 
 DEFAULT_FAULTS = ("429", "500", "503", "reset", "cut", "eof")
-"""The words that `fault_rate` draws from unless told otherwise."""
+"""The default words that `fault_rate` draws from."""
 
 
 @dataclass(frozen=True)
 class GatewayOptions:
-    """The behaviour of one `Gateway`. The defaults answer everything at once and refuse nothing.
+    """The behaviour of one `Gateway`. With the defaults it answers every request at once and refuses none.
 
-    `host`, `port`: where it listens; a loopback address only, port 0 takes a free one.
-    `latency_median_s`, `latency_p99_s`: seconds from the request to the last byte of the answer, log-normal;
-    without a p99 every answer takes the median. A stream spreads them over its deltas.
+    `host`, `port`: where it listens; only a loopback address. Port 0 takes a free port.
+    `latency_median_s`, `latency_p99_s`: seconds from the request to the last byte of the answer, log-normal.
+    Without a p99, every answer takes the median. A stream spreads the time over its events.
     `rpm`, `tpm`: requests and tokens per minute and model; None is no limit.
-    `burst_s`: for how many seconds' worth of these may be spent at once, at least one request.
+    `burst_s`: how many seconds' worth of these limits may be spent at once; always at least one request.
     `send_retry_after`: whether a 429 says how long to wait.
-    `send_rate_headers`: whether answers tell the limits, in `x-ratelimit-*`.
-    `fault_retry_after_s`: what a scripted `429` without `@` says in its Retry-After.
-    `capacity`: requests worked on at once; one more is refused with `capacity_status` (429 or 503),
-    or waits for its turn where `queue` is set.
-    `script`: what goes wrong, a line of words for each request (see `script.py`).
-    `fault_rate`, `fault_words`: the share of attempts, 0 to 1, that meet one of these words.
-    `api_keys`: the keys it accepts; None accepts anything, also no key.
+    `send_rate_headers`: whether answers report the limits, in `x-ratelimit-*`.
+    `fault_retry_after_s`: the seconds in the `Retry-After` of a scripted `429` without `@`.
+    `capacity`: requests in work at once; None is no limit. One more is refused with `capacity_status` (429 or 503),
+    or waits for a slot if `queue` is set.
+    `script`: the faults, a line of words for each request (see `script.py`).
+    `fault_rate`, `fault_words`: the share of attempts, 0 to 1, that get one of these words.
+    `api_keys`: the keys it accepts; None accepts every key, and requests without one.
     `models`: the models it knows; None knows all.
-    `seed`: changes every drawn value: answers, latencies, faults.
+    `seed`: changes every random value: answers, latencies, faults.
     `keep_rows`: whether the ledger keeps a row for each request, or only the sums.
-    `keep_bodies`: whether these rows hold the request's bytes.
+    `keep_bodies`: whether these rows contain the bytes of the request.
     `max_body_bytes`: a longer request is refused with 413.
+
+    Raises `ValueError` if a value is not valid.
     """
 
     host: str = "127.0.0.1"

@@ -1,7 +1,7 @@
-"""Strings that match a regular expression, as far as JSON Schemas use them.
+"""Strings that match a regular expression of a JSON Schema.
 
-Knows literals, escapes, classes, groups, alternatives, quantifiers and anchors. Look-arounds and
-back-references are beyond it: `example` then raises ValueError and the caller does without.
+Supports literals, escapes, classes, groups, alternatives, quantifiers and anchors. For look-arounds and
+back-references, `example` raises `ValueError`, and the caller ignores the pattern.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
 
 def example(pattern: str, rng: random.Random, more: int = 3) -> str:
-    """A string that matches `pattern`, or ValueError for what is not understood.
+    """A string that matches `pattern`. Raises `ValueError` if the pattern is not supported.
 
-    `more` is how many times beyond the least an open-ended quantifier repeats at most.
+    `more` is how many repetitions an open-ended quantifier may add to its minimum.
     """
     reader = _Reader(pattern, rng, more)
     text = reader.alternatives()
@@ -31,7 +31,7 @@ def example(pattern: str, rng: random.Random, more: int = 3) -> str:
 
 @dataclass
 class _Reader:
-    """Reads the pattern once from left to right and writes an example as it goes."""
+    """Reads the pattern once from left to right and makes an example on the way."""
 
     pattern: str
     rng: random.Random
@@ -69,7 +69,7 @@ class _Reader:
             return piece
         pieces = []
         after = self.position
-        # The atom is read again for each repetition, so that [ab]{4} need not give four equal letters.
+        # The atom is read again for each repetition, so that [ab]{4} may give different letters.
         for _ in range(self.rng.randint(least, most)):
             self.position = start
             pieces.append(self.atom())
@@ -188,7 +188,7 @@ class _Reader:
 
 
 def _range(low: str, high: str) -> str:
-    """All characters from one to the other; of a wide range the first few hundred stand for the rest."""
+    """All characters from `low` to `high`; of a wide range, only the first few hundred."""
     first, last = ord(low[-1]), ord(high[-1])
     if first > last:
         raise ValueError(f"a range from {low!r} to {high!r}")

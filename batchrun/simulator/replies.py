@@ -1,4 +1,4 @@
-"""What one attempt gets: a request and a word of the script in, bytes and how they travel out."""
+"""The reply to one attempt: from a request and a word of the script to bytes and the way they are delivered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SERVER_ERROR = "The server had an error processing your request. Sorry about th
 
 
 class Delivery(enum.Enum):
-    """How the bytes travel."""
+    """How the bytes are delivered."""
 
     WHOLE = "all of them"
     CUT = "half of them, then the connection closes"
@@ -40,7 +40,7 @@ class Delivery(enum.Enum):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer ready to be sent. `parts` are the body: one for a plain answer, one an event for a stream."""
+    """An answer ready to be sent. `parts` is the body: one part for a plain answer, one for each event of a stream."""
 
     status: int
     parts: tuple[bytes, ...]
@@ -49,13 +49,13 @@ class Reply:
     delivery: Delivery = Delivery.WHOLE
     headers: dict[str, str] = field(default_factory=dict)
     usage: Usage | None = None
-    """What is billed for it; None where the model did not answer."""
+    """What is billed for it; None if the model did not answer."""
 
 
 def plan_reply(
     request: ModelRequest, word: Word, identity: Identity, options: GatewayOptions, key: str | None
 ) -> Reply:
-    """What this word of the script makes of the request. `key` is the one it came with, for `badkey`."""
+    """The reply that this word of the script gives to the request. `key` is the key of the request, for `badkey`."""
     if word.is_error:
         return _error(request, word, options, key)
     if not word.is_answer:
@@ -64,7 +64,7 @@ def plan_reply(
 
 
 def reply_of(error: ErrorReply) -> Reply:
-    """An error on its way out."""
+    """The reply for an error."""
     return Reply(error.status, (error.body,), error.content_type, headers=dict(error.headers))
 
 
@@ -86,7 +86,7 @@ def _error(request: ModelRequest, word: Word, options: GatewayOptions, key: str 
 
 
 def _spoken(retry_after: str) -> str:
-    """A Retry-After as the message says it; a header that is no sane number is not repeated there."""
+    """A `Retry-After` in the words of the message; if the header is not a number, the message says `20s`."""
     try:
         return duration_text(min(max(float(retry_after), 0.001), 1e6))
     except ValueError:
@@ -118,7 +118,7 @@ def _array(_request: ModelRequest, _identity: Identity) -> Reply:
 
 
 def _error200(request: ModelRequest, _identity: Identity) -> Reply:
-    # A relay says what kind of stream will come before it knows whether one will.
+    # A relay sends the content type of a stream before it knows whether a stream will follow.
     content_type = EVENT_STREAM if request.stream else "application/json"
     body = orjson.dumps(envelope(_SERVER_ERROR, "server_error", "server_error"))
     return Reply(200, (body,), content_type)
@@ -164,7 +164,7 @@ _SILENT = {
 
 
 def _answer(request: ModelRequest, word: Word, identity: Identity) -> Reply:
-    """A reply in which the model has its say."""
+    """A reply in which the model answers."""
     body, usage = _body(request, word, identity)
     streamed = (request.stream or "sse" in word) and "json" not in word
     if streamed and request.endpoint is Endpoint.RESPONSES:
@@ -174,7 +174,7 @@ def _answer(request: ModelRequest, word: Word, identity: Identity) -> Reply:
 
 
 def _body(request: ModelRequest, word: Word, identity: Identity) -> tuple[dict[str, Any], Usage | None]:
-    """The object that answers the request, and what it is billed for."""
+    """The object that answers the request, and the usage that is billed for it."""
     if request.endpoint is Endpoint.EMBEDDINGS:
         usage = Usage(input_tokens=request.input_tokens)
         return _with_usage(word, embeddings_object(request), usage), usage
@@ -201,7 +201,7 @@ def _worded(answer: Answer, word: Word) -> Answer:
 
 
 def _with_usage(word: Word, body: dict[str, Any], usage: Usage) -> dict[str, Any]:
-    """The object with its usage told in one of the ways that relays tell it."""
+    """The object with its usage in one of the forms that relays use."""
     if "nousage" in word:
         return {name: value for name, value in body.items() if name != "usage"}
     if "nullusage" in word:
@@ -220,7 +220,7 @@ def _as_strings(value: Any) -> Any:
 
 
 def _frames(request: ModelRequest, word: Word, identity: Identity, final: dict[str, Any]) -> tuple[bytes, ...]:
-    """The events on the wire, with whatever the word does to them."""
+    """The events as bytes, changed as the word says."""
     events = list(response_events(request, identity, final))
     if "eof" in word:
         events.pop()
@@ -238,7 +238,7 @@ def _frames(request: ModelRequest, word: Word, identity: Identity, final: dict[s
 
 
 def _spoiled(word: Word, text: bytes) -> bytes:
-    """JSON with something in its last object that is not JSON, where the word wants that."""
+    """The JSON text; if the word says so, with something in its last object that is not JSON."""
     extra = b',"score":NaN' if "nan" in word else b',"note":"caf\xe9"' if "latin1" in word else b""
     end = text.rfind(b"}")
     return text[:end] + extra + text[end:]
@@ -258,5 +258,5 @@ def _delivery(word: Word) -> Delivery:
 
 
 def with_headers(reply: Reply, headers: dict[str, str]) -> Reply:
-    """The reply with more headers; those it has itself stand."""
+    """The reply with more headers; its own headers win."""
     return replace(reply, headers={**headers, **reply.headers})

@@ -1,4 +1,4 @@
-"""A request's body, checked as the official API checks it."""
+"""Request bodies, checked as the official API checks them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from batchrun.simulator.seeds import digest_of
 
 
 class Endpoint(enum.Enum):
-    """What the gateway can be asked to do, by path."""
+    """The endpoints of the gateway, by path."""
 
     RESPONSES = "/v1/responses"
     CHAT = "/v1/chat/completions"
@@ -26,7 +26,7 @@ class Endpoint(enum.Enum):
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A checked request. `seed` hangs on what the model sees of it: equal prompts get equal answers."""
+    """A checked request. `seed` depends on what the model sees of it, so that equal prompts get equal answers."""
 
     endpoint: Endpoint
     fields: dict[str, Any]
@@ -35,17 +35,17 @@ class ModelRequest:
 
     @property
     def model(self) -> str:
-        """The model asked for."""
+        """The requested model."""
         return str(self.fields["model"])
 
     @property
     def stream(self) -> bool:
-        """Whether the answer is wanted as a stream."""
+        """Whether the request asks for a stream."""
         return bool(self.fields.get("stream"))
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The most that the answer may take, whatever the endpoint calls it."""
+        """The most tokens that the answer may have, under the name that the endpoint uses; None is no limit."""
         if self.endpoint is Endpoint.RESPONSES:
             return self.fields.get("max_output_tokens")
         names = ("max_completion_tokens", "max_tokens")
@@ -53,7 +53,7 @@ class ModelRequest:
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON bytes, also of what is nested deeper or counts higher than orjson takes."""
+    """JSON bytes, also of values that nest deeper, or of numbers that are larger, than orjson accepts."""
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -61,7 +61,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def parse_request(endpoint: Endpoint, body: bytes, seed: int, models: Collection[str] | None) -> ModelRequest:
-    """Read a body, or raise the ApiError that the official API would answer."""
+    """Read a body. Raises `ApiError` with the answer of the official API if the body is not valid."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -73,7 +73,7 @@ def parse_request(endpoint: Endpoint, body: bytes, seed: int, models: Collection
     _check_types(fields, _FIELDS[endpoint])
     _CHECKS[endpoint](fields)
     prompt = encode_json([fields.get(name) for name in _PROMPT_FIELDS])
-    # Four bytes to a token is about right for prose; the few on top stand for the frame around a message.
+    # Four bytes a token is about right for prose; the few tokens more are for the frame around a message.
     tokens = max(1, (len(prompt) - 2 * len(_PROMPT_FIELDS)) // 4 + 3)
     return ModelRequest(endpoint, fields, tokens, int.from_bytes(digest_of(seed, b"prompt", prompt)[:8]))
 
@@ -93,7 +93,7 @@ def _check_model(fields: dict[str, Any], models: Collection[str] | None) -> None
 
 @dataclass(frozen=True)
 class _Field:
-    """What a field may hold; null is always allowed."""
+    """The values that a field may have; null is always allowed."""
 
     types: tuple[type, ...]
     least: float | None = None
@@ -162,7 +162,7 @@ _FIELDS: dict[Endpoint, dict[str, _Field]] = {
 
 
 def _check_types(fields: dict[str, Any], known: dict[str, _Field]) -> None:
-    """Check the fields that are known; others pass, as relays let them."""
+    """Check the known fields; unknown ones are accepted, as relays do."""
     for name, value in fields.items():
         allowed = known.get(name)
         if allowed is not None and value is not None:
@@ -319,5 +319,5 @@ _CHECKS = {
 
 
 def sha256_of(body: bytes) -> bytes:
-    """The digest that tells distinct requests apart."""
+    """The digest by which distinct requests are recognized."""
     return hashlib.sha256(body).digest()

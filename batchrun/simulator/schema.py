@@ -1,8 +1,8 @@
-"""Values that fit a JSON Schema, drawn at random: the structured answers of the simulated model.
+"""Random values that fit a JSON Schema: the structured answers of the simulated model.
 
-What the schemas of structured outputs use is honoured, and more: types, enum, const, objects, arrays, bounds,
-lengths, formats, anyOf, oneOf, allOf and local references, recursive ones included. `not`, `if` and
-`patternProperties` are not looked at; `pattern` is met where `patterns.py` understands it.
+All that structured outputs use is supported, and more: types, enum, const, objects, arrays, bounds, lengths, formats,
+anyOf, oneOf, allOf and local references, including recursive ones. `not`, `if` and `patternProperties` are ignored;
+`pattern` is met if `patterns.py` supports it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from batchrun.simulator.words import words
 Schema = dict[str, Any]
 
 _SOFT_DEPTH = 4
-"""Below this depth optional parts are left out and the shortest branch is taken, so that recursion ends."""
+"""From this depth on, optional parts are left out and the shortest branch is taken, so that recursion ends."""
 _HARD_DEPTH = 60
 _MOST_STEPS = 50_000
 _MOST_CHARACTERS = 1_000_000
@@ -37,20 +37,20 @@ _KEYWORD_TYPES = {
 
 
 class UnsatisfiableError(ValueError):
-    """No value was found for a schema; the message says where it failed."""
+    """No value was found for a schema; the message says why."""
 
 
 def generate(schema: Any, rng: random.Random) -> Any:
-    """A value of JSON types that fits `schema`, or UnsatisfiableError."""
+    """A value of JSON types that fits `schema`. Raises `UnsatisfiableError` if none is found."""
     try:
         return _Generator(schema, rng).value(schema, 0)
     except (AttributeError, TypeError, KeyError):
-        # A keyword holds what it never may, say a number for `properties`: the sender's mistake.
+        # A keyword has a value that is never valid, say a number for `properties`: the client's mistake.
         raise UnsatisfiableError("it is not a valid JSON Schema") from None
 
 
 class _Generator:
-    """Walks one schema; `root` is where its references point into."""
+    """Walks one schema; `root` is the document that its references point into."""
 
     def __init__(self, root: Any, rng: random.Random) -> None:
         self.root = root
@@ -75,13 +75,13 @@ class _Generator:
         return self.rng.random() < 0.5 if kind == "boolean" else None
 
     def step(self, nesting: int) -> None:
-        """Count one step of the work, so that no schema keeps the gateway busy or its stack growing."""
+        """Count one step, so that no schema can keep the gateway busy or exhaust its stack."""
         self.steps_left -= 1
         if nesting > _HARD_DEPTH or self.steps_left < 0:
             raise UnsatisfiableError("its references never end")
 
     def flatten(self, schema: Any, depth: int, hops: int = 0) -> Schema:
-        """The schema without references and combinations: these are resolved, chosen and merged in."""
+        """The schema with its references resolved and its combinations merged; of alternatives, one is chosen."""
         self.step(depth + hops)
         flat = merge({}, schema)
         parts = [self.resolve(flat.pop("$ref"))] if "$ref" in flat else []
@@ -97,7 +97,7 @@ class _Generator:
         return flat
 
     def resolve(self, reference: str) -> Any:
-        """What a local reference points to."""
+        """The target of a local reference."""
         if not reference.startswith("#"):
             raise UnsatisfiableError(f"the reference {reference!r} is not local")
         found = self.root
@@ -110,7 +110,7 @@ class _Generator:
         return found
 
     def branch(self, base: Schema, branches: list[Any], depth: int) -> Any:
-        """One of the alternatives: any that is possible, deep down the one that ends soonest."""
+        """One of the alternatives: any possible one, or, from `_SOFT_DEPTH` on, the one that nests least."""
         possible = [branch for branch in branches if not _contradicts(base, branch)]
         if not possible:
             raise UnsatisfiableError("none of its alternatives fits")
@@ -119,7 +119,7 @@ class _Generator:
         return min(possible, key=lambda branch: self.height(branch, frozenset()))
 
     def height(self, schema: Any, visiting: frozenset[str]) -> int:
-        """How deep the smallest value nests; _ENDLESS for a schema that only leads back into itself."""
+        """How deep the smallest value nests; `_ENDLESS` for a schema that always refers back to itself."""
         self.step(len(visiting))
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
             return 0
@@ -140,7 +140,7 @@ class _Generator:
         return min(max(heights), _ENDLESS)
 
     def type_of(self, schema: Schema, depth: int) -> str:
-        """One of the types that the schema allows, or that its keywords speak of."""
+        """One of the types that the schema allows; without `type`, the one that its keywords belong to."""
         if "type" not in schema:
             return next((kind for kind, names in _KEYWORD_TYPES.items() if names & schema.keys()), "string")
         known: list[str] = [kind for kind in _as_list(schema["type"]) if kind in _TYPES]
@@ -162,7 +162,7 @@ class _Generator:
         for name in optional:
             if len(required) + len(wanted) < least and name not in wanted:
                 wanted.append(name)
-        # A map, an object without named properties but with a schema for the rest, gets an entry or two.
+        # A map (an object without named properties, but with a schema for the rest) gets one or two entries.
         if isinstance(rest, dict) and not properties and depth < _SOFT_DEPTH:
             least = max(least, min(most, self.rng.randint(1, 2)))
         names = [name for name in properties if name in required or name in wanted]
@@ -198,7 +198,7 @@ class _Generator:
         return found
 
     def distinct(self, schema: Any, depth: int, known: list[Any]) -> Any:
-        """An item that is not known yet, or _NOTHING_NEW after a good many draws."""
+        """An item that is not in `known`, or `_NOTHING_NEW` after 100 draws."""
         seen = {json.dumps(value, sort_keys=True) for value in known}
         for _ in range(100):
             value = self.value(schema, depth + 1)
@@ -217,16 +217,16 @@ class _Generator:
             text = words(self.rng, self.rng.randint(1, 4))
             while len(text) < least:
                 text += " " + words(self.rng, 8)
-            # A cut may leave a space at the end, which some validators of ours would trim: fill it up.
+            # A cut may leave a space at the end, which some validators trim: replace it.
             text = re.sub(r"\s$", "x", text[: min(most, max(least, 40))])
         return text
 
     def matching(self, pattern: str, least: int, most: int) -> str:
-        """A string for the pattern, of the right length if some tries find one."""
+        """A string for the pattern; of the right length, if 200 tries find one."""
         found = ""
         with contextlib.suppress(ValueError, re.error):
             for tries in range(200):
-                # The later tries go for length.
+                # Later tries make longer strings.
                 found = patterns.example(pattern, self.rng, more=3 if tries < 20 else max(3, least))
                 if least <= len(found) <= most and re.search(pattern, found):
                     break
@@ -257,7 +257,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _contradicts(base: Schema, branch: Any) -> bool:
-    """Whether an alternative is impossible at first sight beside what holds anyway."""
+    """Whether an alternative obviously contradicts the rest of the schema."""
     if not isinstance(branch, dict):
         return branch is False
     types, others = _as_list(base.get("type", ())), _as_list(branch.get("type", ()))
@@ -287,7 +287,7 @@ def _is_of(value: Any, kind: str) -> bool:
 
 
 def _formatted(name: str | None, rng: random.Random) -> str | None:
-    """A string of a named format; None for a name that is unknown."""
+    """A string of a named format; None if the name is unknown."""
     day = f"{rng.randint(1990, 2035)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
     clock = f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}:{rng.randint(0, 59):02}Z"
     word, number = words(rng, 1).lower(), rng.randint(1, 254)

@@ -1,4 +1,4 @@
-"""Two JSON Schemas that must both hold, made one."""
+"""Merges two JSON Schemas into one that requires both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTHING: Schema = {"not": {}}
 
 
 def merge(first: Any, second: Any) -> Schema:
-    """A schema for what fits both. Where two keywords cannot be joined the second one's stands."""
+    """A schema that requires both. If two keywords cannot be joined, the second one wins."""
     if first is False or second is False:
         return dict(_NOTHING)
     merged: Schema = {} if first is True else dict(first)
@@ -45,7 +45,7 @@ def _join(name: str, first: Any, second: Any) -> Any:
 
 
 def _both(first: Any, second: Any) -> Any:
-    """Both in turn; left to `flatten`, so that a reference back into itself is not followed here."""
+    """Both schemas in `allOf`, which `flatten` merges later, so that no recursive reference is followed here."""
     if first is False or second is False:
         return False
     if first is True or first == second:

@@ -1,15 +1,15 @@
-"""The fault script: which attempt of which request meets what.
+"""The fault script: says what happens to which attempt of which request.
 
     "429 429 ok; reset ok; stall"
 
-A script is lines set apart by `;`, a line is words set apart by spaces. The k-th distinct request, by its
-body and in order of arrival, follows the k-th line, and its n-th attempt the n-th word; after the words all
-is well. With more requests than lines the lines start over, unless the script ends in `!`: then the requests
-beyond it meet nothing. The words are in `fault_words.py`.
+A script has lines separated by `;`, and a line has words separated by spaces. The k-th distinct request (by its body,
+in order of arrival) follows the k-th line, and its n-th attempt gets the n-th word. Attempts after the last word
+succeed. If there are more requests than lines, the lines start over, unless the script ends with `!`: then the other
+requests succeed. The words are in `fault_words.py`.
 
-    429@2       an error that says `Retry-After: 2`; whatever follows the `@` is sent as it stands
-    500*3       three times; a bare `*` is for ever
-    crlf+split  two ways to spoil one answer together
+    429@2       an error with `Retry-After: 2`; the text after `@` is sent unchanged
+    500*3       three times; `*` without a number means for ever
+    crlf+split  two changes to the same answer
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDLESS = -1
 
 @dataclass(frozen=True)
 class Word:
-    """What one attempt meets. `retry_after` is the header's text, None for the gateway's own choice."""
+    """What happens to one attempt. `retry_after` is the text of the header; None leaves it to the gateway."""
 
     names: tuple[str, ...]
     retry_after: str | None = None
@@ -41,12 +41,12 @@ class Word:
 
     @property
     def is_error(self) -> bool:
-        """Whether it stands for an HTTP error, named or by its status."""
+        """Whether it is an HTTP error, by name or by status."""
         return self.names[0] in ERROR_WORDS or self.names[0].isdecimal()
 
     @property
     def is_answer(self) -> bool:
-        """Whether the model answers, however badly that arrives."""
+        """Whether the model answers, even if the answer arrives damaged."""
         return self.names[0] in ANSWER_WORDS
 
 
@@ -55,12 +55,12 @@ OK = Word(("ok",))
 
 @dataclass(frozen=True)
 class ScriptLine:
-    """The words of one request, each with the number of attempts it holds for (-1: for ever)."""
+    """The words of one request, each with the number of attempts that get it (-1: all further ones)."""
 
     words: tuple[tuple[Word, int], ...]
 
     def word_at(self, attempt: int) -> Word:
-        """The word for the attempt of this number, from 1."""
+        """The word for attempt number `attempt`, from 1."""
         passed = 0
         for word, times in self.words:
             passed += times
@@ -71,20 +71,20 @@ class ScriptLine:
 
 @dataclass(frozen=True)
 class FaultScript:
-    """A parsed script. `cycles` tells whether it starts over for the requests beyond its last line."""
+    """A parsed script. `cycles` tells whether the lines start over for requests after the last line."""
 
     lines: tuple[ScriptLine, ...]
     cycles: bool = True
 
     def word_at(self, index: int, attempt: int) -> Word:
-        """The word for distinct request number `index`, from 0, at its attempt number `attempt`, from 1."""
+        """The word for distinct request number `index` (from 0) at its attempt number `attempt` (from 1)."""
         if not self.lines or (index >= len(self.lines) and not self.cycles):
             return OK
         return self.lines[index % len(self.lines)].word_at(attempt)
 
 
 def parse_script(text: str) -> FaultScript:
-    """Read a script; a word that nobody knows is a ValueError that names it."""
+    """Read a script. Raises `ValueError` that names the first unknown word."""
     text = text.strip()
     cycles = not text.endswith("!")
     text = text.removesuffix("!").strip()
@@ -117,12 +117,12 @@ def _check_names(names: tuple[str, ...], text: str) -> None:
 
 
 def parse_words(words: Iterable[str]) -> tuple[Word, ...]:
-    """Read the words of a draw; repetition means nothing there and is dropped."""
+    """Read the words to draw from; their repetitions are ignored. Raises `ValueError` for an unknown word."""
     return tuple(_parse_repeated(word)[0] for word in words)
 
 
 class FaultPlan:
-    """Hands out the words: first the script's, then, where that says `ok`, the drawn ones."""
+    """Gives each attempt its word: that of the script, or, if that is `ok`, perhaps a random one."""
 
     def __init__(self, script: str, rate: float, words: Iterable[str], seed: int) -> None:
         self._script = parse_script(script)
@@ -145,7 +145,7 @@ class FaultPlan:
         attempt += 1
         self._attempts[key] = (index, attempt)
         word = self._script.word_at(index, attempt)
-        # The draw hangs on the request and its attempt alone, so that a concurrent run meets the same faults.
+        # The draw depends only on the request and the attempt, so that a concurrent run gets the same faults.
         if word == OK and self._rate and share_of(self._seed, b"fault", sha, attempt) < self._rate:
             word = self._words[int(share_of(self._seed, b"word", sha, attempt) * len(self._words))]
         return word

@@ -1,4 +1,4 @@
-"""A Response told as the official stream of events."""
+"""A Response as the official stream of events."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _MOST_DELTAS = 64
 
 
 def frame(event: Event) -> bytes:
-    """One event on the wire."""
+    """The bytes of one event."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), encode_json(event))
 
 
 def response_events(request: ModelRequest, identity: Identity, final: dict[str, Any]) -> Iterator[Event]:
-    """The events that lead to `final`, a Response that is whole, incomplete, failed or queued, and to it."""
+    """The events of a stream that ends with `final`, a Response that is whole, incomplete, failed or queued."""
     numbers = count()
     for event in _events(request, identity, final):
         yield {**event, "sequence_number": next(numbers)}
 
 
 def opening_events(request: ModelRequest, identity: Identity, status: str = "in_progress") -> Iterator[Event]:
-    """What every stream begins with."""
+    """The events that every stream begins with."""
     shell = response_shell(request, identity, status)
     yield {"type": "response.created", "response": shell}
     yield {"type": f"response.{status}", "response": shell}
@@ -93,6 +93,6 @@ def _reasoning_events(item: dict[str, Any]) -> Iterator[Event]:
 
 
 def pieces(text: str) -> list[str]:
-    """A text in the order and size in which a model speaks it; a long one in larger pieces, not in more."""
+    """A text in pieces of the size in which a model streams it; a long text has larger pieces, at most 64."""
     size = max(_DELTA_CHARACTERS, -(-len(text) // _MOST_DELTAS))
     return [text[start : start + size] for start in range(0, len(text), size)]

@@ -1,4 +1,4 @@
-"""Puts a reply on the connection, whole or in one of the ways in which connections fail."""
+"""Sends a reply over the connection, whole or in one of the ways in which connections fail."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from aiohttp import web
 from batchrun.simulator.replies import PING, Delivery, Reply
 
 PING_INTERVAL_S = 0.1
-"""Seconds between the comments of a stream that says nothing else."""
+"""Seconds between the comments of a stream that has nothing else."""
 DRIP_INTERVAL_S = 1.0
-"""Seconds between the bytes of an answer that drips."""
+"""Seconds between the bytes of an answer that is sent byte by byte."""
 _SPLIT_MOST_PIECES = 4000
 
 
 async def deliver(request: web.BaseRequest, reply: Reply, latency_s: float) -> web.StreamResponse:
-    """Send the reply over `latency_s` seconds. Returns what the server wants back, which is sent by then."""
+    """Send the reply within `latency_s` seconds. Returns the response that aiohttp expects; it is already sent."""
     if reply.delivery is Delivery.RESET:
         return _reset(request)
     if reply.delivery is Delivery.STALL:
@@ -45,7 +45,7 @@ def _headers(reply: Reply) -> dict[str, str]:
 
 
 async def _silence() -> None:
-    """Wait until the client hangs up, which cancels this, or the gateway closes."""
+    """Wait until this is cancelled: the client closes the connection, or the gateway closes."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -58,8 +58,8 @@ def _transport(request: web.BaseRequest) -> asyncio.Transport:
 
 def _reset(request: web.BaseRequest) -> web.StreamResponse:
     transport = _transport(request)
-    # Lingering for no time at all makes the kernel send RST in place of FIN. The option belongs to the
-    # connection, so setting it on a duplicate works with event loops that do not hand out their socket.
+    # A linger time of 0 makes the kernel send RST instead of FIN. The option belongs to the connection, so it can be
+    # set on a duplicate; that also works with event loops that do not expose their socket.
     with socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno())) as duplicate:
         duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -67,7 +67,7 @@ def _reset(request: web.BaseRequest) -> web.StreamResponse:
 
 
 async def _opened(request: web.BaseRequest, reply: Reply, length: int | None) -> web.StreamResponse:
-    """Send the head of an answer: of this length, or in chunks."""
+    """Send the head of an answer with this length, or with chunked encoding if it is None."""
     response = web.StreamResponse(status=reply.status, headers=_headers(reply))
     if length is None:
         response.enable_chunked_encoding()
@@ -98,7 +98,7 @@ async def _ping_for_ever(request: web.BaseRequest, reply: Reply) -> web.StreamRe
 
 
 async def _half(request: web.BaseRequest, reply: Reply, chunked: bool) -> tuple[web.StreamResponse, bytes]:
-    """Send the head and the first half of the body. Returns the other half."""
+    """Send the head and the first half of the body, and return the other half."""
     body = b"".join(reply.parts)
     response = await _opened(request, reply, None if chunked or reply.streamed else len(body))
     middle = len(body) // 2
@@ -145,7 +145,7 @@ async def _split(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     while start < len(body):
         end = start + rng.randint(1, largest)
         await response.write(body[start:end])
-        # One turn of the event loop, so that a client in the same loop may read the piece alone.
+        # Let the event loop run once, so that a client in the same loop can read this piece alone.
         await asyncio.sleep(0)
         start = end
     await response.write_eof()

@@ -1,4 +1,4 @@
-"""The simulated model's vocabulary."""
+"""The vocabulary of the simulated model."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _WORDS = _WORD_LIST.split()
 
 
 def sentences(rng: random.Random, count: int) -> str:
-    """Prose of so many sentences, of several scripts."""
+    """`count` sentences of prose, in several writing systems."""
     return " ".join(rng.choice(_SENTENCES) for _ in range(count))
 
 
 def words(rng: random.Random, count: int) -> str:
-    """So many plain words, set apart by spaces."""
+    """`count` plain words, separated by spaces."""
     return " ".join(rng.choice(_WORDS) for _ in range(count))

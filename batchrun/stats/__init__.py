@@ -1,4 +1,4 @@
-"""Arithmetic: histograms, intervals.
+"""Arithmetic: histograms and intervals.
 
 Pure; imports nothing of batchrun.
 """

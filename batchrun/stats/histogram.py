@@ -1,4 +1,4 @@
-"""Seconds by the million in little room: counted in buckets, read as quantiles."""
+"""Millions of durations in little memory: counted in buckets, read as quantiles."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Seconds of the attempts that ended in a record, within 1 %; None where there is none.
+    """Seconds that attempts took, of those that ended in a record; within 1 %, None if there are none.
 
-    `p50`, `p95`, `p99`: the median, and what 95 and 99 of 100 attempts do not exceed.
+    `p50`, `p95`, `p99`: the median, the 95th and the 99th percentile.
     """
 
     p50: float | None
@@ -21,7 +21,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Histogram:
-    """Seconds, counted in buckets that are each 2 % wider than the one before."""
+    """Durations in seconds, counted in buckets that are each 2 % wider than the one before."""
 
     _LOG_STEP = math.log(1.02)
 
@@ -29,7 +29,7 @@ class Histogram:
         self._buckets: Counter[float] = Counter()
 
     def add(self, values: Iterable[float]) -> None:
-        """Count values in seconds; what is below a microsecond counts as a microsecond."""
+        """Count values in seconds; a value below a microsecond counts as a microsecond."""
         log, step = math.log, self._LOG_STEP
         self._buckets.update([log(seconds if seconds > 1e-6 else 1e-6) // step for seconds in values])
 
@@ -38,7 +38,7 @@ class Histogram:
         self._buckets.update(other._buckets)
 
     def quantile(self, share: float) -> float | None:
-        """The value below which `share` (0 to 1) of all lie, within 1 %."""
+        """The value in seconds, within 1 %, below which `share` (0 to 1) of all values lie; None without values."""
         left = share * self._buckets.total()
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]

@@ -1,8 +1,8 @@
-"""What some lines say about the rest: totals and shares with intervals that hold 9 times in 10. Pure arithmetic.
+"""What the measured lines say about the rest: totals and shares with 90% intervals. Pure arithmetic.
 
-The lines seen are taken for a random sample of all; where they are just the first ones, the intervals are too
-narrow by whatever the first ones have in common. Sources: Cochran, Sampling Techniques, ch. 2, 6, 7 (finite
-population, ratio and regression estimators); Johnson 1978 (t intervals of skewed data); Wilson 1927.
+The intervals assume that the measured lines are a random sample of all lines. If they are just the first ones, and
+those have something in common, the intervals are too narrow. Sources: Cochran, Sampling Techniques, ch. 2, 6, 7
+(finite population, ratio and regression estimators); Johnson 1978 (t intervals of skewed data); Wilson 1927.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import math
 import msgspec
 
 CONFIDENCE = 0.9
-_Z = 1.6448536269514722  # 95 % of a normal distribution lie below it
+_Z = 1.6448536269514722  # 95 % of a standard normal distribution lie below it
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Low, likely, high; None is what nobody can tell (no bound, no measurement)."""
+    """A low, a likely and a high value; None if a value is unknown (no bound, no measurement)."""
 
     low: float | None
     likely: float | None
@@ -26,7 +26,7 @@ class Range(msgspec.Struct, frozen=True):
         return Range(_sum(self.low, other.low), _sum(self.likely, other.likely), _sum(self.high, other.high))
 
     def scaled(self, factor: float) -> Range:
-        """Each of them times `factor` (≥ 0)."""
+        """Each value times `factor` (≥ 0)."""
         return Range(*(None if value is None else value * factor for value in (self.low, self.likely, self.high)))
 
 
@@ -38,7 +38,7 @@ def _sum(one: float | None, other: float | None) -> float | None:
 
 
 def t_value(degrees: int) -> float:
-    """95 % of Student's t distribution lie below it; within 0.3 % from 4 degrees of freedom on."""
+    """The value below which 95 % of Student's t distribution lie; within 0.3 % from 4 degrees of freedom on."""
     z, n = _Z, max(1, degrees)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -47,7 +47,7 @@ def t_value(degrees: int) -> float:
 
 
 class Moments:
-    """Sums over pairs of a size x, known beforehand, and a measured y: all that the estimates need."""
+    """Sums over pairs of a size x, known beforehand, and a measured value y: all that the estimates need."""
 
     __slots__ = ("_sums", "_x0", "_y0", "count")
 
@@ -57,7 +57,7 @@ class Moments:
         self._sums = [0.0] * 9
 
     def add(self, x: float, y: float) -> None:
-        """One line. (Sums are of differences to the first: of raw values, little would be left of the digits.)"""
+        """Add one line. Differences from the first line are summed, because sums of raw values would lose digits."""
         if not self.count:
             self._x0, self._y0 = x, y
         self.count += 1
@@ -69,14 +69,14 @@ class Moments:
 
     @property
     def mean_y(self) -> float:
-        """The mean of what was measured; 0 where nothing was."""
+        """The mean of the measured values; 0 without any."""
         return self._y0 + self._sums[1] / self.count if self.count else 0.0
 
     def rest(self, count: int, sum_x: float) -> Range:
-        """The total y of `count` more lines, whose x add up to `sum_x`. At least 3 lines have to be measured.
+        """The total y of `count` more lines, whose x add up to `sum_x`. At least 3 lines must have been added.
 
-        A regression on x, whose slope is held between 0 (the mean decides) and y/x (proportional): so that first
-        lines that are unlike the rest cannot lead it anywhere.
+        A regression on x. Its slope is kept between 0 (y does not depend on x) and y/x (y is proportional to x), so
+        that first lines that are unlike the rest cannot lead it astray.
         """
         if not count:
             return NONE
@@ -92,7 +92,7 @@ class Moments:
         each = mean_y + slope * (sum_x / count - mean_x)
         t = t_value(n - 1 - (slope > 0))
         margin = t * math.sqrt(variance * (1 / n + 1 / count))
-        # Few lines of many rarely hold the rare dear ones: more room above (Johnson), none taken away below.
+        # A small sample rarely has the rare expensive lines: add room above (Johnson), remove none below.
         skew = third / (6 * variance * n) * (1 + 2 * t**2) if variance > 0 else 0.0
         low, high = each - margin, each + margin + max(0.0, skew)
         return Range(*(max(0.0, count * value) for value in (low, each, high)))
@@ -101,7 +101,7 @@ class Moments:
 def _centred(
     x: float, y: float, xx: float, xy: float, yy: float, xxx: float, xxy: float, xyy: float, yyy: float
 ) -> tuple[float, ...]:
-    """Moments about the means, out of those about 0."""
+    """Moments about the means, from those about 0."""
     return (
         xx - x * x,
         xy - x * y,
@@ -114,13 +114,13 @@ def _centred(
 
 
 def share(hits: int, seen: int, total: int) -> Range:
-    """The share of all `total` lines that are hits, after `hits` of `seen`: Wilson's interval, finite population."""
+    """The share of hits among all `total` lines, after `hits` of `seen`: Wilson's interval for a finite population."""
     if not seen:
         return Range(None, None, None)
     likely = hits / seen
     if seen >= total:
         return Range(likely, likely, likely)
-    n = seen * (total - 1) / (total - seen)  # a sample of most lines says more than its size
+    n = seen * (total - 1) / (total - seen)  # a sample of most lines says more than its size suggests
     centre = (likely + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     margin = _Z / (1 + _Z**2 / n) * math.sqrt(likely * (1 - likely) / n + _Z**2 / (4 * n**2))
     return Range(

@@ -1,7 +1,7 @@
 """What an HTTP answer means: status and bytes in, a `Reply` or a `Failure` out. Pure.
 
 1. A `Reply` is a whole answer that was paid for. It may still be no success: an `incomplete` one is kept, too.
-2. Everything else is a `Failure`, with the gateway's own code where it gave one. `failures.classify` says what to do
+2. Everything else is a `Failure`, with the gateway's own code if it gave one. `failures.classify` says what to do
    about it.
 3. Nonstandard JSON is valid JSON that strict readers refuse: half a surrogate pair, great depth, a number past every
    float. It was paid for, so it is kept as text under a code of its own, and the line is not sent again.
@@ -55,7 +55,7 @@ class HttpAnswer(msgspec.Struct):
 
     @property
     def from_relay(self) -> bool:
-        """Whether a new-api or one-api relay answered: nobody else sends this header."""
+        """Whether a new-api or one-api relay answered: only these send this header."""
         return "x-oneapi-request-id" in self.headers
 
 
@@ -107,7 +107,7 @@ def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Fail
 
 
 def _has_refusal(output: Any) -> bool:
-    """Whether a message of the output holds a refusal: in OpenAI's API a part of a *completed* response."""
+    """Whether a message of the output is a refusal, which in OpenAI's API is a part of a *completed* response."""
     return any(
         isinstance(part, dict) and part.get("type") == "refusal"
         for item in output
@@ -156,7 +156,7 @@ def _reply(
 
 
 def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
-    """The failure of a 200 that is no answer. `_failed_by` makes the one of a body that holds an error."""
+    """The failure of a 200 that is not an answer. `_failed_by` makes that of a body with an error."""
     return Failure(
         code=code,
         message=message[:MESSAGE_LIMIT],
@@ -229,7 +229,7 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         else:
             decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
     except UnicodeDecodeError:
-        return _failed(http, FailureCode.INVALID_JSON, "got bytes that are no UTF-8: " + _shown(body))
+        return _failed(http, FailureCode.INVALID_JSON, "got bytes that are not UTF-8: " + _shown(body))
     except ValueError as broken:
         return _failed(http, FailureCode.INVALID_JSON, f"got broken JSON ({broken}): " + _shown(body))
     if not isinstance(decoded, dict):
@@ -302,7 +302,7 @@ def _shown(body: bytes) -> str:
 
 
 def _text_of(fields: _Json, name: str) -> str | None:
-    """A member that is a string, None where it is anything else."""
+    """A member if it is a string, else None."""
     value = fields.get(name)
     return plain(value) if isinstance(value, str) else None
 

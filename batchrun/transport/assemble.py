@@ -82,7 +82,7 @@ _decode_wire = msgspec.json.Decoder(_Wire).decode
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What a stream came to. No `terminal` and no `error`: it was cut short, and is no success.
+    """The result of a stream. Without `terminal` and `error` it was cut off, and is not a success.
 
     `response` is JSON as it came, and may be more than a parser takes: check it before it is trusted.
     """
@@ -186,7 +186,7 @@ class ResponseAssembler:
             self._opening = bytes(wire.response)
 
     def result(self) -> StreamResult:
-        """Return what the stream came to; call it when no more events will come."""
+        """Return the result of the stream; call it when no more events will come."""
         items = [item for _, item in sorted(self._items.items(), key=lambda entry: entry[0])]
         if self._terminal is None:
             text = "".join(text for item in items for text in _texts(parse(item.render(""))))
@@ -297,7 +297,7 @@ def _normalise_error(error: msgspec.Raw, data: bytes) -> bytes:
 
 
 def _decode_event(data: bytes) -> _Wire | None:
-    """Return the fields of an event; None for what is no JSON object, or a torn one."""
+    """Return the fields of an event; None if it is not a JSON object, or a torn one."""
     try:
         return _decode_wire(data)
     except REFUSED:

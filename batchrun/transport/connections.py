@@ -1,13 +1,13 @@
-"""Connections that may carry a request: never one on which bytes have come that nothing asked for.
+"""Connections that may carry a request: never one on which bytes have come that no request asked for.
 
 A gateway that sends a second response to one request would have it taken for the answer to the next one: a success,
-paid for, under the wrong line. What can be seen of that is refused here; what cannot (bytes that come after the next
-request has gone out) is named in docs/guarantees.md, with `--no-keepalive` as the way out.
+paid for, under the wrong line. What can be seen of that is refused here. What cannot be seen (bytes that come after
+the next request has gone out) is named in docs/guarantees.md, with `--no-keepalive` as the way out.
 """
 
 from __future__ import annotations
 
-import socket
+from array import array
 from collections.abc import Callable
 from weakref import WeakSet
 
@@ -15,14 +15,20 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-KEEPALIVE_S = 30.0
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: only what the event loop has read is seen
+    fcntl = None  # type: ignore[assignment]
+
+KEEPALIVE_S = 30.0  # seconds that an idle connection is kept; gateways end theirs after about a minute
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's pool, whose used connections are looked at before they are used again.
+    """aiohttp's pool of connections; a used one is looked at before it is used again.
 
-    `keeps_alive` is False once a stray byte has been seen, or from the start: then no connection is used twice.
-    `on_stray` is called at the first stray.
+    `keeps_alive` is False from the first stray byte on, or from the start: then no connection is used twice.
+    `on_stray` is called at the first stray byte.
     """
 
     def __init__(self, on_stray: Callable[[], None], *, keeps_alive: bool = True) -> None:
@@ -36,43 +42,37 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection: Connection = await super().connect(*arguments, **more)  # type: ignore[arg-type]
             protocol = connection.protocol
-            if protocol is None or protocol not in self._used:
-                if protocol is not None:
-                    self._used.add(protocol)
+            assert protocol is not None, "a connection that was just handed out is open"
+            if protocol not in self._used:
+                self._used.add(protocol)
                 return connection
-            if self.keeps_alive and not self._has_come(protocol):
+            if self.keeps_alive and not self._has_strays(protocol):
                 return connection
             connection.close()
 
-    def _has_come(self, protocol: ResponseHandler) -> bool:
-        """Whether anything has come on an idle connection: bytes that nobody asked for, or its end."""
-        if protocol.should_close:  # the event loop has read them
-            self._stray()
-            return True
-        waiting = _peek(protocol)
-        if waiting:
-            self._stray()
-        return waiting is not None
+    def _has_strays(self, protocol: ResponseHandler) -> bool:
+        """Whether bytes have come on an idle connection, read by the event loop or still in the socket."""
+        transport = protocol.transport
+        if transport is None or not (protocol.should_close or _unread_bytes(transport.get_extra_info("socket"))):
+            return False
+        if transport.get_extra_info("ssl_object") is None or protocol.should_close:  # else it may be TLS saying goodbye
+            self._note_stray()
+        return True
 
-    def _stray(self) -> None:
+    def _note_stray(self) -> None:
         if self.keeps_alive:
             self.keeps_alive = False
             self._on_stray()
 
 
-def _peek(protocol: ResponseHandler) -> bytes | None:
-    """The first byte that waits in the socket; b"" at its end, or where TLS hides what it is; None where none waits."""
-    transport = protocol.transport
-    if transport is None or transport.is_closing():
-        return b""
-    ours = transport.get_extra_info("socket")
-    if ours is None:
-        return None
-    theirs = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=ours.fileno())
+def _unread_bytes(socket: object) -> int:
+    """How many bytes wait in a socket; 0 where the system does not tell."""
+    fileno = getattr(socket, "fileno", None)
+    if fcntl is None or fileno is None:
+        return 0
+    waiting = array("i", [0])
     try:
-        byte = theirs.recv(1, socket.MSG_PEEK)
-    except OSError:  # nothing there (the socket does not block), or broken, which the next write tells
-        return None
-    finally:
-        theirs.detach()
-    return b"" if transport.get_extra_info("ssl_object") is not None else byte
+        fcntl.ioctl(fileno(), termios.FIONREAD, waiting)
+    except OSError:  # closed meanwhile: the next write tells
+        return 0
+    return waiting[0]

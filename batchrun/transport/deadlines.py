@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """A clock for latencies, in seconds: the loop's, or the system's where the loop's is coarse (uvloop: 1 ms)."""
+    """A clock for latencies, in seconds: the loop's, or the system's if the loop's is coarse (uvloop: 1 ms)."""
     return time.monotonic if type(loop).__module__.partition(".")[0] == "uvloop" else loop.time
 
 
@@ -24,7 +24,7 @@ class Deadline:
     has_passed: bool
 
     def ran_out(self) -> bool:
-        """Whether this deadline, and nobody else, cancelled the task. If so, the cancellation is taken back."""
+        """Whether only this deadline cancelled the task. If so, the cancellation is taken back."""
         if not self.has_passed:
             return False
         self.has_passed = False
@@ -32,7 +32,7 @@ class Deadline:
 
 
 class Deadlines:
-    """Deadlines of `seconds` each: `begin` one, and `end` it whatever became of the work."""
+    """Deadlines of `seconds` each: `begin` one, and `end` it however the work ended."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

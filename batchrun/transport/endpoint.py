@@ -51,7 +51,7 @@ def check_key(key: str, source: str) -> str:
 
 
 def check_base_url(url: str, *, insecure_http: bool = False) -> str | None:
-    """Return a warning where the key would cross a private network unencrypted. Raises `UsageError` if unusable."""
+    """Return a warning if the key would cross a private network unencrypted. Raises `UsageError` if unusable."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

@@ -25,7 +25,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict. `is_outage_signal`: several of these together mean that the gateway is gone.
+    """A verdict. `is_outage_signal`: several of these together mean that the gateway is down.
 
     `max_attempts` lowers the policy's own. `stops_fresh_job`: as long as nothing has succeeded it is a STOP,
     because then the address or the key is more likely to be wrong than the line.
@@ -48,7 +48,7 @@ _CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, s
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Fits where every condition given holds. `codes` may end in `*`; `says` is searched for in the message."""
+    """Fits if every given condition is met. `codes` may end in `*`; `says` is searched for in the message."""
 
     decision: Decision
     codes: frozenset[str] = frozenset()

@@ -2,7 +2,7 @@
 
 1. An attempt ends: by its answer, by the idle timeout (a stream without an *event*), or by its own timeout.
 2. Memory is bounded: `reading.py` counts the bytes of all answers.
-3. Redirects are not followed; what else the client does not do stands in `client.py`.
+3. Redirects are not followed; `client.py` says what else the client does not do.
 4. The key is in the headers of each request, and only there: aiohttp sends a session's headers to a proxy as well.
 5. The key is redacted from every answer that repeats it.
 """
@@ -158,7 +158,7 @@ class HttpTransport:
         return outcome
 
     async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
-        """Over the wire and back."""
+        """Send the request and read the answer."""
         response = await self._session.post(
             self._urls[line.url],
             data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
@@ -226,7 +226,7 @@ def _network_failure(error: Exception) -> Failure:
 
 
 def _no_connection(error: Exception) -> tuple[FailureCode, str] | None:
-    """Why no connection could be made, so that nothing was sent; None where one was made."""
+    """Why no connection could be made, so that nothing was sent; None if one was made."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             message = f"{error.host}'s certificate is not valid: {_reason(error)}"

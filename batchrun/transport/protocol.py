@@ -1,4 +1,4 @@
-"""What the engine needs of a transport: one attempt at a line. `http.py` makes it over HTTP, tests make it up."""
+"""What the engine needs of a transport: one attempt at a line. `http.py` makes it over HTTP, tests simulate it."""
 
 from __future__ import annotations
 

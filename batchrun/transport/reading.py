@@ -2,8 +2,8 @@
 
 1. Bytes are counted as they come, decompressed: a small answer that unpacks to gigabytes is stopped at the cap.
 2. Each answer has a cap. All answers together may hold `HELD_BYTES`; beyond that, one answer at a time is read on.
-3. Only unfinished answers count: whoever has read one judges it before anybody else has a turn.
-4. A stream has to bring an *event* within the idle time: pings keep no stream alive.
+3. Only unfinished answers count: an answer that is read is judged before any other task runs.
+4. A stream must bring an *event* within the idle time: pings do not keep a stream alive.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class IdleError(Exception):
 
 
 class Content(Protocol):
-    """A body as it comes in; what `aiohttp.StreamReader` is."""
+    """A body as it arrives; `aiohttp.StreamReader` is one."""
 
     def at_eof(self) -> bool:
         """Whether all of it has been read."""
@@ -41,16 +41,16 @@ class Content(Protocol):
 
 
 class Memory:
-    """The bytes that the answers being read hold, each at most `cap`."""
+    """Counts the bytes of all answers that are being read, each at most `cap`."""
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
         self.held = 0
-        self.alone = asyncio.Lock()  # whoever has it may read on past `HELD_BYTES`
+        self.alone = asyncio.Lock()  # its holder may read on past `HELD_BYTES`
 
 
 class Share:
-    """What one answer holds of the memory, for as long as the block lasts."""
+    """The memory that one answer takes, for as long as the block lasts."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -75,7 +75,7 @@ class Share:
         return memory.held <= HELD_BYTES or self._is_alone
 
     async def wait(self) -> None:
-        """Wait until this is the one answer that may be read on, whatever is held."""
+        """Wait until this is the one answer that may be read on past `HELD_BYTES`."""
         await self._memory.alone.acquire()
         self._is_alone = True
 
@@ -100,7 +100,7 @@ async def read_body(content: Content, memory: Memory) -> bytes:
 async def read_stream(
     content: Content, memory: Memory, idle: Deadlines, note: Callable[[ResponseAssembler], None]
 ) -> StreamResult | bytes:
-    """What a stream of events came to, or the whole body where it was no stream after all.
+    """The result of a stream of events, or the whole body if it was not a stream after all.
 
     `note` is called with the assembler after each piece that brought an event. Raises `TooLargeError`, `IdleError`.
     """
@@ -122,12 +122,12 @@ async def _read_events(
 ) -> StreamResult | bytes:
     """As `read_stream`; every event renews the deadline."""
     decoder, assembler = EventDecoder(), ResponseAssembler()
-    is_events: bool | None = None  # JSON and pages come under a stream's name, too: the first byte tells
+    is_events: bool | None = None  # JSON and web pages may have the content type of a stream: the first byte decides
     plain: list[bytes] = []
     events = 0
     while not assembler.finished and (piece := await content.readany()):
         if not share.add(len(piece)):
-            idle.end(deadline)  # we do not wait for the gateway now, but for other answers
+            idle.end(deadline)  # the deadline is for the gateway, but this waits for other answers
             await share.wait()
             idle.begin(deadline)
         if is_events is None and (start := piece.removeprefix(BOM).lstrip()):

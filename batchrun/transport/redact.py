@@ -31,7 +31,7 @@ class Redactor:
         self._spellings = _spellings(key) if len(key) >= SHORTEST_SECRET else ()
 
     def text(self, text: str) -> str:
-        """A text of whatever length without the key."""
+        """A text of any length without the key."""
         return text.replace(self._key, IN_ITS_PLACE) if self._spellings else text
 
     def body(self, body: bytes) -> bytes:

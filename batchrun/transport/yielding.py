@@ -1,7 +1,7 @@
 """Yield to the event loop, so that many lines take the same step together.
 
-Where the answers of fifty lines arrive at once, all take one step, then all the next, and the code of a step stays in
-the processor's caches. If each line went all the way before the next one, a request would take a twentieth more
+If the answers of fifty lines arrive at once, all take one step, then all take the next, and the code of a step stays in
+the processor's caches. If each line took all steps before the next line, a request would take a twentieth more
 processor time: a yield costs 1 µs and saves 4 (`tests/benchmarks`, `processor`).
 """
 

@@ -1,4 +1,4 @@
-"""Whether an answer fits the JSON schema that its request asked for.
+"""Checks whether an answer fits the JSON schema that its request asked for.
 
 A station: imports values and arithmetic, never another station.
 """

@@ -1,12 +1,13 @@
-"""Whether an answer fits the JSON schema that its request asked for. Pure.
+"""Checks whether an answer fits the JSON schema that its request asked for. Pure.
 
-1. What counts is `text.format` of a Responses body and `response_format` of a chat completion: with a schema the
-   text must fit it, without one (`json_object`) it must be JSON.
-2. A request that asks for neither, and an answer that ends with the call of a tool instead of a text, never mismatch.
-3. Nothing is fetched: a schema that points outside itself is not checked, and neither is one that cannot be compiled.
-   Patterns are matched in linear time, so none can hold up the other lines; look-around counts as not compilable.
+1. The schema is in `text.format` of a Responses body, or in `response_format` of a chat completion. With a schema, the
+   text must fit it; without one (`json_object`), the text must be JSON.
+2. A request that asks for neither never has a mismatch, nor has an answer that ends with a tool call instead of text.
+3. Nothing is fetched. A schema that refers to another document is not checked, nor is one that cannot be compiled.
+4. Patterns are matched in linear time, so that no pattern can delay other lines. A pattern with look-around therefore
+   does not compile.
 
-Schemas are checked by jsonschema-rs, an optional extra, as JSON Schema has it: `format` alone is a remark.
+jsonschema-rs, an optional extra, checks the schemas by the rules of JSON Schema: `format` alone is an annotation.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 
 
 def wanted_schema(url: str, body: bytes) -> bytes | None:
-    """The JSON schema that a request asks its answer to fit; b"" for any JSON, None where it may be any text."""
+    """The JSON schema that a request asks its answer to fit; b"" if any JSON fits, None if any text does."""
     if b"json_" not in body:
         return None
     try:
         fields = _decode_body(body)
     except msgspec.ValidationError:
-        return None  # of a shape that no endpoint has
+        return None  # not the shape of any endpoint's body
     wanted: _Format | None = None
     if url == RESPONSES:
         wanted = fields.text.format if fields.text else None
@@ -76,9 +77,9 @@ def wanted_schema(url: str, body: bytes) -> bytes | None:
 
 
 class MismatchCheck:
-    """Checks answers one by one. `notice` is told once where schemas cannot be checked.
+    """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked.
 
-    Raises `UsageError` where jsonschema-rs is not installed.
+    Raises `UsageError` if jsonschema-rs is not installed.
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
@@ -86,15 +87,15 @@ class MismatchCheck:
             import jsonschema_rs
         except ImportError:
             raise UsageError(
-                "--max-errors-on schema_mismatch checks JSON schemas; pip install jsonschema-rs for it"
+                "--max-errors-on schema_mismatch checks JSON schemas; pip install 'batchrun[schema]' for it"
             ) from None
         self._library = jsonschema_rs
         self._notice = notice
         self._has_told = False
-        self._compiled = lru_cache(KEPT_SCHEMAS)(self._compile)  # the lines of a file mostly ask for one schema
+        self._compiled = lru_cache(KEPT_SCHEMAS)(self._compile)  # most files have one schema in all lines
 
     def why(self, line: RequestLine, answer: bytes) -> str | None:
-        """Why a whole answer does not fit, in up to 100 characters; None where it does, or need not."""
+        """Why a whole answer does not fit, in up to 100 characters; None if it does, or no schema was asked for."""
         schema = wanted_schema(line.url, line.body)
         if schema is None:
             return None
@@ -108,7 +109,7 @@ class MismatchCheck:
         return None
 
     def _compile(self, schema: bytes) -> Validator | str:
-        """The schema, ready to check with, or why there is none."""
+        """The compiled schema, or why it cannot be compiled."""
         linear = self._library.RegexOptions()
         try:
             return self._library.validator_for(
@@ -128,7 +129,7 @@ def _refuse(uri: str) -> NoReturn:
 
 
 def _texts(url: str, answer: bytes) -> Iterator[str]:
-    """The texts that must fit: a response's last message, each choice of a chat completion; calls of tools left out."""
+    """The texts that must fit: the last message of a response, each choice of a chat completion; never tool calls."""
     fields = orjson.loads(answer)
     if url == RESPONSES:
         said = [item for item in fields["output"] if isinstance(item, dict) and item.get("type") != "reasoning"]
@@ -144,7 +145,7 @@ def _texts(url: str, answer: bytes) -> Iterator[str]:
 
 
 def _joined(content: Any) -> str:
-    """The text of a message, which is a string or comes in parts."""
+    """The text of a message, which is a string or a list of parts."""
     parts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else [content]
     return "".join(part for part in parts if isinstance(part, str))
 
@@ -164,7 +165,7 @@ def _why_unfit(text: str, compiled: Validator | None) -> str | None:
 
 
 def _shortened(text: str) -> str:
-    """A message on one line, without what a terminal would obey."""
+    """A message on one line, without control characters, and at most `WHY_LIMIT` characters long."""
     text = "".join(char if char.isprintable() else " " for char in text)
     text = " ".join(text.split())
     return text if len(text) <= WHY_LIMIT else text[: WHY_LIMIT - 1] + "…"

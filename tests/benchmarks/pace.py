@@ -209,7 +209,7 @@ def _alone_and_heeding() -> None:
 
 def _latencies(results: Path) -> list[tuple[float, float]]:
     """(when it was sent, how long it took) of each record, in seconds."""
-    from batchrun.results.journal import read_results
+    from batchrun.results.scan import read_results
 
     heads = [head for head in read_results(results) if head is not None]
     sent = [(head.run.elapsed_s - (head.run.latency_s or 0.0), head.run.latency_s or 0.0) for head in heads]

@@ -131,7 +131,7 @@ def _pool(folder: Path, scale: Scale, in_flight: int, goal: float) -> Row:
 
 
 def _time_to_99_percent(results: Path) -> float:
-    from batchrun.results.journal import read_results
+    from batchrun.results.scan import read_results
 
     ends = sorted(head.run.elapsed_s for head in read_results(results) if head is not None)
     return ends[int(0.99 * len(ends)) - 1]

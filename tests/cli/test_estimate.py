@@ -42,7 +42,7 @@ def test_limits_and_overrides_are_part_of_an_estimate(batchrun: Command, request
 def test_a_pilot_without_a_terminal_needs_yes(batchrun: Command, many: Path) -> None:
     done = batchrun(*PILOT)
     assert (done.code, done.out) == (3, "")
-    assert "10 of 12 lines are measured" in done.err
+    assert "measured 10 of 12 lines" in done.err
     expected = "batchrun: the pilot is done; this is not a terminal; use --yes to send the rest"
     assert done.err.splitlines()[-1] == expected
     assert len(records(Path("r.jsonl"))) == 10

@@ -125,7 +125,7 @@ def test_a_file_that_is_not_batchruns_is_left_alone(batchrun: Command, requests:
 
 
 def test_results_are_never_written_over_the_requests(batchrun: Command, requests: Path) -> None:
-    expected = "batchrun: requests.jsonl holds the requests; choose another file for the results (-o)\n"
+    expected = "batchrun: requests.jsonl is the request file; choose another file for the results (-o)\n"
     assert batchrun("run", requests, "-o", requests, *FAST) == Done(2, "", expected)
     assert len(records(requests)) == 3
 
@@ -295,3 +295,47 @@ def test_a_terminal_shows_a_bar_and_then_the_bill(tmp_path: Path) -> None:
     assert re.search(r"\r[1-5]/6 +\d+%\|.*\| [\d.]+/s, ETA 00:0\d, \$0\.\d+ of ~\$0\.\d+, 2 in flight", terminal.screen)
     final = terminal.screen.index("6/6 100%|")
     assert terminal.screen.index("model    lines  ok") > final
+
+
+@pytest.mark.parametrize(
+    ("report", "what"),
+    [
+        ("r.jsonl", "the result file"),
+        ("./r.jsonl", "the result file"),
+        ("r.jsonl.log", "the run log"),
+        ("r.jsonl.quarantine", "the quarantine file"),
+        ("r.jsonl.rescue", "the rescue file"),
+        ("r.jsonl.tune", "the tuning request"),
+        ("requests.jsonl", "the request file"),
+    ],
+)
+def test_a_report_never_takes_the_place_of_a_file_of_the_job(
+    batchrun: Command, requests: Path, report: str, what: str
+) -> None:
+    """Paid answers were once overwritten by their own report."""
+    before = requests.read_bytes()
+    done = batchrun("run", requests, "-o", "r.jsonl", "--report", report, *FAST)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"--report {Path(report)} is {what}" in done.err
+    assert (requests.read_bytes(), Path("r.jsonl").exists()) == (before, False)
+
+
+def test_a_pilot_keeps_to_the_sample(batchrun: Command, tmp_path: Path) -> None:
+    write_requests(tmp_path / "thirty.jsonl", 30)
+    done = batchrun("run", "thirty.jsonl", "-o", "r.jsonl", "--pilot", "20", "--sample", "10", "--yes", *FAST)
+    assert done.code == 0
+    assert len(records(Path("r.jsonl"))) == 10
+
+
+def test_a_pilot_that_ends_there_leaves_its_report(batchrun: Command, tmp_path: Path) -> None:
+    write_requests(tmp_path / "thirty.jsonl", 30)
+    done = batchrun("run", "thirty.jsonl", "-o", "r.jsonl", "--pilot", "10", *FAST)
+    assert done.code == 3
+    assert json.loads(Path("r.jsonl.report.json").read_bytes())["lines"]["succeeded"] == 10
+    assert "sent: 10 attempts" in done.err
+
+
+def test_a_quiet_pilot_says_nothing(batchrun: Command, tmp_path: Path) -> None:
+    write_requests(tmp_path / "thirty.jsonl", 30)
+    done = batchrun("run", "thirty.jsonl", "-o", "r.jsonl", "--pilot", "10", "--yes", "-q", *FAST)
+    assert (done.code, done.out, done.err) == (0, "", "")

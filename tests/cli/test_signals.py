@@ -188,7 +188,7 @@ def test_the_first_signal_drains(job: Job, number: signal.Signals, code: int) ->
         with job.start(gateway.base_url) as run:
             until(lambda: gateway.ledger.in_flight == 4)
             assert ended(run, number, 0.25 + AT_ONCE_S) == code
-            assert "finishing 4 in flight, up to 30 s (Ctrl-C leaves at once)" in run.screen
+            assert "finishing 4 in flight, up to 30 s (Ctrl-C stops at once)" in run.screen
         assert gateway.ledger.requests == 4, "nothing more is sent"
         assert all(row.delivered for row in gateway.ledger.rows)
     assert len(ids(job.results)) == 4

@@ -24,3 +24,13 @@ def test_what_the_run_changed_has_to_be_said_again(batchrun: Command, requests: 
     batchrun("run", requests, "-o", "r.jsonl", *FAST, *changes)
     assert batchrun("verify", requests, "r.jsonl", *changes).code == 0
     assert batchrun("verify", requests, "r.jsonl").code == 1
+
+
+def test_answers_in_the_rescue_file_are_named(batchrun: Command, requests: Path) -> None:
+    batchrun("run", requests, "-o", "r.jsonl", *FAST)
+    lines = Path("r.jsonl").read_bytes().splitlines(keepends=True)
+    Path("r.jsonl").write_bytes(b"".join(lines[:2]))
+    Path("r.jsonl.rescue").write_bytes(lines[2])
+    told = "batchrun: the answers in r.jsonl.rescue are not counted; the next run adds them\n"
+    assert batchrun("verify", requests, "r.jsonl").err == told
+    assert batchrun("report", "r.jsonl").err == told

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from batchrun.results.journal import read_results
 from batchrun.results.last_run import LastRun
+from batchrun.results.scan import read_results
 from batchrun.simulator.answers import identify
 from batchrun.simulator.options import GatewayOptions
 from tests.support import GatewayThread, RunProcess, has_event, ids, read_records, until, write_prices, write_requests

@@ -129,7 +129,7 @@ def test_a_pilot_measures_and_goes_on_only_when_told(requests: Path, tmp_path: P
     words = ("run", requests, "-o", results, "--simulate", "--simulate-latency", 0, "--pilot", 12)
     code, output, error = batchrun(*words)
     assert isinstance(error, StopError)
-    assert "12 of 40 lines are measured; 90% intervals for the whole job:" in output
+    assert "measured 12 of 40 lines; 90% intervals for the whole job:" in output
     assert len(ids(results)) == 12
     code, _, _ = batchrun(*words, "--yes")
     assert code == 0

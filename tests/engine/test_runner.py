@@ -35,7 +35,7 @@ from batchrun.limits.options import Limits
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.report.report import Report, make_report
-from batchrun.results.journal import read_results
+from batchrun.results.scan import read_results
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
 from batchrun.transport.endpoint import Endpoint

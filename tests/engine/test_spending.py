@@ -434,8 +434,8 @@ def test_a_cap_stops_the_job_and_says_what_is_left(
     assert 0.0135 <= report["cost"]["total_usd"] <= 0.015
     left = report["lines"]["pending"]
     assert 0 < left < 60
-    assert "--max-cost 0.015 has no room for more" in report["stopped"]
-    assert f"{left} lines are left, and would cost about $" in report["stopped"]
+    assert "--max-cost 0.015 is used up" in report["stopped"]
+    assert f"{left} lines are left and would cost about $" in report["stopped"]
     cap = report["next_command"].split("--max-cost ")[1].split()[0]
     sent = gateway.ledger.requests
     again = run_capped(tmp_path, gateway, "--max-cost", "0.015", "-c", 1)

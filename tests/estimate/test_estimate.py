@@ -504,7 +504,7 @@ def test_an_estimate_in_mid_job_reads_well(book: PriceBook) -> None:
 def test_a_pilot_reads_well(book: PriceBook) -> None:
     heads = [head_of(line, used(10, 15 + line.line_number % 11)) for line in LINES[:100]]
     assert render_pilot(estimate(book, LINES, heads, Allowed(32, 600.0))).splitlines()[:4] == [
-        "100 of 1,000 lines are measured; 90% intervals for the whole job:",
+        "measured 100 of 1,000 lines; 90% intervals for the whole job:",
         "cost: 0.18 (0.176 to 0.184) USD, 0.018 of it spent",
         "time: 1m 30s (1m 30s to 1m 30s) more, limited by requests/min",
         "failures: 0 % (0 % to 2.4 %)",

@@ -157,7 +157,7 @@ def test_appended_reordered_and_removed_lines(bench: Bench) -> None:
     outcome = bench.run()
     assert bench.gateway.ledger.requests == 7
     assert ids(bench.results) == [*FIVE, "r-6", "r-7"], "the record of the removed line is kept"
-    assert "1 records belong to no line of this input; they are kept" in bench.notices
+    assert "1 record with an id that is in no request; kept" in bench.notices
     assert outcome.report.lines.pending == 0
 
 
@@ -171,7 +171,7 @@ def test_a_record_may_name_any_line(bench: Bench, line: int) -> None:
     bench.results.write_bytes(b"".join([*lines, record("orphan", line)]))
     assert bench.sent_by() == 0
     assert ids(bench.results) == ["orphan", *FIVE]
-    assert "1 records belong to no line of this input; they are kept" in bench.notices
+    assert "1 record with an id that is in no request; kept" in bench.notices
 
 
 def test_records_in_their_places_are_not_matched_by_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +347,7 @@ def test_results_of_other_requests_are_refused(bench: Bench) -> None:
     bench.run()
     before = bench.results.read_bytes()
     write_requests(bench.requests, 5, first=100)
-    with pytest.raises(ResultFileError, match=r"holds 5 results, none of this input; choose another -o"):
+    with pytest.raises(ResultFileError, match=r"contains 5 results, none for this request file; choose another -o"):
         bench.run()
     assert bench.results.read_bytes() == before
 
@@ -363,7 +363,7 @@ def test_a_file_of_something_else_is_refused_and_untouched(bench: Bench) -> None
 
 def test_the_requests_are_never_written_over(bench: Bench) -> None:
     bench.results.symlink_to(bench.requests)
-    with pytest.raises(UsageError, match="holds the requests"):
+    with pytest.raises(UsageError, match="is the request file"):
         bench.run(overwrite=True)
 
 
@@ -378,7 +378,7 @@ def test_doubled_records_are_set_aside_and_the_first_stays(bench: Bench) -> None
     assert outcome.report.usage.output_tokens == sum(
         stored["run"]["usage"]["output_tokens"] for stored in read_records(bench.results)
     )
-    assert any("WARNING: 2 damaged or doubled records were moved" in notice for notice in bench.notices)
+    assert any("WARNING: moved 2 damaged or duplicate records" in notice for notice in bench.notices)
 
 
 @pytest.mark.smoke
@@ -390,7 +390,7 @@ def test_a_damaged_line_is_sent_again_and_said_loudly(bench: Bench) -> None:
     assert bench.sent_by() == 1
     assert ids(bench.results) == FIVE
     assert bench.quarantine == damaged
-    assert any(notice.startswith("WARNING: 1 damaged") for notice in bench.notices)
+    assert any(notice.startswith("WARNING: moved 1 damaged") for notice in bench.notices)
 
 
 def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
@@ -402,7 +402,7 @@ def test_answers_saved_elsewhere_are_taken_in(bench: Bench) -> None:
     assert bench.sent_by() == 0
     assert bench.results.read_bytes() == b"".join(lines)
     assert bench.quarantine == lines[2], "it had a record already"
-    assert "3 answers that an earlier run had saved elsewhere were taken in" in bench.notices
+    assert "added 3 answers from the rescue file" in bench.notices
     assert not rescue.exists()
 
 

@@ -242,7 +242,7 @@ def test_a_run_does_as_it_is_told(tmp_path: Path, gateway: GatewayThread) -> Non
 
         assert tuned(results, "--max-cost", "0.0001").exit_code == 0
         assert run.wait() == 3, "what is spent is more than the cap: nothing more is sent"
-        assert "--max-cost 0.0001 has no room for more" in run.screen
+        assert "--max-cost 0.0001 is used up" in run.screen
         assert "tuned: -c 30, --rpm 60000, --max-cost 900" in run.screen
     stood = [event for event in events(results) if event["event"] == "tuned"]
     assert len(stood) == 5

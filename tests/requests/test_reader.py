@@ -347,13 +347,13 @@ def test_results_may_not_be_written_over_the_requests(path: Path, pack: Any) -> 
         for results in (path, other, path.parent / "." / path.name):
             with pytest.raises(UsageError) as refused:
                 file.refuse_same_file(results)
-            assert str(refused.value) == f"{results} holds the requests; choose another file for the results (-o)"
+            assert str(refused.value) == f"{results} is the request file; choose another file for the results (-o)"
 
 
 def test_results_may_not_be_written_over_standard_input(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with written(path, BARE).open() as source:
         monkeypatch.setattr(sys, "stdin", source)
-        with RequestFile("-") as file, pytest.raises(UsageError, match="holds the requests"):
+        with RequestFile("-") as file, pytest.raises(UsageError, match="is the request file"):
             file.refuse_same_file(path)
 
 
@@ -632,7 +632,7 @@ GOOD = {  # name → lines
 }
 ONE_OBJECT = "write one JSON object a line"
 NOT_AN_OBJECT = "not an object; write one JSON object a line, {…}"
-ITS_OWN = 'not a string with text; write "custom_id": "a name of its own"'
+ITS_OWN = 'not a string with text; write "custom_id": "a unique name"'
 NUL = "NUL bytes, not JSON; was the file cut off by a crash, or saved as UTF-16?"
 ONE_URL = "write one of /v1/responses, /v1/chat/completions, /v1/embeddings"
 BAD = {  # name → what is printed, {} standing for the path
@@ -649,7 +649,7 @@ BAD = {  # name → what is printed, {} standing for the path
     "number_as_id.jsonl": ['{}:2: "custom_id" is 2, not a string with text; write "custom_id": "2"'],
     "null_as_id.jsonl": [f'{{}}:1: "custom_id" is null, {ITS_OWN}'],
     "empty_id.jsonl": [f'{{}}:1: "custom_id" is "", {ITS_OWN}'],
-    "no_id.jsonl": ['{}:1: it has a "body" but no "custom_id"; write "custom_id": "a name of its own"'],
+    "no_id.jsonl": ['{}:1: it has a "body" but no "custom_id"; write "custom_id": "a unique name"'],
     "url_to_a_host.jsonl": [f'{{}}:1: "url" is "//evil.example/v1/responses"; {ONE_URL}'],
     "url_absolute.jsonl": [f'{{}}:1: "url" is "https://evil.example/v1/responses"; {ONE_URL}'],
     "url_with_backslashes.jsonl": [f'{{}}:1: "url" is "\\\\\\\\evil.example\\\\v1"; {ONE_URL}'],

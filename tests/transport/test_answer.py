@@ -254,7 +254,7 @@ PAGE = b"<!doctype html><html><head><TITLE>\n New API </TITLE></head></html>"
         (BODY + BODY, "invalid_json", "got broken JSON (Extra data"),
         (BODY.replace(b"11", b"NaN"), "invalid_json", "got broken JSON (NaN is not JSON)"),
         (BODY.replace(b"11", b"-Infinity"), "invalid_json", "got broken JSON (-Infinity is not JSON)"),
-        (BODY.replace(b"Gr\\u00fc", b"Gr\xfc"), "invalid_json", "got bytes that are no UTF-8: "),
+        (BODY.replace(b"Gr\\u00fc", b"Gr\xfc"), "invalid_json", "got bytes that are not UTF-8: "),
         (BODY.replace(b"Gr\\u00fc", b"a\nb"), "invalid_json", "got broken JSON (Invalid control character"),
         (BODY.replace(b"Gr\\u00fc", b"a\0b"), "invalid_json", "got broken JSON (Invalid control character"),
         (b"[" * 100_000, "invalid_json", "got JSON that is not whole: [[["),

@@ -61,12 +61,6 @@ class Echo:
         writer.write(answer)
         await writer.drain()
 
-    async def end(self) -> None:
-        """End the connection that the last answer came on."""
-        assert self.last is not None
-        self.last[0].close()
-        await self.last[0].wait_closed()
-
 
 @pytest.mark.parametrize("turns", [0, 50], ids=["waits in the socket", "has been read"])
 async def test_a_second_response_is_never_the_answer_to_the_next_request(turns: int) -> None:
@@ -92,18 +86,6 @@ async def test_a_connection_on_which_nothing_came_is_used_again() -> None:
             for number in range(1, 6):
                 assert answered(await transport.send(line(number))) == f"question {number}"
         assert server.connections == 1
-    assert said == []
-
-
-async def test_a_connection_that_the_gateway_has_ended_costs_no_attempt_and_is_no_stray() -> None:
-    """It ends idle connections as it likes: the end waits in the socket when the next request comes."""
-    said = list[str]()
-    async with Echo() as server:
-        async with HttpTransport(Endpoint(server.base_url, KEY), Timeouts(), CAP, said.append) as transport:
-            for number in range(1, 6):
-                assert answered(await transport.send(line(number))) == f"question {number}"
-                await server.end()
-        assert server.connections == 5
     assert said == []
 
 

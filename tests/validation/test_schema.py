@@ -330,7 +330,7 @@ def test_without_jsonschema_rs_the_run_says_what_to_install(requests: Path, monk
     words = ["run", str(requests), "-o", str(results), "--simulate", "--simulate-latency", "0", "--max-errors", "5"]
     refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "schema_mismatch"]).exception
     assert isinstance(refused, UsageError)
-    assert str(refused) == "--max-errors-on schema_mismatch checks JSON schemas; pip install jsonschema-rs for it"
+    assert str(refused) == "--max-errors-on schema_mismatch checks JSON schemas; pip install 'batchrun[schema]' for it"
     assert refused.exit_code == 2
     assert not results.exists(), "nothing was sent"
     assert CliRunner().invoke(cli, words).exit_code == 0, "only where it is wanted"

@@ -1,0 +1,72 @@
+"""Reads result files line by line: records in batches, damaged lines by their place; other versions are refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from batchrun.errors import ResultFileError
+from batchrun.records.result import (
+    VERSION,
+    ResultHead,
+    UnknownVersionError,
+    parse_result,
+    parse_results,
+)
+from batchrun.version import __version__
+
+BUFFER_BYTES = 1 << 17
+_BATCH = 1 << 16
+
+
+def read_results(path: Path) -> Iterator[ResultHead | None]:
+    """The records of a result file, which is opened only to be read; None for each line that is not a record.
+
+    Raises `ResultFileError` if the file has records of another version, `OSError` if it cannot be read.
+    """
+    with path.open("rb", buffering=BUFFER_BYTES) as lines:
+        for heads, damaged in read_batches(lines, path):
+            yield from heads
+            yield from [None] * len(damaged)
+
+
+def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
+    """The error for a file whose records have a version that this program does not know."""
+    return ResultFileError(
+        f"{path} has {error}; batchrun {__version__} reads version {VERSION}. The file is left untouched: "
+        "choose another -o, or use the batchrun that wrote it"
+    )
+
+
+Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
+
+
+def read_batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[Batch]:
+    """Batches of records, each with the offsets of its lines that are not records; from offset `start` to `end`."""
+    while start < end and (batch := lines.readlines(_BATCH)):
+        size = sum(map(len, batch))
+        while start + size > end:
+            size -= len(batch.pop())
+        try:
+            heads = parse_results(batch)
+        except ValueError:
+            try:
+                yield _one_by_one(batch, start)
+            except UnknownVersionError as error:
+                raise other_version(path, error) from None
+        else:
+            yield heads, []
+        start += size
+
+
+def _one_by_one(batch: list[bytes], start: int) -> Batch:
+    heads, damaged = list[ResultHead](), list[tuple[int, int]]()
+    for raw in batch:
+        try:
+            heads.append(parse_result(raw))
+        except ValueError:
+            damaged.append((start, start + len(raw)))
+        start += len(raw)
+    return heads, damaged
