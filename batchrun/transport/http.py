@@ -96,12 +96,9 @@ class HttpTransport:
         timeouts: Timeouts,
         max_response_bytes: int,
         notice: Callable[[str], None] = lambda text: None,
-        *,
-        keeps_alive: bool = True,
     ) -> None:
         self._endpoint = endpoint
         self._notice = notice
-        self._keeps_alive = keeps_alive
         self._timeouts = timeouts
         self._redactor = Redactor(endpoint.api_key)
         self._memory = Memory(max_response_bytes)
@@ -110,7 +107,7 @@ class HttpTransport:
         self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
     async def __aenter__(self) -> HttpTransport:
-        connector = Connector(self._note_stray, keeps_alive=self._keeps_alive)
+        connector = Connector(self._note_stray, keeps_alive=self._endpoint.keepalive)
         self._session = open_session(connector, self._timeouts.connect_s)
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
         self._now = exact_clock(asyncio.get_running_loop())

@@ -91,7 +91,7 @@ async def test_a_connection_on_which_nothing_came_is_used_again() -> None:
 
 async def test_without_keepalive_no_connection_is_used_twice() -> None:
     async with Echo() as server:
-        async with HttpTransport(Endpoint(server.base_url, KEY), Timeouts(), CAP, keeps_alive=False) as transport:
+        async with HttpTransport(Endpoint(server.base_url, KEY, keepalive=False), Timeouts(), CAP) as transport:
             for number in range(1, 4):
                 assert answered(await transport.send(line(number))) == f"question {number}"
         assert server.connections == 3
