@@ -35,7 +35,8 @@ def make_endpoint(options: GatewayOptions) -> Endpoint:
         console.say(f"batchrun: {warning}")
     if options.proxy:
         check_proxy(options.proxy)
-    return Endpoint(base_url, _key(options.api_key_env, options.api_key_file), options.proxy)
+    key = _key(options.api_key_env, options.api_key_file)
+    return Endpoint(base_url, key, options.proxy, options.keepalive)
 
 
 def _key(name: str, file: Path | None) -> str:

@@ -88,6 +88,7 @@ class GatewayOptions:
     api_key_file: Path | None
     proxy: str | None
     insecure_http: bool
+    keepalive: bool
     simulate: bool
     simulate_latency_s: float | None
     simulate_script: str
@@ -109,6 +110,11 @@ GATEWAY = OptionGroup(
         Option(["--proxy"], metavar="URL", help="HTTP proxy. Proxies named in the environment are ignored."),
         Option(
             ["--insecure-http"], is_flag=True, help="Allow http:// to a public host: the API key is sent unencrypted."
+        ),
+        Option(
+            ["--keepalive/--no-keepalive"],
+            default=True,
+            help="Use a connection for many requests, or for one only.",
         ),
         Option(["--simulate"], is_flag=True, help="Simulate a gateway in this process: no key, no network, no cost."),
         Option(

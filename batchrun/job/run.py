@@ -86,7 +86,9 @@ class Run:
         prepared.store.log.write(_start_event(prepared, started))
         async with contextlib.AsyncExitStack() as stack:
             endpoint = await self._reachable_endpoint(stack)
-            transport = await stack.enter_async_context(HttpTransport(endpoint, job.timeouts, job.max_response_bytes))
+            transport = await stack.enter_async_context(
+                HttpTransport(endpoint, job.timeouts, job.max_response_bytes, self._observer.notice)
+            )
             work = _work(prepared, started, endpoint)
             rules = Rules(
                 limits=self._fitted(job.limits),

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import aiohttp
 
+from batchrun.transport.connections import Connector
 from batchrun.version import __version__
 
 
-def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
-    """A session for JSON requests to one gateway; the caller must close it."""
+def open_session(connector: Connector, connect_timeout_s: float) -> aiohttp.ClientSession:
+    """A session for JSON requests to one gateway; whoever opens it closes it."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limiter has the limit
+        connector=connector,
         headers={
             "Content-Type": "application/json",
             "Accept": "application/json",

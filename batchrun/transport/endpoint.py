@@ -21,11 +21,13 @@ class Endpoint:
     `base_url`: the gateway's address, with or without `/v1`, with or without a slash at the end.
     `api_key`: the key; it is sent to the host of `base_url` and nowhere else. Empty sends none.
     `proxy`: address of an HTTP proxy, which may hold a login; None connects directly.
+    `keepalive`: whether a connection may carry more than one request.
     """
 
     base_url: str
     api_key: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
+    keepalive: bool = True
 
     @property
     def host(self) -> str:

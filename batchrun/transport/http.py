@@ -30,6 +30,7 @@ from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.client import open_session
+from batchrun.transport.connections import Connector
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
@@ -89,8 +90,15 @@ class _Attempt(Deadline):
 class HttpTransport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
-    def __init__(self, endpoint: Endpoint, timeouts: Timeouts, max_response_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        max_response_bytes: int,
+        notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._endpoint = endpoint
+        self._notice = notice
         self._timeouts = timeouts
         self._redactor = Redactor(endpoint.api_key)
         self._memory = Memory(max_response_bytes)
@@ -99,7 +107,8 @@ class HttpTransport:
         self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
     async def __aenter__(self) -> HttpTransport:
-        self._session = open_session(self._timeouts.connect_s)
+        connector = Connector(self._note_stray, keeps_alive=self._endpoint.keepalive)
+        self._session = open_session(connector, self._timeouts.connect_s)
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
         self._now = exact_clock(asyncio.get_running_loop())
         return self
@@ -110,6 +119,11 @@ class HttpTransport:
         self._deadlines.close()
         self._idle.close()
         await self._session.close()
+
+    def _note_stray(self) -> None:
+        self._notice(
+            "the gateway sent data that no request asked for; from now on every request has a connection of its own"
+        )
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""

@@ -60,6 +60,7 @@ def test_without_options_a_job_is_the_usual_one(batchrun: Command, monkeypatch: 
         ("--no-stream", {"overrides.stream": False}),
         ("--base-url https://other.example", {"endpoint.base_url": "https://other.example"}),
         ("--proxy http://proxy.example:3128", {"endpoint.proxy": "http://proxy.example:3128"}),
+        ("--no-keepalive", {"endpoint.keepalive": False}),
         ("--changed keep", {"changed": Changed.KEEP}),
         ("--retry-errors", {"retry_errors": True}),
         ("--overwrite", {"overwrite": True}),
