@@ -36,7 +36,7 @@ def make_endpoint(options: GatewayOptions) -> Endpoint:
     if options.proxy:
         check_proxy(options.proxy)
     key = _key(options.api_key_env, options.api_key_file)
-    return Endpoint(base_url, key, options.proxy, options.keepalive)
+    return Endpoint(base_url, key, options.proxy, not options.no_keepalive)
 
 
 def _key(name: str, file: Path | None) -> str:

@@ -88,7 +88,7 @@ class GatewayOptions:
     api_key_file: Path | None
     proxy: str | None
     insecure_http: bool
-    keepalive: bool
+    no_keepalive: bool
     simulate: bool
     simulate_latency_s: float | None
     simulate_script: str
@@ -111,11 +111,7 @@ GATEWAY = OptionGroup(
         Option(
             ["--insecure-http"], is_flag=True, help="Allow http:// to a public host: the API key is sent unencrypted."
         ),
-        Option(
-            ["--keepalive/--no-keepalive"],
-            default=True,
-            help="Use a connection for many requests, or for one only.",
-        ),
+        Option(["--no-keepalive"], is_flag=True, help="Use every connection for one request only."),
         Option(["--simulate"], is_flag=True, help="Simulate a gateway in this process: no key, no network, no cost."),
         Option(
             ["--simulate-latency", "simulate_latency_s"],
