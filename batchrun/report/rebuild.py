@@ -14,7 +14,7 @@ from batchrun.errors import UsageError
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
-from batchrun.results.scan import read_results
+from batchrun.results.scan import BUFFER_BYTES, read_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
     """
     last_run = LastRun.read(ResultPaths.of(results).log)
     tally, damaged = Tally(prices), 0
-    for head in read_results(results):
-        if head is None:
-            damaged += 1
-            continue
-        tally.add((head,))
-        if last_run is not None:
-            last_run.settle(head.run.started, head.run.line)
+    with results.open("rb", buffering=BUFFER_BYTES) as lines:
+        for heads, damaged_spans in read_batches(lines, results):
+            damaged += len(damaged_spans)
+            tally.add(heads)
+            if last_run is not None and last_run.sent:
+                for head in heads:
+                    last_run.settle(head.run.started, head.run.line)
     if damaged and not tally.recorded:
         raise UsageError(f"{results} contains no batchrun results")
     report = make_report(tally)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from weakref import WeakSet
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -35,44 +35,49 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S)  # the limiter has the limit
         self.keeps_alive = keeps_alive
         self._on_stray = on_stray
-        self._used: WeakSet[ResponseHandler] = WeakSet()
+        self._forget_at = 64
+        self._sockets: dict[ResponseHandler, int] = {}  # file descriptors of the connections in use, and in the pool
 
-    async def connect(self, *arguments: object, **more: object) -> Connection:
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:
         """A new connection, or a used one on which nothing has come since its last answer."""
         while True:
-            connection: Connection = await super().connect(*arguments, **more)  # type: ignore[arg-type]
+            connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
             assert protocol is not None, "a connection that was just handed out is open"
-            if protocol not in self._used:
-                self._used.add(protocol)
+            descriptor = self._sockets.get(protocol)
+            if descriptor is None:
+                self._remember(protocol)
                 return connection
-            if self.keeps_alive and not self._has_strays(protocol):
+            if self.keeps_alive and not protocol.should_close and not _unread_bytes(descriptor):
                 return connection
+            self._note_stray(protocol)
             connection.close()
 
-    def _has_strays(self, protocol: ResponseHandler) -> bool:
-        """Whether bytes have come on an idle connection, read by the event loop or still in the socket."""
-        transport = protocol.transport
-        if transport is None or not (protocol.should_close or _unread_bytes(transport.get_extra_info("socket"))):
-            return False
-        if transport.get_extra_info("ssl_object") is None or protocol.should_close:  # else it may be TLS saying goodbye
-            self._note_stray()
-        return True
+    def _remember(self, protocol: ResponseHandler) -> None:
+        """A new connection. Those that have ended are forgotten now and then."""
+        if len(self._sockets) >= self._forget_at:
+            self._sockets = {known: fd for known, fd in self._sockets.items() if known.is_connected()}
+            self._forget_at = 2 * len(self._sockets) + 64
+        socket = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
+        self._sockets[protocol] = socket.fileno() if socket is not None else -1
 
-    def _note_stray(self) -> None:
-        if self.keeps_alive:
+    def _note_stray(self, protocol: ResponseHandler) -> None:
+        transport = protocol.transport
+        is_tls = transport is not None and transport.get_extra_info("ssl_object") is not None
+        if self.keeps_alive and (protocol.should_close or not is_tls):  # what waits under TLS may be its goodbye
             self.keeps_alive = False
             self._on_stray()
 
 
-def _unread_bytes(socket: object) -> int:
+_WAITING = array("i", [0])
+
+
+def _unread_bytes(descriptor: int) -> int:
     """How many bytes wait in a socket; 0 where the system does not tell."""
-    fileno = getattr(socket, "fileno", None)
-    if fcntl is None or fileno is None:
+    if fcntl is None or descriptor < 0:
         return 0
-    waiting = array("i", [0])
     try:
-        fcntl.ioctl(fileno(), termios.FIONREAD, waiting)
+        fcntl.ioctl(descriptor, termios.FIONREAD, _WAITING)
     except OSError:  # closed meanwhile: the next write tells
         return 0
-    return waiting[0]
+    return _WAITING[0]

@@ -10,6 +10,7 @@ import pytest
 
 from batchrun.records.outcome import Reply
 from batchrun.records.request import RequestLine, parse_request
+from batchrun.transport.connections import Connector
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.http import HttpTransport, Timeouts
 from tests.hostile import KEY, RESPONSE, http
@@ -95,3 +96,15 @@ async def test_without_keepalive_no_connection_is_used_twice() -> None:
             for number in range(1, 4):
                 assert answered(await transport.send(line(number))) == f"question {number}"
         assert server.connections == 3
+
+
+async def test_connections_that_have_ended_are_forgotten() -> None:
+    """Without keep-alive there is one for every request of a run of days."""
+    async with Echo() as server:
+        async with HttpTransport(Endpoint(server.base_url, KEY, keepalive=False), Timeouts(), CAP) as transport:
+            for number in range(1, 301):
+                assert answered(await transport.send(line(number))) == f"question {number}"
+            connector = transport._session.connector
+            assert isinstance(connector, Connector)
+            assert len(connector._sockets) <= 70
+        assert server.connections == 300
