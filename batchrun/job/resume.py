@@ -14,7 +14,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from enum import Enum
-from itertools import chain
 
 from batchrun.billing.bounds import Unbounded
 from batchrun.billing.pricing import PriceBook
@@ -188,22 +187,23 @@ class Resume:
 
     def _read_records(self, tally: Tally) -> None:
         doubled = 0
-        for head in chain.from_iterable(self._store.heads()):
-            key = hash64(head.custom_id)
-            if self._stored.get(key) is not None:
-                doubled += 1
-                continue
-            self._stored.set(key, _stored_value(int(head.run.body_hash[:16], 16), _outcome(head)))
-            tally.add((head,))
+        for heads in self._store.heads():
+            firsts = list[ResultHead]()
+            for head in heads:
+                key = hash64(head.custom_id)
+                if self._stored.get(key) is None:
+                    self._stored.set(key, _stored_value(int(head.run.body_hash[:16], 16), _outcome(head)))
+                    firsts.append(head)
+            doubled += len(heads) - len(firsts)
+            tally.add(firsts)
         if doubled:
             self._set_aside_doubles()
 
     def _log_cost_of_replaced(self, book: PriceBook) -> None:
         """Log the cost of the records that will be removed, because that money stays spent."""
         replaced = Tally(book)
-        for head in chain.from_iterable(self._store.heads()):
-            if hash64(head.custom_id) in self._replaced:
-                replaced.add((head,))
+        for heads in self._store.heads():
+            replaced.add([head for head in heads if hash64(head.custom_id) in self._replaced])
         self.unbilled_usd = replaced.cost_usd()
         if self.unbilled_usd:
             self._store.log.write(Replaced(replaced.recorded, self.unbilled_usd))
