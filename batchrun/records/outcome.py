@@ -128,7 +128,9 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
     `code` is the gateway's `error.code`, a `FailureCode`, or one of the `FAMILIES`; `status` is None if no HTTP
     answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request was
-    sent, so it may cost something.
+    sent, so it may cost something. `inner_status`: the HTTP status that the body names as its error's.
+    `looks_like_api`: a JSON object or list, or an event stream, came; not a web page, plain text or nothing, as from
+    what stands in the API's place.
     """
 
     code: str
@@ -144,6 +146,16 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None
     timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
+    inner_status: int | None = None
+    looks_like_api: bool = False
+
+    @property
+    def status_for_rules(self) -> int | None:
+        """The status that decides: the inner one of a 2xx, and a 402 or 429 inside any other; else `status`."""
+        inner, status = self.inner_status, self.status
+        if inner is not None and (inner in (402, 429) or (status is not None and 200 <= status < 300)):
+            return inner
+        return status
 
 
 def describe(failure: Failure) -> str:

@@ -166,6 +166,7 @@ def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
         retry_after_s=http.retry_after_s,
         from_relay=http.from_relay,
         usage=read_usage(http.body),
+        looks_like_api=_looks_like_api(http.body),
     )
 
 
@@ -207,7 +208,13 @@ def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: An
         model=plain(model) if isinstance(model, str) else None,
         usage=read_usage(http.body) if http.status == 200 else None,
         rate=read_rate_headers(http.headers) if http.status == 429 else None,
+        looks_like_api=_looks_like_api(http.body),
     )
+
+
+def _looks_like_api(body: bytes) -> bool:
+    """Whether a body starts as a JSON object or a list of them does; it may be cut or broken."""
+    return re.match(rb"\s*(?:\{|\[\s*[{\]])", body) is not None
 
 
 # -------------------------------------------------------------------------------------- nonstandard JSON

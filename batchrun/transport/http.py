@@ -195,7 +195,14 @@ class HttpTransport:
             return self._judge(changed(answer, ended_as=result.terminal), result.response)
         message = "the stream ended without its terminal event"
         partial = as_text(self._redactor.body(result.partial)) if result.partial else None
-        return Failure(FailureCode.STREAM_TRUNCATED, message, answer.status, body=partial, request_id=answer.request_id)
+        return Failure(
+            FailureCode.STREAM_TRUNCATED,
+            message,
+            answer.status,
+            body=partial,
+            request_id=answer.request_id,
+            looks_like_api=True,
+        )
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -67,3 +67,23 @@ def test_batchruns_own_codes_are_made_from_the_enum_and_the_functions_beside_it(
     for folder in ("transport", "engine", "job", "billing", "limits", "results"):
         for path in (PACKAGE / folder).glob("*.py"):
             assert set(literals(ast.parse(path.read_text(encoding="utf-8")))) & own == set(), path
+
+
+@pytest.mark.parametrize(
+    ("status", "inner", "counts"),
+    [
+        (200, 402, 402),
+        (201, 503, 503),
+        (200, None, 200),
+        (500, 429, 429),
+        (400, 402, 402),
+        (401, 500, 401),
+        (500, 400, 500),
+        (None, None, None),
+        (None, 429, 429),
+    ],
+)
+def test_a_status_inside_counts_where_the_outer_one_says_less(
+    status: int | None, inner: int | None, counts: int | None
+) -> None:
+    assert Failure("c", "m", status, inner_status=inner).status_for_rules == counts

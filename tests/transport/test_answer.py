@@ -408,7 +408,29 @@ def test_an_error_keeps_all_that_came_with_it() -> None:
         body=raw.replace(b"\n", b" "),
         request_id="req_1",
         retry_after_s=2.0,
+        looks_like_api=True,
     )
+
+
+@pytest.mark.parametrize("status", [200, 400, 502])
+@pytest.mark.parametrize(
+    ("body", "is_api"),
+    [
+        (b'{"error":"no"}', True),
+        (b' \r\n{"detail":"no"}', True),
+        (b'[{"error":{"code":429}}]', True),
+        (b'{"error":{"message":"cut', True),
+        (b"[]", True),
+        (b"", False),
+        (b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>", False),
+        (b"Client sent an HTTP request to an HTTPS server.\n", False),
+        (b"[error] no upstream", False),
+        (b"null", False),
+    ],
+)
+def test_what_does_not_look_like_the_api_is_told_apart(body: bytes, is_api: bool, status: int) -> None:
+    """A web page or plain text comes from what stands in the API's place: another port, a proxy, a firewall."""
+    assert failure(body, status).looks_like_api is is_api
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 206, 304, 418])
