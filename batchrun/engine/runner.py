@@ -39,6 +39,7 @@ from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
 from batchrun.results.events import Back, Event, Outage, Unmeasured
 from batchrun.results.store import ResultStore
+from batchrun.transport.deadlines import sleep_awake
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.protocol import Transport
 from batchrun.transport.yielding import yield_to_loop
@@ -301,7 +302,7 @@ class Runner:
     async def _drain(self) -> None:
         """Wait until the run stops, then for the grace time, then cancel the requests in flight."""
         await self._stopping.wait()
-        await asyncio.sleep(self._rules.grace_s)
+        await sleep_awake(self._rules.grace_s)
         self._leave_at_once()
 
     def _held_too_long(self, why: str) -> None:

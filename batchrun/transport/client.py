@@ -15,7 +15,7 @@ from batchrun.transport.connections import Connector
 from batchrun.version import __version__
 
 
-def open_session(connector: Connector, connect_timeout_s: float) -> aiohttp.ClientSession:
+def open_session(connector: Connector) -> aiohttp.ClientSession:
     """A session for JSON requests to one gateway; whoever opens it closes it."""
     return aiohttp.ClientSession(
         connector=connector,
@@ -26,7 +26,7 @@ def open_session(connector: Connector, connect_timeout_s: float) -> aiohttp.Clie
             "User-Agent": f"batchrun/{__version__}",
         },
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `deadlines.py` has all of them
         trust_env=False,
         read_bufsize=1 << 18,
         max_field_size=1 << 16,

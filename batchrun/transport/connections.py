@@ -7,6 +7,7 @@ the next request has gone out) is named in docs/guarantees.md, with `--no-keepal
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+
+from batchrun.transport.deadlines import Deadline, Deadlines
 
 try:
     import fcntl
@@ -28,11 +31,14 @@ class Connector(aiohttp.TCPConnector):
     """aiohttp's pool of connections; a used one is looked at before it is used again.
 
     `keeps_alive` is False from the first stray byte on, or from the start: then no connection is used twice.
-    `on_stray` is called at the first stray byte.
+    `on_stray` is called at the first stray byte. `connecting` limits how long a new connection may take.
     """
 
-    def __init__(self, on_stray: Callable[[], None], *, keeps_alive: bool = True) -> None:
+    def __init__(
+        self, on_stray: Callable[[], None], *, keeps_alive: bool = True, connecting: Deadlines | None = None
+    ) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S)  # the limiter has the limit
+        self._connecting = connecting
         self.keeps_alive = keeps_alive
         self._on_stray = on_stray
         self._forget_at = 64
@@ -52,6 +58,22 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             self._note_stray(protocol)
             connection.close()
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
+        """A new connection, or `TimeoutError`. The deadline is ours because aiohttp's runs on while this process stands
+        still, although the connection may have been made meanwhile."""
+        if self._connecting is None:
+            return await super()._create_connection(req, traces, timeout)
+        deadline = Deadline()
+        self._connecting.begin(deadline)
+        try:
+            return await super()._create_connection(req, traces, timeout)
+        except asyncio.CancelledError:
+            if not deadline.ran_out():
+                raise
+            raise TimeoutError from None
+        finally:
+            self._connecting.end(deadline)
 
     def _remember(self, protocol: ResponseHandler) -> None:
         """A new connection. Those that have ended are forgotten now and then."""

@@ -107,9 +107,11 @@ class HttpTransport:
         self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
 
     async def __aenter__(self) -> HttpTransport:
-        connector = Connector(self._note_stray, keeps_alive=self._endpoint.keepalive)
-        self._session = open_session(connector, self._timeouts.connect_s)
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
+        self._connecting = Deadlines(self._timeouts.connect_s)
+        self._session = open_session(
+            Connector(self._note_stray, keeps_alive=self._endpoint.keepalive, connecting=self._connecting)
+        )
         self._now = exact_clock(asyncio.get_running_loop())
         return self
 
@@ -118,6 +120,7 @@ class HttpTransport:
     ) -> None:
         self._deadlines.close()
         self._idle.close()
+        self._connecting.close()
         await self._session.close()
 
     def _note_stray(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
 
-from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
+from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock, sleep_awake
 from tests.asking import in_virtual_time
 from tests.support import near
 
@@ -148,3 +149,37 @@ def test_work_that_ends_as_its_time_is_over_leaves_no_cancellation_behind() -> N
         assert task.cancelling() == 0
 
     in_virtual_time(test)
+
+
+@pytest.mark.parametrize("kind", ["deadline", "sleep"])
+async def test_what_lies_in_a_socket_is_read_before_the_time_is_over(kind: str) -> None:
+    """The loop stands still past the end of the time, as after SIGSTOP, with an answer in the buffer."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    loop.call_soon(theirs.send, b"answer")
+    loop.call_soon(time.sleep, 0.5)
+    with ours, theirs:
+        if kind == "sleep":
+            reading = asyncio.create_task(loop.sock_recv(ours, 10))
+            await sleep_awake(0.1)
+            assert reading.done()
+            assert await reading == b"answer"
+            return
+        deadlines, deadline = Deadlines(0.1), Deadline()
+        deadlines.begin(deadline)
+        try:
+            await asyncio.sleep(0.05)  # as a task that has several steps to go
+            assert await loop.sock_recv(ours, 10) == b"answer"
+            await asyncio.sleep(0.05)
+        finally:
+            deadlines.end(deadline)
+            deadlines.close()
+
+
+async def test_time_is_over_soon_after_a_standstill_that_brought_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_soon(time.sleep, 0.5)
+    passed, took_s = await sleeps(Deadlines(0.1), 99)
+    assert passed
+    assert took_s < 1.5
