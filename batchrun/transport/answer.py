@@ -18,20 +18,21 @@ from typing import Any, NoReturn
 
 import msgspec
 import orjson
+from msgspec.structs import replace as changed
 
-from batchrun.records.outcome import (
-    Failure,
-    FailureCode,
-    Outcome,
-    Reply,
-    http_code,
-    incomplete_code,
-    response_code,
-)
+from batchrun.records.outcome import Failure, FailureCode, Outcome, Reply, http_code, response_code
 from batchrun.records.rawjson import REFUSED, as_text, member_spans, nests_deeper, one_line
 from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES
 from batchrun.records.usage import parse_usage, read_usage
-from batchrun.transport.error_body import ErrorBody, asked_wait_s, plain, read_error_body, read_rate_headers
+from batchrun.transport.error_body import (
+    ErrorBody,
+    asked_wait_s,
+    plain,
+    read_error_body,
+    read_rate_headers,
+    says_error,
+)
+from batchrun.transport.verdict import Verdict, find_error, judge, word
 
 MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
 _Json = dict[str, Any]
@@ -61,11 +62,11 @@ class HttpAnswer(msgspec.Struct):
 
 def read_answer(http: HttpAnswer) -> Reply | Failure:
     """Judge one whole HTTP answer."""
-    if http.status != 200:
+    if not 200 <= http.status < 300:
         return _read_error(http)
     body = http.body.strip()
     if not body:
-        return _failed(http, FailureCode.EMPTY_BODY, "the gateway answered 200 with nothing in it")
+        return _failed(http, FailureCode.EMPTY_BODY, f"the gateway answered {http.status} with nothing in it")
     if body.startswith(b"<"):
         return _failed(http, FailureCode.HTML_INSTEAD_OF_JSON, f"got an HTML page ({_title(body)})")
     try:
@@ -73,68 +74,20 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
     except ValueError:
         return _read_nonstandard(http, body)
     if not isinstance(fields, dict):
-        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON that is no response object: " + _shown(body))
-    if fields.get("error"):
-        return _failed_by(http, read_error_body(fields), fields.get("status"), fields.get("model"))
-    if http.url != RESPONSES:
-        return _read_other(http, body, fields)
-    return _read_response(http, body, fields)
+        return _read_no_object(http, body, fields)
+    verdict = judge(http.url, fields, http.ended_as)
+    if isinstance(verdict, ErrorBody):
+        return _failed_by(http, verdict, fields.get("status"), fields.get("model"))
+    if verdict.outcome is None:
+        return _failed_as(http, body, verdict)
+    return _reply(http, body, fields, verdict.outcome, verdict.code, verdict.message)
 
 
-def _read_response(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
-    status = fields.get("status")
-    if http.ended_as in ("response.incomplete", "response.failed") and status in (None, "completed"):
-        status = http.ended_as.removeprefix("response.")
-    if status == "incomplete":
-        details = fields.get("incomplete_details")
-        reason = str((details.get("reason") if isinstance(details, dict) else None) or "unknown")
-        return _reply(http, body, fields, "incomplete", incomplete_code(reason), f"the answer stops early: {reason}")
-    if status == "failed":
-        return _failed(http, FailureCode.RESPONSE_FAILED, "the response's status is failed, without a reason")
-    if status not in (None, "completed"):
-        return _failed(http, response_code(_word(status)), f"the response's status is {_word(status)}, not completed")
-    output = fields.get("output")
-    if output is None and fields.get("object") == "response" and status == "completed":
-        output = []
-    if not isinstance(output, list):
-        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an output: " + _shown(body))
-    if not output:
-        return _reply(
-            http, body, fields, "empty", FailureCode.EMPTY_OUTPUT, "the response is completed but holds nothing"
-        )
-    refused = b'"refusal"' in body and _has_refusal(output)
-    return _reply(http, body, fields, "refused" if refused else "succeeded")
-
-
-def _has_refusal(output: Any) -> bool:
-    """Whether a message of the output is a refusal, which in OpenAI's API is a part of a *completed* response."""
-    return any(
-        isinstance(part, dict) and part.get("type") == "refusal"
-        for item in output
-        if isinstance(item, dict) and isinstance(item.get("content"), list)
-        for part in item["content"]
-    )
-
-
-def _read_other(http: HttpAnswer, body: bytes, fields: _Json) -> Reply | Failure:
-    """A chat completion or embeddings: passed on as they are, and judged by the members that each must have."""
-    if http.url == ENDPOINTS[1]:
-        choices = fields.get("choices")
-        if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
-            return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without choices: " + _shown(body))
-        reasons = {choice.get("finish_reason") for choice in choices}
-        for reason, name in (("length", "max_output_tokens"), ("content_filter", "content_filter")):
-            if reason in reasons:
-                return _reply(
-                    http, body, fields, "incomplete", incomplete_code(name), f"the answer stops early: {name}"
-                )
-        refused = any(
-            isinstance(choice.get("message"), dict) and choice["message"].get("refusal") for choice in choices
-        )
-        return _reply(http, body, fields, "refused" if refused else "succeeded")
-    if not isinstance(fields.get("data"), list):
-        return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without data: " + _shown(body))
-    return _reply(http, body, fields, "succeeded")
+def _read_no_object(http: HttpAnswer, body: bytes, value: Any) -> Failure:
+    """JSON that is no object: an error in a list, or nothing that is known."""
+    if says_error(value):
+        return _failed_by(http, read_error_body(value))
+    return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON that is no response object: " + _shown(body))
 
 
 def _reply(
@@ -153,6 +106,13 @@ def _reply(
         rate=read_rate_headers(http.headers),
         service_tier=tier if isinstance(tier, str) else None,
     )
+
+
+def _failed_as(http: HttpAnswer, body: bytes, verdict: Verdict) -> Failure:
+    """The failure of JSON that is no answer; the message ends with a piece of it where its shape is the fault."""
+    assert verdict.code is not None, "a verdict without an outcome has a code"
+    shown = _shown(body) if verdict.code == FailureCode.NOT_A_RESPONSE else ""
+    return _failed(http, verdict.code, verdict.message + shown)
 
 
 def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
@@ -175,6 +135,8 @@ def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
 
 def _read_error(http: HttpAnswer) -> Failure:
     decoded = _read_leniently(http.body)
+    if decoded is None and (whole := _without_tail(http.body)) is not None:
+        decoded = _read_leniently(whole)
     if decoded is None:
         text = http.body.decode(errors="replace").strip()
         page = text.startswith("<")
@@ -194,7 +156,8 @@ def _read_leniently(body: bytes) -> Any:
 
 
 def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: Any = None) -> Failure:
-    default = http_code(http.status) if http.status != 200 else FailureCode.ERROR_IN_200
+    is_success = 200 <= http.status < 300
+    default = FailureCode.ERROR_IN_200 if is_success else http_code(http.status)
     message = error.message or f"HTTP {http.status} without a message"
     return Failure(
         code=error.code or error.type or default,
@@ -206,8 +169,9 @@ def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: An
         retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
         from_relay=http.from_relay,
         model=plain(model) if isinstance(model, str) else None,
-        usage=read_usage(http.body) if http.status == 200 else None,
-        rate=read_rate_headers(http.headers) if http.status == 429 else None,
+        usage=read_usage(http.body) if is_success else None,
+        rate=read_rate_headers(http.headers) if 429 in (http.status, error.status) else None,
+        inner_status=error.status,
         looks_like_api=_looks_like_api(http.body),
     )
 
@@ -222,16 +186,16 @@ def _looks_like_api(body: bytes) -> bool:
 
 def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
     """A 200 whose JSON strict readers refuse: cut or broken (a failed attempt), or whole but nonstandard (kept)."""
-    deciding = ("status", "error", "model", _SHAPES[http.url])
+    if (whole := _without_tail(body)) is not None:
+        return read_answer(changed(http, body=whole))
+    deciding = ("status", "model", _SHAPES[http.url])
     try:
         text, why = body.decode(), "half a surrogate pair, or a number past every float"
         if nests_deeper(body, MAX_DEPTH):
             spans, why = member_spans(body), "great depth"
             if spans is None:
                 return _failed(http, FailureCode.INVALID_JSON, "got JSON that is not whole: " + _shown(body))
-            found = {
-                name: spans[name.encode()] for name in (*deciding, "usage", "service_tier") if name.encode() in spans
-            }
+            found = {name: spans[name.encode()] for name in (*deciding, *_LOOKED_AT) if name.encode() in spans}
             decoded = {name: _shallow(body[start:end]) for name, (start, end) in found.items()}
         else:
             decoded = json.loads(text, parse_constant=_no_constant, parse_int=_int)
@@ -241,16 +205,16 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         return _failed(http, FailureCode.INVALID_JSON, f"got broken JSON ({broken}): " + _shown(body))
     if not isinstance(decoded, dict):
         return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON that is no response object: " + _shown(body))
-    status, error, model, content = (decoded.get(name) for name in deciding)
-    if error:
-        return _failed_by(http, read_error_body(decoded), status, model)
+    status, model, content = (decoded.get(name) for name in deciding)
+    if (error := find_error(http.url, decoded)) is not None:
+        return _failed_by(http, error, status, model)
     if status not in (None, "completed", "incomplete"):
-        return _failed(http, response_code(_word(status)), f"the response's status is {_word(status)}, not completed")
+        return _failed(http, response_code(word(status)), f"the response's status is {word(status)}, not completed")
     if not content:
         return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an answer in it: " + _shown(body))
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
     return Reply(
-        status=200,
+        status=http.status,
         body=as_text(body),
         request_id=http.request_id,
         outcome="failed",
@@ -262,7 +226,19 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
     )
 
 
+_LOOKED_AT = ("error", "object", "type", "base_resp", "usage", "service_tier")
 _SHAPES = {ENDPOINTS[0]: "output", ENDPOINTS[1]: "choices", ENDPOINTS[2]: "data"}
+
+
+def _without_tail(body: bytes) -> bytes | None:
+    """The JSON object at the start of a body, if what follows is no JSON but `[DONE]` and the like; else None."""
+    try:
+        text = body.decode().lstrip()
+        value, end = json.JSONDecoder(parse_int=_int).raw_decode(text)
+    except REFUSED:
+        return None
+    tail = text[end:].strip(" \t\r\n")
+    return text[:end].encode() if isinstance(value, dict) and tail and "{" not in tail else None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -312,7 +288,3 @@ def _text_of(fields: _Json, name: str) -> str | None:
     """A member if it is a string, else None."""
     value = fields.get(name)
     return plain(value) if isinstance(value, str) else None
-
-
-def _word(value: Any) -> str:
-    return value[:40] if isinstance(value, str) else "of no known kind"

@@ -1,7 +1,7 @@
 """What a gateway says besides its answers: the error in a body, in any dialect, how long to wait, and its rate limits.
 
-Sources: OpenAI's API reference and Python client, the errors of new-api, one-api, LiteLLM and FastAPI;
-RFC 9110 §10.2.3.
+Sources: OpenAI's API reference and Python client, the errors of new-api, one-api, LiteLLM, OpenRouter, FastAPI, Gemini,
+MiniMax, Zhipu, Tencent Cloud and Apigee; RFC 9110 §10.2.3.
 """
 
 from __future__ import annotations
@@ -21,30 +21,102 @@ NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """The error in a body; a field that the body does not have is ""."""
+    """The error in a body; a field that the body does not have is "", and `status` None.
+
+    `status`: the HTTP status that the body itself names, as its code or beside it.
+    """
 
     code: str = ""
     type: str = ""
     message: str = ""
+    status: int | None = None
+
+
+# The names that gateways have for one thing, the most usual first.
+_ENVELOPES = ("error", "detail", "base_resp", "errors", "fault", "Error")
+_MESSAGES = (
+    *("message", "msg", "err", "error_msg", "status_msg", "errmsg", "error_message", "errorMessage", "Message"),
+    *("error_description", "faultstring"),
+)
+_CODES = ("code", "status_code", "error_code", "errorCode", "errcode", "Code", "__type")
+_STATUSES = (*_CODES, "status", "statusCode", "http_status")
+_ALL_IS_WELL = {"", "0", "200", "20000", "ok", "success", "succeeded", "none"}  # as a code
 
 
 def read_error_body(decoded: Any) -> ErrorBody:
     """Find the error in a decoded body: {"error": {…}}, {"error": "…"}, {"detail": …}, {"response": {"error": …}}, …"""
+    if isinstance(decoded, list) and decoded and isinstance(decoded[0], dict) and "loc" not in decoded[0]:
+        return read_error_body(decoded[0])
     if not isinstance(decoded, dict):
         return ErrorBody(message=_words(decoded))
-    nested = decoded.get("response")
-    if "error" not in decoded and isinstance(nested, dict) and nested.get("error"):
+    nested = decoded.get("response") or decoded.get("Response")
+    if "error" not in decoded and isinstance(nested, dict) and (nested.get("error") or nested.get("Error")):
         return read_error_body(nested)
-    error = decoded.get("error") or decoded.get("detail") or decoded
+    error = next((decoded[name] for name in _ENVELOPES if decoded.get(name)), decoded)
+    if isinstance(error, list) and error and isinstance(error[0], dict) and "loc" not in error[0]:  # FastAPI's has one
+        error = error[0]
     if not isinstance(error, dict):
-        return ErrorBody(message=_without_request_id(_words(error)))
-    message = next((error[key] for key in ("message", "msg", "err", "error_msg") if error.get(key)), "")
-    code = error.get("code") or ""
+        return _read_words(_words(error), decoded)
+    code = _first(error, _CODES)
+    kind, grpc = error.get("type"), error.get("status")  # such as RESOURCE_EXHAUSTED
     return ErrorBody(
-        code=plain(str(code))[:NAME_LIMIT] if type(code) in (str, int, float) else "",
-        type=plain(error["type"])[:NAME_LIMIT] if isinstance(error.get("type"), str) else "",
-        message=_without_request_id(_words(message)),
+        code=_name(code) if type(code) in (str, int, float) else "",
+        type=_name(kind) if isinstance(kind, str) else grpc if isinstance(grpc, str) and grpc.isupper() else "",
+        message=_without_request_id(_message(error)),
+        status=_status(error) or _status(decoded),
     )
+
+
+def says_error(decoded: Any) -> bool:
+    """Whether a body that holds no answer is an error, in an envelope of any kind."""
+    if isinstance(decoded, list):
+        return bool(decoded) and isinstance(decoded[0], dict) and says_error(decoded[0])
+    if not isinstance(decoded, dict):
+        return False
+    if any(decoded.get(name) for name in _ENVELOPES):
+        return True
+    code = next((decoded[name] for name in _CODES if decoded.get(name) is not None), None)
+    if code is not None:
+        return str(code).lower() not in _ALL_IS_WELL
+    return any(isinstance(decoded.get(name), str) for name in _MESSAGES)
+
+
+def _read_words(words: str, beside: dict[Any, Any]) -> ErrorBody:
+    """An error that is a text: a message, or a name of which the message stands beside it."""
+    words, message = _without_request_id(words), _without_request_id(_message(beside))
+    code = _first(beside, _CODES)
+    name = _name(code) if type(code) in (str, int) else ""
+    if message and not name and " " not in words:
+        name, words = words[:NAME_LIMIT], ""
+    return ErrorBody(name, message=": ".join(text for text in (words, message) if text), status=_status(beside))
+
+
+def _message(error: dict[Any, Any]) -> str:
+    """The words of an error, and those of whom it passes on (OpenRouter: `metadata.raw`)."""
+    value = _first(error, _MESSAGES)
+    message = "" if value is None else _words(value)
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return f"{message}: {_words(raw)}" if raw else message
+
+
+def _first(fields: dict[Any, Any], names: tuple[str, ...]) -> Any:
+    """The first member of these names that says something."""
+    return next((fields[name] for name in names if fields.get(name)), None)
+
+
+def _status(error: dict[Any, Any]) -> int | None:
+    """The HTTP status of an error that a body names."""
+    for name in _STATUSES:
+        value = error.get(name)
+        text = str(value) if type(value) in (int, str) else ""
+        if len(text) == 3 and text.isascii() and text.isdecimal() and 400 <= int(text) < 600:
+            return int(text)
+    return None
+
+
+def _name(value: Any) -> str:
+    return plain(str(value))[:NAME_LIMIT]
 
 
 def plain(text: str) -> str:
@@ -62,7 +134,7 @@ def _without_request_id(message: str) -> str:
 
 
 _WAIT = re.compile(
-    r"(?:try again in|retry after) (?:(\d{1,4})h)?(?:(\d{1,4})m)?(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|seconds?)\b",
+    r"(?:try again in|retry (?:after|in)) (?:(\d{1,4})h)?(?:(\d{1,4})m)?(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|seconds?)\b",
     re.IGNORECASE,
 )
 _RELAY_WINDOW = re.compile(r"(\d{1,9})\s*分钟内最多请求")

@@ -224,6 +224,148 @@ def test_a_chat_completion_is_judged_by_its_finish_reason(reason: Any, outcome: 
     assert (kept.outcome, kept.error_code) == (outcome, code)
 
 
+@pytest.mark.parametrize(
+    ("reason", "outcome", "code"),
+    [
+        ("STOP", "succeeded", None),
+        ("eos", "succeeded", None),
+        ("", "succeeded", None),
+        ("MAX_TOKENS", "incomplete", "incomplete_max_output_tokens"),
+        ("SAFETY", "incomplete", "incomplete_content_filter"),
+        ("sensitive", "incomplete", "incomplete_content_filter"),
+        ("refusal", "refused", None),
+        ("never_seen", "incomplete", "incomplete_never_seen"),
+        (7, "incomplete", "incomplete_of_no_known_kind"),
+        ([], "incomplete", "incomplete_of_no_known_kind"),
+    ],
+)
+def test_a_finish_reason_that_is_unknown_is_no_success_and_is_paid_for_once(
+    reason: Any, outcome: str, code: str | None
+) -> None:
+    choices = [CHAT["choices"][0] | {"finish_reason": reason}]
+    kept = reply(CHAT | {"choices": choices}, url=CHAT_URL)
+    assert (kept.outcome, kept.error_code, kept.usage) == (outcome, code, COUNTED)
+
+
+@pytest.mark.parametrize("reason", ["error", "network_error", "insufficient_system_resource", "abort", "ERROR"])
+def test_a_finish_reason_that_tells_of_an_error_is_one(reason: str) -> None:
+    failed = failure(CHAT | {"choices": [CHAT["choices"][0] | {"finish_reason": reason}]}, url=CHAT_URL)
+    assert (failed.code, failed.message) == ("error_in_200", f"the choice ends with finish_reason {reason.lower()}")
+    assert (failed.model, failed.usage) == (CHAT["model"], COUNTED)
+
+
+ERROR = {"code": 502, "message": "Upstream lost"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "code", "inner"),
+    [
+        ({"error": ERROR, "finish_reason": "error"}, "502", 502),
+        ({"error": ERROR, "finish_reason": None}, "502", 502),
+        ({"error": {"code": 429, "message": "slow"}, "finish_reason": "stop"}, "429", 429),
+        ({"error": "lost"}, "error_in_200", None),
+    ],
+)
+def test_an_error_inside_a_choice_is_the_answer_s(choice: Json, code: str, inner: int | None) -> None:
+    failed = failure(CHAT | {"choices": [*CHAT["choices"], CHAT["choices"][0] | choice]}, url=CHAT_URL)
+    assert (failed.code, failed.inner_status, failed.usage) == (code, inner, COUNTED)
+
+
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def message(content: Any) -> Json:
+    return MESSAGE | {"content": content}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [REASONING],
+        [REASONING | {"summary": [{"type": "summary_text", "text": "hm"}]}],
+        [message([])],
+        [message(None)],
+        [message("")],
+        [message([PART | {"text": ""}])],
+        [message([PART | {"text": None}])],
+        [message([PART | {"text": " \n"}]), REASONING],
+        [message([{}])],
+        [{}],
+        [None],
+    ],
+)
+def test_a_response_without_a_text_a_refusal_or_a_call_is_empty(output: list[Any]) -> None:
+    kept = reply(RESPONSE | {"output": output})
+    assert (kept.outcome, kept.error_code, kept.usage) == ("empty", "empty_output", COUNTED)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "name": "f", "arguments": ""},
+        {"type": "image_generation_call", "result": "aGk="},
+        {"type": "web_search_call"},
+        {"type": "vendor:x"},
+        message([PART | {"text": ""}, {"type": "output_audio", "data": "aGk="}]),
+        message([{"type": "refusal", "refusal": "No."}]),
+        message([{"text": "hi"}]),
+        message("hi"),
+        {"role": "assistant", "content": "hi"},
+    ],
+)
+def test_any_item_but_reasoning_and_an_empty_message_is_content(item: Json) -> None:
+    assert reply(RESPONSE | {"output": [REASONING, item]}).outcome in ("succeeded", "refused")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"content": ""},
+        {"content": None},
+        {"content": "", "reasoning_content": "hm", "tool_calls": []},
+        {"content": [], "refusal": None},
+        {"content": [{"type": "text", "text": ""}]},
+        {},
+    ],
+)
+def test_a_chat_completion_without_a_text_a_refusal_or_a_call_is_empty(said: Json) -> None:
+    choices = [{"finish_reason": "stop", "message": {"role": "assistant"} | said}]
+    kept = reply(CHAT | {"choices": choices}, url=CHAT_URL)
+    assert (kept.outcome, kept.error_code, kept.usage) == ("empty", "empty_output", COUNTED)
+    choices += CHAT["choices"]
+    assert reply(CHAT | {"choices": choices}, url=CHAT_URL).outcome == "succeeded", "another choice holds something"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tool_calls": [{"function": {"name": "f", "arguments": ""}}]},
+        {"function_call": {"name": "f"}},
+        {"audio": {"data": "aGk="}},
+        {"images": [{"image_url": {"url": "data:"}}]},
+        {"content": [{"type": "image_url", "image_url": {}}]},
+        {"content": [{"text": "hi"}]},
+    ],
+)
+def test_calls_images_and_audio_are_content_of_a_chat_completion(said: Json) -> None:
+    choices = [{"finish_reason": "stop", "message": {"content": None} | said}]
+    assert reply(CHAT | {"choices": choices}, url=CHAT_URL).outcome == "succeeded"
+
+
+@pytest.mark.parametrize("data", [[], [{"embedding": []}], [{"embedding": ""}], [{"embedding": None}], [None]])
+def test_an_answer_without_an_embedding_is_empty(data: list[Any]) -> None:
+    kept = reply(EMBEDDINGS | {"data": data}, url=EMBEDDINGS_URL)
+    assert (kept.outcome, kept.error_code) == ("empty", "empty_output")
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "failed", None])
+def test_a_reason_to_be_incomplete_decides_whatever_the_status_says(status: str | None) -> None:
+    kept = reply(RESPONSE | {"status": status, "incomplete_details": {"reason": "max_output_tokens"}})
+    assert (kept.outcome, kept.error_code) == ("incomplete", "incomplete_max_output_tokens")
+    for nothing in ({}, {"reason": None}, {"reason": ""}, "odd"):
+        assert reply(RESPONSE | {"incomplete_details": nothing}).outcome == "succeeded"
+
+
 def test_a_chat_completion_may_refuse() -> None:
     choices = [{"finish_reason": "stop", "message": {"content": None, "refusal": "No."}}]
     assert reply(CHAT | {"choices": choices}, url=CHAT_URL).outcome == "refused"
@@ -303,8 +445,48 @@ def test_a_top_level_error_in_a_200_is_one() -> None:
     assert failure({"error": {"code": "c"}} | EMBEDDINGS, url=EMBEDDINGS_URL).code == "c"
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "text", "inner"),
+    [
+        ({"error": {"code": 402, "message": "m"}}, "402", "m", 402),
+        ({"code": 1113, "msg": "余额不足", "data": None}, "1113", "余额不足", None),
+        ({"code": 1113, "msg": "余额不足", "data": [], "choices": [], "output": []}, "1113", "余额不足", None),
+        ({"object": "error", "message": "m", "type": "t", "code": 429}, "429", "m", 429),
+        ({"type": "error", "message": "m"}, "error", "m", None),
+        ({"base_resp": {"status_code": 1002, "status_msg": "m"}} | RESPONSE | CHAT | EMBEDDINGS, "1002", "m", None),
+        ([{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}}], "429", "m", 429),
+        ({"message": "Too many requests"}, "error_in_200", "Too many requests", None),
+        ({"detail": "Not Found"}, "error_in_200", "Not Found", None),
+    ],
+)
+@pytest.mark.parametrize("url", ENDPOINTS)
+def test_an_error_in_a_200_is_one_in_any_envelope(body: Any, code: str, text: str, inner: int | None, url: str) -> None:
+    failed = failure(json.dumps(body).encode(), url=url)
+    assert (failed.code, failed.message, failed.inner_status) == (code, text, inner)
+
+
+def test_words_of_success_beside_a_whole_answer_are_no_error() -> None:
+    for well in ({"code": 200, "msg": "ok"}, {"code": 0}, {"base_resp": {"status_code": 0, "status_msg": ""}}):
+        for url, body in SHAPES:
+            assert reply(body | well, url=url).outcome == "succeeded"
+    assert failure({"code": 0, "msg": "ok", "data": None}).code == "not_a_response"
+
+
+@pytest.mark.parametrize(
+    "tail", [b"\n\ndata: [DONE]\n\n", b"[DONE]", b"\n: ping\n\n", b"\r\n0\r\n\r\n", b"\0\0", b"}", b"\nevent: done"]
+)
+@pytest.mark.parametrize(("url", "body"), SHAPES)
+def test_what_stands_behind_a_whole_answer_takes_nothing_from_it(url: str, body: Json, tail: bytes) -> None:
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    kept = reply(raw + tail, url=url)
+    assert (kept.outcome, kept.body) == ("succeeded", raw)
+    failed = failure(b'{"error":{"code":429,"message":"m"}}' + tail, 502, url=url)
+    assert (failed.code, failed.inner_status) == ("429", 429)
+
+
 def test_an_error_that_is_null_or_empty_is_none() -> None:
-    nothings: tuple[Any, ...] = (None, {}, "", False)
+    hollow = {"message": "", "type": "", "param": None, "code": None}
+    nothings: tuple[Any, ...] = (None, {}, "", False, hollow)
     for nothing in nothings:
         assert reply(RESPONSE | {"error": nothing}).outcome == "succeeded"
 
@@ -433,9 +615,18 @@ def test_what_does_not_look_like_the_api_is_told_apart(body: bytes, is_api: bool
     assert failure(body, status).looks_like_api is is_api
 
 
-@pytest.mark.parametrize("status", [201, 202, 204, 206, 304, 418])
-def test_no_status_but_200_is_a_success(status: int) -> None:
+@pytest.mark.parametrize("status", [199, 304, 418])
+def test_no_status_but_2xx_is_a_success(status: int) -> None:
     assert failure(RESPONSE, status).code == f"http_{status}"
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 206, 299])
+@pytest.mark.parametrize(("url", "body"), SHAPES)
+def test_any_2xx_with_a_whole_answer_is_one(url: str, body: Json, status: int) -> None:
+    kept = reply(body, status=status, url=url)
+    assert (kept.outcome, kept.status) == ("succeeded", status)
+    assert failure(b"", status).code == "empty_body"
+    assert failure({"error": "no"}, status).code == "error_in_200"
 
 
 def test_the_wait_in_the_words_counts_where_no_header_gives_one() -> None:
@@ -558,7 +749,7 @@ def check_any(body: bytes, status: int, url: str) -> None:
     """No bytes make `read_answer` raise, or say something that cannot be stored."""
     outcome = read(body, status, url)
     if isinstance(outcome, Reply):
-        assert status == 200
+        assert status == 200, "only 200 is tried of the 2xx"
         assert isinstance(json.loads(body), dict)
 
 

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.transport.error_body import NAME_LIMIT, ErrorBody, asked_wait_s, plain, read_error_body, read_retry_after
+from batchrun.transport.error_body import (
+    NAME_LIMIT,
+    ErrorBody,
+    asked_wait_s,
+    plain,
+    read_error_body,
+    read_retry_after,
+    says_error,
+)
 
 # ------------------------------------------------------------------------------------------------ dialects
 
@@ -30,7 +38,10 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
         ({"error": OFFICIAL}, TOO_LONG),
         ({"error": {"message": "m", "type": "t", "code": None}}, ErrorBody("", "t", "m")),
         ({"error": {"message": "m", "type": "new_api_error", "code": ""}}, ErrorBody("", "new_api_error", "m")),
-        ({"error": {"message": "m", "type": "upstream_error", "code": 429}}, ErrorBody("429", "upstream_error", "m")),
+        (
+            {"error": {"message": "m", "type": "upstream_error", "code": 429}},
+            ErrorBody("429", "upstream_error", "m", 429),
+        ),
         ({"error": {"message": "m", "code": 0}}, ErrorBody("", "", "m")),
         ({"error": {"message": "m"}, "response": {"error": OFFICIAL}}, ErrorBody("", "", "m")),
         ({"error": {"message": "m", "code": True}}, ErrorBody("", "", "m")),
@@ -42,7 +53,7 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
         ({"detail": [{"loc": ["body"], "msg": "bad"}]}, ErrorBody("", "", '[{"loc":["body"],"msg":"bad"}]')),
         ({"detail": OFFICIAL}, TOO_LONG),
         ({"message": "m"}, ErrorBody("", "", "m")),
-        ({"msg": "m", "code": 500}, ErrorBody("500", "", "m")),
+        ({"msg": "m", "code": 500}, ErrorBody("500", "", "m", 500)),
         ({"err": "m", "type": "t"}, ErrorBody("", "t", "m")),
         ({"error_msg": "m"}, ErrorBody("", "", "m")),
         ({"error": {"message": {"text": "m"}}}, ErrorBody("", "", '{"text":"m"}')),
@@ -51,6 +62,27 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
         ({"error": None, "message": "m"}, ErrorBody("", "", "m")),
         ({"id": "resp_1", "object": "response", "status": "failed", "error": OFFICIAL}, TOO_LONG),
         ({"type": "error", "sequence_number": 1, "error": OFFICIAL}, TOO_LONG),
+        # of other makers
+        (
+            [{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}}],
+            ErrorBody("429", "RESOURCE_EXHAUSTED", "m", 429),
+        ),
+        ({"code": 1113, "msg": "m", "data": None}, ErrorBody("1113", "", "m")),
+        ({"object": "error", "message": "m", "type": "t", "code": 40001}, ErrorBody("40001", "t", "m")),
+        ({"base_resp": {"status_code": 1008, "status_msg": "m"}, "choices": None}, ErrorBody("1008", "", "m")),
+        ({"error_code": 17, "error_msg": "m"}, ErrorBody("17", "", "m")),
+        ({"Response": {"Error": {"Code": "LimitExceeded", "Message": "m"}}}, ErrorBody("LimitExceeded", "", "m")),
+        ({"success": False, "errors": [{"code": 10000, "message": "m"}]}, ErrorBody("10000", "", "m")),
+        ({"fault": {"faultstring": "m", "detail": {"errorcode": "x"}}}, ErrorBody("", "", "m")),
+        ({"status": "449", "msg": "m"}, ErrorBody("", "", "m", 449)),
+        ({"status": "error", "message": "m"}, ErrorBody("", "", "m")),
+        ({"title": "x", "status": 429, "detail": "m"}, ErrorBody("", "", "m", 429)),
+        ({"error": "invalid_grant", "error_description": "m"}, ErrorBody("invalid_grant", "", "m")),
+        ({"error": "Too many", "message": "m", "statusCode": 429}, ErrorBody("", "", "Too many: m", 429)),
+        ({"error": "Too many", "message": "m", "code": 429}, ErrorBody("429", "", "Too many: m", 429)),
+        ({"error": {"code": 402.0, "message": "m"}}, ErrorBody("402.0", "", "m")),
+        ({"error": {"message": "m", "metadata": {"raw": "r"}}}, ErrorBody("", "", "m: r")),
+        ({"error": {"message": "m", "metadata": {"raw": None}}}, ErrorBody("", "", "m")),
         ({}, ErrorBody()),
         ([], ErrorBody("", "", "[]")),
         ("plain words", ErrorBody("", "", "plain words")),
@@ -60,6 +92,32 @@ TOO_LONG = ErrorBody("context_length_exceeded", "invalid_request_error", "Too lo
 )
 def test_an_error_is_read_whatever_its_dialect(decoded: Any, error: ErrorBody) -> None:
     assert read_error_body(decoded) == error
+
+
+@pytest.mark.parametrize(
+    ("decoded", "says"),
+    [
+        ({"code": 1113, "msg": "m", "data": None}, True),
+        ({"code": "Throttling", "message": "m"}, True),
+        ({"message": "Too many requests"}, True),
+        ({"detail": "Not Found"}, True),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, True),
+        ([{"error": {"code": 429}}], True),
+        ([{"message": "m"}], True),
+        ({"code": 0, "msg": "ok", "data": {}}, False),
+        ({"code": "200", "message": "success"}, False),
+        ({"ok": True}, False),
+        ({"status": "completed"}, False),
+        ({"error": None, "errors": []}, False),
+        ({"message": {"role": "assistant"}}, False),
+        ([], False),
+        (["a"], False),
+        ("out of order", False),
+        (None, False),
+    ],
+)
+def test_a_body_without_an_answer_is_an_error_where_it_says_one(decoded: Any, says: bool) -> None:
+    assert says_error(decoded) is says
 
 
 def test_equal_errors_of_a_relay_are_equal() -> None:
@@ -175,6 +233,7 @@ def test_any_header_is_read_as_seconds_or_nothing(value: str, now_unix: float) -
     [
         ("Limit 10000, Used 9000. Please try again in 6.57s. Visit https://…", 6.57),
         ("Please try again in 120ms.", 0.12),
+        ("You exceeded your current quota. Please retry in 43.4s.", 43.4),
         ("Please try again in 20s.", 20.0),
         ("Please try again in 6m0s.", 360.0),
         ("Please try again in 1h2m3s.", 3723.0),
