@@ -42,15 +42,15 @@ class FailureCode(StrEnum):
     # An HTTP answer came, but it is not a response to the request.
     REDIRECTED = "redirected", "the answer is a redirect, which is not followed"
     HTML_PAGE = "html_page", "the answer is a web page with an error status"
-    HTML_INSTEAD_OF_JSON = "html_instead_of_json", "the answer is a web page with status 200"
-    EMPTY_BODY = "empty_body", "the answer has status 200 and an empty body"
-    NOT_A_RESPONSE = "not_a_response", "the answer has status 200 and JSON that is not a response"
-    INVALID_JSON = "invalid_json", "the answer has status 200 and is cut off, or is not JSON"
+    HTML_INSTEAD_OF_JSON = "html_instead_of_json", "the answer is a web page with a status of success"
+    EMPTY_BODY = "empty_body", "the answer has a status of success and an empty body"
+    NOT_A_RESPONSE = "not_a_response", "the answer has a status of success and JSON that is not a response"
+    INVALID_JSON = "invalid_json", "the answer has a status of success and is cut off, or is not JSON"
     STREAM_TRUNCATED = "stream_truncated", "a stream ended before its last event"
-    ERROR_IN_200 = "error_in_200", "the answer has status 200 and holds an error without a code"
+    ERROR_IN_200 = "error_in_200", "the answer has a status of success and holds an error without a code"
     RESPONSE_FAILED = "response_failed", "the response's status is `failed`, and it gives no reason"
     # An answer came and was paid for: it is kept, but it does not count as a success.
-    EMPTY_OUTPUT = "empty_output", "the response is completed, but its output is empty"
+    EMPTY_OUTPUT = "empty_output", "the answer is whole, but there is no text, refusal, tool call or embedding in it"
     NONSTANDARD_JSON = "nonstandard_json", "the answer is whole, but strict JSON readers refuse it; its text is kept"
     # Only in the run log.
     UNSENT = "unsent", "the run stopped before the attempt was sent; it cost nothing"
@@ -130,7 +130,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request was
     sent, so it may cost something. `inner_status`: the HTTP status that the body names as its error's.
     `looks_like_api`: a JSON object or list, or an event stream, came; not a web page, plain text or nothing, as from
-    what stands in the API's place.
+    what stands in the API's place. `quotes_request`: what the message says of money or rates is in the request, too.
     """
 
     code: str
@@ -148,6 +148,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     rate: RateHeaders | None = None
     inner_status: int | None = None
     looks_like_api: bool = False
+    quotes_request: bool = False
 
     @property
     def status_for_rules(self) -> int | None:

@@ -151,7 +151,7 @@ class Verifier:
             self._failed[head.error.code] += 1
         usage = head.run.usage
         body = member(response, "body")
-        is_answer = member(response, "status_code") == b"200" and body.startswith(b"{")
+        is_answer = member(response, "status_code").startswith(b"2") and body.startswith(b"{")
         if is_answer and read_usage(body) != usage:
             self._counts["wrong_usage"] += 1
             self._find(f"{where}: {head.custom_id[:60]!r} records a different usage than its answer")

@@ -6,12 +6,13 @@ Rules look at the error code, then the error type, then the message, then the st
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
 from batchrun.records.outcome import Failure, FailureCode, response_code
+from batchrun.transport.words import is_for_a_while, tells_of_money, tells_of_rate
 
 
 class Kind(Enum):
@@ -48,7 +49,10 @@ _CHANNEL_KEY = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, s
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Fits if every given condition is met. `codes` may end in `*`; `says` is searched for in the message."""
+    """Fits if every given condition is met. `codes` may end in `*`; `says` is searched for in the message.
+
+    `tells` is a question to the whole failure. `statuses` are those of `Failure.status_for_rules`.
+    """
 
     decision: Decision
     codes: frozenset[str] = frozenset()
@@ -56,15 +60,17 @@ class Rule:
     types: frozenset[str] = frozenset()
     says: re.Pattern[str] | None = None
     relay: bool | None = None
+    tells: Callable[[Failure], bool] | None = None
 
     def fits(self, failure: Failure) -> bool:
         """Whether this rule is the one for `failure`."""
         return (
             (not self.codes or failure.code in self.codes or _family(failure.code) in self.codes)
-            and (not self.statuses or failure.status in self.statuses)
+            and (not self.statuses or failure.status_for_rules in self.statuses)
             and (not self.types or failure.type in self.types)
-            and (self.says is None or self.says.search(failure.message) is not None)
+            and (self.says is None or (not failure.quotes_request and self.says.search(failure.message) is not None))
             and (self.relay is None or failure.from_relay is self.relay)
+            and (self.tells is None or self.tells(failure))
         )
 
 
@@ -81,6 +87,7 @@ def _rule(
     types: str = "",
     says: str = "",
     relay: bool | None = None,
+    tells: Callable[[Failure], bool] | None = None,
 ) -> Rule:
     """A rule; `codes` and `types` are words between spaces (a gateway's) or a set (batchrun's own codes)."""
     return Rule(
@@ -90,6 +97,7 @@ def _rule(
         frozenset(types.split()),
         re.compile(says, re.IGNORECASE) if says else None,
         relay,
+        tells,
     )
 
 
@@ -100,27 +108,10 @@ RULES: tuple[Rule, ...] = (
     _rule(_STOP, FailureCode.CERTIFICATE_REFUSED),
     _rule(_OUTAGE, {FailureCode.ATTEMPT_TIMEOUT, FailureCode.IDLE_TIMEOUT, FailureCode.BAD_HTTP}),
     _rule(_FATAL, {FailureCode.RESPONSE_TOO_LARGE, FailureCode.REDIRECTED}),
-    # a 200 that is no answer (the first try of a job most likely has the wrong address)
-    _rule(
-        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True),
-        FailureCode.HTML_INSTEAD_OF_JSON,
-    ),
-    _rule(
-        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3),  # each of them may have been billed
-        {FailureCode.EMPTY_BODY, FailureCode.NOT_A_RESPONSE, FailureCode.INVALID_JSON},
-    ),
-    _rule(_OUTAGE, FailureCode.STREAM_TRUNCATED),
-    _rule(_FATAL, {response_code(status) for status in ("queued", "in_progress", "cancelled")}),
     # money: before anything that goes by status
-    _rule(
-        _STOP,
-        "insufficient_quota credit_balance_exhausted organization_spend_limit_exceeded "
-        "project_spend_limit_exceeded organization_usage_limit_exceeded insufficient_user_quota "
-        "pre_consume_token_quota_failed budget_exceeded billing_hard_limit_reached billing_not_active",
-    ),
-    _rule(_STOP, types="insufficient_quota budget_exceeded"),
-    _rule(_STOP, says=r"budget has been exceeded|该令牌额度已用尽|insufficient (?:account )?balance"),
     _rule(_STOP, "", 402, 407),  # 407: the proxy refuses, and will refuse every line
+    _rule(_THROTTLE, tells=lambda failure: tells_of_money(failure) and is_for_a_while(failure)),
+    _rule(_STOP, tells=tells_of_money),
     # the line's own fault, whatever the status (relays send some of these as 500)
     _rule(
         _FATAL,
@@ -136,12 +127,30 @@ RULES: tuple[Rule, ...] = (
     _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3), "model_not_found", 503),
     _rule(_FATAL, "model_not_found"),
     _rule(_FATAL, "rate_limit_exceeded", says=r"request too large"),
-    # too fast
-    _rule(_THROTTLE, "rate_limit_exceeded slow_down too_many_requests"),
-    _rule(_THROTTLE, "", 429, says=r"分钟内最多请求|rate limit|too many requests|too fast"),
+    # too fast, whatever the status
+    _rule(_THROTTLE, tells=tells_of_rate),
+    _rule(_THROTTLE, "", 403, 429, 503, 529, tells=lambda failure: failure.retry_after_s is not None),
     _rule(_OUTAGE, "", 429, says=r"no deployments available|上游负载已饱和"),
     _rule(_THROTTLE, "", 429),
-    # the gateway's own trouble
+    # a 200 that is no answer (the first try of a job most likely has the wrong address)
+    _rule(
+        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True),
+        FailureCode.HTML_INSTEAD_OF_JSON,
+    ),
+    _rule(
+        Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3),  # each of them may have been billed
+        {FailureCode.EMPTY_BODY, FailureCode.NOT_A_RESPONSE, FailureCode.INVALID_JSON},
+    ),
+    _rule(_OUTAGE, FailureCode.STREAM_TRUNCATED),
+    _rule(_FATAL, {response_code(status) for status in ("queued", "in_progress", "cancelled")}),
+    # the gateway's own trouble with its channels, and keys; a 401 is one even where its type says server_error
+    _rule(_OUTAGE, "get_channel_failed channel:* query_data_error update_data_error"),
+    _rule(_OUTAGE, types="new_api_panic one_api_panic"),
+    _rule(_STOP, "", 401, relay=False),
+    _rule(_STOP, "", 401, types="new_api_error one_api_error"),
+    _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
+    _rule(_STOP, "", 401, says=r"令牌|token|api key"),
+    _rule(_CHANNEL_KEY, "", 401),
     _rule(_OUTAGE, "server_is_overloaded server_error overloaded_error engine_overloaded"),
     _rule(_TRANSIENT, "conversation_locked vector_store_timeout"),
     _rule(
@@ -149,14 +158,7 @@ RULES: tuple[Rule, ...] = (
         "do_request_failed read_response_body_failed bad_response_body bad_response empty_response",
         500,
     ),
-    _rule(_OUTAGE, "get_channel_failed channel:* query_data_error update_data_error"),
-    _rule(_OUTAGE, types="new_api_panic one_api_panic"),
-    # keys and permissions
-    _rule(_STOP, "", 401, relay=False),
-    _rule(_STOP, "", 401, types="new_api_error one_api_error"),
-    _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
-    _rule(_STOP, "", 401, says=r"令牌|token|api key"),
-    _rule(_CHANNEL_KEY, "", 401),
+    # permissions
     _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True), FailureCode.HTML_PAGE, 403),
     _rule(_FATAL, "", 403, says=r"model|模型"),
     _rule(_STOP, "unsupported_country_region_territory access_denied account_deactivated", 403),

@@ -46,6 +46,7 @@ from batchrun.transport.reading import (
     read_stream,
 )
 from batchrun.transport.redact import Redactor, Secret
+from batchrun.transport.words import quotes_request
 from batchrun.transport.yielding import yield_to_loop
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
@@ -159,7 +160,7 @@ class HttpTransport:
             self._deadlines.end(attempt)
         outcome = self._redactor.outcome(outcome)
         if isinstance(outcome, Failure):
-            return changed(outcome, timing=attempt.timing())
+            return changed(outcome, timing=attempt.timing(), quotes_request=quotes_request(outcome, line.body))
         outcome.timing = attempt.timing()
         return outcome
 
@@ -181,7 +182,7 @@ class HttpTransport:
             if int(headers.get("Content-Length", 0)) > self._memory.cap:  # aiohttp has refused what is no number
                 raise TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
-            if status == 200 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
+            if 200 <= status < 300 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
                 return self._judge(answer, await read_stream(response.content, self._memory, self._idle, attempt.note))
             return self._judge(answer, await read_body(response.content, self._memory))
         finally:
@@ -193,7 +194,7 @@ class HttpTransport:
         if isinstance(read, StreamResult):
             return self._judge_stream(answer, read)
         answer.body = body = self._redactor.body(read.removeprefix(BOM))
-        if answer.status == 200 and answer.url == RESPONSES and looks_like_events(body):
+        if 200 <= answer.status < 300 and answer.url == RESPONSES and looks_like_events(body):
             return self._judge_stream(answer, assemble_whole(body))
         return read_answer(answer)
 

@@ -21,6 +21,7 @@ from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import RULES, Decision, Kind, classify
 from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.words import quotes_request
 
 RELAY = {"x-oneapi-request-id": "2026010203"}
 URL = "http://127.0.0.1:9/v1/responses"
@@ -112,6 +113,34 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("LiteLLM budget by type", 400, official("400", "No.", "budget_exceeded"), {}, STOP),
     ("LiteLLM budget 429", 429, official(None, "Budget has been exceeded!", "budget_exceeded"), {}, STOP),
     ("DeepSeek balance", 402, {"message": "Insufficient Balance", "code": "invalid_request_error"}, {}, STOP),
+    *(
+        (f"money words {status}: {text}", status, {"message": text}, {}, STOP)
+        for status in (200, 400, 403, 429, 500)
+        for text in (
+            *("余额不足或无可用资源包,请充值。", "账户已欠费", "该令牌额度已用尽", "免费额度已耗尽", "餘額不足"),
+            "Your credit balance is too low to access the Anthropic API.",
+            "Insufficient credits. Add more using https://openrouter.example/credits",
+            "Sorry, your account balance is insufficient",
+            "Your quota is exhausted, please upgrade",
+            "You exceeded your current quota, please check your plan and billing details.",
+            "Your team has used all available credits or reached its monthly spending limit.",
+            "Your newly created team doesn't have any credits yet.",
+            "The account is in arrears",
+            "Access denied: payment required",
+        )
+    ),
+    *(
+        (f"money code {status}: {code}", status, {"code": code, "message": "no"}, {}, STOP)
+        for status in (200, 400, 403, 429, 503)
+        for code in ("Arrearage", "1113", 1113, "AccountOverdueError", "InsufficientBalance", "QuotaExhausted", 402)
+    ),
+    ("money by type", 429, official(None, "m", "exceeded_current_quota_error"), {}, STOP),
+    ("money in a plain text of a 200", 200, "余额不足".encode(), {}, STOP),
+    ("money per minute", 429, {"message": "You exceeded your current quota: 15 requests per minute"}, {}, THROTTLE),
+    ("money per minute, Chinese", 400, {"message": "额度不足: 每分钟 60 次"}, {}, THROTTLE),
+    ("money with a wait in words", 429, {"message": "You exceeded your current quota. Retry in 9.5s."}, {}, THROTTLE),
+    ("money code per minute", 403, official("insufficient_quota", "tokens/min exceeded"), {}, THROTTLE),
+    ("402 per minute", 402, {"message": "3 per minute"}, {}, STOP),
     # permissions
     ("country", 403, official("unsupported_country_region_territory", "Country not supported"), {}, STOP),
     ("IP", 403, new_api("access_denied", "您的 IP 不在令牌允许访问的列表中"), RELAY, STOP),
@@ -144,6 +173,58 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("429 page", 429, NGINX, {}, THROTTLE),
     ("429 empty", 429, b"", {}, THROTTLE),
     ("too_many_requests", 429, official(None, "m", "too_many_requests"), {}, THROTTLE),
+    *(
+        (f"rate words {status}: {text}", status, {"message": text}, {}, THROTTLE)
+        for status in (200, 400, 403, 500, 503, 504)
+        for text in (
+            *(
+                "您的账户已达到速率限制，请您控制请求频率",
+                "当前并发过高",
+                "请求过于频繁",
+                "触发限流",
+                "超过每分钟请求数",
+            ),
+            "Rate limit exceeded, please retry later",
+            "litellm.RateLimitError: Crossed TPM / RPM / Max Parallel Request Limit",
+            "Too many requests",
+            "Limit of 60 requests per minute reached",
+            "Limit: 100000 tokens per min",
+            "Concurrency limit reached",
+            "Max parallel request limit reached",
+        )
+    ),
+    *(
+        (f"rate code {status}: {code}", status, {"code": code, "message": "no"}, {}, THROTTLE)
+        for status in (200, 400, 403, 429, 500)
+        for code in (
+            "1302",
+            1302,
+            "Throttling.RateQuota",
+            "RESOURCE_EXHAUSTED",
+            "ModelAccountTpmRateLimitExceeded",
+            429,
+        )
+    ),
+    ("rate by type", 200, official(None, "m", "rate_limit_error"), {}, THROTTLE),
+    ("rate by OpenAI's type", 200, official(None, "m", "tokens"), {}, THROTTLE),
+    ("rate in a page", 503, b"<html><title>Too Many Requests</title></html>", {}, THROTTLE),
+    ("rate in a plain text of a 200", 200, b"rate limit exceeded", {}, THROTTLE),
+    ("rate in a piece of an answer", 200, b'{"output":"rate limit exceeded', {}, OUTAGE_3),
+    *(
+        (f"asked to wait: {status}", status, {"message": "Retry after 7 seconds."}, {}, THROTTLE)
+        for status in (403, 503)
+    ),
+    ("asked to wait: 529", 529, {"message": "Try again in 7s."}, {}, THROTTLE),
+    ("asked to wait: 502", 502, {"message": "Try again in 7s."}, {}, OUTAGE),
+    ("asked to wait, inside", 200, {"code": 503, "message": "Try again in 7s."}, {}, THROTTLE),
+    # the status inside a 200
+    *((f"200 with {status}", 200, {"code": status, "message": "m"}, {}, OUTAGE) for status in (500, 502, "503", 504)),
+    *((f"200 with {status}", 200, {"code": status, "message": "m"}, {}, FATAL) for status in (400, "422", 413)),
+    ("200 with 401", 200, {"code": 401, "message": "m"}, {}, STOP),
+    ("200 with 404", 200, {"code": 404, "message": "m"}, {}, FATAL_OR_START),
+    ("200 with 408", 200, {"code": 408, "message": "m"}, {}, TRANSIENT),
+    ("200 with no status", 200, {"code": 1234, "message": "m"}, {}, TRANSIENT),
+    ("401 with server_error", 401, official(None, "m", "server_error"), {}, STOP),
     # the gateway's own trouble
     ("server_error", 500, official(None, "The server had an error", "server_error"), {}, OUTAGE),
     ("model_error", 500, official(None, "m", "model_error"), {}, OUTAGE),
@@ -239,6 +320,38 @@ NETWORK = [
 @pytest.mark.parametrize(("code", "decision"), NETWORK)
 def test_what_the_network_does_is_decided_by_our_own_codes(code: str, decision: Decision) -> None:
     assert classify(Failure(code, "m")) == decision
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+@pytest.mark.parametrize(
+    ("text", "decided"),
+    [
+        ("insufficient balance", Kind.STOP),
+        ("余额不足", Kind.STOP),
+        ("Rate limit", Kind.THROTTLE),
+        ("并发", Kind.THROTTLE),
+    ],
+)
+def test_words_that_stand_in_the_request_do_not_count(text: str, decided: Kind, status: int) -> None:
+    failure = answered(status, {"message": f"cannot read: {text}"})
+    assert classify(failure).kind is decided
+    sent: list[Any] = [text, text.upper(), f'say "{text}" twice']
+    bodies = [json.dumps({"input": each}, ensure_ascii=ascii).encode() for each in sent for ascii in (True, False)]
+    for body in bodies:
+        assert quotes_request(failure, body)
+        assert classify(replace(failure, quotes_request=True)).kind is not decided
+    assert not quotes_request(failure, b'{"input":"balance: insufficient, rate: limited"}')
+    assert not quotes_request(answered(status, {"message": "cannot read"}), bodies[0])
+    both = answered(status, {"message": f"cannot read: {text}. The account is in arrears."})
+    assert not quotes_request(both, bodies[0]), "not all that it says is in the request"
+
+
+def test_a_429_is_a_throttle_whatever_it_quotes() -> None:
+    failure = answered(429, {"message": "cannot take: rate limit"})
+    assert not quotes_request(failure, b"rate limit")
+    assert classify(failure).kind is Kind.THROTTLE
+    failure = answered(429, {"message": "cannot take: insufficient balance"})
+    assert classify(replace(failure, quotes_request=quotes_request(failure, b"insufficient balance"))) == THROTTLE
 
 
 def test_every_rule_is_the_first_that_fits_some_failure() -> None:
@@ -405,7 +518,7 @@ async def sent(
 
 async def test_503_then_200(replies: aioresponses) -> None:
     replies.post(URL, status=503, payload={"error": official("server_is_overloaded")})
-    replies.post(URL, status=503, body=NGINX, content_type="text/html", headers={"Retry-After": "7"})
+    replies.post(URL, status=502, body=NGINX, content_type="text/html", headers={"Retry-After": "7"})
     replies.post(URL, payload=RESPONSE)
     outcome, waits, requests = await sent(replies)
     assert isinstance(outcome, Reply)

@@ -1,0 +1,139 @@
+"""Words and codes by which gateways tell of money and of rates, in English and Chinese. Pure.
+
+1. They count at any status and in any envelope. Where they stand in the request's own body, a 400 may only quote it.
+2. Money that is told per minute, or with a time to wait, is a rate.
+
+Sources: OpenAI, Azure, Anthropic, Gemini, xAI, OpenRouter, Groq, Moonshot, MiniMax, Zhipu, DashScope, Volcengine,
+SiliconFlow and Tencent Cloud (their lists of errors), LiteLLM, new-api and one-api.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from batchrun.records.outcome import Failure, FailureCode
+
+_NAMED_MONEY = re.compile(
+    r"^(?:1113|30001|billing_hard_limit_reached|billing_not_active|budget_exceeded|credit_balance_exhausted"
+    r"|organization_usage_limit_exceeded|pre_consume_token_quota_failed)$"
+    r"|arrear|overdue|insufficient_?(?:balance|credit|fund|quota|user_quota)|exceeded_current_quota|quota_?exhausted"
+    r"|free_?tier_?only|payment_?required|billing_?error|spend(?:ing)?_?limit|invoice",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(
+    r"insufficient[ _](?:account[ _])?(?:balance|credit|fund|quota)"
+    r"|(?:balance|credits?|quota|allowance|free tier)\b[^.]{0,40}?"
+    r"(?:too low|insufficient|not enough|exhausted|depleted|used up|running out)"
+    r"|not enough (?:balance|credit|fund|quota)|out of (?:credit|fund)|no (?:remaining )?credits?\b|any credits\b"
+    r"|exhausted (?:your|the|its|all|their) [^.]{0,40}(?:quota|credit|balance)|used all [^.]{0,20}credits"
+    r"|in arrears|arrearage|overdue (?:balance|payment|bill|invoice)|account is overdue|past[- ]due"
+    r"|unpaid (?:bill|invoice)|payment required|exceeded your current quota|check your plan and billing"
+    r"|spend(?:ing)? limit|budget has been exceeded|over budget|billing (?:hard )?limit"
+    r"|billing (?:is not|to be) (?:active|enabled)|(?:recharge|top up) (?:your|the) (?:account|balance)"
+    r"|余额(?:不足|过低|已?用[完尽]|已?耗尽|为[0零负])|[额配]度?(?:不足|已?经?用[完尽]|已?经?耗尽)|欠费|充值|预扣费额度失败"
+    r"|资源包已?(?:用[完尽]|耗尽|不足)|无可用资源包|套餐已(?:到期|过期|用完)|[点积]分?数?不足|账单逾期"
+    r"|餘額不足|額度(?:不足|已用[完盡])|欠費",
+    re.IGNORECASE,
+)
+_NAMED_RATE = re.compile(
+    r"rate_?limit|too_?many_?requests|throttl|slow_?down|resource_?exhausted|request_?limit_?exceeded|burst_?too_?fast"
+    r"|(?:rpm|tpm|qps)_?(?:rate_?)?(?:limit|exceed)|limit_(?:requests|burst|rpm|tpm|qps)|concurrenc"
+    r"|^(?:limit_?exceeded|1302|1303|1305)$",
+    re.IGNORECASE,
+)
+_RATE = re.compile(
+    r"rate[ _-]?limit|too many (?:concurrent |parallel )?(?:requests|calls)|throttl|slow down"
+    r"|(?:request|token|call|quer(?:y|ie))s?(?: \w+)?[ -]per[ -](?:min|sec|hour|day)"
+    r"|(?:call|request|calling)s? (?:are |is )?too (?:fast|frequent)|request frequency|requesting too"
+    r"|too many concurrent|concurrency|concurrent (?:request|call|connection|session|limit)|parallel[ _]request"
+    r"|\b[rt]pm\b|\bqps\b|request limit (?:exceeded|reached)|exceed\w* (?:the )?(?:request|call) (?:limit|rate)"
+    r"|速率限制|限速|限流|流控|频率|过于频繁|太频繁|请求数?(?:过多|太多|过快|太快)|并发|每分钟|每秒|分钟内最多请求"
+    r"|頻率|並發|併發|每分鐘|每秒",
+    re.IGNORECASE,
+)
+_PER_MINUTE = re.compile(
+    r"\bper[ -]?(?:min|sec|hour)|/ ?(?:min(?:ute)?|sec(?:ond)?)\b|this minute|\b[rt]p[ms]\b|\bqps\b"
+    r"|每分[钟鐘]|每秒|每小时|分钟内",
+    re.IGNORECASE,
+)
+_NO_ANSWER = (FailureCode.INVALID_JSON, FailureCode.NOT_A_RESPONSE)
+
+
+# A search for one of these words is a hundred times as fast as one of the patterns, and nearly always answers.
+_MONEY_STEMS = (
+    *("balance", "credit", "quota", "fund", "enough", "insufficient", "allowance", "free tier", "arrear", "overdue"),
+    *("past", "unpaid", "payment", "billing", "spend", "budget", "recharge", "top up"),
+    *("余额", "额", "配", "欠", "充值", "资源包", "套餐", "点", "积分", "账单", "餘額", "額"),
+)
+_RATE_STEMS = (
+    *("rate", "limit", "too ", "throttl", "slow", "per ", "per-", "frequen", "requesting", "concurren", "parallel"),
+    *("rpm", "tpm", "qps", "exceed", "速率", "限", "流控", "频", "并发", "每", "分钟", "请求", "頻率", "並發", "併發"),
+)
+
+
+def tells_of_money(failure: Failure) -> bool:
+    """Whether a failure says that the account can pay no more."""
+    return _is_money_name(failure.code) or _is_money_name(failure.type) or _says_money(_words(failure))
+
+
+def tells_of_rate(failure: Failure) -> bool:
+    """Whether a failure says that requests come too fast, or too many at once."""
+    if failure.type in ("requests", "tokens") or _is_rate_name(failure.code) or _is_rate_name(failure.type):
+        return True
+    return _says_rate(_words(failure))
+
+
+def is_for_a_while(failure: Failure) -> bool:
+    """Whether a failure names a time to wait, or a limit per minute: then money words tell of a rate."""
+    return failure.retry_after_s is not None or _PER_MINUTE.search(_words(failure)) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_money_name(name: str) -> bool:
+    return _NAMED_MONEY.search(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_rate_name(name: str) -> bool:
+    return _NAMED_RATE.search(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _says_money(message: str) -> bool:
+    text = message.lower()
+    return any(stem in text for stem in _MONEY_STEMS) and _MONEY.search(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _says_rate(message: str) -> bool:
+    text = message.lower()
+    return any(stem in text for stem in _RATE_STEMS) and _RATE.search(text) is not None
+
+
+def quotes_request(failure: Failure, body: bytes) -> bool:
+    """Whether all such words in a failure's message stand in the request's own body, too."""
+    message = failure.message
+    money = {match[0] for match in _MONEY.finditer(message)} if _says_money(message) else set()
+    if not money and failure.status_for_rules == 429:
+        return False  # the status says it
+    if not money and not _says_rate(message):
+        return False
+    found = money | {match[0] for match in _RATE.finditer(message)}
+    sent = body.lower()
+    return all(any(spelling in sent for spelling in _spellings(text.lower())) for text in found)
+
+
+def _words(failure: Failure) -> str:
+    """The message as far as it is the gateway's own: a piece of a broken answer, or of the request, is not."""
+    is_piece = failure.code in _NO_ANSWER and failure.looks_like_api
+    return "" if is_piece or failure.quotes_request else failure.message
+
+
+def _spellings(text: str) -> Iterator[bytes]:
+    """A text as JSON may hold it."""
+    yield text.encode()
+    yield json.dumps(text)[1:-1].encode()
+    yield json.dumps(text, ensure_ascii=False)[1:-1].encode()
