@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
+from batchrun.cli.last_words import where_answers_are
 from batchrun.cli.options import OUTPUT, PRICES, RESULTS, OutputOptions, PriceOptions
 from batchrun.cli.verb import Verb
 from batchrun.records.words import counted
@@ -30,4 +31,5 @@ def command(results: Path, prices: PriceOptions, output: OutputOptions) -> None:
     if rebuilt.damaged_lines:
         lines = counted(rebuilt.damaged_lines, "damaged line")
         console.say(f"batchrun: skipped {lines} in {results}")
-    console.print_out(rebuilt.report.to_json() if output.as_json else render(rebuilt.report))
+    report, where = rebuilt.report, where_answers_are(results, rebuilt.report)
+    console.print_out(report.to_json() if output.as_json else render(report, where))

@@ -15,6 +15,7 @@ import click
 from batchrun.cli import console
 from batchrun.cli.estimate import estimated
 from batchrun.cli.gateway import make_endpoint, make_simulated
+from batchrun.cli.last_words import where_answers_are
 from batchrun.cli.options import (
     FAILURES,
     GATEWAY,
@@ -314,7 +315,7 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
     if options.files.report_path is not None:
         _write_report(options.files.report_path, report.to_json())
     if not options.screen.quiet:
-        console.say(render(report).rstrip("\n"))
+        console.say(render(report, where_answers_are(options.files.results_path, report)).rstrip("\n"))
     elif summary.stopped:
         console.say(f"batchrun: stopped: {summary.stopped.why}")
 

@@ -10,11 +10,10 @@ from msgspec import structs
 from batchrun.billing.exposure import bound
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
-from batchrun.errors import UsageError
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
-from batchrun.results.scan import BUFFER_BYTES, read_batches
+from batchrun.results.scan import BUFFER_BYTES, no_results, read_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
                 for head in heads:
                     last_run.settle(head.run.started, head.run.line)
     if damaged and not tally.recorded:
-        raise UsageError(f"{results} contains no batchrun results")
+        raise no_results(results)
     report = make_report(tally)
     return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged)
 

@@ -14,6 +14,7 @@ import msgspec
 from batchrun.billing.bill import Bill
 from batchrun.billing.tally import Example, Tally, Totals
 from batchrun.records.attempt import BilledTwice
+from batchrun.report.text import render
 from batchrun.stats.histogram import Latency
 
 
@@ -98,7 +99,8 @@ class Report(msgspec.Struct, frozen=True):
     `usage`: tokens.
     `cost`: US dollars.
     `models`: the same for each requested model.
-    `attempts`: HTTP requests that led to the records, including throttled ones.
+    `attempts`: HTTP requests that led to the records, including throttled ones; those of lines without a record are
+    not among them.
     `retries`: attempts that were neither the first of their line nor throttled.
     `throttles`: attempts that the gateway answered with "too fast".
     `errors`: failed lines by error code, the most frequent first.
@@ -135,6 +137,10 @@ class Report(msgspec.Struct, frozen=True):
     limited_s: dict[str, float] | None = None
     stopped: str | None = None
     next_command: str | None = None
+
+    def __str__(self) -> str:
+        """The report as text for people, as the command prints it."""
+        return render(self).removesuffix("\n")
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline; money as exact numbers."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batchrun.records.money import usd
 from batchrun.records.words import counted, duration
-from batchrun.report.report import Cost, Lines, Report, UsageSum
 from batchrun.stats.histogram import Latency
+
+if TYPE_CHECKING:
+    from batchrun.report.report import Cost, Lines, Report, UsageSum
 
 _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
 
 
-def render(report: Report) -> str:
-    """The report as text for people, without colours, ending in a newline."""
+def render(report: Report, answers: str | None = None) -> str:
+    """The report as text for people, without colours, ending in a newline. `answers` says where the answers are."""
     parts = [_table(report)]
     parts += [f"failed: {count:>6,} × {code}  {_example(report, code)}" for code, count in report.errors.items()]
     notes = _notes(report)
@@ -19,7 +23,7 @@ def render(report: Report) -> str:
         parts.append("note: " + "; ".join(notes))
     rate = f", {report.lines_per_s:,.1f} lines/s" if report.lines_per_s else ""
     parts.append(
-        f"sent: {counted(report.attempts, 'attempt')}, {_retries(report.retries)}, {report.throttles:,} throttled; "
+        f"attempts for these records: {report.attempts:,}, {_retries(report.retries)}, {report.throttles:,} throttled; "
         f"{duration(report.duration_s)}{rate}"
     )
     if report.limited_s and (shares := _shares(report.limited_s)):
@@ -28,6 +32,8 @@ def render(report: Report) -> str:
         parts.append("latency: " + _quantiles(report.latency_s))
     if report.first_text_s.p50 is not None:
         parts.append("first text: " + _quantiles(report.first_text_s))
+    if answers:
+        parts.append("answers: " + answers)
     if report.stopped:
         parts.append("stopped: " + report.stopped)
     if report.next_command:

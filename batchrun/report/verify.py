@@ -24,7 +24,7 @@ from batchrun.records.result import ResultHead, UnknownVersionError, parse_store
 from batchrun.records.usage import ZERO, Usage, read_usage
 from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
-from batchrun.results.scan import other_version
+from batchrun.results.scan import no_results, other_version
 
 SHOWN = 20
 
@@ -76,6 +76,7 @@ class Verifier:
         self._failed: Counter[str] = Counter()
         self._usage = ZERO
         self._findings: list[str] = []
+        self._is_any = False  # whether any line of the file is a record
         self._body_hashes = HashTable()
         self._record_of = HashTable()  # id → number of its first record
         self._claimed = LineSet()  # numbers of the records that belong to a request
@@ -83,11 +84,15 @@ class Verifier:
     def run(self) -> Verification:
         """Check everything.
 
-        Raises `InputError` if the requests do not pass their own check, `ResultFileError` if a record has another
-        version, `OSError` if the result file cannot be read.
+        Raises `UsageError` if the result file has lines and none is a record, `InputError` if the requests do not
+        pass their own check, `ResultFileError` if a record has another version, `OSError` if the result file cannot be
+        read.
         """
+        number = 0
         for number, raw in enumerate(self._stored_lines(), 1):
             self._look_at(number, raw)
+        if number and not self._is_any:
+            raise no_results(self._results)
         survey = self._requests.check(self._match)
         counts = self._counts
         counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
@@ -118,6 +123,7 @@ class Verifier:
         try:
             head, response = parse_stored(raw.removesuffix(b"\n"))
             orjson.loads(raw)
+            self._is_any = True
         except UnknownVersionError as error:
             raise other_version(self._results, error) from None
         except ValueError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from batchrun.errors import ResultFileError
+from batchrun.errors import ResultFileError, UsageError
 from batchrun.records.result import (
     VERSION,
     ResultHead,
@@ -24,12 +24,22 @@ _BATCH = 1 << 16
 def read_results(path: Path) -> Iterator[ResultHead | None]:
     """The records of a result file, which is opened only to be read; None for each line that is not a record.
 
-    Raises `ResultFileError` if the file has records of another version, `OSError` if it cannot be read.
+    Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if it has records of another
+    version, `OSError` if it cannot be read.
     """
+    is_any, is_damaged = False, False
     with path.open("rb", buffering=BUFFER_BYTES) as lines:
         for heads, damaged in read_batches(lines, path):
             yield from heads
             yield from [None] * len(damaged)
+            is_any, is_damaged = is_any or bool(heads), is_damaged or bool(damaged)
+    if is_damaged and not is_any:
+        raise no_results(path)
+
+
+def no_results(path: Path) -> UsageError:
+    """The error for a file that has lines of which none is a record."""
+    return UsageError(f"{path} contains no batchrun results")
 
 
 def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,24 @@ def test_report_counts_damaged_lines_beside_the_bill(batchrun: Command, requests
         results.write(b'\0\0\0\n{"id":"batch_req_')
     expected = "batchrun: skipped 2 damaged lines in r.jsonl\n"
     assert batchrun("report", "r.jsonl") == Done(0, printed, expected)
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "-o my answers.jsonl", "it's.jsonl"])
+@pytest.mark.parametrize("script", ["", "400; ok; ok"])
+def test_the_command_that_shows_an_answer_works_as_printed(
+    batchrun: Command, requests: Path, name: str, script: str
+) -> None:
+    done = batchrun("run", requests, f"--output={name}", *FAST, "-c", "1", "--simulate-script", script)
+    line = next(line for line in done.err.splitlines() if line.startswith("answers: "))
+    where, command = line.removeprefix("answers: ").split("; look at one: ")
+    assert where == name
+    shown = subprocess.run(command, shell=True, capture_output=True, encoding="utf-8", check=True)
+    record = json.loads(shown.stdout)
+    assert (record["error"], record["response"]["status_code"]) == (None, 200)
+    assert len(shown.stdout.splitlines()) > 10, "for people to read"
+    assert line in batchrun("report", "--", name).out.splitlines()
+
+
+def test_without_an_answer_there_is_nothing_to_look_at(batchrun: Command, requests: Path) -> None:
+    assert "answers:" not in batchrun("run", requests, "-o", "r.jsonl", *FAST, "--simulate-script", "400").err
+    assert "answers:" not in batchrun("run", requests, "-o", "-", *FAST).err

@@ -332,7 +332,7 @@ def test_a_pilot_that_ends_there_leaves_its_report(batchrun: Command, tmp_path: 
     done = batchrun("run", "thirty.jsonl", "-o", "r.jsonl", "--pilot", "10", *FAST)
     assert done.code == 3
     assert json.loads(Path("r.jsonl.report.json").read_bytes())["lines"]["succeeded"] == 10
-    assert "sent: 10 attempts" in done.err
+    assert "attempts for these records: 10, " in done.err
 
 
 def test_a_quiet_pilot_says_nothing(batchrun: Command, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def bill(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_first_command_of_the_readme_prints_a_bill(bill: list[str]) -> None:
     shown = README.text[README.text.index("model         lines   ok  failed") :].splitlines()
     assert bill[:2] == shown[:2]
-    assert re.fullmatch(r"sent: 292 attempts, 0 retries, 0 throttled; [\d.]+ s, [\d.]+ lines/s", bill[2])
+    assert re.fullmatch(r"attempts for these records: 292, 0 retries, 0 throttled; [\d.]+ s, [\d.]+ lines/s", bill[2])
     assert re.fullmatch(r"latency: p50 [\d.]+ s, p95 [\d.]+ s, p99 [\d.]+ s", bill[4])
 
 

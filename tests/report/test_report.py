@@ -349,10 +349,16 @@ def test_the_table_word_for_word(prices: Path) -> None:
         "failed:      1 × incomplete_max_output_tokens  e.g. 'r-3': the answer stops early\n"
         "note: 3 still to do; 1 incomplete (stopped early; counted as failed); 1 refused (counted as ok); "
         "1 answered without usage (not in the bill); 1 without a known price (not in the bill; see --prices)\n"
-        "sent: 13 attempts, 5 retries, 1 throttled; 7.0 s, 1.0 lines/s\n"
+        "attempts for these records: 13, 5 retries, 1 throttled; 7.0 s, 1.0 lines/s\n"
         "latency: p50 1.01 s, p95 2.02 s, p99 2.02 s\n"
         "first text: p50 0.248 s, p95 0.248 s, p99 0.248 s\n"
     )
+
+
+def test_a_report_prints_as_the_command_prints_it(prices: Path) -> None:
+    report = make_report(tally_of(head(total_lines=1), prices=prices))
+    assert f"{report}\n" == render(report)
+    assert render(report, "r.jsonl; look").splitlines()[-1] == "answers: r.jsonl; look"
 
 
 def test_one_model_needs_no_line_for_all(prices: Path) -> None:
@@ -360,7 +366,7 @@ def test_one_model_needs_no_line_for_all(prices: Path) -> None:
     assert table.splitlines()[:3] == [
         "model    lines  ok  failed  input  cached  output  reasoning     USD",
         "gpt-4.1      1   1       0  1,000     400     100         30  0.0022",
-        "sent: 1 attempt, 0 retries, 0 throttled; 1.0 s, 1.0 lines/s",
+        "attempts for these records: 1, 0 retries, 0 throttled; 1.0 s, 1.0 lines/s",
     ]
 
 
@@ -368,7 +374,7 @@ def test_nothing_at_all_is_a_table_too(prices: Path) -> None:
     assert render(make_report(tally_of(prices=prices))) == (
         "model  lines  ok  failed  input  cached  output  reasoning  USD\n"
         "all        0   0       0      0       0       0          0    -\n"
-        "sent: 0 attempts, 0 retries, 0 throttled; 0.0 s\n"
+        "attempts for these records: 0, 0 retries, 0 throttled; 0.0 s\n"
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from batchrun import Endpoint, GatewayOptions, Job, run
 from batchrun.billing.pricing import PriceBook
+from batchrun.cli.main import main
 from batchrun.report.verify import Verification, Verifier, render
 from batchrun.requests.reader import RequestFile
 
@@ -112,9 +113,9 @@ def test_a_failed_line_is_named_by_its_code_and_is_not_complete(requests: Path, 
 
 
 def test_findings_are_bounded(requests: Path, results: Path) -> None:
-    results.write_bytes(b"junk\n" * 50)
+    results.write_bytes(results.read_bytes().splitlines(keepends=True)[0] + b"junk\n" * 50)
     found = verify(requests, results)
-    assert (found.damaged, found.missing) == (50, LINES)
+    assert (found.damaged, found.missing) == (50, LINES - 1)
     assert len(found.findings) == 20
     assert "…" in render(found)
 
@@ -123,3 +124,26 @@ def test_the_json_holds_every_count_and_money_as_a_number(requests: Path, result
     document = orjson.loads(verify(requests, results).to_json())
     assert set(document) == set(Verification.__struct_fields__)
     assert isinstance(document["total_usd"], float)
+
+
+def test_a_file_without_any_record_is_the_same_to_verify_report_and_estimate(
+    requests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("my notes\nand more")
+    for words in (["verify", requests, notes], ["report", notes], ["estimate", requests, "-o", notes]):
+        monkeypatch.setattr("sys.argv", ["batchrun", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code, *capsys.readouterr()) == (2, "", f"batchrun: {notes} contains no batchrun results\n")
+
+
+def test_an_empty_file_and_half_a_record_beside_a_whole_one_are_judged_line_by_line(
+    requests: Path, results: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert verify(requests, empty).missing == LINES
+    first, *_ = results.read_bytes().splitlines()
+    results.write_bytes(first)  # a whole record whose newline is missing
+    assert verify(requests, results).truncated == 1

@@ -1,0 +1,32 @@
+"""Where the answers are, and a command that shows one of them, ready to be copied: part of what a report prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchrun.report.report import Report
+
+_SUCCEEDED = '"error":null}$'  # how the record of an answer ends
+
+
+def where_answers_are(results: Path | None, report: Report) -> str | None:
+    """The result file, and how to look at the first answer in it; None where there is no answer to look at."""
+    if results is None or not report.lines.succeeded:
+        return None
+    return f"{results}; look at one: {_command(results, has_failures=report.lines.failed > 0)}"
+
+
+def _command(results: Path, *, has_failures: bool) -> str:
+    name = str(results)
+    if os.name == "nt":
+        return f"powershell \"Get-Content -Encoding utf8 -TotalCount 1 '{name}'\""
+    path = shlex.quote(name if not name.startswith("-") else f"./{name}")
+    first = f"grep -m 1 {shlex.quote(_SUCCEEDED)} {path}" if has_failures else f"head -n 1 {path}"
+    python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
+    return f"{first} | {python} -m json.tool --no-ensure-ascii"
