@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.benchmarks.large import GOALS
 from tests.docs.figures import TABLES, Figures
 
 ROOT = Path(__file__).parent.parent
@@ -22,5 +23,12 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
     rows = json.loads(figures.read_text())["rows"]
     tables = msgspec.json.decode(figures.read_bytes(), type=Figures)
     assert all(tables.table(name) for name in TABLES)
-    assert {row["name"] for row in rows} >= {"processor_600", "pool_500", "memory", "check", "resume_200000", "report"}
+    assert {row["name"] for row in rows} >= {
+        "processor_600",
+        "pool_500",
+        "memory",
+        "check",
+        "resume_200000",
+        "report",
+    } | {f"large_{name}" for name in GOALS}
     assert all(row["name"] in done.stdout for row in rows)

@@ -66,15 +66,18 @@ class _ByLine:
 
     def add(self, heads: Sequence[ResultHead]) -> None:
         """Add records."""
-        stored = self._stored
+        stored, free = self._stored, len(self._stored)
         for head in heads:
-            number = head.run.line
-            if number >= len(stored) and not self._has_grown(number):
-                continue
+            run = head.run
+            number = run.line
+            if number >= free:
+                if not self._has_grown(number):
+                    continue
+                free = len(stored)
             if stored[number]:
                 self._is_clear = False
             outcome = _SUCCEEDED if head.error is None else _outcome(head)
-            stored[number] = (hash(head.custom_id) ^ hash(head.run.body_hash)) & _BITS | outcome
+            stored[number] = (hash(head.custom_id) ^ hash(run.body_hash)) & _BITS | outcome
         self._count += len(heads)
 
     def _has_grown(self, number: int) -> bool:
@@ -146,7 +149,7 @@ class Resume:
             requests.check(lambda line: self._match(requests.name, line))
             self._refuse_edited_and_foreign()
         if self._unbounded is not None:
-            for line in requests.requests(without=self._done):
+            for line in requests.requests(without=self._done) if tally.recorded else ():
                 self._unbounded.look(line)
             self._unbounded.refuse()
         if self._replaced:
@@ -167,6 +170,9 @@ class Resume:
                 last_run.settle(head.run.started, head.run.line)
             records.add(heads)
             tally.add(heads)
+        if not tally.recorded:  # there is nothing to compare: a new job takes its check, and no more
+            requests.check(self._unbounded.look if self._unbounded is not None else None)
+            return True
 
         def match(line: RequestLine) -> None:
             if outcome := records.find(line):

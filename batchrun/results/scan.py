@@ -18,7 +18,7 @@ from batchrun.records.result import (
 from batchrun.version import __version__
 
 BUFFER_BYTES = 1 << 17
-_BATCH = 1 << 16
+_BATCH = 1 << 18
 
 
 def read_results(path: Path) -> Iterator[ResultHead | None]:

@@ -12,11 +12,12 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import pace
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
-WORKLOADS["pace"] = pace
+WORKLOADS |= {"large": large, "resume_bare": resume_bare, "one_line": one_line, "pace": pace}
 
 
 def main() -> None:

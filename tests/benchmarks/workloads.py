@@ -181,7 +181,7 @@ def _resume(folder: Path, scale: Scale, full: int, goal: float) -> Row:
     lines = scale.lines(full)
     requests, results = write_requests(folder / "resume.jsonl", lines), folder / "results.jsonl"
     remove_results(results)
-    _write_results(requests, results, lines)
+    write_results(requests, results, lines)
     with requests.open("a") as file:
         file.write('{"custom_id":"new","body":{"model":"gpt-4.1","input":"one more"}}\n')
     finished = results.stat().st_size
@@ -197,7 +197,7 @@ def _resume(folder: Path, scale: Scale, full: int, goal: float) -> Row:
     return Row(f"resume_{full}", what, median(seconds), "s", goal * scale.share if scale.share > 1 else goal)
 
 
-def _write_results(requests: Path, results: Path, lines: int) -> None:
+def write_results(requests: Path, results: Path, lines: int) -> None:
     """A finished result file of 1.2 KB a record, as a run would have written it."""
     from batchrun.records.request import parse_request
     from batchrun.records.result import ResultHead, RunInfo, encode_result
@@ -320,7 +320,7 @@ def report(folder: Path, scale: Scale) -> list[Row]:
     lines = scale.lines(1_000_000)
     requests, results = write_requests(folder / "report.jsonl", lines), folder / "results.jsonl"
     remove_results(results)
-    _write_results(requests, results, lines)
+    write_results(requests, results, lines)
     runs = [batchrun("report", str(results)) for _ in range(scale.times)]
     remove_results(results)
     what = f"`batchrun report` over {lines:,} records"

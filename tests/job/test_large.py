@@ -1,0 +1,100 @@
+"""What a job does with each line before it sends anything: no more than it needs, counted, because time is noise."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun import Endpoint, Job, run
+from batchrun.engine.observer import Silent
+from batchrun.errors import StopError
+from batchrun.job import resume
+from batchrun.job.prepare import Prepared, prepare
+from batchrun.records import request
+from batchrun.requests import prescan, reader
+from tests.support import KEY, GatewayThread, write_prices, write_requests
+
+LINES = 40
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    requests = write_requests(tmp_path / "requests.jsonl", LINES)
+    endpoint = Endpoint("http://127.0.0.1:9", KEY)
+    return Job(str(requests), tmp_path / "results.jsonl", endpoint, prices=write_prices(tmp_path))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a body was hashed, a line parsed, prescanned, and given a checksum."""
+    counts: Counter[str] = Counter()
+
+    def count(module: Any, name: str, weight: Any = lambda *_: 1) -> None:
+        real = getattr(module, name)
+
+        def counted(*args: Any) -> Any:
+            counts[name] += weight(*args)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(request, "hash_body")
+    count(prescan, "hash_body")
+    count(reader, "read_request")
+    count(reader, "parse_request")
+    count(resume, "prescan", len)
+    count(zlib, "crc32")
+    return counts
+
+
+@contextlib.contextmanager
+def prepared(job: Job) -> Iterator[Prepared]:
+    with contextlib.ExitStack() as files:
+        yield prepare(job, Silent(), files)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_new_job_takes_no_more_than_its_check(job: Job, calls: Counter[str], is_there: bool) -> None:
+    """No hash is made and nothing is prescanned where no record is there to compare with, be the file empty or absent."""
+    if is_there:
+        Path(str(job.results)).touch()
+    with prepared(job) as ready:
+        assert ready.pending == LINES
+    assert calls == {"read_request": LINES, "crc32": LINES}
+
+
+def test_the_cap_of_a_new_job_is_checked_with_its_lines(job: Job, calls: Counter[str]) -> None:
+    """They are not parsed a second time for it."""
+    with prepared(replace(job, max_cost_usd=Decimal(1), max_line_cost_usd=Decimal("0.01"))) as ready:
+        assert ready.pending == LINES
+    assert calls["read_request"] + calls["parse_request"] == LINES
+
+
+def test_a_finished_line_is_hashed_once_and_nothing_else(job: Job, calls: Counter[str], tmp_path: Path) -> None:
+    with GatewayThread() as gateway:
+        run(replace(job, endpoint=Endpoint(gateway.base_url, KEY)))
+    calls.clear()
+    with prepared(job) as ready:
+        assert ready.pending == 0
+    assert calls == {"prescan": LINES, "hash_body": LINES}
+
+
+def test_lines_behind_finished_ones_keep_their_checksums(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was changed while it was checked: nothing is sent that was not checked."""
+    monkeypatch.setattr(reader, "_STRIDE", 8)
+    with GatewayThread() as gateway:
+        run(replace(job, endpoint=Endpoint(gateway.base_url, KEY), limit=20))
+    path = Path(job.requests)
+    with prepared(job) as ready:
+        path.write_bytes(path.read_bytes().replace(b"question 30", b"question 3o"))
+        lines = ready.requests.requests(ready.done)
+        with pytest.raises(StopError, match=":30 changed"):
+            list(lines)
