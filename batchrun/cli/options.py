@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchrun.limits.options import Concurrency
     from batchrun.records.request import Overrides
 
+APIS = ("responses", "chat", "embeddings")
 PATH = click.Path(path_type=Path)
 REQUESTS = click.Path(allow_dash=True, readable=False)  # a string, for shells to complete; the reader checks the file
 RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -38,6 +39,7 @@ class RequestOptions:
     model: str | None
     fields: tuple[str, ...]
     stream: bool | None
+    api: str | None
 
     def overrides(self) -> Overrides:
         """The changes. Raises `UsageError` for a bad assignment."""
@@ -55,7 +57,7 @@ class RequestOptions:
             if not equals or not name:
                 raise UsageError(f"--set {assignment}: write FIELD=JSON, e.g. temperature=0 or user='\"me\"'")
             changed[name] = value.encode()
-        return Overrides(model=self.model, fields=changed, stream=self.stream)
+        return Overrides(self.model, changed, self.stream, self.api)
 
 
 REQUEST = OptionGroup(
@@ -72,6 +74,13 @@ REQUEST = OptionGroup(
         ),
         Option(
             ["--stream/--no-stream"], default=None, help="Ask for streamed (or plain) answers, whatever a line says."
+        ),
+        Option(
+            ["--api"],
+            type=click.Choice(APIS),
+            metavar="responses|chat|embeddings",
+            default_note="chat where a body has messages and no input, else responses",
+            help="API for lines that name no url.",
         ),
     ),
 )

@@ -21,8 +21,11 @@ def command(requests: str, request: RequestOptions) -> None:
     """
     from batchrun.requests.reader import RequestFile
 
-    with RequestFile(requests, request.overrides()) as file:
+    overrides = request.overrides()
+    with RequestFile(requests, overrides) as file:
         survey = file.check()
+    for warning in survey.warnings(overrides):
+        console.say(f"batchrun: {warning}")
     facts = (
         f"{file.name}: {counted(survey.lines, 'line')}, all valid",
         f"models: {_counts(survey.models)}",

@@ -91,6 +91,8 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
         check_base_url(job.endpoint.base_url, insecure_http=True)
     start = _Start(job, observer, requests, tally, Unbounded(bounds) if job.max_cost_usd is not None else None)
     store, done, earlier = start.on_stream() if job.results is None else start.on_files(Path(job.results), files)
+    for warning in requests.survey.warnings(job.overrides):
+        observer.notice(warning)
     sample = _drawn(requests, job.sample) if job.sample is not None else None
     return Prepared(
         job=job,

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,10 @@ from batchrun.records.index import digest, hash_body
 from batchrun.records.rawjson import REFUSED, nests_deeper, with_member, with_new_member
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
-RESPONSES = ENDPOINTS[0]
+RESPONSES, CHAT, EMBEDDINGS = ENDPOINTS
+APIS = {"responses": RESPONSES, "chat": CHAT, "embeddings": EMBEDDINGS}
+"""The endpoints by the names that users give them (`--api`)."""
+
 MAX_DEPTH = 500  # most readers stop near 1000; Python 3.11 stops earlier, by the depth of its call stack
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -36,11 +40,19 @@ class Overrides:
     `model`: the model of requests that name none; None fills in nothing.
     `fields`: top-level fields to set, by name, each as JSON in bytes (`{"temperature": b"0"}`).
     `stream`: whether answers are streamed, whatever a request says; None leaves it to the request.
+    `api`: where requests go that name no `url`: one of `APIS`; None decides by the body, which is chat if it has
+    `messages` and no `input`.
     """
 
     model: str | None = None
     fields: Mapping[str, bytes] = field(default_factory=dict)
     stream: bool | None = None
+    api: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The endpoint that `api` names."""
+        return APIS[self.api] if self.api is not None else None
 
     def replacements(self) -> dict[str, bytes]:
         """The fields to set in every body, without `model`."""
@@ -77,6 +89,8 @@ class RequestFields(msgspec.Struct, gc=False):
     url: Any = UNSET
     body: Raw | UnsetType = UNSET
     model: Any = None
+    messages: Raw | UnsetType = UNSET
+    prompt: Raw | UnsetType = UNSET
     stream: Any = None
     background: Any = None
     previous_response_id: Any = None
@@ -84,6 +98,13 @@ class RequestFields(msgspec.Struct, gc=False):
     max_output_tokens: Any = None
 
 
+class _OtherFields(RequestFields, gc=False):
+    """The same and `input`, which is looked at only where the body may be a chat body: it costs 3 % of a check."""
+
+    input: Raw | UnsetType = UNSET
+
+
+_decode_other = msgspec.json.Decoder(_OtherFields).decode
 _decode_line = msgspec.json.Decoder(RequestFields).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -107,6 +128,17 @@ class Request(msgspec.Struct, gc=False):
     url: str
     body: bytes
     fields: RequestFields
+
+    @property
+    def has_only_a_prompt(self) -> bool:
+        """Whether the body has the `prompt` text of older APIs in place of what the endpoint reads.
+
+        A `prompt` that is an object names a stored prompt of the Responses API.
+        """
+        prompt = self.fields.prompt
+        if self.url == EMBEDDINGS or not isinstance(prompt, Raw) or bytes(prompt).startswith((b"{", b"null")):
+            return False
+        return not is_given(self.fields.messages) and not _has_input(self.fields, self.body)
 
     @property
     def custom_id(self) -> str:
@@ -139,7 +171,8 @@ def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8
         line = _decode_line(raw)
-        fields = line if line.body is UNSET else _decode_line(line.body)
+        decode = _decode_line if line.url == RESPONSES else _decode_other
+        fields = line if line.body is UNSET else decode(line.body)
     except REFUSED:
         raise _why_refused(raw) from None
     if len(raw) > MAX_LINE_BYTES or nests_deeper(raw, MAX_DEPTH):
@@ -147,12 +180,15 @@ def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
     if line.body is UNSET:
         if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
             raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
-        given_id, url, body = "", RESPONSES, _bare(raw)
+        given_id, named, body = "", None, _bare(raw)
     else:
-        url = RESPONSES if line.method == "POST" and line.url == RESPONSES else _checked_url(line)
+        named = RESPONSES if line.method == "POST" and line.url == RESPONSES else _checked_url(line)
         given_id, body = _checked_id(line.custom_id), bytes(line.body)
     if overrides.fields or overrides.stream is not None or (overrides.model is not None and fields.model is None):
         body, fields = _overridden(body, fields, overrides)
+    url = named or overrides.url or RESPONSES
+    if fields.messages is not UNSET or url == CHAT:
+        url = _checked_api(named or overrides.url, body, fields, is_named=named is not None)
     if not (
         fields.model and type(fields.model) is str and fields.stream is fields.background is fields.conversation is None
     ):
@@ -211,13 +247,56 @@ def _why_not_json(raw: bytes, why: str) -> str:
     return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 
-def _checked_url(line: RequestFields) -> str:
+_SPELLING = re.compile(r"(?:/v[0-9]\w*)?(/responses|/chat/completions|/embeddings)")
+
+
+def _checked_url(line: RequestFields) -> str | None:
+    """The endpoint that a line names; None if it names none.
+
+    Azure's Batch files say `/chat/completions`, Zhipu's `/v4/chat/completions`: the version is the base URL's.
+    """
     if line.method is not UNSET and line.method != "POST":
         raise RequestLineError(f'"method" is {_shown(line.method)}; write "POST"')
-    url = RESPONSES if line.url is UNSET else line.url
-    if url not in ENDPOINTS:
-        raise RequestLineError(f'"url" is {_shown(url)}; write one of {", ".join(ENDPOINTS)}')
-    return str(url)
+    if line.url is UNSET or line.url in ENDPOINTS:
+        return None if line.url is UNSET else str(line.url)
+    spelling = _SPELLING.fullmatch(line.url) if isinstance(line.url, str) else None
+    if spelling is None:
+        raise RequestLineError(f'"url" is {_shown(line.url)}; write one of {", ".join(ENDPOINTS)}')
+    return f"/v1{spelling[1]}"
+
+
+def _checked_api(url: str | None, body: bytes, fields: RequestFields, *, is_named: bool) -> str:
+    """Where a request goes: to `url` if there is one, and else to the endpoint that its body is for.
+
+    Raises `RequestLineError` if its body is for another endpoint, and so cannot be answered.
+    """
+    has_input = _has_input(fields, body)
+    if url == CHAT and not has_input:
+        return url
+    has_messages = is_given(fields.messages)
+    url = url or (CHAT if has_messages and not has_input else RESPONSES)
+    if url == CHAT and has_input:
+        wrong, right, other, api = "input", "messages", RESPONSES, "responses"
+    elif url == RESPONSES and has_messages and not has_input:
+        wrong, right, other, api = "messages", "input", CHAT, "chat"
+    else:
+        return url
+    instead = "take it out" if has_messages and has_input else f'write "{right}" in its place'
+    or_else = f'"url": "{other}"' if is_named else f"pass --api {api}"
+    raise RequestLineError(f'"{wrong}" is not for {url}; {instead}, or {or_else}')
+
+
+def _has_input(fields: RequestFields, body: bytes) -> bool:
+    if not isinstance(fields, _OtherFields):
+        if b'"input"' not in body:
+            return False
+        fields = _decode_other(body)
+    return is_given(fields.input)
+
+
+def is_given(value: Raw | UnsetType) -> bool:
+    """Whether a field is there and not null."""
+    return isinstance(value, Raw) and (memoryview(value).nbytes != 4 or bytes(value) != b"null")
 
 
 def _checked_id(custom_id: Any) -> str:

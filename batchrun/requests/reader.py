@@ -25,14 +25,14 @@ import tempfile
 import zlib
 from array import array
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import msgspec
+from msgspec import UNSET
 
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.records.index import HashTable, LineSet, Repeats, hash64
@@ -44,6 +44,8 @@ from batchrun.records.request import (
     parse_request,
     read_request,
 )
+from batchrun.requests.overrides import check_overrides
+from batchrun.requests.survey import Survey
 
 SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
@@ -54,29 +56,6 @@ _BATCH = 1 << 16
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-@dataclass(slots=True)
-class Survey:
-    """What the check found in the file.
-
-    `lines` counts the requests (blank lines are none), `body_bytes` the bytes of their bodies, `streams` the lines
-    with `"stream": true`, `repeated` the bare bodies that equal an earlier one. `models` and `endpoints` count lines.
-    """
-
-    lines: int = 0
-    body_bytes: int = 0
-    streams: int = 0
-    repeated: int = 0
-    models: Counter[str] = field(default_factory=Counter)
-    endpoints: Counter[str] = field(default_factory=Counter)
-
-    def count(self, kinds: Mapping[tuple[str, str, bool | None], int]) -> None:
-        """Count the lines of each (model, url, `stream`)."""
-        for (model, url, stream), lines in kinds.items():
-            self.models[model] += lines
-            self.endpoints[url] += lines
-            self.streams += lines * (stream is True)
 
 
 class _Mark(NamedTuple):
@@ -114,6 +93,7 @@ class RequestFile:
 
     def __init__(self, path: str, overrides: Overrides = Overrides()) -> None:
         self.name = "standard input" if path == "-" else path
+        check_overrides(overrides)
         self._overrides = overrides
         try:
             with contextlib.ExitStack() as files:
@@ -185,6 +165,8 @@ class RequestFile:
                 hashes.append(hash64(request.given_id or request.custom_id))
                 survey.body_bytes += len(request.body)
                 kinds[request.fields.model, request.url, request.fields.stream] += 1
+                if request.fields.prompt is not UNSET and request.has_only_a_prompt:
+                    survey.note_prompt(number)
                 if visit is not None:
                     line = request.line(number)
                     visit(_numbered(line, occurrences) if line.derived else line)

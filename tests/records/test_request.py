@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from batchrun.records.index import digest, hash_body
 from batchrun.records.rawjson import as_text, one_line
 from batchrun.records.request import (
+    APIS,
+    CHAT,
+    EMBEDDINGS,
     ENDPOINTS,
     MAX_DEPTH,
     MAX_LINE_BYTES,
@@ -23,12 +26,14 @@ from batchrun.records.request import (
     RequestLine,
     RequestLineError,
     parse_request,
+    read_request,
 )
 from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, encode_result, parse_result, parse_stored
 from batchrun.records.usage import Usage
 from tests.support import run_info
 
 BODY = b'{"model":"gpt-4.1","input":"hi"}'
+CHAT_BODY = b'{"model":"gpt-4.1","messages":[{"role":"user","content":"hi"}]}'
 
 
 def batch(body: bytes = BODY, **fields: Any) -> bytes:
@@ -37,11 +42,11 @@ def batch(body: bytes = BODY, **fields: Any) -> bytes:
     return head.encode()[:-1] + b', "body": ' + body + b"}"
 
 
-def without(name: str) -> bytes:
+def without(name: str, body: bytes = BODY) -> bytes:
     """The same batch line less one of its fields."""
     fields = {"custom_id": "r-1", "method": "POST", "url": RESPONSES}
     del fields[name]
-    return json.dumps(fields).encode()[:-1] + b', "body": ' + BODY + b"}"
+    return json.dumps(fields).encode()[:-1] + b', "body": ' + body + b"}"
 
 
 def parse(raw: bytes, **overrides: Any) -> RequestLine:
@@ -95,22 +100,77 @@ def test_the_hash_is_stable_between_versions() -> None:
 
 @pytest.mark.parametrize("url", ENDPOINTS)
 def test_every_endpoint_is_taken(url: str) -> None:
-    assert parse(batch(url=url)).url == url
+    body = CHAT_BODY if url == CHAT else BODY
+    assert parse(batch(body, url=url)).url == url
 
 
-def test_method_and_url_may_be_left_out() -> None:
-    assert parse(without("method")) == parse(batch())
-    assert parse(without("url")) == parse(batch())
+@pytest.mark.parametrize("url", ["/chat/completions", "/v4/chat/completions"])
+def test_a_url_without_a_version_or_with_another_is_the_same_endpoint(url: str) -> None:
+    """The Batch files of Azure and of Zhipu."""
+    assert parse(batch(CHAT_BODY, url=url)).url == CHAT
+    assert parse(batch(url=url.replace("chat/completions", "responses"))).url == RESPONSES
+    assert parse(batch(url=url.replace("chat/completions", "embeddings"))).url == EMBEDDINGS
 
 
-@pytest.mark.parametrize("custom_id", ["a\nb", "../../etc/passwd", "C:\\x", "\u2028", "\0", " ", "😀", "x" * 1_000_000])
-def test_any_string_with_text_is_an_id(custom_id: str) -> None:
-    assert parse(batch(custom_id=custom_id)).custom_id == custom_id
+def test_a_body_with_messages_and_no_input_is_chat() -> None:
+    assert parse(CHAT_BODY).url == CHAT
+    assert parse(without("url", CHAT_BODY)).url == CHAT
+    assert parse(b'{"model":"m","messages":[],"input":null}').url == CHAT
+    assert parse(b'{"model":"m","messages":null}').url == RESPONSES
+    assert parse(b'{"model":"m","messages":[],"input":"x"}').url == RESPONSES
+    assert parse(b'{"model":"m","messages":[{"role":"user","content":"the word \\"input\\""}]}').url == CHAT
 
 
-@pytest.mark.parametrize(("given_", "kept"), [(b"64", 64), (b"0", None), (b"-5", None), (b"6.4", None), (b'"6"', None)])
-def test_only_a_real_limit_of_output_tokens_counts(given_: bytes, kept: int | None) -> None:
-    assert parse(b'{"model":"m","max_output_tokens":%s}' % given_).max_output_tokens == kept
+def test_an_option_says_where_lines_go_that_name_no_url() -> None:
+    for name, url in APIS.items():
+        body = CHAT_BODY if url == CHAT else BODY
+        assert parse(body, api=name).url == url
+        assert parse(without("url", body), api=name).url == url
+    assert parse(batch(), api="embeddings").url == RESPONSES
+    assert parse(batch(BODY, url=EMBEDDINGS), api="responses").url == EMBEDDINGS
+
+
+def test_a_body_goes_where_it_is_for_after_the_overrides() -> None:
+    assert parse(CHAT_BODY, fields={"input": b'"x"', "messages": b"null"}).url == RESPONSES
+    assert parse(BODY, fields={"input": b"null", "messages": b"[]"}).url == CHAT
+
+
+FOR_CHAT, FOR_RESPONSES = '"messages" is not for /v1/responses', '"input" is not for /v1/chat/completions'
+USE_INPUT, USE_MESSAGES = 'write "input" in its place', 'write "messages" in its place'
+MISPLACED: list[tuple[bytes, dict[str, Any], str]] = [
+    (batch(CHAT_BODY), {}, f'{FOR_CHAT}; {USE_INPUT}, or "url": "/v1/chat/completions"'),
+    (CHAT_BODY, {"api": "responses"}, f"{FOR_CHAT}; {USE_INPUT}, or pass --api chat"),
+    (batch(url=CHAT), {}, f'{FOR_RESPONSES}; {USE_MESSAGES}, or "url": "/v1/responses"'),
+    (BODY, {"api": "chat"}, f"{FOR_RESPONSES}; {USE_MESSAGES}, or pass --api responses"),
+    (
+        batch(b'{"model":"m","messages":[],"input":"x"}', url=CHAT),
+        {},
+        f'{FOR_RESPONSES}; take it out, or "url": "/v1/responses"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "overrides", "message"), MISPLACED)
+def test_a_body_for_another_endpoint_is_refused_with_what_to_write(
+    raw: bytes, overrides: dict[str, Any], message: str
+) -> None:
+    assert refusal(raw, **overrides) == message
+
+
+@pytest.mark.parametrize(
+    ("body", "has_only"),
+    [
+        (b'{"model":"m","prompt":"hi"}', True),
+        (b'{"model":"m","prompt":["hi"]}', True),
+        (b'{"model":"m","prompt":"hi","input":"x"}', False),
+        (b'{"model":"m","prompt":"hi","messages":[]}', False),
+        (b'{"model":"m","prompt":{"id":"pmpt_1"}}', False),
+        (b'{"model":"m","prompt":null}', False),
+        (BODY, False),
+    ],
+)
+def test_a_prompt_in_place_of_input_is_seen(body: bytes, has_only: bool) -> None:
+    assert read_request(body).has_only_a_prompt == has_only
 
 
 # ---------------------------------------------------------------------------------------- every refusal

@@ -29,7 +29,8 @@ from batchrun.errors import InputError, StopError, UsageError
 from batchrun.records.index import digest
 from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLine, parse_request
 from batchrun.requests import reader
-from batchrun.requests.reader import RequestFile, Survey
+from batchrun.requests.reader import RequestFile
+from batchrun.requests.survey import Survey
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 BARE = b'{"model":"m","input":"hi"}'
