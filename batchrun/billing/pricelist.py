@@ -6,6 +6,8 @@
 3. It answers with the prices of a model and the times at which they apply. If the answer cannot express a price, or no
    process can be started, this process reads the list itself. Both ways give the same prices.
 4. Only the public interface of genai-prices is used, and the meaning of a price is checked, not guessed: see `_agrees`.
+5. What it has answered is kept for later runs, as long as the same genai-prices is installed: see `pricecache.py`. Then
+   a short job starts no second process.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import msgspec
 
+from batchrun.billing.pricecache import PriceCache, cache_folder
 from batchrun.billing.prices import Price, TierPrice
 from batchrun.records.money import NOTHING
 from batchrun.records.usage import Usage
@@ -97,7 +100,8 @@ _decode_reply = msgspec.json.Decoder(_Reply).decode
 class PriceList:
     """Finds models in the list; may be used by several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: PriceCache[_Reply] | None = None) -> None:
+        self._cache = cache
         self._found: dict[str, Listing | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._is_alone = False
@@ -107,7 +111,7 @@ class PriceList:
         """What the list says about a model; None if it does not list it."""
         with self._lock:
             if model not in self._found:
-                reply = self._ask(model)
+                reply = self._cached(model)
                 if reply is None or (reply.is_listed and reply.prices is None):
                     self._found[model] = look_up(model)
                 else:
@@ -118,6 +122,14 @@ class PriceList:
         """End the process, if there is one; the next question starts another."""
         with self._lock:
             self._end()
+
+    def _cached(self, model: str) -> _Reply | None:
+        """As `_ask`, of which the answer is kept for later runs."""
+        if self._cache is None:
+            return self._ask(model)
+        if (reply := self._cache.get(model)) is None and (reply := self._ask(model)) is not None:
+            self._cache.put(model, reply)
+        return reply
 
     def _ask(self, model: str) -> _Reply | None:
         """The answer of the process; None if no process can be started, which is then not tried again."""
@@ -139,7 +151,7 @@ class PriceList:
             self._process = None
 
 
-SHARED = PriceList()
+SHARED = PriceList(PriceCache(cache_folder(), _Reply))
 """The one price list of this process, so that each name is asked for once."""
 atexit.register(SHARED.close)
 

@@ -92,13 +92,14 @@ def test_a_name_that_is_not_listed_is_asked_for_once(prices: PriceList, library:
 # ----------------------------------------------------------------------------------------- the process
 
 
-def test_the_list_leaves_nothing_behind() -> None:
+def test_the_list_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither its modules in the process that asks, nor a process when that has ended."""
     code = "import sys\nfrom batchrun.billing.pricelist import SHARED\nSHARED.find('gpt-4.1')\n"
     code += "print(SHARED._process.pid, {'genai_prices', 'pydantic', 'httpx'} & {*sys.modules})"
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", code]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
+    environment = os.environ | {"HOME": str(tmp_path)}  # where no price is kept yet
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root, env=environment)
     pid, _, loaded = done.stdout.strip().partition(" ")
     assert loaded == "set()"
     assert done.stderr == ""

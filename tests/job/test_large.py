@@ -63,7 +63,7 @@ def prepared(job: Job) -> Iterator[Prepared]:
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_new_job_takes_no_more_than_its_check(job: Job, calls: Counter[str], is_there: bool) -> None:
-    """No hash is made and nothing is prescanned where no record is there to compare with, be the file empty or absent."""
+    """Nothing is hashed or prescanned where no record is there to compare with, be the file empty or absent."""
     if is_there:
         Path(str(job.results)).touch()
     with prepared(job) as ready:
