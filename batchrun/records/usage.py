@@ -4,8 +4,16 @@ Rules, all tested in tests/records/test_usage.py:
 
 1. A count is an integer from 0 to 2**53, or a float with such a value. Anything else is invalid; it is not 0.
 2. Without a valid input and output count there is no usage at all (None), never a guess or a silent 0.
-3. Cached and cache-write tokens are part of the input, reasoning tokens part of the output; none is added to them.
-4. A part that is missing, invalid or larger than its whole counts as not reported, which is 0.
+3. In a `Usage`, cached and cache-write tokens are part of the input, reasoning tokens part of the output. Some
+   gateways report them besides; the reported counts themselves show it, and then they are added:
+   a. total = input + output + reasoning: the reasoning is besides (xAI, Gemini). So is a reasoning larger than the
+      output if there is no total. Without any details, tokens that only the total has are reasoning (Gemini).
+   b. Cached tokens that are more than the input are besides. So are those under Anthropic's names, unless the total
+      shows that they are part of the input.
+4. A part that is missing, invalid or larger than its whole by any of these readings counts as not reported (0).
+
+Sources: the API references of OpenAI, Anthropic (Messages), xAI, DeepSeek and Moonshot; answers of Gemini's
+OpenAI-compatible endpoint and of LiteLLM and new-api relays.
 """
 
 from __future__ import annotations
@@ -26,6 +34,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `cached_tokens` (read from a prompt cache) and `cache_write_tokens` are disjoint parts of `input_tokens`;
     `reasoning_tokens` is a part of `output_tokens`. `total_tokens` is input plus output. `cache_write_tokens` is left
     out of the JSON while it is 0; it is counted because some models charge more for a cache write than for input.
+    `tool_calls` counts the calls of the gateway's own tools that have a price of their own (`web_search`); None if
+    there were none.
     """
 
     input_tokens: Count
@@ -34,6 +44,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reasoning_tokens: Count
     total_tokens: Annotated[int, msgspec.Meta(ge=0, le=2 * _LARGEST_COUNT)]
     cache_write_tokens: Count = 0
+    tool_calls: dict[str, Count] | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(  # positional arguments: keyword arguments take twice as long
@@ -43,7 +54,19 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.total_tokens + other.total_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
+            _sum_calls(self.tool_calls, other.tool_calls),
         )
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it says that nothing went in and nothing came out, which no answer with a text can have used."""
+        return not self.total_tokens
+
+
+def _sum_calls(some: dict[str, int] | None, others: dict[str, int] | None) -> dict[str, int] | None:
+    if not some or not others:
+        return some or others
+    return some | {name: some.get(name, 0) + count for name, count in others.items()}
 
 
 ZERO = Usage(0, 0, 0, 0, 0)
@@ -84,45 +107,83 @@ def read_usage(body: bytes) -> Usage | None:
 def parse_usage(usage: object) -> Usage | None:
     """Usage of a decoded `usage` value; None unless it has a valid input and a valid output count.
 
-    The total is always input + output, because the bill is made from these two. A reported total that disagrees
-    (from a gateway that adds reasoning twice, say) would make the report contradict itself.
+    The total is always input + output, because the bill is made from these two. A reported total only tells whether
+    the parts are in them; if it still disagrees, it would make the report contradict itself.
     """
+    if not isinstance(usage, dict):
+        return None
     try:
-        return _read_plain(msgspec.convert(usage, _Plain))
+        if "input_tokens" in usage:
+            known = _read_plain(msgspec.convert(usage, _Plain), usage)
+        else:
+            known = _read_plain_chat(msgspec.convert(usage, _PlainChat), usage)
     except msgspec.ValidationError:
-        return _parse_any(usage) if isinstance(usage, dict) else None
+        known = None
+    return known or _parse_any(usage)
 
 
-class _InputDetails(msgspec.Struct, gc=False):
+class _InputDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: Count = 0
     cache_write_tokens: Count = 0
 
 
-class _OutputDetails(msgspec.Struct, gc=False):
+class _OutputDetails(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: Count = 0
 
 
+_NO_INPUT_DETAILS, _NO_OUTPUT_DETAILS = _InputDetails(), _OutputDetails()
+
+
 class _Plain(msgspec.Struct, gc=False):
-    """Usage as the official API reports it; nearly every answer has this form."""
+    """Usage as the official API reports it; nearly every answer has this form. Some servers leave out the details."""
 
     input_tokens: Annotated[int, msgspec.Meta(ge=1, le=_LARGEST_COUNT)]  # two zeros may come with chat counts
     output_tokens: Count
-    input_tokens_details: _InputDetails
-    output_tokens_details: _OutputDetails
+    input_tokens_details: _InputDetails = _NO_INPUT_DETAILS
+    output_tokens_details: _OutputDetails = _NO_OUTPUT_DETAILS
 
 
-def _read_plain(usage: _Plain) -> Usage:
+class _PlainChat(msgspec.Struct, gc=False):
+    """Usage of a chat completion as the official API reports it; servers often leave out the details."""
+
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=1, le=_LARGEST_COUNT)]
+    completion_tokens: Count
+    total_tokens: Annotated[int, msgspec.Meta(le=2 * _LARGEST_COUNT)]
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+_PLAIN_KEYS = {*_Plain.__struct_fields__, "total_tokens"}
+_CACHE_READ, _CACHE_CREATION = "cache_read_input_tokens", "cache_creation_input_tokens"  # Anthropic's names
+_CACHE_HIT = "prompt_cache_hit_tokens"  # DeepSeek's name
+_TOOL_USE = "server_tool_use"  # Anthropic's name
+# A usage with one of these needs a closer look: other names for its parts, or both sets of names.
+_ODD_KEYS = frozenset({"prompt_tokens", _CACHE_READ, _CACHE_CREATION, _CACHE_HIT, "cached_tokens", _TOOL_USE})
+_ODD_CHAT_KEYS = _ODD_KEYS - {"prompt_tokens"}
+
+
+def _read_plain(usage: _Plain, fields: _Json) -> Usage | None:
+    """The usage of an official answer; None if anything in it needs a closer look."""
     tokens, output_tokens = usage.input_tokens, usage.output_tokens
-    cached, written = usage.input_tokens_details.cached_tokens, usage.input_tokens_details.cache_write_tokens
-    reasoning = usage.output_tokens_details.reasoning_tokens
-    cached = cached if cached <= tokens else 0
-    return Usage(
-        tokens,
-        cached,
-        output_tokens,
-        reasoning if reasoning <= output_tokens else 0,
-        tokens + output_tokens,
-        written if written <= tokens - cached else 0,
+    inputs, reasoning = usage.input_tokens_details, usage.output_tokens_details.reasoning_tokens
+    cached, written, total = inputs.cached_tokens, inputs.cache_write_tokens, tokens + output_tokens
+    if cached + written > tokens or (reasoning and fields.get("total_tokens") != total) or reasoning > output_tokens:
+        return None
+    if fields.keys() <= _PLAIN_KEYS or _ODD_KEYS.isdisjoint(fields):
+        return Usage(tokens, cached, output_tokens, reasoning, total, written)
+    return None
+
+
+def _read_plain_chat(usage: _PlainChat, fields: _Json) -> Usage | None:
+    """The usage of a chat completion; None if anything in it needs a closer look."""
+    inputs, outputs = usage.prompt_tokens_details or _NO_INPUT_DETAILS, usage.completion_tokens_details
+    reasoning = outputs.reasoning_tokens if outputs is not None else 0
+    tokens, output_tokens, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+    cached, written = inputs.cached_tokens, inputs.cache_write_tokens
+    if total != tokens + output_tokens or cached + written > tokens or reasoning > output_tokens:
+        return None
+    return (
+        Usage(tokens, cached, output_tokens, reasoning, total, written) if _ODD_CHAT_KEYS.isdisjoint(fields) else None
     )
 
 
@@ -133,12 +194,69 @@ def _parse_any(usage: _Json) -> Usage | None:
     output_tokens = _output(usage, names, input_tokens)
     if input_tokens is None or output_tokens is None:
         return None
-    inputs = _details(usage, names.input_details, other.input_details, other.input, input_tokens)
+    total = _count(usage.get("total_tokens"))
+    whole_input, cached, written = _input_parts(usage, names, other, input_tokens, output_tokens, total)
     outputs = _details(usage, names.output_details, other.output_details, other.output, output_tokens)
-    cached = _part(inputs, "cached_tokens", input_tokens)
-    written = _part(inputs, "cache_write_tokens", input_tokens - cached)
-    reasoning = _part(outputs, "reasoning_tokens", output_tokens)
-    return Usage(input_tokens, cached, output_tokens, reasoning, input_tokens + output_tokens, written)
+    if names is _CHAT and not outputs and total is not None and usage.get(names.output) is not None:
+        hidden = total - max(whole_input, input_tokens) - output_tokens
+        outputs = {"reasoning_tokens": hidden} if hidden > 0 else {}
+    output_tokens, reasoning = _output_parts(outputs, output_tokens, {input_tokens, whole_input}, total)
+    calls = _tool_calls(usage.get(_TOOL_USE))
+    return Usage(whole_input, cached, output_tokens, reasoning, whole_input + output_tokens, written, calls)
+
+
+def _input_parts(
+    usage: _Json, names: _Names, other: _Names, input_tokens: int, output_tokens: int, total: int | None
+) -> tuple[int, int, int]:
+    """All input tokens, and those of them that were read from the cache and written to it."""
+    details = _details(usage, names.input_details, other.input_details, other.input, input_tokens)
+    cached = _first_count(details.get("cached_tokens"), usage.get(_CACHE_HIT), usage.get("cached_tokens"))
+    written = _first_count(details.get("cache_write_tokens"), details.get("cache_creation_tokens"))
+    if not cached + written:
+        cached, written = _first_count(usage.get(_CACHE_READ)), _first_count(usage.get(_CACHE_CREATION))
+        if cached + written and total != input_tokens + output_tokens:
+            is_besides = not details or total == input_tokens + cached + written + output_tokens
+        else:
+            is_besides = cached + written > input_tokens
+    else:
+        is_besides = cached > input_tokens
+        if not is_besides and cached + written > input_tokens:
+            written = 0
+    if not is_besides:
+        return input_tokens, cached, written
+    whole = input_tokens + cached + written
+    return (whole, cached, written) if whole <= _LARGEST_COUNT else (input_tokens, 0, 0)
+
+
+def _output_parts(details: _Json, output_tokens: int, inputs: set[int], total: int | None) -> tuple[int, int]:
+    """All output tokens, and those of them that are reasoning. `inputs` are the readings of the input."""
+    reasoning = _first_count(details.get("reasoning_tokens"))
+    whole = output_tokens + reasoning
+    is_besides = reasoning > output_tokens if total is None else total in {tokens + whole for tokens in inputs}
+    if is_besides and whole <= _LARGEST_COUNT:
+        return whole, reasoning
+    return output_tokens, reasoning if reasoning <= output_tokens else 0
+
+
+def _first_count(*values: object) -> int:
+    """The first of the values that is a count and not 0; else 0."""
+    return next((count for value in values if (count := _count(value))), 0)
+
+
+def _tool_calls(reported: object) -> dict[str, int] | None:
+    """The calls that Anthropic's `server_tool_use` counts: `{"web_search_requests": 2}`."""
+    if not isinstance(reported, dict):
+        return None
+    counts = {name: count for name, value in reported.items() if (count := _count(value)) and isinstance(name, str)}
+    return {tool_name(name.removesuffix("_requests")): count for name, count in counts.items()} or None
+
+
+def tool_name(name: str) -> str:
+    """The name of a tool as the bill shows it; `other` for a name that is no plain word."""
+    return name if name.replace("_", "").isalnum() and name.isascii() and len(name) <= _LONGEST_NAME else "other"
+
+
+_LONGEST_NAME = 40
 
 
 def _choose_names(usage: _Json) -> tuple[_Names, _Names]:
@@ -176,12 +294,6 @@ def _details(usage: _Json, key: str, other_key: str, other_whole: str, whole: in
         if not isinstance(details, dict) or _count(usage.get(other_whole)) != whole:
             return {}
     return details
-
-
-def _part(details: _Json, name: str, whole: int) -> int:
-    """A part of a count; 0 if it is missing, invalid or larger than its whole."""
-    part = _count(details.get(name))
-    return part if part is not None and part <= whole else 0
 
 
 def _count(value: object) -> int | None:

@@ -150,17 +150,101 @@ def test_no_usage(usage: object) -> None:
     ("details", "cached", "written"),
     [
         ({"cached_tokens": 100}, 100, 0),
-        ({"cached_tokens": 101}, 0, 0),
+        ({"cached_tokens": 101}, 101, 0),
         ({"cached_tokens": 60, "cache_write_tokens": 40}, 60, 40),
         ({"cached_tokens": 60, "cache_write_tokens": 41}, 60, 0),
-        ({"cached_tokens": 101, "cache_write_tokens": 100}, 0, 100),
+        ({"cached_tokens": 101, "cache_write_tokens": 100}, 101, 100),
+        ({"cached_tokens": 2**53}, 0, 0),
     ],
 )
 def test_parts_never_exceed_their_whole(details: dict[str, int], cached: int, written: int) -> None:
-    """Cached and written tokens together fit into the input, or what does not fit counts as not reported."""
+    """More cached tokens than input are besides it; anything else that does not fit counts as not reported."""
     usage = parse_usage({"input_tokens": 100, "output_tokens": 1, "input_tokens_details": details})
     assert usage is not None
+    assert usage.input_tokens == (100 if cached <= 100 else 100 + cached + written)
     assert (usage.cached_tokens, usage.cache_write_tokens) == (cached, written)
+
+
+ANTHROPIC = {"input_tokens": 21, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 4000, "output_tokens": 50}
+XAI = {
+    "prompt_tokens": 10120,
+    "completion_tokens": 1499,
+    "total_tokens": 14428,
+    "prompt_tokens_details": {"cached_tokens": 128},
+    "completion_tokens_details": {"reasoning_tokens": 2809},
+}
+DEEPSEEK = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "total_tokens": 120,
+    "prompt_cache_hit_tokens": 64,
+    "prompt_cache_miss_tokens": 36,
+}
+LITELLM = {
+    "prompt_tokens": 4321,
+    "completion_tokens": 50,
+    "total_tokens": 4371,
+    "prompt_tokens_details": {"cached_tokens": 4000, "cache_creation_tokens": 300},
+    "cache_read_input_tokens": 4000,
+    "cache_creation_input_tokens": 300,
+}
+OFFICIAL = RESPONSES | {"output_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 125}
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        pytest.param(XAI, Usage(10120, 128, 4308, 2809, 14428), id="xAI: more reasoning than output"),
+        pytest.param(OFFICIAL, Usage(100, 64, 25, 5, 125), id="reasoning besides, though smaller than the output"),
+        pytest.param(
+            {"prompt_tokens": 8, "completion_tokens": 9, "total_tokens": 566},
+            Usage(8, 0, 558, 549, 566),
+            id="Gemini: reasoning that only the total has",
+        ),
+        pytest.param(
+            {"input_tokens": 8, "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 30}},
+            Usage(8, 0, 39, 30, 47),
+            id="more reasoning than output, no total",
+        ),
+        pytest.param(ANTHROPIC, Usage(4021, 4000, 50, 0, 4071), id="Anthropic"),
+        pytest.param(
+            ANTHROPIC | {"input_tokens": 5000, "cache_creation_input_tokens": 7},
+            Usage(9007, 4000, 50, 0, 9057, 7),
+            id="Anthropic, less cached than input",
+        ),
+        pytest.param(
+            ANTHROPIC | {"input_tokens": 5000, "total_tokens": 5050},
+            Usage(5000, 4000, 50, 0, 5050),
+            id="Anthropic's names, but the total says that the cached ones are in the input",
+        ),
+        pytest.param(
+            {"prompt_tokens": 21, "completion_tokens": 50, "total_tokens": 4071, "cache_read_input_tokens": 4000},
+            Usage(4021, 4000, 50, 0, 4071),
+            id="Anthropic's names beside those of chat",
+        ),
+        pytest.param(
+            {"prompt_tokens": 21, "completion_tokens": 50, "total_tokens": 71}
+            | {"prompt_tokens_details": {"cached_tokens": 4000}},
+            Usage(4021, 4000, 50, 0, 4071),
+            id="new-api with Claude: more cached than input",
+        ),
+        pytest.param(LITELLM, Usage(4321, 4000, 50, 0, 4371, 300), id="LiteLLM has both, and adds nothing"),
+        pytest.param(DEEPSEEK, Usage(100, 64, 20, 0, 120), id="DeepSeek"),
+        pytest.param(
+            {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "cached_tokens": 64},
+            Usage(100, 64, 20, 0, 120),
+            id="Moonshot",
+        ),
+        pytest.param(
+            RESPONSES | {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0}},
+            Usage(100, 64, 20, 5, 120, tool_calls={"web_search": 2}),
+            id="Anthropic's web searches",
+        ),
+    ],
+)
+def test_a_usage_is_checked_against_its_own_sum(usage: dict[str, Any], expected: Usage) -> None:
+    assert parse_usage(usage) == expected
+    assert parse_usage(json.loads(json.dumps(usage))) == expected
 
 
 def test_reasoning_beyond_output_is_not_reported() -> None:
@@ -217,7 +301,8 @@ def test_record_form() -> None:
         "total_tokens": 120,
     }
     writing = Usage(100, 0, 20, 0, 120, 30)
-    for usage in (FULL, writing):
+    searching = Usage(100, 0, 20, 0, 120, tool_calls={"web_search": 2})
+    for usage in (FULL, writing, searching):
         assert msgspec.json.decode(msgspec.json.encode(usage), type=Usage) == usage
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b"{}", type=Usage)
@@ -247,7 +332,8 @@ def test_any_json_gives_a_sound_usage_or_none(value: object) -> None:
     """Whatever a gateway sends: no exception, plain integers, and parts within their wholes."""
     usage = parse_usage(value)
     if usage is not None:
-        assert all(type(count) is int and count >= 0 for count in msgspec.structs.astuple(usage))
+        *counts, calls = msgspec.structs.astuple(usage)
+        assert all(type(count) is int and count >= 0 for count in (*counts, *(calls or {}).values()))
         assert usage.cached_tokens + usage.cache_write_tokens <= usage.input_tokens
         assert usage.reasoning_tokens <= usage.output_tokens
         assert usage.total_tokens == usage.input_tokens + usage.output_tokens
