@@ -7,22 +7,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
+
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
-from batchrun.records.money import total_usd
+from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.usage import ZERO, Usage
 
 
 class _Sums:
-    """The tokens of all lines of one price, by tier; the price is linear within a tier."""
+    """The tokens of all lines of one price, by tier, and their paid calls; the price is linear within a tier."""
 
-    __slots__ = ("price", "tokens")
+    __slots__ = ("calls", "price", "tokens")
 
     def __init__(self, price: Price) -> None:
         self.price = price
         self.tokens = [[0, 0, 0, 0, 0] for _ in price.tiers]
+        self.calls: Counter[str] = Counter()
 
     def add(self, usages: Sequence[Usage]) -> None:
+        for calls in [usage.tool_calls for usage in usages if usage.tool_calls]:
+            self.calls.update(calls)
         if not self.price.starts:
             self._add_to_tier(0, usages)
             return
@@ -40,6 +45,7 @@ class _Sums:
     def merge(self, other: _Sums) -> None:
         for mine, theirs in zip(self.tokens, other.tokens, strict=True):
             mine[:] = map(int.__add__, mine, theirs)
+        self.calls.update(other.calls)
 
     @property
     def usages(self) -> list[Usage]:
@@ -48,7 +54,13 @@ class _Sums:
 
     @property
     def cost_usd(self) -> Decimal:
-        return total_usd(tier.cost(usage) for tier, usage in zip(self.price.tiers, self.usages, strict=True))
+        costs = [tier.cost(usage) for tier, usage in zip(self.price.tiers, self.usages, strict=True)]
+        return total_usd((*costs, self.price.cost_of_calls(self.calls)))
+
+    @property
+    def unpriced_calls(self) -> Counter[str]:
+        """The calls of tools that have no price."""
+        return Counter({name: n for name, n in self.calls.items() if not self.price.has_price_of_call(name)})
 
 
 class Bill:
@@ -64,6 +76,14 @@ class Bill:
         self.unpriced_models: Counter[str] = Counter()
         """Lines with a usage but no price, by the model that answered (else the one requested, else "")."""
         self._unpriced_usage = ZERO
+        self.standard_tiers: Counter[str] = Counter()
+        """Lines that were served at a tier without a price of its own, and are billed at the standard price."""
+        self.gateway_usd = NOTHING
+        """What the gateway itself says that it charged, in US dollars, for `gateway_lines`; see `Charges`."""
+        self.gateway_lines = 0
+        self._billed_by_gateway_usd = NOTHING
+        self.billed_by_gateway = 0
+        """Lines whose model nobody prices: their cost is what the gateway says."""
 
     def add(
         self,
@@ -72,25 +92,39 @@ class Bill:
         usages: Sequence[Usage | None],
         when: datetime | None = None,
         later_s: Sequence[float] = (),
+        tier: str | None = None,
+        gateway_usd: Sequence[Decimal | None] = (),
     ) -> None:
         """Add lines with the same two models: the `model` of their responses and that of their requests.
 
         `usages` has one entry for each line, None if its answer had no usage. The lines were sent at `when`, or, if
-        `later_s` is given, each as many seconds later as its entry there says.
+        `later_s` is given, each as many seconds later as its entry there says. `tier` is the service tier that all
+        were served at, `gateway_usd` what the gateway says that it charged for each.
         """
         told = [usage for usage in usages if usage is not None]
         self.lines_without_usage += len(usages) - len(told)
+        charged: list[Decimal | None] = []
+        if gateway_usd and list(gateway_usd).count(None) < len(gateway_usd):
+            charged = [_within_limits(usd) for usd in gateway_usd]
+            self._note_charges(charged)
         if not told:
             return
         sent = when or self._when
-        quote = self._book.quote(answered, requested, sent)
-        if not quote.dated:
-            self._put(quote.price, answered or requested or "", told)
+        quote = self._book.quote(answered, requested, sent, tier)
+        if quote.is_standard:
+            self.standard_tiers[tier or ""] += len(told)
+        model = answered or requested or ""
+        if not quote.dated and (quote.price is not None or not charged):
+            self._put(quote.price, model, told)
             return
-        for usage, seconds in zip(usages, later_s or [0.0] * len(usages), strict=True):
+        nothing = [None] * len(usages)
+        for usage, seconds, usd in zip(usages, later_s or [0.0] * len(usages), charged or nothing, strict=True):
             if usage is not None:  # at the price of its own time
-                price = self._book.quote(answered, requested, sent + timedelta(seconds=seconds)).price
-                self._put(price, answered or requested or "", [usage])
+                price = self._book.quote(answered, requested, sent + timedelta(seconds=seconds), tier).price
+                if price is None and usd is not None:
+                    self._put_as_charged(usage, usd)
+                else:
+                    self._put(price, model, [usage])
 
     def merge(self, other: Bill) -> None:
         """Add all lines of another bill."""
@@ -99,6 +133,11 @@ class Bill:
         self.lines_without_usage += other.lines_without_usage
         self.unpriced_models.update(other.unpriced_models)
         self._unpriced_usage += other._unpriced_usage
+        self.standard_tiers.update(other.standard_tiers)
+        self.gateway_usd = total_usd((self.gateway_usd, other.gateway_usd))
+        self.gateway_lines += other.gateway_lines
+        self._billed_by_gateway_usd = total_usd((self._billed_by_gateway_usd, other._billed_by_gateway_usd))
+        self.billed_by_gateway += other.billed_by_gateway
 
     def _put(self, price: Price | None, model: str, usages: Sequence[Usage]) -> None:
         if price is not None:
@@ -106,6 +145,17 @@ class Bill:
             return
         self.unpriced_models[model] += len(usages)
         self._unpriced_usage = sum(usages, self._unpriced_usage)
+
+    def _put_as_charged(self, usage: Usage, usd: Decimal) -> None:
+        """Add a line that only the gateway has a price for. Its usage is kept with the unpriced ones."""
+        self._billed_by_gateway_usd = total_usd((self._billed_by_gateway_usd, usd))
+        self.billed_by_gateway += 1
+        self._unpriced_usage += msgspec.structs.replace(usage, tool_calls=None)  # its charge has them
+
+    def _note_charges(self, charged: Sequence[Decimal | None]) -> None:
+        amounts = [usd for usd in charged if usd is not None]
+        self.gateway_usd = total_usd((self.gateway_usd, *amounts))
+        self.gateway_lines += len(amounts)
 
     def _sums_of(self, price: Price) -> _Sums:
         latest = self._latest
@@ -120,7 +170,15 @@ class Bill:
     @property
     def cost_usd(self) -> Decimal:
         """The exact cost of the priced lines, in US dollars. It leaves out the `unpriced_lines`."""
-        return total_usd(sums.cost_usd for sums in self._sums.values())
+        return total_usd((*(sums.cost_usd for sums in self._sums.values()), self._billed_by_gateway_usd))
+
+    @property
+    def unpriced_calls(self) -> Counter[str]:
+        """Calls of paid tools that are not on the bill, by tool."""
+        calls = Counter(self._unpriced_usage.tool_calls or {})
+        for sums in self._sums.values():
+            calls.update(sums.unpriced_calls)
+        return calls
 
     @property
     def usage(self) -> Usage:
@@ -136,4 +194,17 @@ class Bill:
     def price_source(self) -> str:
         """The sources of the prices that were used: `prices.toml, genai-prices 0.2.3`; `none` if none was used."""
         sources = {price.source for price in self._sums}
-        return ", ".join(sorted(sources, key=lambda source: source.startswith("genai-prices "))) or "none"
+        named = sorted(sources, key=lambda source: source.startswith("genai-prices "))
+        return ", ".join([*named, *([BY_GATEWAY] if self.billed_by_gateway else [])]) or "none"
+
+
+BY_GATEWAY = "the gateway"  # as a source of prices
+
+_LARGEST_USD, _DECIMALS = 1_000_000, 15
+
+
+def _within_limits(usd: Decimal | None) -> Decimal | None:
+    """A charge that keeps sums exact; None for one that no answer can have, as in a record that was edited."""
+    if usd is None or not usd.is_finite() or not 0 <= usd <= _LARGEST_USD:
+        return None
+    return round(usd, _DECIMALS)

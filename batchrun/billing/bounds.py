@@ -56,21 +56,29 @@ class Bounds:
 
         `upper_usd` is the most that it may have cost; if it is None and needed, it is computed.
         """
-        if outcome.usage is not None:
-            return self._priced(outcome.model, line.model, outcome.usage)
+        if is_measured(outcome):
+            tier = outcome.service_tier if isinstance(outcome, Reply) else None
+            return self._priced(outcome.model, line.model, outcome.usage, tier)
         if isinstance(outcome, Failure) and (not outcome.may_be_billed or is_spelt_out(outcome)):
             return NOTHING
         return upper_usd if upper_usd is not None else self.upper(line)
 
-    def _priced(self, answered: str | None, requested: str, usage: Usage) -> Decimal | None:
-        prices = self._of(answered, requested)
+    def _priced(self, answered: str | None, requested: str, usage: Usage | None, tier: str | None) -> Decimal | None:
+        assert usage is not None, "only a measured attempt is priced"
+        prices = self._of(answered, requested, tier)
         return max(price.cost(usage) for price in prices) if prices else None
 
-    def _of(self, answered: str | None, requested: str) -> tuple[Price, ...]:
+    def _of(self, answered: str | None, requested: str, tier: str | None = None) -> tuple[Price, ...]:
         """The prices that may apply to an attempt made now: more than one only if they depend on the time of day."""
-        quote = self._book.quote(answered, requested)
-        quotes = [quote, self._book.quote(answered, requested, datetime.now(UTC) + _LATER)] if quote.dated else [quote]
+        quotes = [self._book.quote(answered, requested, None, tier)]
+        if quotes[0].dated:
+            quotes.append(self._book.quote(answered, requested, datetime.now(UTC) + _LATER, tier))
         return tuple(dict.fromkeys(quote.price for quote in quotes if quote.price is not None))
+
+
+def is_measured(outcome: Reply | Failure) -> bool:
+    """Whether the outcome says what it used: a usage of nothing at all does not."""
+    return outcome.usage is not None and not outcome.usage.is_zero
 
 
 # A gateway with one of these statuses does not know the outcome upstream: the answer may exist, and be billed.

@@ -5,8 +5,10 @@
 2. That process gets model names and nothing else: no arguments, and only `PYTHONPATH` as its environment.
 3. It answers with the prices of a model and the times at which they apply. If the answer cannot express a price, or no
    process can be started, this process reads the list itself. Both ways give the same prices.
-4. Only the public interface of genai-prices is used, and the meaning of a price is checked, not guessed: see `_agrees`.
-5. What it has answered is kept for later runs, as long as the same genai-prices is installed: see `pricecache.py`. Then
+4. A name may carry the service tier that was served (`tiered`). It is listed only if the tier has a price of its own.
+5. A name that the list assigns to no maker (a fine-tuned model, embeddings) is looked up with the makers it can be of.
+6. Only the public interface of genai-prices is used, and the meaning of a price is checked, not guessed: see `_agrees`.
+7. What it has answered is kept for later runs, as long as the same genai-prices is installed: see `pricecache.py`. Then
    a short job starts no second process.
 """
 
@@ -49,6 +51,14 @@ class Listing(Protocol):
 
     def price(self, when: datetime) -> Price | None:
         """The price of a request sent at `when` (UTC if naive); None if its tokens have no price."""
+
+
+_TIER = "\0tier="
+
+
+def tiered(model: str, tier: str) -> str:
+    """The name to look up for the price of a model at a service tier: `flex`, `priority`."""
+    return model + _TIER + tier
 
 
 class DatedPrice(msgspec.Struct, frozen=True):
@@ -98,7 +108,7 @@ _decode_reply = msgspec.json.Decoder(_Reply).decode
 
 
 class PriceList:
-    """Finds models in the list; may be used by several threads."""
+    """Finds models in the list, by name or by `tiered` name; may be used by several threads."""
 
     def __init__(self, cache: PriceCache[_Reply] | None = None) -> None:
         self._cache = cache
@@ -208,29 +218,56 @@ def _answer(model: str) -> _Reply:
 class Model:
     """A model in genai-prices."""
 
-    def __init__(self, name: str, info: ModelInfo) -> None:
+    def __init__(self, name: str, info: ModelInfo, context: dict[str, str] | None = None) -> None:
+        """`context` is that of genai-prices: the service tier, if its price is wanted."""
         self._name = name
         self._info = info
-        self._prices: dict[int, Price | None] = {}  # by identity of the price
+        self._context = context
+        self._prices: dict[int, tuple[ModelPrice, Price | None]] = {}  # by identity of the price, which is kept
+        self._of_context = self._read_context() if context else None
 
     @property
     def is_dated(self) -> bool:
         """Whether it has different prices at different times."""
+        if self._of_context is not None:
+            return self._of_context.is_dated
         return isinstance(self._info.prices, list)
 
     def price(self, when: datetime) -> Price | None:
         """The price at `when`."""
-        return self._price(self._info.get_prices(when))
+        if self._of_context is not None:
+            return self._of_context.price(when)
+        return self._price(self._info.get_prices(when, self._context))
 
     def _price(self, price: ModelPrice) -> Price | None:
         if id(price) not in self._prices:
-            self._prices[id(price)] = _read(self._name, price)
-        return self._prices[id(price)]
+            self._prices[id(price)] = price, _read(self._name, price)
+        return self._prices[id(price)][1]
+
+    def _read_context(self) -> Prices | None:
+        """The prices of the context, which begin on certain days; None if one begins in another way."""
+        from genai_prices.types import StartDateConstraint
+
+        variants = [variant for variant in self._info.price_variants or () if variant.when == self._context]
+        standard = self._info.prices if isinstance(self._info.prices, list) else []
+        constraints = [each.constraint for each in standard] + [each.constraint for each in variants]
+        constraints = [constraint for constraint in constraints if constraint is not None]
+        if not all(isinstance(constraint, StartDateConstraint) for constraint in constraints):
+            return None
+        days = sorted({each.start_date for each in constraints if isinstance(each, StartDateConstraint)})
+        before = self._info.get_prices(datetime(1, 1, 1, tzinfo=UTC), self._context)
+        prices = [DatedPrice(_read(self._name, before))]
+        for day in days:
+            price = self._info.get_prices(datetime.combine(day, time(), UTC), self._context)
+            prices.append(DatedPrice(_read(self._name, price), day))
+        return Prices(tuple(prices))
 
     def carried_over(self) -> Prices | None:
         """All prices, to send to another process; None if one applies at times of a kind that is not known here."""
         from genai_prices.types import StartDateConstraint, TimeOfDateConstraint
 
+        if self._context is not None:
+            return self._of_context
         if not isinstance(self._info.prices, list):
             return Prices((DatedPrice(self._price(self._info.prices)),))
         prices = []
@@ -254,12 +291,33 @@ def _are_utc(times: Sequence[time]) -> bool:
 
 def look_up(model: str) -> Model | None:
     """What genai-prices, read in this process, says about a model; None if it does not list it."""
+    name, _, tier = model.partition(_TIER)
+    info = _info(name)
+    if info is None or not tier:
+        return Model(name, info) if info is not None else None
+    context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    if all(variant.when != context for variant in info.price_variants or ()):
+        return None
+    return Model(name, info, context)
+
+
+# Makers of names from which the list does not tell the maker: a fine-tuned model (`ft:gpt-…:org::id`), embeddings.
+_MAKERS = {"ft:": ("openai", "mistral"), "embed": ("openai", "cohere", "mistral", "google", "voyageai")}
+
+
+def _info(name: str) -> ModelInfo | None:
     import genai_prices
 
-    try:
-        return Model(model, genai_prices.calc_price(genai_prices.Usage(), model).model)
-    except LookupError:
-        return None
+    lowered = name.lower()
+    makers = next((ids for part, ids in _MAKERS.items() if lowered.startswith(part)), ())
+    if not makers and "embed" in lowered and "/" not in lowered:
+        makers = _MAKERS["embed"]
+    for maker in (None, *makers):
+        try:
+            return genai_prices.calc_price(genai_prices.Usage(), name, provider_id=maker).model
+        except LookupError:
+            continue
+    return None
 
 
 # Endings of prices in the list that a plain request has to pay, but that a usage cannot be priced by.
@@ -267,6 +325,15 @@ _BEYOND_TOKENS = (
     *("requests_kcount", "messages_kcount", "_hours", "_kpages", "_mchars"),
     *("_text_mtok", "_text_read_mtok", "_reasoning_mtok", "_citation_mtok"),
 )
+
+
+# Tools as output items name them (`web_search_call`), and their units in the list, which prices a thousand calls.
+_CALLS = {
+    "web_search": "web_searches",
+    "file_search": "storage_searches",
+    "x_search": "social_searches",
+    "code_interpreter": "code_executions",
+}
 
 
 def _read(model: str, price: ModelPrice) -> Price | None:
@@ -286,7 +353,12 @@ def _read(model: str, price: ModelPrice) -> Price | None:
                 output=_price_above(prices.get("output_mtok", NOTHING), start),  # embeddings have none
             )
         )
-    carried = Price(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers))
+    calls = tuple(
+        (name, thousand.scaleb(-3))
+        for name, unit in _CALLS.items()
+        if isinstance(thousand := prices.get(f"{unit}_kcount"), Decimal)
+    )
+    carried = Price(model, f"genai-prices {version('genai-prices')}", tuple(starts), tuple(tiers), calls)
     return carried if _agrees(carried, price) else None
 
 
@@ -302,12 +374,14 @@ def _agrees(carried: Price, price: ModelPrice) -> bool:
     import genai_prices
 
     for size in {0, 1000, *carried.starts, *(start + 1 for start in carried.starts)}:
-        usage = Usage(size, size // 2, 1000, 0, size + 1000, size // 4)
+        calls = {name: number for number, (name, _) in enumerate(carried.calls, 3)}
+        usage = Usage(size, size // 2, 1000, 0, size + 1000, size // 4, calls)
         theirs = genai_prices.Usage(
             input_tokens=usage.input_tokens,
             cache_read_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             output_tokens=usage.output_tokens,
+            **{_CALLS[name]: count for name, count in calls.items()},
         )
         try:
             if price.calc_price(theirs)["total_price"] != carried.cost(usage):

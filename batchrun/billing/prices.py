@@ -9,14 +9,14 @@ import json
 import re
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from batchrun.errors import UsageError
-from batchrun.records.money import EXACT
+from batchrun.records.money import EXACT, total_usd
 from batchrun.records.usage import Usage
 
 
@@ -43,21 +43,32 @@ class TierPrice:
 class Price:
     """The prices of one model from one source. The input size of a request decides the tier for all its tokens.
 
-    `tiers[0]` applies to up to `starts[0]` input tokens, `tiers[i]` to more than `starts[i - 1]`.
+    `tiers[0]` applies to up to `starts[0]` input tokens, `tiers[i]` to more than `starts[i - 1]`. `calls` has the price
+    of one call, in USD, of each paid tool that has one.
     """
 
     model: str
     source: str
     starts: tuple[int, ...]
     tiers: tuple[TierPrice, ...]
+    calls: tuple[tuple[str, Decimal], ...] = ()
 
     def tier_of(self, usage: Usage) -> int:
         """The index of the tier of one request with this usage."""
         return bisect_left(self.starts, usage.input_tokens) if self.starts else 0
 
     def cost(self, usage: Usage) -> Decimal:
-        """The exact cost in USD of one request."""
-        return self.tiers[self.tier_of(usage)].cost(usage)
+        """The exact cost in USD of one request, without calls of tools that have no price."""
+        cost = self.tiers[self.tier_of(usage)].cost(usage)
+        return EXACT.add(cost, self.cost_of_calls(usage.tool_calls)) if usage.tool_calls else cost
+
+    def cost_of_calls(self, counts: Mapping[str, int]) -> Decimal:
+        """The exact cost in USD of so many calls of each tool; a tool without a price adds nothing."""
+        return total_usd(EXACT.multiply(price, counts[name]) for name, price in self.calls if name in counts)
+
+    def has_price_of_call(self, tool: str) -> bool:
+        """Whether calls of this tool have a price."""
+        return any(name == tool for name, _ in self.calls)
 
     def upper_bound(self, input_tokens: int, output_tokens: int) -> Decimal:
         """The most, in USD, that a request of up to so many tokens can cost: the dearest kind of input and tier."""

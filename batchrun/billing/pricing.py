@@ -8,8 +8,10 @@ Rules, all tested in tests/billing/test_pricing.py:
 4. A line whose model has no price per token is counted as unpriced; its price is never guessed and never 0.
 5. No network. genai-prices, which is large, is loaded when it is first needed, in a separate process.
 
-The bill cannot contain what a usage does not report: service tiers, tool calls (web search), audio and image tokens
-(priced as text), caches kept for an hour. If several providers offer a name, its maker's price is used (`gpt-…` OpenAI,
+A line is priced at the service tier that was served (flex, priority) if the list has a price for it, else at the
+standard price, and the bill says so. Calls of paid tools (web search) are on the bill by the call if the list has a
+price, else the bill names them. It cannot contain what a usage does not report: audio and image tokens (priced as
+text), caches kept for an hour. If several providers offer a name, its maker's price is used (`gpt-…` OpenAI,
 `claude` Anthropic, `deepseek…` DeepSeek), as genai-prices does. It does not know relay names such as `openai/gpt-4.1`;
 they need a price file.
 """
@@ -20,15 +22,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from batchrun.billing.pricelist import SHARED, Listing
+from batchrun.billing.pricelist import SHARED, Listing, tiered
 from batchrun.billing.prices import Price, PriceFile
 
 
 class Quote(NamedTuple):
-    """The price of one line, None if unpriced; `dated` if the price depends on the time."""
+    """The price of one line, None if unpriced; `dated` if the price depends on the time.
+
+    `is_standard`: the line was served at a tier of its own, and this is the standard price, as nothing else is known.
+    """
 
     price: Price | None
     dated: bool
+    is_standard: bool = False
+
+
+_STANDARD_TIERS = {"", "default", "standard", "auto", "on_demand", "none"}
 
 
 class PriceBook:
@@ -39,7 +48,7 @@ class PriceBook:
 
     def __init__(self, prices: PriceFile | None = None) -> None:
         self._file = prices
-        self._known: dict[tuple[str | None, str | None], Quote | Listing] = {}
+        self._known: dict[tuple[str | None, str | None, str | None], tuple[Quote | Listing, bool]] = {}
 
     @classmethod
     def load(cls, path: Path | None) -> PriceBook:
@@ -53,24 +62,35 @@ class PriceBook:
         """The price of a model for requests sent at `when` (UTC if naive; default: now); None if no source has one."""
         return self.quote(None, model, when).price
 
-    def quote(self, answered: str | None, requested: str | None, when: datetime | None = None) -> Quote:
+    def quote(
+        self, answered: str | None, requested: str | None, when: datetime | None = None, tier: str | None = None
+    ) -> Quote:
         """The price of a line sent at `when` (UTC if naive; default: now): of the model that answered, else requested.
+
+        `tier` is the service tier that was served.
 
         OpenAI answers `gpt-4.1` as `gpt-4.1-2025-04-14`. So both names are looked up in the file before either is
         looked up in the list; otherwise an entry for `gpt-4.1` would never apply.
         """
-        known = self._known.get((answered, requested))
-        if known is None:
-            known = self._known[answered, requested] = self._look_up([name for name in (answered, requested) if name])
+        found = self._known.get((answered, requested, tier))
+        if found is None:
+            names = [name for name in (answered, requested) if name]
+            found = self._known[answered, requested, tier] = self._look_up(names, (tier or "").lower())
+        known, is_standard = found
         if isinstance(known, Quote):
             return known
-        return Quote(known.price(when or datetime.now(UTC)), dated=True)
+        return Quote(known.price(when or datetime.now(UTC)), True, is_standard)
 
-    def _look_up(self, names: list[str]) -> Quote | Listing:
-        """A quote that applies at any time, or a listing whose price depends on the time."""
+    def _look_up(self, names: list[str], tier: str) -> tuple[Quote | Listing, bool]:
+        """A quote that applies at any time, or a listing whose price depends on the time; and its `is_standard`."""
         if self._file and (price := self._file.find(names)):
-            return Quote(price, dated=False)
+            return Quote(price, dated=False), False
+        is_special = tier not in _STANDARD_TIERS
         for name in names:
-            if listing := SHARED.find(name):
-                return listing if listing.is_dated else Quote(listing.price(datetime.now(UTC)), dated=False)
-        return Quote(None, dated=False)
+            of_tier = SHARED.find(tiered(name, tier)) if is_special else None
+            is_standard = is_special and of_tier is None
+            if listing := of_tier or SHARED.find(name):
+                if listing.is_dated:
+                    return listing, is_standard
+                return Quote(listing.price(datetime.now(UTC)), False, is_standard), is_standard
+        return Quote(None, dated=False), False

@@ -47,6 +47,7 @@ class _Kind(NamedTuple):
     started: str
     outcome: Outcome
     error_code: str | None
+    service_tier: str | None
 
 
 def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[ResultHead]]]:
@@ -60,6 +61,7 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
         and [run.requested_model for run in runs].count(first.requested_model) == len(heads)
         and [run.model for run in runs].count(first.answered) == len(heads)
         and [run.started for run in runs].count(first.started) == len(heads)
+        and [run.service_tier for run in runs].count(first.service_tier) == len(heads)
     ):
         return [(first, heads)]
     alike: defaultdict[_Kind, list[ResultHead]] = defaultdict(list)
@@ -70,7 +72,8 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
 
 def _kind(head: ResultHead) -> _Kind:
     run, error = head.run, head.error
-    return _Kind(run.requested_model, run.model, run.started, run.outcome, error.code if error is not None else None)
+    code = error.code if error is not None else None
+    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier)
 
 
 class Totals:
@@ -98,7 +101,9 @@ class Totals:
         answered = [run for run in runs if run.usage is not None] if kind.outcome == "failed" else runs
         usages = [run.usage for run in answered]
         later_s = [run.elapsed_s for run in answered]
-        self.bill.add(kind.answered, kind.requested_model, usages, _moment(kind.started), later_s)
+        charged = [run.gateway_cost_usd for run in answered]
+        when = _moment(kind.started)
+        self.bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from batchrun.billing.bounds import Bounds
+from batchrun.billing.bounds import Bounds, is_measured
 from batchrun.limits.budget import Budget
 from batchrun.records.money import NOTHING, total_usd, usd
 from batchrun.records.outcome import Failure, Reply
@@ -43,7 +43,7 @@ class Spending:
 
     def settled(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal) -> tuple[Decimal, Decimal]:
         """What an attempt cost or may have cost, and how much of that is on no bill, in US dollars."""
-        is_billed = isinstance(outcome, Reply) and outcome.usage is not None
+        is_billed = isinstance(outcome, Reply) and is_measured(outcome)
         if is_billed and self.budget is None:
             return NOTHING, NOTHING
         cost_usd = self._bounds.cost(line, outcome, upper_usd or None) or NOTHING
@@ -56,7 +56,7 @@ class Spending:
 
         That is the cost of a recorded failure with a usage, which `settled` had counted as unbilled.
         """
-        if outcome.usage is None or isinstance(outcome, Reply):
+        if isinstance(outcome, Reply) or not is_measured(outcome):
             return NOTHING
         cost_usd = self._bounds.cost(line, outcome, None) or NOTHING
         self.unbilled_usd = total_usd((self.unbilled_usd, -cost_usd))

@@ -289,5 +289,6 @@ class Writer:
             usage=outcome.usage,
             schema_error=outcome.schema_error if isinstance(outcome, Reply) else None,
             service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
+            gateway_cost_usd=None if isinstance(outcome, Failure) else outcome.gateway_cost_usd,
         )
         return ResultHead(line.custom_id, run, error)

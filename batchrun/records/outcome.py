@@ -7,6 +7,7 @@ If the gateway gave a code, that code is used. All other codes are listed here: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -105,7 +106,8 @@ _NOT_TIMED = Timing(0.0)
 class Reply(msgspec.Struct, gc=False):
     """A whole answer. `body` is one line of valid JSON; `error_code` is set unless the answer is a clean success.
 
-    `service_tier` is the tier that the gateway says it used. `schema_error` is the first place where the answer does
+    `service_tier` is the tier that the gateway says it used, `gateway_cost_usd` what it says it charged, in US
+    dollars. `schema_error` is the first place where the answer does
     not match the request's JSON Schema.
     """
 
@@ -120,6 +122,7 @@ class Reply(msgspec.Struct, gc=False):
     timing: Timing = _NOT_TIMED
     rate: RateHeaders | None = None
     service_tier: str | None = None
+    gateway_cost_usd: Decimal | None = None
     schema_error: str | None = None
 
 

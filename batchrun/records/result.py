@@ -68,8 +68,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     `v` is the version of the record. `total_lines` counts the lines of the request file. `started` (UTC, to the
     millisecond) names the run; `elapsed_s` is the time of the record since then, by the monotonic clock.
     `requested_model` is the model of the request, `model` the one that answered. `path` is the endpoint that was
-    asked (`/v1/responses`), `gateway` the host of the base URL. All times are in seconds. Each of the last six
-    fields is absent unless it says something.
+    asked (`/v1/responses`), `gateway` the host of the base URL. `gateway_cost_usd` is what the gateway says it charged,
+    in US dollars. All times are in seconds. Each of the last six fields is absent unless it says something.
     """
 
     v: Literal[1]

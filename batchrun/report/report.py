@@ -67,12 +67,21 @@ class Cost(msgspec.Struct, frozen=True):
     `currency`: always `USD`.
     `unpriced_lines`: lines of models without a known price; they are not in `total_usd`.
     `price_source`: the sources of the prices, with the version of the list.
+    `unpriced_calls`: calls of paid tools without a known price, by tool; they are not in `total_usd`.
+    `standard_tiers`: lines that were served at a service tier without a known price of its own, by tier; they are in
+    `total_usd` at the standard price.
+    `gateway_usd`: US dollars that the gateway itself says it charged, for all lines where it says so; null without any.
+    `billed_by_gateway`: lines of models without another known price; what the gateway says is in `total_usd`.
     """
 
     total_usd: Decimal
     currency: Literal["USD"]
     unpriced_lines: int
     price_source: str
+    unpriced_calls: dict[str, int]
+    standard_tiers: dict[str, int]
+    gateway_usd: Decimal | None
+    billed_by_gateway: int
 
 
 class ModelReport(msgspec.Struct, frozen=True):
@@ -202,7 +211,16 @@ def _usage(bill: Bill) -> UsageSum:
 
 
 def _cost(bill: Bill) -> Cost:
-    return Cost(bill.cost_usd, "USD", bill.unpriced_lines, bill.price_source)
+    return Cost(
+        total_usd=bill.cost_usd,
+        currency="USD",
+        unpriced_lines=bill.unpriced_lines,
+        price_source=bill.price_source,
+        unpriced_calls=_most_first(bill.unpriced_calls),
+        standard_tiers=_most_first(bill.standard_tiers),
+        gateway_usd=bill.gateway_usd if bill.gateway_lines else None,
+        billed_by_gateway=bill.billed_by_gateway,
+    )
 
 
 def _most_first(counts: Counter[str]) -> dict[str, int]:

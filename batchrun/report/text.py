@@ -75,11 +75,33 @@ def _notes(report: Report) -> list[str]:
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
     notes = [text.format(count) for count, text in facts if count]
+    notes += _cost_notes(report.cost)
     if report.unbilled_usd:
         notes.append(f"possible extra cost (failed or replaced attempts): up to ${usd(report.unbilled_usd)}")
     if (twice := report.possibly_billed_twice) is not None and twice.lines:
         notes.append(f"{counted(twice.lines, 'line')} in flight when a run ended; {twice.in_words()}")
     return notes
+
+
+def _cost_notes(cost: Cost) -> list[str]:
+    """What the bill leaves out or takes from the gateway."""
+    notes = [
+        f"{counted(count, f'{_plain_word(tool)} call')} without a known price (not in the bill)"
+        for tool, count in cost.unpriced_calls.items()
+    ]
+    notes += [
+        f"{count:,} served at the tier {_plain_word(tier)}, which has no known price (billed at the standard price)"
+        for tier, count in cost.standard_tiers.items()
+    ]
+    if cost.gateway_usd is not None:
+        as_bill = f" (this is the bill of {cost.billed_by_gateway:,})" if cost.billed_by_gateway else ""
+        notes.append(f"the gateway says that it charged ${usd(cost.gateway_usd)}{as_bill}")
+    return notes
+
+
+def _plain_word(word: str) -> str:
+    """A word of the gateway that is safe to show."""
+    return "".join(letter for letter in word[:40] if letter.isprintable())
 
 
 def _example(report: Report, code: str) -> str:

@@ -17,11 +17,12 @@ import orjson
 
 from batchrun.billing.bill import Bill
 from batchrun.billing.pricing import PriceBook
+from batchrun.records.charges import Charges, charges_of
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.rawjson import member
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, UnknownVersionError, parse_stored
-from batchrun.records.usage import ZERO, Usage, read_usage
+from batchrun.records.usage import ZERO, Usage
 from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
 from batchrun.results.scan import no_results, other_version
@@ -158,11 +159,21 @@ class Verifier:
         usage = head.run.usage
         body = member(response, "body")
         is_answer = member(response, "status_code").startswith(b"2") and body.startswith(b"{")
-        if is_answer and read_usage(body) != usage:
+        if is_answer and _differs(head, charges_of(body, head.run.outcome)):
             self._counts["wrong_usage"] += 1
             self._find(f"{where}: {head.custom_id[:60]!r} records a different usage than its answer")
         if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line needs no usage
-            self._bill.add(head.run.model, head.run.requested_model, [usage], datetime.fromisoformat(head.run.started))
+            run = head.run
+            when = datetime.fromisoformat(run.started)
+            self._bill.add(
+                run.model,
+                run.requested_model,
+                [usage],
+                when,
+                [run.elapsed_s],
+                run.service_tier,
+                [run.gateway_cost_usd],
+            )
         if usage is not None:
             self._usage += usage
 
@@ -183,6 +194,16 @@ class Verifier:
     def _find(self, finding: str) -> None:
         if len(self._findings) < SHOWN:
             self._findings.append(finding)
+
+
+def _differs(head: ResultHead, charges: Charges) -> bool:
+    """Whether a record has another usage than its payload, or another tier or charge than that says."""
+    run = head.run
+    return (
+        charges.usage != run.usage
+        or run.service_tier not in (None, charges.service_tier)
+        or run.gateway_cost_usd not in (None, charges.gateway_cost_usd)
+    )
 
 
 _COUNTS = {

@@ -20,10 +20,10 @@ import msgspec
 import orjson
 from msgspec.structs import replace as changed
 
+from batchrun.records.charges import charges_of, read_charges
 from batchrun.records.outcome import Failure, FailureCode, Outcome, Reply, http_code, response_code
 from batchrun.records.rawjson import REFUSED, as_text, member_spans, nests_deeper, one_line
 from batchrun.records.request import ENDPOINTS, MAX_DEPTH, RESPONSES
-from batchrun.records.usage import parse_usage, read_usage
 from batchrun.transport.error_body import (
     ErrorBody,
     asked_wait_s,
@@ -93,18 +93,19 @@ def _read_no_object(http: HttpAnswer, body: bytes, value: Any) -> Failure:
 def _reply(
     http: HttpAnswer, body: bytes, fields: _Json, outcome: Outcome, code: str | None = None, message: str = ""
 ) -> Reply:
-    model, tier = fields.get("model"), fields.get("service_tier")
+    model, charges = fields.get("model"), read_charges(body, fields, outcome)
     return Reply(
         status=http.status,
         body=one_line(body),
         request_id=http.request_id,
         outcome=outcome,
         model=model if isinstance(model, str) else None,
-        usage=parse_usage(fields.get("usage")),
+        usage=charges.usage,
         error_code=code,
         message=message,
         rate=read_rate_headers(http.headers),
-        service_tier=tier if isinstance(tier, str) else None,
+        service_tier=charges.service_tier,
+        gateway_cost_usd=charges.gateway_cost_usd,
     )
 
 
@@ -125,7 +126,7 @@ def _failed(http: HttpAnswer, code: str, message: str) -> Failure:
         request_id=http.request_id,
         retry_after_s=http.retry_after_s,
         from_relay=http.from_relay,
-        usage=read_usage(http.body),
+        usage=charges_of(http.body, "failed").usage,
         looks_like_api=_looks_like_api(http.body),
     )
 
@@ -169,7 +170,7 @@ def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: An
         retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
         from_relay=http.from_relay,
         model=plain(model) if isinstance(model, str) else None,
-        usage=read_usage(http.body) if is_success else None,
+        usage=charges_of(http.body, "failed").usage if is_success else None,
         rate=read_rate_headers(http.headers) if 429 in (http.status, error.status) else None,
         inner_status=error.status,
         looks_like_api=_looks_like_api(http.body),
@@ -212,6 +213,7 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         return _failed(http, response_code(word(status)), f"the response's status is {word(status)}, not completed")
     if not content:
         return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an answer in it: " + _shown(body))
+    charges = read_charges(body, decoded, "succeeded")
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
     return Reply(
         status=http.status,
@@ -219,10 +221,11 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         request_id=http.request_id,
         outcome="failed",
         model=_text_of(decoded, "model"),
-        usage=parse_usage(decoded.get("usage")),
+        usage=charges.usage,
         error_code=FailureCode.NONSTANDARD_JSON,
         message=message,
         service_tier=_text_of(decoded, "service_tier"),
+        gateway_cost_usd=charges.gateway_cost_usd,
     )
 
 

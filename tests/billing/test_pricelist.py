@@ -15,10 +15,11 @@ from genai_prices.data import providers
 from genai_prices.types import TimeOfDateConstraint
 
 from batchrun.billing import pricelist
-from batchrun.billing.pricelist import DatedPrice, Model, PriceList, Prices, look_up
+from batchrun.billing.pricelist import DatedPrice, Model, PriceList, Prices, look_up, tiered
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 MAKERS = {"openai", "anthropic", "google", "deepseek", "x-ai", "mistral"}
+TIERED = ["gpt-5.4", "gpt-5-mini", "gemini-3.6-flash", "gemini-3.8-flash-tts", "claude-sonnet-4-5", "gpt-3.5-turbo"]
 LISTED = sorted({model.id for maker in providers if maker.id in MAKERS for model in maker.models})
 
 
@@ -47,7 +48,7 @@ def test_a_price_from_the_other_process_is_that_of_this_one(prices: PriceList, l
     """At any hour, on the days around every change, to the digit, tiers and unpriced models included."""
     days = [date(2025, 6, 9), date(2025, 6, 10), *(NOON.date() + timedelta(days=30 * month) for month in range(-18, 9))]
     moments = [datetime.combine(day, time(hour, 30)) for day in days for hour in (0, 7, 16, 20)]
-    for name in LISTED:
+    for name in [*LISTED, *(tiered(name, tier) for name in TIERED for tier in ("flex", "priority", "batch", "x"))]:
         theirs, ours = look_up(name), prices.find(name)
         if theirs is None or ours is None:
             assert theirs is ours

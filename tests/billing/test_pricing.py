@@ -33,7 +33,9 @@ def used(input_tokens: int, output_tokens: int = 0, cached: int = 0, reasoning: 
     return Usage(input_tokens, cached, output_tokens, reasoning, total, written)
 
 
-def listed_cost(usage: Usage, model: str, when: datetime = NOON) -> Decimal:
+def listed_cost(
+    usage: Usage, model: str, when: datetime = NOON, maker: str | None = None, tier: str | None = None
+) -> Decimal:
     """What the library charges for one line."""
     price = genai_prices.calc_price(
         genai_prices.Usage(
@@ -43,7 +45,9 @@ def listed_cost(usage: Usage, model: str, when: datetime = NOON) -> Decimal:
             output_tokens=usage.output_tokens,
         ),
         model,
+        provider_id=maker,
         genai_request_timestamp=when,
+        price_context={"service_tier": tier} if tier else None,
     )
     return price.total_price
 
@@ -104,13 +108,14 @@ def test_every_listed_token_price_agrees_with_the_library() -> None:
 
     makers = [p for p in providers if p.id in {"openai", "anthropic", "google", "deepseek", "x-ai", "moonshotai"}]
     checked = 0
-    for model in (model.id for maker in makers for model in maker.models):
+    for maker_id, model in ((maker.id, model.id) for maker in makers for model in maker.models):
         rate = LIST_BOOK.price(model, NOON)
         if rate is None:
             continue
         for size in {7, *rate.starts, *(start + 1 for start in rate.starts), 3 * MILLION}:
             usage = used(size, 333, cached=size // 3, reasoning=11, written=size // 5)
-            assert rate.cost(usage) == listed_cost(usage, model), model
+            named = maker_id if model.startswith("ft:") or "embed" in model else None
+            assert rate.cost(usage) == listed_cost(usage, model, maker=named), model
         checked += 1
     assert checked > 150
 
@@ -187,6 +192,77 @@ def test_upper_bound_holds(model: str, usage: Usage) -> None:
     assert rate is not None
     bound = rate.upper_bound(usage.input_tokens, usage.output_tokens)
     assert rate.cost(usage) <= bound <= rate.upper_bound(usage.input_tokens + 1, usage.output_tokens + 1)
+
+
+@pytest.mark.parametrize("tier", ["flex", "priority", "fast", "default"])
+def test_every_price_of_a_tier_agrees_with_the_library(tier: str) -> None:
+    """On the days around its beginning, at the edges of each size; before that day it costs the standard price."""
+    from genai_prices.data import providers
+
+    days = [datetime(2026, 10, day, 12, tzinfo=UTC) for day in (11, 12, 13, 16)] + [datetime(2027, 1, 1, tzinfo=UTC)]
+    checked = 0
+    for maker in providers:
+        for model in maker.models if maker.id in {"openai", "google"} else ():
+            if all(variant.when != {"service_tier": tier} for variant in model.price_variants or ()):
+                continue
+            for when in days:
+                quote = LIST_BOOK.quote(model.id, None, when, tier)
+                if quote.price is None:
+                    continue
+                assert not quote.is_standard
+                for size in {7, *quote.price.starts, *(start + 1 for start in quote.price.starts)}:
+                    usage = used(size, 333, cached=size // 3)
+                    assert quote.price.cost(usage) == listed_cost(usage, model.id, when, tier=tier), (model.id, when)
+                checked += 1
+    assert checked > 80
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "is_standard"),
+    [
+        ("gpt-4.1", "scale", True),
+        ("gpt-4.1", "default", False),
+        ("gpt-4.1", "on_demand", False),
+        ("deepseek-chat", "flex", True),
+        ("nobody's", "flex", False),
+    ],
+)
+def test_a_tier_without_a_price_is_told(model: str, tier: str, is_standard: bool) -> None:
+    plain, quote = LIST_BOOK.quote(model, None, NOON), LIST_BOOK.quote(model, None, NOON, tier)
+    assert quote.price == plain.price
+    assert quote.is_standard is is_standard
+
+
+@pytest.mark.parametrize(
+    ("model", "usd"),
+    [
+        ("ft:gpt-4o-mini-2024-07-18:acme::Bxyz123", "0.3"),
+        ("ft:gpt-4o-2024-08-06:acme:name:Bxyz123", "3.75"),
+        ("ft:gpt-4.1-mini-2025-04-14:acme::Bxyz123", None),
+        ("text-embedding-3-small", "0.02"),
+        ("text-embedding-3-large", "0.13"),
+        ("text-embedding-ada-002", "0.1"),
+        ("embed-v4.0", "0.12"),
+        ("text-embedding-v3", None),
+        ("acme/text-embedding-3-small", None),
+    ],
+)
+def test_fine_tuned_and_embedding_models_have_the_price_of_their_maker(model: str, usd: str | None) -> None:
+    """A fine-tuned model that the list does not know is unpriced, not priced as its base."""
+    price = LIST_BOOK.price(model, NOON)
+    assert (price and price.cost(used(MILLION))) == (usd and Decimal(usd))
+
+
+def test_calls_of_tools_cost_what_the_library_says() -> None:
+    usage = Usage(1000, 0, 100, 0, 1100, tool_calls={"web_search": 4, "file_search": 2, "code_interpreter": 1})
+    theirs = genai_prices.Usage(input_tokens=1000, output_tokens=100, web_searches=4, storage_searches=2)
+    price = LIST_BOOK.price("gpt-5-mini", NOON)
+    assert price is not None
+    assert price.cost(usage) == genai_prices.calc_price(theirs, "gpt-5-mini").total_price
+    bill = Bill(LIST_BOOK)
+    bill.add("gpt-5-mini", None, [usage, usage])
+    assert bill.cost_usd == 2 * price.cost(usage)
+    assert bill.unpriced_calls == {"code_interpreter": 2}
 
 
 def test_huge_sums_stay_exact(tmp_path: Path) -> None:

@@ -34,12 +34,13 @@ def head(
     outcome: Outcome = "succeeded",
     code: str | None = None,
     message: str = "what went wrong",
+    tool_calls: dict[str, int] | None = None,
     **run: Any,
 ) -> ResultHead:
     """A record without its payload; `usage` is input, cached, output, reasoning."""
     facts: dict[str, Any] = {"started": STARTED, "elapsed_s": float(line)}
     facts |= {"attempts": 1, "latency_s": 1.0, "model": asked}
-    tokens = None if usage is None else Usage(*usage, usage[0] + usage[2])
+    tokens = None if usage is None else Usage(*usage, usage[0] + usage[2], tool_calls=tool_calls)
     info = run_info(line=line, outcome=outcome, requested_model=asked, usage=tokens, **(facts | run))
     return ResultHead(f"r-{line}", info, None if code is None else ErrorInfo(code, message))
 
@@ -76,6 +77,9 @@ def any_head(draw: st.DrawFn) -> ResultHead:
         outcome=outcome,
         code=draw(st.sampled_from(["a", "b"])) if outcome not in ("succeeded", "refused") else None,
         model=draw(st.sampled_from([None, "gpt-4.1", "gpt-5.4", "deepseek-chat", "another"])),
+        service_tier=draw(st.sampled_from([None, "default", "flex", "nobody's"])),
+        gateway_cost_usd=draw(st.sampled_from([None, Decimal(0), Decimal("0.00042"), Decimal("1e30")])),
+        tool_calls=draw(st.sampled_from([None, {"web_search": 2}, {"code_interpreter": 1, "web_search": 1}])),
         started=draw(st.sampled_from([STARTED, LATER])),
         elapsed_s=draw(st.sampled_from([0.0, 1.5, 50_000.0])),
         total_lines=draw(st.integers(1, 99)),
@@ -201,9 +205,9 @@ def test_the_price_of_the_time_a_line_was_sent_is_the_one_that_counts(monkeypatc
     book = PriceBook()
     quote = book.quote
 
-    def noted(answered: str | None, model: str | None, when: datetime) -> Quote:
+    def noted(answered: str | None, model: str | None, when: datetime, tier: str | None) -> Quote:
         asked.append(when)
-        return quote(answered, model, when)
+        return quote(answered, model, when, tier)
 
     monkeypatch.setattr(book, "quote", noted)
     Tally(book).add([head(asked="deepseek-chat", elapsed_s=60.0)])  # whose price depends on the time of day
@@ -394,7 +398,10 @@ USAGE = {
     *("input_tokens", "cached_tokens", "output_tokens"),
     *("reasoning_tokens", "total_tokens", "lines_without_usage"),
 }
-COST = {"total_usd", "currency", "unpriced_lines", "price_source"}
+COST = {
+    *("total_usd", "currency", "unpriced_lines", "price_source"),
+    *("unpriced_calls", "standard_tiers", "gateway_usd", "billed_by_gateway"),
+}
 
 
 def test_the_json_has_all_the_keys_that_are_promised(prices: Path) -> None:
