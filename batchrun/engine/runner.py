@@ -221,7 +221,7 @@ class Runner:
     async def _send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure | None:
         """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
         try:
-            if not await self._writer.may_send(line, attempt, permit.upper_usd):
+            if not await self._writer.may_send(line, attempt, self._rules.spending.reserved(permit.upper_usd)):
                 return None
             outcome = await self._transport.send(line)
         except BaseException:  # cancelled, for example: the slot must be given back in any case

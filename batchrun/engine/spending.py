@@ -6,12 +6,14 @@
 3. There is no bound for input that a body only names (files, pictures, earlier responses, a stored prompt), for costs
    that no usage shows (web searches, audio, priority service), nor for an answer without `max_output_tokens`. The user
    may set a cap for such lines (`--max-line-cost`).
-4. A failure that the gateway reports clearly costs nothing. Any other failed attempt may have been answered and billed
+4. A bound is no promise of the gateway: an answer that did cost more raises what is reserved for all from then on.
+5. A failure that the gateway reports clearly costs nothing. Any other failed attempt may have been answered and billed
    upstream, so it counts with the most that it can cost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from batchrun.billing.bounds import Bounds, is_measured
@@ -24,14 +26,19 @@ from batchrun.records.request import RequestLine
 class Spending:
     """What one run spends, line by line. `budget` is None without a cap; then nothing is reserved.
 
+    `notice` shows one line to the user.
+
     `unbilled_usd` is what may have been spent and is on no bill, in US dollars: attempts that failed halfway, answers
     without usage.
     """
 
-    def __init__(self, bounds: Bounds, budget: Budget | None = None) -> None:
+    def __init__(
+        self, bounds: Bounds, budget: Budget | None = None, notice: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.budget = budget
         self.unbilled_usd = NOTHING
         self._bounds = bounds
+        self._notice = notice
 
     def upper(self, line: RequestLine) -> Decimal:
         """The most that an attempt of a line may cost, in US dollars, for the budget to reserve; 0 without a budget."""
@@ -41,12 +48,21 @@ class Spending:
         assert upper_usd is not None, "a line without a bound is refused before anything is sent"
         return upper_usd
 
+    def reserved(self, upper_usd: Decimal) -> Decimal:
+        """What is reserved for an attempt whose bound is `upper_usd`: more once an answer has cost more than that."""
+        return upper_usd if self.budget is None else self.budget.with_margin(upper_usd)
+
     def settled(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal) -> tuple[Decimal, Decimal]:
         """What an attempt cost or may have cost, and how much of that is on no bill, in US dollars."""
         is_billed = isinstance(outcome, Reply) and is_measured(outcome)
         if is_billed and self.budget is None:
             return NOTHING, NOTHING
-        cost_usd = self._bounds.cost(line, outcome, upper_usd or None) or NOTHING
+        cost_usd = self._bounds.cost(line, outcome, self.reserved(upper_usd) or None) or NOTHING
+        if self.budget is not None and is_measured(outcome) and self.budget.confirm(upper_usd, cost_usd):
+            self._notice(
+                f"line {line.line_number} cost ${usd(cost_usd)}, more than the ${usd(upper_usd)} that its request "
+                f"bounds; from now on {self.budget.margin:,} times its bound is reserved for each line"
+            )
         unbilled_usd = NOTHING if is_billed else cost_usd
         self.unbilled_usd = total_usd((self.unbilled_usd, unbilled_usd))
         return cost_usd, unbilled_usd

@@ -25,7 +25,7 @@ from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
 from batchrun.job.monitor import Monitor
 from batchrun.job.prepare import Prepared
-from batchrun.limits.budget import Budget
+from batchrun.limits.budget import CAUTION, Budget
 from batchrun.limits.open_files import within_open_files
 from batchrun.limits.options import Limits
 from batchrun.records.attempt import InFlight
@@ -81,7 +81,7 @@ class Run:
         prepared, job = self._prepared, self._prepared.job
         if not prepared.pending:
             return Ended()
-        spending = Spending(prepared.bounds, self._budget())
+        spending = Spending(prepared.bounds, self._budget(), self._observer.notice)
         started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         prepared.store.log.write(_start_event(prepared, started))
         async with contextlib.AsyncExitStack() as stack:
@@ -138,12 +138,13 @@ class Run:
         if cap is None:
             return None
         if earlier is None:
-            return Budget(cap, prepared.tally.cost_usd())
+            return Budget(cap, prepared.tally.cost_usd(), CAUTION)
         if vague := earlier.billed_twice.unknown_lines + earlier.billed_twice.estimated_lines:
             self._observer.notice(
                 f"--max-cost does not cover {vague:,} lines that earlier runs left in flight without it"
             )
-        return Budget(cap, total_usd((prepared.tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd)))
+        spent_usd = (prepared.tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd)
+        return Budget(cap, total_usd(spent_usd), CAUTION)
 
     def _fitted(self, limits: Limits) -> Limits:
         """The limits, lowered to the number of files that this process may open."""

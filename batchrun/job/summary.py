@@ -59,7 +59,7 @@ class Summary:
         if budget is None or not self.ended.passed_over:
             return None
         likely = total_usd((budget.spent, self._likely_usd_left or budget.cap)) * Decimal("1.2")
-        enough = max(likely, 2 * budget.cap, total_usd((budget.spent, self.ended.dearest_usd)))
+        enough = max(likely, 2 * budget.cap, total_usd((budget.spent, budget.with_margin(self.ended.dearest_usd))))
         return enough.quantize(Decimal(1).scaleb(enough.adjusted() - 1), ROUND_UP)
 
     @property

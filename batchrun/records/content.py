@@ -4,7 +4,8 @@
 2. Input that the body only names (files, images by address, earlier responses, a stored prompt) has no such bound.
    The same holds for input that grows when it is decoded: a small PNG may be a large picture.
 3. Some things cost more than the usage shows: the gateway's own tools, priority service.
-4. An item of an unknown type counts as named, not as spelt out.
+4. An item of an unknown type counts as named, not as spelt out. An item without a type is a message or a text, if
+   it has no other members than those have.
 
 Source: OpenAI's API reference for /responses, /chat/completions and /embeddings.
 """
@@ -18,6 +19,7 @@ import msgspec
 
 from batchrun.records.request import ENDPOINTS, RESPONSES
 
+_LARGEST_COUNT = 2**53  # a larger limit bounds nothing, and its cost would not be exact
 LEAST_OUTPUT_TOKENS = 16  # the minimum of the Responses API; a gateway may raise a smaller value to it
 
 
@@ -92,6 +94,13 @@ _SPELT_OUT = {  # types of items and parts whose text is in the body
     *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "function", "custom"),
     *("reasoning", "summary_text", "reasoning_text"),
 }
+_UNTYPED = {  # members of messages, of texts and of function calls, whose text is in the body
+    *("role", "content", "text", "refusal", "name", "tool_calls", "tool_call_id", "function_call", "function"),
+    *("arguments", "parameters", "description", "strict", "type", "id", "status", "phase", "call_id", "output"),
+    *("summary", "encrypted_content", "audio", "reasoning", "reasoning_content", "annotations", "logprobs"),
+    *("cache_control", "prefix", "index", "input", "namespace"),
+}
+_CONTENT = _UNTYPED - {"type", "id", "status", "phase", "call_id", "tool_call_id", "index"}
 _LABELS = {"type", "id", "call_id", "tool_call_id", "status", "role", "phase"}
 _FRAMED = {"", "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
 
@@ -120,14 +129,25 @@ class _Walk:
 
     def _members(self, item: dict[str, Any]) -> list[Any]:
         kind = item.get("type", "")
-        if kind not in _SPELT_OUT:
+        if not isinstance(kind, str) or kind not in _SPELT_OUT:
             self.named.add(str(kind)[:40])
+            return []
+        if not kind and (odd := _odd_member(item)):
+            self.named.add(odd)
             return []
         for name in ("encrypted_content", "audio"):
             if item.get(name):
                 self.named.add(name)
         self.parts += kind in _FRAMED
         return [value for name, value in item.items() if name not in _LABELS]
+
+
+def _odd_member(item: dict[str, Any]) -> str:
+    """Why an item without a type is not spelt out, in a few words; "" if it is."""
+    odd = next((f"{name[:40]} in an item without a type" for name in item if name not in _UNTYPED), "")
+    if not odd and item and not item.keys() & _CONTENT:
+        return "an item that is only named by its id"
+    return odd
 
 
 def _named_fields(fields: _Body) -> Iterator[str]:
@@ -148,11 +168,15 @@ def _max_output_tokens(url: str, fields: _Body) -> int | None:
         count = _count(fields.max_output_tokens)
         return count and max(count, LEAST_OUTPUT_TOKENS)
     counts = [count for value in (fields.max_completion_tokens, fields.max_tokens) if (count := _count(value))]
-    return max(counts) * (_count(fields.n) or 1) if counts else None
+    choices = 1 if fields.n is None else _count(fields.n)
+    return max(counts) * choices if counts and choices else None
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and value > 0 else None
+    """A whole number from 1 on, which JSON may write as 3.0; None for anything else."""
+    if type(value) is float and value.is_integer() and value <= _LARGEST_COUNT:
+        value = int(value)
+    return value if type(value) is int and 0 < value <= _LARGEST_COUNT else None
 
 
 def _untold(fields: _Body) -> Iterator[str]:

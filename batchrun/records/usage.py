@@ -60,7 +60,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     @property
     def is_zero(self) -> bool:
         """Whether it says that nothing went in and nothing came out, which no answer with a text can have used."""
-        return not self.total_tokens
+        return not self.input_tokens and not self.output_tokens
 
 
 def _sum_calls(some: dict[str, int] | None, others: dict[str, int] | None) -> dict[str, int] | None:

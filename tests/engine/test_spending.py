@@ -68,6 +68,33 @@ def test_a_cap_that_is_lowered_lets_nothing_more_through() -> None:
     assert budget.never_fits(Decimal("0.001"))
 
 
+def test_an_answer_above_its_bound_raises_what_is_reserved_in_flight_too() -> None:
+    budget = Budget(Decimal(100))
+    for _ in range(4):
+        budget.reserve(Decimal(1))
+    assert not budget.confirm(Decimal(1), Decimal(1))
+    assert budget.confirm(Decimal(1), Decimal("19.5"))
+    budget.settle(Decimal(1), Decimal("19.5"))
+    assert (budget.margin, budget.reserved, budget.left) == (20, Decimal(60), Decimal("20.5"))
+    assert budget.fits(Decimal(1))
+    assert not budget.fits(Decimal("1.1"))
+    assert budget.never_fits(Decimal("4.1"))
+    assert not budget.confirm(Decimal(1), Decimal(20)), "it costs what is reserved for it"
+    assert budget.confirm(Decimal(1), Decimal(21))
+
+
+def test_until_an_answer_has_confirmed_the_bounds_little_is_in_flight() -> None:
+    budget = Budget(Decimal(100), caution=20)
+    assert budget.fits(Decimal(50)), "one attempt may always be sent"
+    for _ in range(5):
+        assert budget.fits(Decimal(1))
+        budget.reserve(Decimal(1))
+    assert not budget.fits(Decimal(1))
+    assert not budget.never_fits(Decimal(1))
+    budget.confirm(Decimal(1), Decimal("0.5"))
+    assert budget.fits(Decimal(95))
+
+
 # ------------------------------------------------------------------------------------------- the bounds
 
 
@@ -92,6 +119,22 @@ def test_every_choice_of_a_chat_may_be_as_long(book: PriceBook) -> None:
     assert Bounds(book).upper(line) == (Decimal(2) * len(line.body) + 8 * 300) / 1_000_000
 
 
+@pytest.mark.parametrize("input", [[{"role": "user", "content": "x"}], [{"role": "user", "content": [{"text": "x"}]}]])
+def test_a_message_or_a_text_needs_no_type(input: Json, book: PriceBook) -> None:
+    line = request(input=input)
+    assert Bounds(book).upper(line) == (Decimal(2) * len(line.body) + 8 * 100) / 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("n", "choices"), [(3.0, 3), (None, 1), (1, 1), (0.5, None), ("3", None), (True, None), (0, None)]
+)
+def test_a_number_of_choices_is_bounded_right_or_refused(n: Any, choices: int | None, book: PriceBook) -> None:
+    fields: Json = {"model": MODEL, "messages": [], "max_tokens": 100.0, "n": n}
+    line = parse_request(json.dumps({"custom_id": "r", "url": "/v1/chat/completions", "body": fields}).encode(), 7)
+    expected = choices and (Decimal(2) * len(line.body) + 8 * 100 * choices) / 1_000_000
+    assert Bounds(book).upper(line) == expected
+
+
 PICTURE = [{"role": "user", "content": [{"type": "input_image", "image_url": "https://x/y.png"}]}]
 
 
@@ -103,6 +146,16 @@ PICTURE = [{"role": "user", "content": [{"type": "input_image", "image_url": "ht
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"tools": [{"type": "web_search"}]}, "tool web_search"),
         ({"service_tier": "priority"}, "service_tier priority"),
+        ({"max_output_tokens": 1e30}, "no max_output_tokens"),
+        ({"max_output_tokens": 10**30}, "no max_output_tokens"),
+        (
+            {"input": [{"role": "user", "content": [{"image_url": "https://x/y.png"}]}]},
+            "image_url in an item without a type",
+        ),
+        ({"input": [{"role": "user", "content": "x", "file_id": "f"}]}, "file_id in an item without a type"),
+        ({"input": [{"id": "msg_1"}]}, "an item that is only named by its id"),
+        ({"input": [{"id": "msg_1", "type": None}]}, "None"),
+        ({"input": [{"type": ["input_text"], "text": "x"}]}, "['input_text']"),
     ],
 )
 def test_what_has_no_bound_has_one_only_by_the_users_word(fields: Json, why: str, book: PriceBook) -> None:
@@ -397,6 +450,91 @@ def test_where_nothing_is_lost_the_bill_itself_reaches_nine_tenths(lives: Any) -
             assert life.gateway.billed >= life.cap * Decimal("0.9"), f"seed {seed}"
             assert life.gateway.billed == life.spent
     assert stopped > 10
+
+
+# --------------------------------------------------------------------------- a gateway that bills far more
+
+
+@dataclass
+class Dear(Biller):
+    """A gateway whose answers cost 20 times their bound, from number `cheap` on; before that, all of it."""
+
+    cheap: int = 0
+    peak: int = 0
+
+    async def send(self, line: RequestLine) -> Reply | Failure:
+        self.sent += 1
+        times = 1 if self.sent <= self.cheap else 20
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        asked = json.loads(line.body)["max_output_tokens"]
+        usage = Usage(len(line.body) * times, 0, asked * times, 0, 0)
+        self.billed += cost(usage.input_tokens, usage.output_tokens)
+        await asyncio.sleep(self.rng.uniform(0.5, 1.5))
+        self.in_flight -= 1
+        return Reply(200, b"{}", None, "succeeded", MODEL, usage, timing=Timing(1.0))
+
+
+@pytest.mark.parametrize("cap_in_bounds", [21, 100, 320, 1000])
+def test_a_gateway_that_bills_20_times_the_bound_does_not_pass_the_cap(
+    cap_in_bounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 16 in flight; at most 1.05 of the cap is allowed."""
+    told, gateway, cap = run_dear(Dear(random.Random(1), 0.0), cap_in_bounds, tmp_path, monkeypatch)
+    assert gateway.billed <= cap
+    assert gateway.sent == cap_in_bounds // 20
+    assert "from now on 20 times its bound is reserved for each line" in "\n".join(told)
+
+
+def test_one_that_begins_to_do_so_passes_it_by_no_more_than_what_is_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, gateway, cap = run_dear(Dear(random.Random(1), 0.0, cheap=100), 1000, tmp_path, monkeypatch)
+    assert gateway.peak == 16
+    assert gateway.billed <= cap
+    assert gateway.billed >= cap * Decimal("0.9")
+
+
+def run_dear(
+    gateway: Dear, cap_in_bounds: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], Dear, Decimal]:
+    write_prices(folder)
+    lines = [
+        {"custom_id": f"r-{number:03}", "body": {"model": MODEL, "input": "x", "max_output_tokens": 100}}
+        for number in range(300)
+    ]
+    (folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sent = parse_request(json.dumps(lines[0]).encode(), 1)
+    cap = cost(len(sent.body), 100) * cap_in_bounds
+    monkeypatch.setattr(run_module, "HttpTransport", lambda *_: gateway)
+    observer = Listening()
+    job = Job(
+        str(folder / "requests.jsonl"),
+        folder / "results.jsonl",
+        Endpoint("http://127.0.0.1:1", KEY),
+        limits=Limits(16),
+        prices=folder / "prices.json",
+        max_cost_usd=cap,
+    )
+
+    async def send() -> None:
+        with contextlib.ExitStack() as files:
+            prepared = prepare(job, observer, files)
+            ended = await Run(prepared, observer).send()
+            assert Summary(prepared, ended).exit_code == 3
+
+    in_virtual_time(send)
+    return observer.notices, gateway, cap
+
+
+class Listening(Silent):
+    """Keeps the notices."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, line: str) -> None:
+        self.notices.append(line)
 
 
 # ---------------------------------------------------------------------------------- by the command line
