@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -196,6 +196,11 @@ class Tally:
         for totals in self.by_model.values():
             total.merge(totals)
         return total
+
+    @property
+    def starts(self) -> Set[str]:
+        """The starts of all runs that have records."""
+        return self._run_times.keys()
 
     @property
     def duration_s(self) -> float:

@@ -65,14 +65,18 @@ class Finished:
         usage, cost = run.usage, 0.0
         if usage is not None:
             flags += _HAS_USAGE
-            price = self._book.quote(run.model, run.requested_model, when).price
+            price = self._book.quote(run.model, run.requested_model, when, run.service_tier).price
             if price is not None:
                 flags += _IS_PRICED
                 cost = float(price.cost(usage))
+            elif run.gateway_cost_usd is not None:  # only the gateway prices its model
+                flags += _IS_PRICED
+                cost = float(run.gateway_cost_usd)
         elif run.outcome == "failed":  # no answer came, so it used nothing
             flags += _HAS_USAGE + _IS_PRICED
         if usage is not None or run.outcome != "failed":
-            self.bill.add(run.model, run.requested_model, [usage], when)
+            charged = [run.gateway_cost_usd]
+            self.bill.add(run.model, run.requested_model, [usage], when, (), run.service_tier, charged)
         self._places.set(hash64(head.custom_id), len(self))
         self._body_hashes.append(int(run.body_hash[:16], 16))
         self._flags.append(flags)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -27,8 +27,8 @@ from batchrun.records.words import counted
 class LostRuns:
     """Collects the attempts of records whose runs have no log; `logged` are the starts that the log knows."""
 
-    def __init__(self, logged: frozenset[str]) -> None:
-        self._logged = logged
+    def __init__(self, logged: Set[str]) -> None:
+        self.logged = logged
         self._attempts: Counter[int] = Counter()
         self.starts: set[str] = set()
 
@@ -36,7 +36,7 @@ class LostRuns:
         """Look at records."""
         for head in heads:
             run = head.run
-            if run.started in self._logged:
+            if run.started in self.logged:
                 continue
             self.starts.add(run.started)
             is_settled = run.usage is not None or (run.outcome == "failed" and not run.retryable)

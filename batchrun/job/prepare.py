@@ -19,6 +19,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
 from batchrun.job.job import Job
+from batchrun.job.lost_log import LostRuns, worst_case
 from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.index import LineSet
@@ -39,11 +40,13 @@ class Earlier:
 
     `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
     bill, in US dollars. `limited_s`: the seconds of the last run by what limited it; None if it sent nothing.
+    `without_log`: the starts of runs whose log is gone; the amounts have their worst case.
     """
 
     billed_twice: BilledTwice
     unbilled_usd: Decimal
     limited_s: dict[str, float] | None
+    without_log: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     files.callback(requests.close)
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
-    start = _Start(job, observer, requests, tally, Unbounded(bounds) if job.max_cost_usd is not None else None)
+    start = _Start(job, observer, requests, tally, bounds)
     store, done, earlier = start.on_stream() if job.results is None else start.on_files(Path(job.results), files)
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
@@ -120,7 +123,7 @@ class _Start:
     observer: Observer
     requests: RequestFile
     tally: Tally
-    unbounded: Unbounded | None
+    bounds: Bounds
 
     def on_stream(self) -> _Started:
         """Start with results that go to standard output: no line is done."""
@@ -142,19 +145,38 @@ class _Start:
             store,
             Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
-            unbounded=self.unbounded,
+            unbounded=self._unbounded(),
         )
         done = resume.take_up(self.requests, self.tally)
         for notice in resume.notices:
             self.observer.notice(notice)
         earlier = self._earlier(store.log.last_run)
-        return store, done, replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
+        earlier = replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
+        return store, done, self._with_lost(earlier, resume.lost, done, store.paths.log.name)
 
     def _check_all(self) -> None:
         """Check a request file of which no line is done."""
-        self.requests.check(self.unbounded.look if self.unbounded is not None else None)
-        if self.unbounded is not None:
-            self.unbounded.refuse()
+        unbounded = self._unbounded()
+        self.requests.check(unbounded.look if unbounded is not None else None)
+        if unbounded is not None:
+            unbounded.refuse()
+
+    def _unbounded(self) -> Unbounded | None:
+        """What refuses lines without a bound; None without a cap."""
+        return Unbounded(self.bounds) if self.job.max_cost_usd is not None else None
+
+    def _with_lost(self, earlier: Earlier, lost: LostRuns, done: LineSet, log: str) -> Earlier:
+        """Add the worst case of runs whose log is gone, and say so."""
+        if not lost.starts:
+            return earlier
+        worst = worst_case(self.requests.requests(), done, lost, self.job.limits.bounds.most, self.bounds, self.tally)
+        self.observer.notice(worst.in_words(log))
+        return Earlier(
+            earlier.billed_twice + worst.billed_twice,
+            total_usd((earlier.unbilled_usd, worst.unbilled_usd)),
+            earlier.limited_s,
+            frozenset(lost.starts),
+        )
 
     def _earlier(self, last_run: LastRun) -> Earlier:
         """What the run log says about earlier runs; shows a notice about lines that the last one left in flight."""

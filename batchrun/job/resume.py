@@ -19,6 +19,7 @@ from batchrun.billing.bounds import Unbounded
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
+from batchrun.job.lost_log import LostRuns
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.money import NOTHING
 from batchrun.records.request import RequestLine
@@ -112,7 +113,8 @@ class _ByLine:
 class Resume:
     """Compares a result file with its request file, once. `notices` are for the screen.
 
-    `unbilled_usd` is what the removed records cost, in US dollars: it is on no bill any more, so the run log keeps it.
+    `lost` has the runs without a log, as their records tell. `unbilled_usd` is what the removed records cost, in US
+    dollars: it is on no bill any more, so the run log keeps it.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Resume:
     ) -> None:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
+        self.lost = LostRuns(store.log.last_run.starts)
         self._store = store
         self._changed = changed
         self._unbounded = unbounded
@@ -170,6 +173,8 @@ class Resume:
                 last_run.settle(head.run.started, head.run.line)
             records.add(heads)
             tally.add(heads)
+            if not tally.starts <= self.lost.logged:
+                self.lost.add(heads)
         if not tally.recorded:  # there is nothing to compare: a new job takes its check, and no more
             requests.check(self._unbounded.look if self._unbounded is not None else None)
             return True

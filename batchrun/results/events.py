@@ -26,7 +26,11 @@ class Open(_Timed, tag="open"):
 
 
 class Start(_Timed, tag="start", kw_only=True):
-    """Sending begins. The event has the sums over all earlier runs, so that a reader needs the last run only."""
+    """Sending begins. The event has the sums over all earlier runs, so that a reader needs the last run only.
+
+    `without_log` names, by their starts, runs that have records but no events in this log; the sums have their worst
+    case.
+    """
 
     version: str = ""
     pid: int = 0
@@ -37,6 +41,7 @@ class Start(_Timed, tag="start", kw_only=True):
     pending: int = 0
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal = NOTHING
+    without_log: list[str] = []
     max_cost_usd: Decimal | None = None
     base_url: str = ""
     concurrency: str = ""

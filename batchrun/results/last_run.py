@@ -27,7 +27,8 @@ from batchrun.results.files import lock
 class LastRun:
     """How the last run ended.
 
-    `started` names it, `stopped` tells whether its end was orderly, `pid` is the process that had the log last.
+    `starts` names all runs that the log knows or accounts for, `started` the last one. `stopped` tells whether its end
+    was orderly, `pid` is the process that had the log last.
     `sent`: the attempts, by line, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
     US dollars. `limited_s`: the seconds of the run by what it was limited by.
@@ -35,6 +36,7 @@ class LastRun:
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
         self.started, self.pid, self.stopped = "", 0, True
+        self.starts: set[str] = set()
         self.sent: dict[int, InFlight] = {}
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
@@ -70,6 +72,7 @@ class LastRun:
     def _begin(self, start: Start) -> None:
         """A new run begins: its first event has the sums over all earlier runs."""
         self.started, self.pid, self.stopped = start.started, start.pid, False
+        self.starts.update((start.started, *start.without_log))
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd
         self.sent.clear()
