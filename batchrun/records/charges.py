@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,7 +21,7 @@ from batchrun.records.usage import Usage, parse_usage, tool_name
 _Fields = Mapping[str, Any]
 
 
-class Charges(NamedTuple):
+class Charges(msgspec.Struct, frozen=True, gc=False):
     """What an answer says about its cost. `gateway_cost_usd`: US dollars that the gateway says it charged."""
 
     usage: Usage | None
@@ -29,7 +29,7 @@ class Charges(NamedTuple):
     gateway_cost_usd: Decimal | None = None
 
 
-def read_charges(body: bytes, fields: _Fields, outcome: str) -> Charges:
+def read_charges(fields: _Fields, outcome: str) -> Charges:
     """The charges of a body whose decoded members are `fields`; `outcome` is that of its record."""
     reported, tier = fields.get("usage"), fields.get("service_tier")
     usage = parse_usage(reported)
@@ -37,7 +37,7 @@ def read_charges(body: bytes, fields: _Fields, outcome: str) -> Charges:
         return Charges(None, tier if isinstance(tier, str) else None, _gateway_cost(reported))
     if usage.is_zero and outcome not in ("empty", "failed"):
         usage = None
-    elif (_CALL in body or _CITATION in body or _SOURCES in body) and (calls := _count_calls(fields, reported)):
+    elif calls := _count_calls(fields, reported):
         usage = msgspec.structs.replace(usage, tool_calls={**(usage.tool_calls or {}), **calls})
     if tier is None and isinstance(reported, dict):
         tier = reported.get("service_tier")  # Anthropic has it here
@@ -60,17 +60,17 @@ _decode_with_output = msgspec.json.Decoder(_WithOutput).decode
 
 def charges_of(body: bytes, outcome: str) -> Charges:
     """The charges of a whole body of any API; none if it is not a JSON object."""
-    needs_output = _CALL in body or _CITATION in body
+    needs_output = b"_call" in body or b"url_citation" in body
     try:
         fields = _decode_with_output(body) if needs_output else _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Charges(None)
-    return read_charges(body, msgspec.structs.asdict(fields), outcome)
+    return read_charges(msgspec.structs.asdict(fields), outcome)
 
 
 # --------------------------------------------------------------------------------------------- paid tools
 
-_CALL, _CITATION, _SOURCES = b"_call", b'"url_citation"', b'"num_sources_used"'
+_TEXTS = ("message", "reasoning")
 _FREE = {  # calls that cost nothing beside their tokens
     *("function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"),
     *("mcp_call", "tool_search_call"),
@@ -81,21 +81,24 @@ def _count_calls(fields: _Fields, usage: object) -> dict[str, int]:
     """The calls of paid tools, by the tool's name."""
     calls: dict[str, int] = {}
     output, choices = fields.get("output"), fields.get("choices")
-    for item in output if isinstance(output, list) else ():
-        if name := _paid_tool(item):
-            calls[name] = calls.get(name, 0) + 1
-    if isinstance(choices, list) and any(map(_cites, choices)):
+    if isinstance(output, list):
+        for item in [item for item in output if type(item) is dict and item.get("type") not in _TEXTS]:
+            if name := _paid_tool(item):
+                calls[name] = calls.get(name, 0) + 1
+    if choices and isinstance(choices, list) and True in map(_cites, choices):
         calls["web_search"] = 1  # a search model searches once for each request, and no item says so
-    sources = usage.get("num_sources_used") if isinstance(usage, dict) else None
+    if not isinstance(usage, dict) or "num_sources_used" not in usage:
+        return calls
+    sources = usage["num_sources_used"]  # xAI's live search
     if type(sources) is int and 0 < sources < 1_000_000:
         calls["live_search_source"] = sources
     return calls
 
 
-def _paid_tool(item: object) -> str:
+def _paid_tool(item: dict[str, Any]) -> str:
     """The name of the tool that an output item called, if the call has a price; else ""."""
-    kind = item.get("type") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(kind, str) or not kind.endswith("_call") or kind in _FREE:
+    kind = item.get("type")
+    if not isinstance(kind, str) or not kind.endswith("_call") or kind in _FREE:
         return ""
     action = item.get("action")
     if kind == "web_search_call" and isinstance(action, dict) and action.get("type", "search") != "search":
@@ -106,9 +109,9 @@ def _paid_tool(item: object) -> str:
 def _cites(choice: object) -> bool:
     message = choice.get("message") if isinstance(choice, dict) else None
     notes = message.get("annotations") if isinstance(message, dict) else None
-    return isinstance(notes, list) and any(
-        isinstance(note, dict) and note.get("type") == "url_citation" for note in notes
-    )
+    if not notes or not isinstance(notes, list):
+        return False
+    return "url_citation" in [note.get("type") for note in notes if isinstance(note, dict)]
 
 
 # ------------------------------------------------------------------------------------------- its own charge

@@ -93,7 +93,7 @@ def _read_no_object(http: HttpAnswer, body: bytes, value: Any) -> Failure:
 def _reply(
     http: HttpAnswer, body: bytes, fields: _Json, outcome: Outcome, code: str | None = None, message: str = ""
 ) -> Reply:
-    model, charges = fields.get("model"), read_charges(body, fields, outcome)
+    model, charges = fields.get("model"), read_charges(fields, outcome)
     return Reply(
         status=http.status,
         body=one_line(body),
@@ -213,7 +213,7 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
         return _failed(http, response_code(word(status)), f"the response's status is {word(status)}, not completed")
     if not content:
         return _failed(http, FailureCode.NOT_A_RESPONSE, "got JSON without an answer in it: " + _shown(body))
-    charges = read_charges(body, decoded, "succeeded")
+    charges = read_charges(decoded, "succeeded")
     message = f"the answer is whole, but strict JSON readers refuse it ({why}); its text is kept"
     return Reply(
         status=http.status,
