@@ -2,7 +2,8 @@
 
 1. One small file a name, in the cache directory of the user's home. Not on Windows, where nobody can tell whose it is.
 2. The name of its folder follows from genai-prices as it is installed: another version, or another file of prices,
-   means another folder. So nothing in it can be out of date, and nothing has to be removed from it to be right.
+   means another folder. So does another version of the code here that reads the prices. So nothing in it can be out
+   of date, and nothing has to be removed from it to be right.
 3. A file appears whole (temporary file, rename), whoever else writes it. What cannot be written is not kept.
 4. Only what this user alone can write is read: a file or a folder of somebody else, or one that others may write, a
    link, or anything that does not decode, is as good as absent.
@@ -85,6 +86,9 @@ def _user_caches() -> Path:
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
+_READERS = [Path(__file__).with_name(name) for name in ("pricelist.py", "prices.py")]
+
+
 def _mark_of_installed() -> str:
     """A name that changes with genai-prices: its version, and the size and time of each of its files."""
     spec = PathFinder.find_spec("genai_prices")  # finds it without importing it
@@ -92,7 +96,7 @@ def _mark_of_installed() -> str:
         raise OSError("genai-prices is not installed")
     package = Path(spec.origin).parent
     parts = [__version__, str(package), *sorted(path.name for path in package.parent.glob("genai_prices-*"))]
-    for path in sorted(package.glob("*.py")):
+    for path in [*sorted(package.glob("*.py")), *_READERS]:
         status = path.stat()
         parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
