@@ -170,7 +170,11 @@ def test_another_list_of_prices_has_another_folder(tmp_path: Path, monkeypatch: 
     folders.append(cache_folder())
     monkeypatch.setattr(pricecache, "__version__", "0")  # another batchrun may read the list in another way
     folders.append(cache_folder())
-    assert len({*folders}) == 5
+    reader = tmp_path / "reader.py"
+    reader.write_text("")
+    monkeypatch.setattr(pricecache, "_READERS", [reader])  # as may the same version of it, in development
+    folders.append(cache_folder())
+    assert len({*folders}) == 6
     assert cache_folder() == folders[-1]
     shutil.rmtree(copy)
     assert cache_folder() is None

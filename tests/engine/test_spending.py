@@ -214,6 +214,26 @@ def test_a_failure_on_record_is_on_the_bill_and_only_there(book: PriceBook) -> N
     assert spending.unbilled_usd == 0
 
 
+def test_a_usage_of_nothing_counts_as_unmeasured(book: PriceBook) -> None:
+    """In the budget as an answer without a usage does: as what was reserved for it."""
+    told: list[str] = []
+    spending = Spending(Bounds(book), Budget(Decimal(10)), told.append)
+    for usage in (None, Usage(0, 0, 0, 0, 0)):
+        empty = Reply(200, b"{}", None, "empty", MODEL, usage, "empty_output")
+        assert spending.settled(request(), empty, Decimal("0.1")) == (Decimal("0.1"), Decimal("0.1"))
+    failure = Failure("response_failed", "", 200, usage=Usage(0, 0, 0, 0, 0))
+    assert spending.settled(request(), failure, Decimal("0.1")) == (Decimal("0.1"), Decimal("0.1"))
+    assert spending.recorded(request(), failure) == 0
+    assert told == []
+    reply = Reply(200, b"{}", None, "succeeded", MODEL, Usage(100_000, 0, 0, 0, 100_000))
+    assert spending.settled(request(), reply, Decimal("0.1")) == (Decimal("0.2"), Decimal(0))
+    assert told == [
+        "line 7 cost $0.20, more than the $0.10 that its request bounds; "
+        "from now on 2 times its bound is reserved for each line"
+    ]
+    assert spending.settled(request(), empty, Decimal("0.1")) == (Decimal("0.2"), Decimal("0.2"))
+
+
 # ----------------------------------------------------------------------------------- waiting for a turn
 
 
