@@ -62,7 +62,7 @@ class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     schema_error: str | None = None
 
 
-class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a line was run: everything that a resume and a report need, without the payload.
 
     `v` is the version of the record. `total_lines` counts the lines of the request file. `started` (UTC, to the
@@ -106,20 +106,6 @@ class ResultHead(msgspec.Struct, frozen=True, gc=False):
     error: ErrorInfo | None = None
 
 
-class _ResponsePart(msgspec.Struct, frozen=True):
-    status_code: int
-    request_id: str | None
-    body: Raw
-
-
-class _ResultRecord(msgspec.Struct, frozen=True):
-    id: str
-    custom_id: str
-    run: RunInfo
-    response: _ResponsePart | None
-    error: ErrorInfo | None
-
-
 class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     """The shape that a stored line must have; decoding checks the JSON of the payload without building it."""
 
@@ -135,17 +121,30 @@ _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
 
 
 @lru_cache(maxsize=64)
-def _mark_of_run(started: str) -> str:
-    return digest(started.encode())[:8]
+def _start_of_id(started: str) -> bytes:
+    """How the ids of a run's records begin."""
+    return b'{"id":"batch_req_' + digest(started.encode())[:8].encode()
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
     """One result line with its newline. `body` is JSON on one line. `status` and `body` are None without an answer."""
-    response = None
-    if status is not None:
-        response = _ResponsePart(status, request_id, Raw(body or b"null"))
-    record_id = f"batch_req_{_mark_of_run(head.run.started)}{head.run.line:08x}"
-    return _encode(_ResultRecord(record_id, head.custom_id, head.run, response, head.error)) + b"\n"
+    run, error = head.run, b"null" if head.error is None else _encode(head.error)
+    start = b'%b%08x","custom_id":%b,"run":%b,"response":' % (
+        _start_of_id(run.started),
+        run.line,
+        _encode(head.custom_id),
+        _encode(run),
+    )
+    if status is None:
+        return b'%bnull,"error":%b}\n' % (start, error)
+    id_of_request = b"null" if request_id is None else _encode(request_id)
+    return b'%b{"status_code":%d,"request_id":%b,"body":%b},"error":%b}\n' % (
+        start,
+        status,
+        id_of_request,
+        body or b"null",
+        error,
+    )
 
 
 def parse_result(raw: bytes) -> ResultHead:

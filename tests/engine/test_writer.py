@@ -20,8 +20,9 @@ from batchrun.billing.tally import Tally
 from batchrun.engine.spending import Spending
 from batchrun.engine.writer import WRITE_BYTES, Done, RunFacts, Writer
 from batchrun.errors import BatchrunError, DiskError
-from batchrun.records.outcome import Failure, Reply
+from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request
+from batchrun.records.usage import Usage
 from batchrun.results import files, journal
 from batchrun.results.events import Event
 from batchrun.results.paths import ResultPaths
@@ -31,6 +32,7 @@ from tests.asking import until
 from tests.support import FailingFile, Faults, MemoryStore, read_records
 
 NOTHING = Decimal(0)
+USAGE = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens")
 
 
 def line(number: int) -> RequestLine:
@@ -134,6 +136,55 @@ async def test_a_record_says_which_service_tier_was_served_where_the_gateway_say
         await turns()
         runs = [json.loads(record)["run"] for write in desk.writes for record in write]
         assert [run.get("service_tier", "absent") for run in runs] == ["flex", "absent", "absent"]
+
+
+async def test_every_field_of_a_record_stands_in_its_place(folder: Path) -> None:
+    timing = Timing(1.23456, 0.25004, 0.999951)
+    usage = Usage(7, 1, 5, 2, 12)
+    reply = Reply(200, b'{"x":1}', "req_1", "refused", "m-2", usage, timing=timing, service_tier="flex")
+    reply.schema_error = "$.x is no string"
+    async with Desk(folder) as desk:
+        desk.writer.record(Done(line(1), reply, 3, 2))
+        desk.writer.record(Done(line(2), Failure("http_503", "busy", 503, timing=Timing(0.00004)), 6, 0))
+        await turns()
+        answered, failed = [json.loads(record) for write in desk.writes for record in write]
+    elapsed_s = answered["run"].pop("elapsed_s")
+    assert elapsed_s == failed["run"].pop("elapsed_s") == round(elapsed_s, 3)
+    both = {"v": 1, "total_lines": 100, "started": "2026-01-01T00:00:00.000Z", "requested_model": "m"}
+    both |= {"path": "/v1/responses", "gateway": "gateway.example"}
+    assert answered == {
+        "id": answered["id"],
+        "custom_id": "r-1",
+        "run": both
+        | {
+            "line": 1,
+            "body_hash": line(1).body_hash,
+            "outcome": "refused",
+            "attempts": 3,
+            "throttles": 2,
+            "latency_s": 1.2346,
+            "first_event_s": 0.25,
+            "first_text_s": 1.0,
+            "model": "m-2",
+            "usage": {name: getattr(usage, name) for name in USAGE},
+            "schema_error": "$.x is no string",
+            "service_tier": "flex",
+        },
+        "response": {"status_code": 200, "request_id": "req_1", "body": {"x": 1}},
+        "error": None,
+    }
+    assert failed["run"] == both | {
+        "line": 2,
+        "body_hash": line(2).body_hash,
+        "outcome": "failed",
+        "attempts": 6,
+        "retryable": True,
+        "latency_s": 0.0,
+    }
+    assert (failed["response"], failed["error"]) == (
+        {"status_code": 503, "request_id": None, "body": None},
+        {"code": "http_503", "message": "busy"},
+    )
 
 
 async def test_large_answers_are_not_held_twice_all_at_once(folder: Path) -> None:
