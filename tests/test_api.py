@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -125,6 +126,17 @@ def test_an_observer_sees_how_far_it_is(tmp_path: Path) -> None:
     run(simulated(tmp_path, "convert; ok; ok; ok; ok"), seen)
     assert (seen.statuses[-1].done, seen.statuses[-1].total, seen.statuses[-1].failed) == (5, 5, 1)
     assert any("convert_request_failed" in detail for detail in seen.details)
+
+
+@pytest.mark.parametrize("part", [{"limit": 3}, {"sample": 3}])
+def test_how_far_a_part_is_goes_by_its_own_lines(tmp_path: Path, part: dict[str, int]) -> None:
+    seen = Seen()
+    report = run(replace(simulated(tmp_path), **part), seen).report  # type: ignore[arg-type]
+    last = seen.statuses[-1]
+    assert (last.done, last.total) == (3, 3)
+    assert last.projected_usd == last.cost_usd == report.cost.total_usd
+    run(simulated(tmp_path), seen)
+    assert (seen.statuses[-1].done, seen.statuses[-1].total) == (5, 5)
 
 
 def wait_for_lines(path: Path, count: int) -> None:

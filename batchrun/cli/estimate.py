@@ -71,9 +71,16 @@ def command(
 
 
 def estimated(
-    requests: str, results: Path | None, request: RequestOptions, rate: RateOptions, prices: Path | None
+    requests: str,
+    results: Path | None,
+    request: RequestOptions,
+    rate: RateOptions,
+    prices: Path | None,
+    *,
+    sample: int | None = None,
+    limit: int | None = None,
 ) -> Estimate:
-    """What a job still takes, by its files and limits. Raises `UsageError`."""
+    """What a job still takes, or a part of it, by its files and limits. Raises `UsageError`."""
     from batchrun.billing.pricing import PriceBook
     from batchrun.estimate.estimate import Allowed, estimate_file
     from batchrun.requests.reader import RequestFile
@@ -85,4 +92,4 @@ def estimated(
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
     allowed = Allowed(fixed, rate.rpm, rate.tpm, most)
     with RequestFile(requests, request.overrides()) as file:
-        return estimate_file(file, heads, PriceBook.load(prices), allowed)
+        return estimate_file(file, heads, PriceBook.load(prices), allowed, sample=sample, limit=limit)

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.engine.observer import Status
-from batchrun.records.money import usd
+from batchrun.records.money import usd_for_a_glance
+from batchrun.records.words import clock_time
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -107,13 +107,12 @@ class Progress:
     def _facts(self, status: Status) -> list[tuple[str, ...]]:
         """What is worth knowing, the most important first, in full and shorter: a narrow window leaves out more."""
         facts: list[tuple[str, ...]] = [(f"{_three_digits(self._rate.per_s)}/s",)]
-        left = status.total - status.done
-        if self._rate.per_s > 0 and left > 0:
-            facts.append((f"ETA {_clock_time(left / self._rate.per_s)}",))
+        if status.eta_s is not None:
+            facts.append((f"ETA {clock_time(status.eta_s)}",))
         if status.failed:
             facts.append((f"{status.failed:,} failed",))
         if status.cost_usd:
-            facts.append((f"${_short(status.cost_usd)} of ~${_short(status.projected_usd)}",))
+            facts.append((f"${usd_for_a_glance(status.cost_usd)} of ~${usd_for_a_glance(status.projected_usd)}",))
         limited_by, in_flight = LIMITED_BY.get(status.limited_by, status.limited_by), f"{status.in_flight:,} in flight"
         facts.append((f"{in_flight} ({limited_by})", limited_by, in_flight))
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
@@ -154,19 +153,6 @@ class _Rate:
         start_s, start = self._points[0]
         if now_s > start_s:
             self.per_s = (count - start) / (now_s - start_s)
-
-
-def _clock_time(seconds: float) -> str:
-    """`05:12`, or `27:46:40` where it takes hours."""
-    minutes, left = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes:02}:{left:02}"
-
-
-def _short(amount: Decimal) -> str:
-    """Money for a glance: cents, or two digits where it is less than a dollar."""
-    places = 2 if amount >= 1 else 1 - amount.adjusted()
-    return usd(round(amount, max(2, places)))
 
 
 def _three_digits(number: float) -> str:

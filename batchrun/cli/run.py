@@ -138,6 +138,7 @@ def command(
         sent = _run_pilot(replace(job, sample=min(spending.pilot, job.sample or spending.pilot)), options)
         left = None if job.limit is None else max(0, job.limit - sent)
         job = replace(job, overwrite=False, limit=left)
+        _ask_for_the_rest(job, options)
     sys.exit(_run(job, options))
 
 
@@ -242,16 +243,12 @@ def _run(job: Job, options: RunOptions) -> int:
 
 
 def _run_pilot(job: Job, options: RunOptions) -> int:
-    """Run the sample, show what it says of the whole, and ask; returns how many lines it sent.
-
-    Exits, or raises `StopError`, where the whole is not to be run.
-    """
+    """Run the sample; returns how many lines it sent. Exits where it stopped early."""
     with _finished(job, options.screen) as summary:
         if summary.stopped is not None or not options.spending.yes:
             _show_report(summary, options)
         if summary.stopped is not None:
             sys.exit(summary.exit_code)
-    _ask_for_the_rest(job, options)
     return summary.ended.recorded
 
 
@@ -290,13 +287,24 @@ def _announce(prepared: Prepared, progress: Progress) -> None:
 
 
 def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
-    """Show what the pilot says of the whole. Raises `StopError` where the rest is not to be sent."""
+    """Show what the pilot says of the lines that were chosen, and ask.
+
+    Raises `StopError` where the rest is not to be sent.
+    """
     from batchrun.estimate.text import render_pilot
 
-    estimate = estimated(job.requests, job.results, options.request, options.rate, options.spending.prices)
+    estimate = estimated(
+        job.requests,
+        job.results,
+        options.request,
+        options.rate,
+        options.spending.prices,
+        sample=job.sample,
+        limit=job.limit,
+    )
     if not (options.screen.quiet and options.spending.yes):
-        console.say(render_pilot(estimate).rstrip("\n"))
-    if options.spending.yes:
+        console.say(render_pilot(estimate, is_whole=job.sample is None and job.limit is None).rstrip("\n"))
+    if options.spending.yes or not estimate.lines_left:
         return
     if not console.is_interactive():
         raise StopError("the pilot is done; this is not a terminal; use --yes to send the rest")

@@ -11,17 +11,20 @@ from typing import Protocol
 class Status:
     """How far a run is, at one moment.
 
-    `total`: lines of the request file.
+    `total`: lines that will have a record when this run is done: those of earlier runs, and those that it is to send.
+    With `limit` or `sample`, it does not send the whole file.
     `done`: lines that have a record, including those of earlier runs.
     `failed`: the part of them whose record is an error.
     `in_flight`: requests that are sent and not yet answered.
     `slots`: requests that may be in flight now.
     `limited_by`: what limits the run now, a value of `LimitedBy` such as `slow_start`.
     `cost_usd`: US dollars, exact: what the records cost so far.
-    `projected_usd`: US dollars: what all lines will cost if the rest is like the lines that are done.
+    `projected_usd`: US dollars: what `total` lines will cost if the rest is like the lines that are done.
     `recorded_now`: lines that this run has recorded.
     `tokens_now`: tokens of these lines, input and output.
     `elapsed_s`: seconds since sending began.
+    `eta_s`: seconds until the run is done, by its pace of late; it stands still in an outage and in a pause. None while
+    nothing tells, and once the run is stopping.
     """
 
     total: int
@@ -35,6 +38,7 @@ class Status:
     recorded_now: int
     tokens_now: int
     elapsed_s: float
+    eta_s: float | None = None
 
 
 class Observer(Protocol):

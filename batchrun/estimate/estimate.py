@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -25,6 +25,7 @@ from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.requests.reader import RequestFile
+from batchrun.requests.selection import Chosen, draw
 from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
 
 MIN_MEASURED = 10
@@ -169,7 +170,14 @@ class _Group:
 class Estimator:
     """Adds up the lines of the request file, finished or left. Call `visit` once for every line."""
 
-    def __init__(self, book: PriceBook, finished: Finished, counter: Counter) -> None:
+    def __init__(
+        self,
+        book: PriceBook,
+        finished: Finished,
+        counter: Counter,
+        is_chosen: Callable[[RequestLine], bool] | None = None,
+    ) -> None:
+        self._is_chosen = is_chosen
         self._book = book
         self._finished = finished
         self._counter = counter
@@ -178,12 +186,15 @@ class Estimator:
         self._lines = self._seen = self._failed = 0
 
     def visit(self, line: RequestLine) -> None:
-        """Add one line of the request file, finished or left."""
+        """Add one line of the request file, finished or left; a line that is left and not chosen is no part of it."""
+        used = self._finished.find(line)
+        is_left = used is None or used.goes_again
+        if is_left and self._is_chosen is not None and not self._is_chosen(line):
+            return
         group = self._groups.get(line.model)
         if group is None:
             group = self._groups[line.model] = _Group(self._book.price(line.model))
         self._lines += 1
-        used = self._finished.find(line)
         if used is not None:
             self._seen += 1
             self._failed += used.failed
@@ -268,9 +279,17 @@ def _basis(groups: list[_Group], otherwise: str) -> str:
 
 
 def estimate_file(
-    requests: RequestFile, heads: Iterable[ResultHead | None], book: PriceBook, allowed: Allowed
+    requests: RequestFile,
+    heads: Iterable[ResultHead | None],
+    book: PriceBook,
+    allowed: Allowed,
+    *,
+    sample: int | None = None,
+    limit: int | None = None,
 ) -> Estimate:
     """The estimate for a request file, given the records of its result file; None stands for a damaged record.
+
+    With `sample` or `limit`, of the lines that are left only those count that a run with them would send.
 
     Raises `InputError` if the request file does not pass its check.
     """
@@ -278,6 +297,13 @@ def estimate_file(
     for head in heads:
         if head is not None:
             finished.add(head)
-    estimator = Estimator(book, finished, load_counter())
-    requests.check(estimator.visit)
+    if sample is None and limit is None:
+        estimator = Estimator(book, finished, load_counter())
+        requests.check(estimator.visit)
+        return estimator.estimate(allowed)
+    requests.check()
+    drawn = draw(requests.requests(), sample) if sample is not None else None
+    estimator = Estimator(book, finished, load_counter(), Chosen(drawn, limit).takes)
+    for line in requests.requests():
+        estimator.visit(line)
     return estimator.estimate(allowed)

@@ -34,10 +34,14 @@ def render_estimate(estimate: Estimate) -> str:
     return "\n".join(parts) + "\n"
 
 
-def render_pilot(estimate: Estimate) -> str:
-    """What the lines of a pilot say about the whole job, one fact a line, ending in a newline."""
+def render_pilot(estimate: Estimate, *, is_whole: bool = True) -> str:
+    """What the lines of a pilot say about the job, or about the lines that were chosen of it.
+
+    One fact a line, ending in a newline.
+    """
+    what = "the whole job" if is_whole else "the chosen lines"
     parts = [
-        f"measured {estimate.lines_measured:,} of {counted(estimate.lines, 'line')}; 90% intervals for the whole job:",
+        f"measured {estimate.lines_measured:,} of {counted(estimate.lines, 'line')}; 90% intervals for {what}:",
         f"cost: {_spread(estimate.total_usd, _money)} USD, {usd(estimate.spent_usd)} of it spent",
     ]
     if estimate.limited_by is not None:

@@ -17,6 +17,7 @@ from batchrun.engine.runner import Runner
 from batchrun.errors import UsageError
 from batchrun.job import tune
 from batchrun.job.bottleneck import Bottleneck
+from batchrun.job.eta import Eta
 from batchrun.job.prepare import Prepared
 from batchrun.limits.options import Concurrency, Limits
 from batchrun.limits.quotas import LEAST_PER_MINUTE
@@ -37,6 +38,7 @@ class Monitor:
         self._observer = observer
         self._fitted = fitted
         self._start = time.monotonic()
+        self._eta = Eta()
         self._tokens_before = prepared.tally.tokens
         self._refusal_told = ""
         self._unanswered: tuple[str, str | None] | None = None  # the id of a request, and why it is refused
@@ -63,19 +65,22 @@ class Monitor:
     def status(self) -> Status:
         """How far the run is."""
         prepared, runner, tally = self._prepared, self._runner, self._prepared.tally
-        cost_usd = tally.cost_usd()
+        cost_usd, left = tally.cost_usd(), prepared.pending - runner.recorded
+        elapsed_s, limited_by = time.monotonic() - self._start, self.bottleneck.now
+        self._eta.note(runner.recorded, elapsed_s, limited_by)
         return Status(
-            total=prepared.total,
+            total=len(prepared.done) + prepared.pending,
             done=len(prepared.done) + runner.recorded,
             failed=tally.failed,
             in_flight=runner.limiter.in_flight,
             slots=runner.limiter.slots,
-            limited_by=self.bottleneck.now.value,
+            limited_by=limited_by.value,
             cost_usd=cost_usd,
-            projected_usd=cost_usd * prepared.total / max(1, tally.recorded),
+            projected_usd=cost_usd + cost_usd * left / max(1, tally.recorded),
             recorded_now=runner.recorded,
             tokens_now=tally.tokens - self._tokens_before,
-            elapsed_s=time.monotonic() - self._start,
+            elapsed_s=elapsed_s,
+            eta_s=self._eta.left_s(left, limited_by),
         )
 
     def _tune(self, request: tune.Tuning | str) -> None:
@@ -88,14 +93,15 @@ class Monitor:
         try:
             changes = self._changed(request)
         except UsageError as error:
-            refused = str(error)
+            parts = tune.asked(request)
+            refused = f"{error}; nothing was changed ({', '.join(parts)})" if len(parts) > 1 else str(error)
         else:
             if changes:
                 self._observer.notice(f"tuned: {', '.join(changes)}")
         self._unanswered = (request.id, refused)
 
     def _answer(self, request_id: str, refused: str | None) -> None:
-        limiter = self._runner.limiter
+        limiter, status = self._runner.limiter, self.status()
         limits, budget = limiter.limits, limiter.budget
         answer = Tuned(
             id=request_id,
@@ -107,7 +113,13 @@ class Monitor:
             paused=limiter.is_paused,
             slots=limiter.slots,
             in_flight=limiter.in_flight,
-            limited_by=self.bottleneck.now.value,
+            limited_by=status.limited_by,
+            total=status.total,
+            done=status.done,
+            failed=status.failed,
+            eta_s=None if status.eta_s is None else round(status.eta_s, 1),
+            cost_usd=status.cost_usd,
+            projected_usd=status.projected_usd,
             refused=refused,
         )
         self._runner.log(answer)

@@ -26,7 +26,7 @@ from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
 from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
-from batchrun.requests.selection import Sampler, count_pending
+from batchrun.requests.selection import count_pending, draw
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.store import FileStore, ResultStore, StreamStore
@@ -96,7 +96,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     store, done, earlier = start.on_stream() if job.results is None else start.on_files(Path(job.results), files)
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
-    sample = _drawn(requests, job.sample) if job.sample is not None else None
+    sample = draw(requests.requests(), job.sample) if job.sample is not None else None
     return Prepared(
         job=job,
         requests=requests,
@@ -185,11 +185,3 @@ class _Start:
             how = "was stopped" if last_run.stopped else "died"
             self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")
         return Earlier(last_run.billed_before + new, last_run.unbilled_usd, last_run.limited_s)
-
-
-def _drawn(requests: RequestFile, size: int) -> LineSet:
-    """The sample: `size` lines of the whole request file, the same in every run."""
-    sampler = Sampler(size)
-    for line in requests.requests():
-        sampler.add(line)
-    return sampler.drawn()

@@ -28,6 +28,11 @@ class Summary:
         return self.prepared.total - len(self.prepared.done) - self.ended.recorded
 
     @property
+    def _chosen_left(self) -> int:
+        """The number of lines that this run was to send and did not."""
+        return self.prepared.pending - self.ended.recorded
+
+    @property
     def stopped(self) -> Stopped | None:
         """Why the run ended early; None if it did not."""
         stopped = self.ended.stopped
@@ -35,7 +40,7 @@ class Summary:
             return stopped
         likely_usd = self._likely_usd_left
         price = f"about ${usd(likely_usd)} at the average so far" if likely_usd else "an unknown amount"
-        return replace(stopped, why=f"{stopped.why}; {self.left:,} lines are left and would cost {price}")
+        return replace(stopped, why=f"{stopped.why}; {self._chosen_left:,} lines are left and would cost {price}")
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +71,7 @@ class Summary:
     def _likely_usd_left(self) -> Decimal | None:
         """What the lines that are left will cost at the mean cost so far, in US dollars; None without a record."""
         tally = self.prepared.tally
-        return self.left * tally.cost_usd() / tally.recorded if tally.recorded else None
+        return self._chosen_left * tally.cost_usd() / tally.recorded if tally.recorded else None
 
     def report(self, next_command: str | None = None) -> Report:
         """The report of the whole result file. It has `next_command` only if a line is pending or failed."""

@@ -20,6 +20,8 @@ from typing import IO, Annotated
 import msgspec
 
 from batchrun.errors import StopError, UsageError
+from batchrun.records.money import usd_for_a_glance
+from batchrun.records.words import clock_time
 from batchrun.results.events import Tuned, decode_event
 from batchrun.results.files import is_running
 from batchrun.results.paths import ResultPaths
@@ -109,8 +111,17 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
     raise UsageError(f"the run that was writing {paths.results} has ended")
 
 
+def asked(tuning: Tuning) -> list[str]:
+    """The parts of a request, in the words of the command."""
+    words = [f"-c {tuning.concurrency}"] if tuning.concurrency is not None else []
+    for name, rate in (("--rpm", tuning.rpm), ("--tpm", tuning.tpm)):
+        words += [f"{name} {rate:g}" if rate else f"{name} off"] if rate is not None else []
+    words += [f"--max-cost {tuning.max_cost_usd}"] if tuning.max_cost_usd is not None else []
+    return words + (["--pause" if tuning.paused else "--resume"] if tuning.paused is not None else [])
+
+
 def render(tuned: Tuned) -> str:
-    """The limits and the state of the run as text for people, ending in a newline."""
+    """The limits and the state of the run as text for people: two lines, each with its newline."""
     limits = [f"-c {tuned.concurrency}"]
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
@@ -118,7 +129,17 @@ def render(tuned: Tuned) -> str:
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
-    return f"process {tuned.pid}: {', '.join(limits)}; {state}\n"
+    return f"process {tuned.pid}: {', '.join(limits)}; {state}\n{_how_far(tuned)}\n"
+
+
+def _how_far(tuned: Tuned) -> str:
+    """How far the run is: the figures of its bar."""
+    facts = [f"{tuned.done:,}/{tuned.total:,} done ({100 * tuned.done // max(1, tuned.total)}%)"]
+    facts += [f"ETA {clock_time(tuned.eta_s)}"] if tuned.eta_s is not None else []
+    facts.append(f"{tuned.failed:,} failed")
+    if tuned.cost_usd:
+        facts.append(f"${usd_for_a_glance(tuned.cost_usd)} of ~${usd_for_a_glance(tuned.projected_usd)}")
+    return ", ".join(facts)
 
 
 def _lay_down(path: Path, data: bytes, patience_s: float) -> None:

@@ -24,3 +24,9 @@ def usd(amount: Decimal) -> str:
     rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, Context(prec=100))
     whole, _, decimals = f"{rounded:f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def usd_for_a_glance(amount: Decimal) -> str:
+    """Money for a glance: cents, or two digits where it is less than a dollar."""
+    places = 2 if amount >= 1 else 1 - amount.adjusted()
+    return usd(round(amount, max(2, places)))

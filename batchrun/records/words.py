@@ -15,3 +15,10 @@ def duration(seconds: float) -> str:
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02}m {left:02}s" if hours else f"{minutes}m {left:02}s"
+
+
+def clock_time(seconds: float) -> str:
+    """A time that is left, for a glance: `05:12`, or `27:46:40` where it takes hours."""
+    minutes, left = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes:02}:{left:02}"

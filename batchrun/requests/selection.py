@@ -56,6 +56,30 @@ class Sampler:
         self._numbers = array("Q", (self._numbers[index] for index in order))
 
 
+def draw(lines: Iterable[RequestLine], size: int) -> LineSet:
+    """The sample: `size` of the lines of a request file, the same in every run."""
+    sampler = Sampler(size)
+    for line in lines:
+        sampler.add(line)
+    return sampler.drawn()
+
+
+class Chosen:
+    """Tells which of the lines that are left a run will send: those of the sample, the first `limit` of them."""
+
+    def __init__(self, sample: LineSet | None, limit: int | None) -> None:
+        self._sample = sample
+        self._left = limit
+
+    def takes(self, line: RequestLine) -> bool:
+        """Whether the run will send this line. Ask once for each line that is left, in the order of the file."""
+        if self._sample is not None and line.line_number not in self._sample:
+            return False
+        if self._left is not None:
+            self._left -= 1
+        return self._left is None or self._left >= 0
+
+
 class Unwanted:
     """The numbers of the lines that will not be sent: lines that are done, and lines outside the sample."""
 

@@ -115,8 +115,8 @@ class Limited(_Timed, tag="limits", kw_only=True):
 class Tuned(_Timed, tag="tuned", kw_only=True):
     """The run has read a request of `batchrun tune`.
 
-    The event has the limits from now on and the state of the run. `refused` says why the request was refused; None if
-    it was accepted.
+    The event has the limits from now on and the state of the run, as the bar shows it. `refused` says why the request
+    was refused; None if it was accepted.
     """
 
     id: str = ""
@@ -129,6 +129,12 @@ class Tuned(_Timed, tag="tuned", kw_only=True):
     slots: int = 0
     in_flight: int = 0
     limited_by: str = ""
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    eta_s: float | None = None
+    cost_usd: Decimal = NOTHING
+    projected_usd: Decimal = NOTHING
     refused: str | None = None
 
 

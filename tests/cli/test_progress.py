@@ -32,6 +32,7 @@ STATUS = Status(
     recorded_now=400,
     tokens_now=50_000,
     elapsed_s=10.0,
+    eta_s=37.5,
 )
 
 
@@ -105,7 +106,7 @@ def test_the_bar_says_all_that_matters(open_window: OpenWindow) -> None:
 
 
 def test_lines_of_earlier_runs_are_done_but_not_part_of_the_rate(open_window: OpenWindow) -> None:
-    bar = drawn(open_window(120), replace(STATUS, recorded_now=1))
+    bar = drawn(open_window(120), replace(STATUS, recorded_now=1, eta_s=15_000.0))
     assert bar.startswith("500/2,000  25%|")
     assert " 0.1/s, ETA 4:10:00," in bar
 

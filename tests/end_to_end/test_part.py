@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -173,6 +174,17 @@ def test_a_pilot_is_part_of_what_may_be_sent(requests: Path, tmp_path: Path) -> 
     assert len(ids(results)) == 15
     assert batchrun(*words, 5)[0] == 0
     assert len(ids(results)) == 20, "the pilot is done: these are five others"
+
+
+def test_a_pilot_says_what_the_chosen_lines_will_cost(requests: Path, tmp_path: Path) -> None:
+    words = ("run", requests, "--simulate", "--simulate-latency", 0, "--pilot", 10)
+    for number, (part, chosen) in enumerate(((("-n", 15), 15), (("--sample", 20), 20), (("-n", 10), 10))):
+        results = tmp_path / f"{number}.jsonl"
+        _, output, error = batchrun(*words, "-o", results, *part)
+        assert f"measured 10 of {chosen} lines; 90% intervals for the chosen lines:" in output
+        assert isinstance(error, StopError) is (chosen > 10), "where nothing is left, nothing is asked"
+        likely, spent = map(float, re.findall(r"cost: ([\d.]+) .* USD, ([\d.]+) of it spent", output)[0])
+        assert likely == pytest.approx(spent * chosen / 10, rel=0.4)
 
 
 def test_what_to_type_after_a_sample_is_the_rest(

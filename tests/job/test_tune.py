@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -235,6 +236,9 @@ def test_a_run_does_as_it_is_told(tmp_path: Path, gateway: GatewayThread) -> Non
         until(lambda: gateway.ledger.in_flight == 0)
         sent = gateway.ledger.requests
         still = tuned(results)
+        done = len(results.read_bytes().splitlines())
+        how_far = rf"{done}/4,000 done \(\d+%\), ETA [\d:]+, 0 failed, \$0\.\d+ of ~\$\d+\.\d+"
+        assert re.fullmatch(how_far, still.output.splitlines()[1])
         assert still.output.startswith(f"process {run.pid}: -c 30, --rpm 60000, --max-cost 900; paused, 0 still in")
         assert gateway.ledger.requests == sent
         assert tuned(results, "--resume", "--rpm", "off").output.count("--rpm") == 0
@@ -257,6 +261,7 @@ def test_a_run_without_a_cap_takes_none_and_changes_nothing_else(tmp_path: Path,
         refused = tuned(results, "-c", "9", "--max-cost", "5")
         assert isinstance(refused.exception, UsageError)
         assert "began without --max-cost" in str(refused.exception)
+        assert str(refused.exception).endswith("; nothing was changed (-c 9, --max-cost 5)")
         assert "-c 2;" in tuned(results).output
         assert gateway.ledger.peak_in_flight == 2
         run.kill()
