@@ -17,7 +17,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "batchrun"
 LONGEST_MODULE = 400
 
-ROOTS = {"errors", "version"}
+ROOTS = {"checks", "errors", "version"}
 STATIONS = {"requests", "transport", "limits", "results", "billing", "validation"}
 ON_FILES = ["estimate", "datasets", "evaluation", "report", "viewer"]  # each may use those before it
 FACES = {"cli", "api", "label", "cluster", "__main__", ""}  # "" is batchrun/__init__.py, the public names
@@ -27,10 +27,12 @@ BELOW_JOB = BELOW_ENGINE | {"engine", "job", "simulator", *ON_FILES}
 
 def allowed(folder: str) -> set[str]:
     """The folders and top-level modules that the modules of a folder may import, beside their own."""
+    if folder == "checks":
+        return {"errors"}
     if folder in ROOTS or folder == "stats":
         return set()
     if folder == "records":
-        return {"stats"}
+        return {"stats", "checks"}
     if folder == "simulator":
         return ROOTS
     if folder in STATIONS:

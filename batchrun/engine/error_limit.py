@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from batchrun import checks
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
 from batchrun.records.words import counted
@@ -38,15 +39,37 @@ class MaxErrors:
     rate: float | None = None
     kinds: frozenset[str] = frozenset(DEFAULT_KINDS)
 
+    def __post_init__(self) -> None:
+        """Raise `UsageError` unless one limit is given, and the kinds are known."""
+        if (self.count is None) is (self.rate is None):
+            raise UsageError('MaxErrors takes count or rate, one of them; or write MaxErrors.parse("5%")')
+        if self.count is not None:
+            checks.settle(self, count=checks.count("MaxErrors.count", self.count, least=0))
+        elif not isinstance(self.rate, float) or not 0 < self.rate < 1:
+            raise checks.refused("MaxErrors.rate", self.rate, "a share between 0 and 1, such as 0.05")
+        kinds = frozenset([self.kinds] if isinstance(self.kinds, str) else self.kinds)
+        if unknown := sorted(map(str, kinds - set(KINDS))):
+            raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
+        if not kinds:
+            raise UsageError(f"MaxErrors.kinds is empty; choose from {', '.join(KINDS)}")
+        checks.settle(self, kinds=kinds)
+
+    @classmethod
+    def of(cls, value: object) -> MaxErrors:
+        """A limit from a number of lines (20), a share (0.05), or a text such as `"5%"`. Raises `UsageError`."""
+        if isinstance(value, MaxErrors):
+            return value
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            return cls.parse(str(value))
+        raise checks.refused("max_errors", value, 'a number of lines (20), or a share of them ("5%" or 0.05)')
+
     @classmethod
     def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
         """Read a limit such as `20`, `5%` or `0.05`; `kinds` are the kinds that count.
 
         Raises `UsageError` if the text is not such a number, or a kind is unknown.
         """
-        if unknown := sorted(set(kinds) - set(KINDS)):
-            raise UsageError(f"unknown kind of error {unknown[0]!r}; choose from {', '.join(KINDS)}")
-        chosen = frozenset(kinds)
+        chosen = frozenset([kinds] if isinstance(kinds, str) else kinds)
         if text.isascii() and text.isdecimal():
             return cls(count=int(text), kinds=chosen)
         try:

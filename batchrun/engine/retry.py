@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
+from batchrun import checks
 from batchrun.records.outcome import Failure, Reply
 from batchrun.transport.failures import Kind, classify
 
@@ -28,6 +29,15 @@ class RetryPolicy:
     max_attempts: int = 6
     first_wait_s: float = 1.0
     max_wait_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a number or a time that is none."""
+        checks.settle(
+            self,
+            max_attempts=checks.count("RetryPolicy.max_attempts", self.max_attempts),
+            first_wait_s=checks.seconds("RetryPolicy.first_wait_s", self.first_wait_s, above=False),
+            max_wait_s=checks.seconds("RetryPolicy.max_wait_s", self.max_wait_s, above=False),
+        )
 
 
 Attempt = Callable[[], Awaitable[Reply | Failure | None]]

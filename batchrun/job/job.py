@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchrun import checks
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.engine.retry import RetryPolicy
 from batchrun.job.resume import Changed
@@ -43,6 +45,9 @@ class Job:
     `grace_s`: seconds that requests in flight get to finish once the job stops.
     `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
     `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
+
+    A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
+    `"5%"`, and `changed` also its value, such as `"resend"`. Raises `UsageError` for a value that is none of these.
     """
 
     requests: str
@@ -64,3 +69,76 @@ class Job:
     grace_s: float = 30.0
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
+
+    if TYPE_CHECKING:  # what may be written; the fields say what is read
+
+        def __init__(
+            self,
+            requests: str | os.PathLike[str],
+            results: str | os.PathLike[str] | None,
+            endpoint: Endpoint,
+            overrides: Overrides = Overrides(),
+            limits: Limits = Limits(),
+            timeouts: Timeouts = Timeouts(),
+            retry: RetryPolicy = RetryPolicy(),
+            changed: Changed | str = Changed.REFUSE,
+            retry_errors: bool = False,
+            overwrite: bool = False,
+            prices: str | os.PathLike[str] | None = None,
+            limit: int | None = None,
+            sample: int | None = None,
+            max_errors: MaxErrors | int | float | str | None = None,
+            max_cost_usd: Decimal | float | str | None = None,
+            max_line_cost_usd: Decimal | float | str | None = None,
+            grace_s: float = 30.0,
+            max_response_bytes: int = 64 * 1024 * 1024,
+            simulate: GatewayOptions | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        """Check every value, and read it in its one form."""
+        if not isinstance(self.requests, str) or not self.requests:
+            checks.settle(self, requests=str(checks.path("requests", self.requests)))
+        if str(self.results) == "-":
+            raise checks.refused("results", self.results, "None for standard output, or the path of a file")
+        for name in ("results", "prices"):
+            if (value := getattr(self, name)) is not None:
+                checks.settle(self, **{name: checks.path(name, value)})
+        for name, kind in _KINDS.items():
+            checks.instance(name, getattr(self, name), kind, f"{kind.__name__}(…)")
+        for name in ("retry_errors", "overwrite"):
+            checks.flag(name, getattr(self, name))
+        for name, least in (("limit", 0), ("sample", 1)):
+            if (value := getattr(self, name)) is not None:
+                checks.settle(self, **{name: checks.count(name, value, least=least)})
+        for name in ("max_cost_usd", "max_line_cost_usd"):
+            if (value := getattr(self, name)) is not None:
+                checks.settle(self, **{name: checks.usd(name, value)})
+        checks.settle(
+            self,
+            changed=_changed(self.changed),
+            max_errors=None if self.max_errors is None else MaxErrors.of(self.max_errors),
+            grace_s=checks.seconds("grace_s", self.grace_s, above=False),
+            max_response_bytes=checks.count("max_response_bytes", self.max_response_bytes),
+        )
+        if self.simulate is not None:
+            from batchrun.simulator.options import GatewayOptions
+
+            checks.instance("simulate", self.simulate, GatewayOptions, "GatewayOptions(…), or None")
+
+
+_KINDS: dict[str, type] = {
+    "endpoint": Endpoint,
+    "overrides": Overrides,
+    "limits": Limits,
+    "timeouts": Timeouts,
+    "retry": RetryPolicy,
+}
+
+
+def _changed(value: object) -> Changed:
+    try:
+        return Changed(value)
+    except ValueError:
+        expected = ", ".join(f"Changed.{one.name}" for one in Changed)
+        raise checks.refused("changed", value, f"one of {expected}") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchrun import checks
 from batchrun.errors import UsageError
+from batchrun.limits import quotas
 
 AUTO_MOST = 2000
 
@@ -19,6 +21,32 @@ class Concurrency:
 
     least: int = 1
     most: int = AUTO_MOST
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for bounds that are none."""
+        checks.settle(
+            self,
+            least=checks.count("Concurrency.least", self.least, most=10_000),
+            most=checks.count("Concurrency.most", self.most, most=10_000),
+        )
+        if self.least > self.most:
+            raise UsageError(f"Concurrency({self.least}, {self.most}): write the smaller number first")
+
+    @classmethod
+    def of(cls, value: object) -> Concurrency:
+        """Bounds from a number, a pair such as `(4, 200)`, or a text such as `"64"`. Raises `UsageError`."""
+        if isinstance(value, Concurrency):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        expected = 'a whole number from 1 to 10000, a pair such as (4, 200), "4-200" or "auto"'
+        pair = value if isinstance(value, (tuple, list)) else (value, value)
+        if len(pair) != 2:
+            raise checks.refused("Limits.concurrency", value, expected)
+        try:
+            return cls(*pair)
+        except UsageError:
+            raise checks.refused("Limits.concurrency", value, expected) from None
 
     @classmethod
     def parse(cls, text: str) -> Concurrency:
@@ -48,19 +76,39 @@ class Concurrency:
 class Limits:
     """The limits that the user sets for a job.
 
-    `concurrency`: requests in flight: a number from 1 to 10,000, or the bounds within which batchrun finds it.
+    `concurrency`: requests in flight: a number from 1 to 10,000, or the bounds within which batchrun finds it: a
+    `Concurrency`, a pair such as `(4, 200)`, or a text as for `-c`.
     `requests_per_minute`: the most requests in any 60 seconds, plus one more; None is no limit.
     `tokens_per_minute`: the most tokens in any 60 seconds, plus those of one more request; None is no limit.
     `max_outage_s`: seconds without any answer after which the job stops.
+
+    Raises `UsageError` for a value that is none of these.
     """
 
-    concurrency: int | Concurrency = Concurrency()
+    concurrency: int | str | tuple[int, int] | Concurrency = Concurrency()
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_outage_s: float = 1800.0
 
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a limit that is none: with 0 requests in flight, a job would never end."""
+        bounds = Concurrency.of(self.concurrency)
+        checks.settle(
+            self,
+            concurrency=bounds.most if bounds.least == bounds.most else bounds,
+            requests_per_minute=_rate("requests_per_minute", self.requests_per_minute),
+            tokens_per_minute=_rate("tokens_per_minute", self.tokens_per_minute),
+            max_outage_s=checks.seconds("Limits.max_outage_s", self.max_outage_s),
+        )
+
     @property
     def bounds(self) -> Concurrency:
         """The requests in flight, as bounds."""
-        number = self.concurrency
-        return number if isinstance(number, Concurrency) else Concurrency(number, number)
+        return Concurrency.of(self.concurrency)
+
+
+def _rate(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    expected = f"None, or a number a minute from {quotas.LEAST_PER_MINUTE:g} on, such as 3000"
+    return checks.number(f"Limits.{name}", value, expected, least=quotas.LEAST_PER_MINUTE)

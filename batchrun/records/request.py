@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
+from batchrun import checks
 from batchrun.records.index import digest, hash_body
 from batchrun.records.rawjson import REFUSED, nests_deeper, with_member, with_new_member
 
@@ -38,16 +39,44 @@ class Overrides:
     """Changes to the body of every request.
 
     `model`: the model of requests that name none; None fills in nothing.
-    `fields`: top-level fields to set, by name, each as JSON in bytes (`{"temperature": b"0"}`).
+    `fields`: top-level fields to set, by name: `{"temperature": 0}`. Bytes are taken as JSON (`{"temperature": b"0"}`);
+    every other value is encoded, and kept as JSON in bytes.
     `stream`: whether answers are streamed, whatever a request says; None leaves it to the request.
     `api`: where requests go that name no `url`: one of `APIS`; None decides by the body, which is chat if it has
     `messages` and no `input`.
+
+    Raises `UsageError` for a value that is none of these.
     """
 
     model: str | None = None
     fields: Mapping[str, bytes] = field(default_factory=dict)
     stream: bool | None = None
     api: str | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            model: str | None = None,
+            fields: Mapping[str, object] | None = None,
+            stream: bool | None = None,
+            api: str | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        """Encode the values that are not bytes. Raises `UsageError` for what is no change of a body."""
+        if self.model is not None:
+            checks.text("Overrides.model", self.model, "the name of a model, or None")
+        if self.stream is not None:
+            checks.flag("Overrides.stream", self.stream)
+        if self.api is not None and self.api not in APIS:
+            raise checks.refused("Overrides.api", self.api, f"one of {', '.join(APIS)}, or None")
+        fields = {} if self.fields is None else self.fields
+        if not isinstance(fields, Mapping):
+            raise checks.refused("Overrides.fields", fields, 'a dict such as {"temperature": 0}')
+        for name in fields:
+            checks.instance("a name in Overrides.fields", name, str, 'a string such as "temperature"')
+        checks.settle(self, fields={name: _as_json(name, value) for name, value in fields.items()})
 
     @property
     def url(self) -> str | None:
@@ -60,6 +89,17 @@ class Overrides:
         if self.stream is not None:
             fields["stream"] = b"true" if self.stream else b"false"
         return fields
+
+
+def _as_json(name: str, value: object) -> bytes:
+    """The JSON of a field: bytes are JSON already, every other value is encoded."""
+    try:
+        if isinstance(value, bytes):
+            orjson.loads(value)
+            return value
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError, RecursionError):
+        raise checks.refused(f"Overrides.fields[{name!r}]", value, "a JSON value, or its JSON as bytes") from None
 
 
 class RequestLine(msgspec.Struct, frozen=True):

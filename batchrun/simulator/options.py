@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from batchrun import checks
+from batchrun.errors import UsageError
 from batchrun.simulator.script import parse_script, parse_words
 
 DEFAULT_MODELS = (
@@ -22,6 +24,10 @@ DEFAULT_MODELS = (
 
 DEFAULT_FAULTS = ("429", "500", "503", "reset", "cut", "eof")
 """The default words that `fault_rate` draws from."""
+
+
+class GatewayOptionsError(UsageError, ValueError):
+    """An option of a simulated gateway is not valid."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class GatewayOptions:
     `keep_bodies`: whether these rows contain the bytes of the request.
     `max_body_bytes`: a longer request is refused with 413.
 
-    Raises `ValueError` if a value is not valid.
+    Raises `GatewayOptionsError`, a `UsageError` and a `ValueError`, if a value is not valid.
     """
 
     host: str = "127.0.0.1"
@@ -74,6 +80,36 @@ class GatewayOptions:
     max_body_bytes: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
+        """Raise `GatewayOptionsError` for a value that is not valid."""
+        try:
+            self._check_types()
+            self._check_values()
+        except GatewayOptionsError:
+            raise
+        except (UsageError, ValueError) as error:
+            raise GatewayOptionsError(str(error)) from None
+
+    def _check_types(self) -> None:
+        for name in ("port", "capacity_status", "seed", "max_body_bytes"):
+            checks.count(name, getattr(self, name), least=None)
+        for name in ("send_retry_after", "send_rate_headers", "queue", "keep_rows", "keep_bodies"):
+            checks.flag(name, getattr(self, name))
+        for name in ("latency_median_s", "fault_retry_after_s", "fault_rate", "burst_s"):
+            checks.number(name, getattr(self, name), "a number, 0 or more")
+        if self.latency_p99_s is not None:
+            checks.number("latency_p99_s", self.latency_p99_s, "a number of seconds, 0 or more, or None")
+        for name in ("rpm", "tpm", "capacity"):
+            if (limit := getattr(self, name)) is not None:
+                checks.count(name, limit, least=None)
+        for name in ("host", "script"):
+            if not isinstance(getattr(self, name), str):
+                raise checks.refused(name, getattr(self, name), "a string")
+        for name in ("fault_words", "api_keys", "models"):
+            words = getattr(self, name)
+            if isinstance(words, str) or not isinstance(words, Collection | None):
+                raise GatewayOptionsError(f"{name} is a {type(words).__name__}; write a list or a set of strings")
+
+    def _check_values(self) -> None:
         if not _is_loopback(self.host):
             raise ValueError(f"the simulated gateway listens on loopback only, not on {self.host!r}")
         if not 0 <= self.fault_rate <= 1:
@@ -82,7 +118,7 @@ class GatewayOptions:
             raise ValueError("fault_rate needs fault_words to draw from")
         parse_script(self.script)
         parse_words(self.fault_words)
-        if self.latency_median_s < 0 or (self.latency_p99_s or self.latency_median_s) < self.latency_median_s:
+        if (self.latency_p99_s or self.latency_median_s) < self.latency_median_s:
             raise ValueError("latencies are not negative, and the p99 is not below the median")
         for name in ("rpm", "tpm", "capacity"):
             limit = getattr(self, name)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from batchrun import checks
 from batchrun.errors import UsageError
 
 
@@ -28,6 +29,17 @@ class Endpoint:
     api_key: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
     keepalive: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for what is no text; no message repeats a key or a proxy."""
+        checks.text("Endpoint.base_url", self.base_url, 'the gateway\'s address, such as "https://gateway.example/v1"')
+        if not isinstance(self.api_key, str):
+            raise UsageError(f'Endpoint.api_key is a {type(self.api_key).__name__}; write a string, or "" for no key')
+        if self.api_key:
+            checks.settle(self, api_key=check_key(self.api_key, "Endpoint.api_key"))
+        if not isinstance(self.proxy, str | None):
+            raise UsageError("Endpoint.proxy is no string; write its address, such as http://proxy.example:3128")
+        checks.flag("Endpoint.keepalive", self.keepalive)
 
     @property
     def host(self) -> str:

@@ -24,6 +24,7 @@ from msgspec.structs import replace as changed
 from multidict import CIMultiDict
 from yarl import URL
 
+from batchrun import checks
 from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
 from batchrun.records.rawjson import as_text
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
@@ -63,6 +64,11 @@ class Timeouts:
     attempt_s: float = 600.0
     connect_s: float = 10.0
     idle_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a time that is none."""
+        for name in ("attempt_s", "connect_s", "idle_s"):
+            checks.settle(self, **{name: checks.seconds(f"Timeouts.{name}", getattr(self, name))})
 
 
 class _Attempt(Deadline):

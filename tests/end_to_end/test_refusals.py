@@ -101,7 +101,7 @@ def test_a_long_pause_is_told() -> None:
 
 
 def test_paths_may_be_words_and_an_address_must_be_one(folder: Path) -> None:
-    job = Job("q.jsonl", "r.jsonl", Endpoint("http://127.0.0.1"), simulate=GatewayOptions())  # type: ignore[arg-type]
+    job = Job("q.jsonl", "r.jsonl", Endpoint("http://127.0.0.1"), simulate=GatewayOptions())
     assert run(job).report.lines.succeeded == 3
     with pytest.raises(UsageError, match="base URL"):
         run(Job("q.jsonl", folder / "other.jsonl", Endpoint("nonsense")))
