@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
-    from batchrun.api import Outcome, run, run_async
+    from batchrun.api import Outcome, ResultStream, run, run_async, stream
     from batchrun.engine.error_limit import MaxErrors
     from batchrun.engine.observer import Observer, Status
     from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
+    from batchrun.job.handout import Result
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Concurrency, Limits
@@ -41,7 +42,9 @@ __all__ = [
     "Outcome",
     "Overrides",
     "Report",
+    "Result",
     "ResultFileError",
+    "ResultStream",
     "RetryPolicy",
     "Status",
     "StopError",
@@ -50,14 +53,16 @@ __all__ = [
     "__version__",
     "run",
     "run_async",
+    "stream",
 ]
 
 _HOMES = {
-    "api": ("Outcome", "run", "run_async"),
+    "api": ("Outcome", "ResultStream", "run", "run_async", "stream"),
     "engine.error_limit": ("MaxErrors",),
     "engine.observer": ("Observer", "Status"),
     "engine.retry": ("RetryPolicy",),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
+    "job.handout": ("Result",),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
     "limits.options": ("Concurrency", "Limits"),

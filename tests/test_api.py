@@ -166,7 +166,7 @@ async def test_a_cancelled_job_goes_on_with_the_same_call(tmp_path: Path) -> Non
 
 def test_a_bad_request_file_is_an_input_error(tmp_path: Path) -> None:
     job = simulated(tmp_path)
-    Path(job.requests).write_text('{"model": "m"}\nnonsense\n')
+    Path(str(job.requests)).write_text('{"model": "m"}\nnonsense\n')
     with pytest.raises(InputError) as raised:
         run(job)
     assert raised.value.count == 1

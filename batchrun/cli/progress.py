@@ -1,4 +1,7 @@
-"""What a person sees while a job runs: a bar on a terminal, a line now and then elsewhere. All on standard error."""
+"""What a person sees while a job runs: a bar on a terminal or in a notebook, elsewhere a line now and then.
+
+All of it goes to standard error.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ LIMITED_BY = {
     "tpm": "--tpm",
     "budget": "--max-cost",
 }
+NOTEBOOK_COLUMNS = 110
 SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
 
 
@@ -51,6 +55,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._quiet, self._verbose = quiet, verbose
         self._is_terminal = self._stream.isatty()
+        self._is_notebook = not self._is_terminal and _is_notebook()
         self._bar: tqdm[Any] | None = None
         self._clock = clock
         self._last_line = clock()
@@ -73,7 +78,7 @@ class Progress:
         if self._quiet:
             return
         self._rate.note(status.recorded_now, status.elapsed_s)
-        if self._is_terminal:
+        if self._is_terminal or self._is_notebook:
             with contextlib.suppress(OSError):
                 self._draw(status)
         elif self._clock() - self._last_line >= LOG_EVERY_S:
@@ -87,18 +92,25 @@ class Progress:
                 self._bar.close()
 
     def _draw(self, status: Status) -> None:
-        columns = _columns(self._stream) - SPARE_COLUMNS
+        columns = NOTEBOOK_COLUMNS if self._is_notebook else _columns(self._stream) - SPARE_COLUMNS
         head = f"{status.done:,}/{status.total:,} {100 * status.done // max(1, status.total):3d}%"
         bar_format = _laid_out(head, self._facts(status), columns)
         if self._bar is None:
-            from tqdm import tqdm  # takes 1.6 MB, which a run without a bar does not need
-
-            self._bar = tqdm(
-                total=status.total, initial=status.done, file=self._stream, ncols=columns, bar_format=bar_format
-            )
+            self._bar = self._opened(status, columns, bar_format)
             return
         self._bar.n, self._bar.ncols, self._bar.bar_format = status.done, columns, bar_format
         self._bar.refresh()
+
+    def _opened(self, status: Status, columns: int, bar_format: str) -> tqdm[Any]:
+        """A new bar; in a notebook it is a widget, where ipywidgets is installed."""
+        total, done, file = status.total, status.done, self._stream
+        if self._is_notebook:
+            from tqdm.auto import tqdm as notebook_tqdm
+
+            return notebook_tqdm(total=total, initial=done, file=file, dynamic_ncols=True, bar_format=bar_format)
+        from tqdm import tqdm  # takes 1.6 MB, which a run without a bar does not need
+
+        return tqdm(total=total, initial=done, file=file, ncols=columns, bar_format=bar_format)
 
     def _line(self, status: Status) -> str:
         facts = (wordings[0] for wordings in self._facts(status))
@@ -118,6 +130,13 @@ class Progress:
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
         facts.append((f"{_three_digits(tokens_per_s)} tokens/s",))
         return facts
+
+
+def _is_notebook() -> bool:
+    """Whether this is a Jupyter kernel, by the same signs as tqdm's own."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def _columns(stream: TextIO) -> int:

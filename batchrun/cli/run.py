@@ -212,7 +212,7 @@ def _check_report_target(target: Path, job: Job) -> None:
     real = ResultPaths.of(target).results
     if job.results is not None and (use := ResultPaths.of(job.results).use_of(real)) is not None:
         raise UsageError(f"--report {target} is {use} of this job; choose another --report FILE")
-    if job.requests != "-" and real == ResultPaths.of(Path(job.requests)).results:
+    if job.requests != "-" and real == ResultPaths.of(Path(str(job.requests))).results:
         raise UsageError(f"--report {target} is the request file; choose another --report FILE")
     if not target.exists():
         return
@@ -294,7 +294,7 @@ def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
     from batchrun.estimate.text import render_pilot
 
     estimate = estimated(
-        job.requests,
+        str(job.requests),
         job.results,
         options.request,
         options.rate,

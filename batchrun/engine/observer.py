@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -65,3 +66,25 @@ class Silent:
 
     def tick(self, status: Status) -> None:
         """Ignore it."""
+
+
+class Together:
+    """Several observers as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def notice(self, text: str) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.notice(text)
+
+    def detail(self, text: str) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.detail(text)
+
+    def tick(self, status: Status) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.tick(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Job:
     """One job: which requests are sent where, within which limits, and where the results go.
 
-    `requests`: path of the request file; `-` is standard input.
+    `requests`: path of the request file; `-` is standard input. Or the requests themselves: dicts, in a list or from a
+    generator, each a body or `{"custom_id": …, "body": …}`; `docs/python.md` says how such a job resumes.
     `results`: path of the result file; None is standard output, and such a job cannot be resumed.
     `endpoint`: the gateway's address, the key, the proxy.
     `overrides`: changes to the body of every request.
@@ -50,7 +52,7 @@ class Job:
     `"5%"`, and `changed` also its value, such as `"resend"`. Raises `UsageError` for a value that is none of these.
     """
 
-    requests: str
+    requests: str | Iterable[Mapping[str, object]]
     results: Path | None
     endpoint: Endpoint
     overrides: Overrides = Overrides()
@@ -74,7 +76,7 @@ class Job:
 
         def __init__(
             self,
-            requests: str | os.PathLike[str],
+            requests: str | os.PathLike[str] | Iterable[Mapping[str, object]],
             results: str | os.PathLike[str] | None,
             endpoint: Endpoint,
             overrides: Overrides = Overrides(),
@@ -97,8 +99,7 @@ class Job:
 
     def __post_init__(self) -> None:
         """Check every value, and read it in its one form."""
-        if not isinstance(self.requests, str) or not self.requests:
-            checks.settle(self, requests=str(checks.path("requests", self.requests)))
+        checks.settle(self, requests=_requests(self.requests))
         if str(self.results) == "-":
             raise checks.refused("results", self.results, "None for standard output, or the path of a file")
         for name in ("results", "prices"):
@@ -134,6 +135,16 @@ _KINDS: dict[str, type] = {
     "timeouts": Timeouts,
     "retry": RetryPolicy,
 }
+
+
+def _requests(value: object) -> object:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping, os.PathLike)):
+        return value
+    if value == "-":
+        return value
+    if isinstance(value, (str, os.PathLike)) and value:
+        return str(checks.path("requests", value))
+    raise checks.refused("requests", value, "the path of a file, or a list of dicts")
 
 
 def _changed(value: object) -> Changed:

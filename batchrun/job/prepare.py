@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import IO
 
 from batchrun.billing.bounds import Bounds, Unbounded
 from batchrun.billing.exposure import bound
@@ -18,6 +19,7 @@ from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
+from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
 from batchrun.job.resume import Changed, Resume
@@ -55,7 +57,7 @@ class Prepared:
 
     `done`: the lines that are not sent again, because they have a record. `sample`: the lines that this run may send;
     None for all. `pending`: how many lines it will send. `tally` has counted the records of earlier runs. `earlier` is
-    None if the results go to a pipe.
+    None if the results go to a pipe. `handout` takes the results as they are written; None where nobody waits for them.
     """
 
     job: Job
@@ -69,6 +71,7 @@ class Prepared:
     sample: LineSet | None
     pending: int
     earlier: Earlier | None
+    handout: HandOut | None = None
 
     @property
     def total(self) -> int:
@@ -76,8 +79,10 @@ class Prepared:
         return self.requests.survey.lines
 
 
-def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepared:
+def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[bytes] | None = None) -> Prepared:
     """Open and check everything. The next step costs money. `files` closes the files when it is closed.
+
+    Where the job names no result file, its results go to `sink`, or else to standard output.
 
     Raises `UsageError` or a subclass (exit code 2) if the job is refused; the result file has then only been repaired.
     Raises `DiskError` if the result file cannot be rewritten.
@@ -88,12 +93,12 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack) -> Prepar
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
-    requests = RequestFile(str(job.requests), job.overrides)
+    requests = RequestFile(job.requests, job.overrides)
     files.callback(requests.close)
     if job.simulate is None:
         check_base_url(job.endpoint.base_url, insecure_http=True)
     start = _Start(job, observer, requests, tally, bounds)
-    store, done, earlier = start.on_stream() if job.results is None else start.on_files(Path(job.results), files)
+    store, done, earlier = start.on_stream(sink) if job.results is None else start.on_files(Path(job.results), files)
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
     sample = draw(requests.requests(), job.sample) if job.sample is not None else None
@@ -125,12 +130,14 @@ class _Start:
     tally: Tally
     bounds: Bounds
 
-    def on_stream(self) -> _Started:
-        """Start with results that go to standard output: no line is done."""
-        if sys.stdout is None:
+    def on_stream(self, sink: IO[bytes] | None) -> _Started:
+        """Start with results that go to `sink`, or else to standard output: no line is done."""
+        if sink is None and sys.stdout is None:
             raise UsageError("standard output is closed; name a result file with -o")
+        if sink is None and (sink := getattr(sys.stdout, "buffer", None)) is None:  # a notebook's
+            raise UsageError("standard output takes no bytes here; name a result file")
         self._check_all()
-        return StreamStore(sys.stdout.buffer), LineSet(), None
+        return StreamStore(sink), LineSet(), None
 
     def on_files(self, results: Path, files: contextlib.ExitStack) -> _Started:
         """Lock the result file and find the lines that are left."""

@@ -18,11 +18,12 @@ from decimal import Decimal
 
 from batchrun.engine.observer import Observer
 from batchrun.engine.runner import Rules, Runner, Work
-from batchrun.engine.source import FileSource
+from batchrun.engine.source import FileSource, LineSource
 from batchrun.engine.spending import Spending
 from batchrun.engine.stopping import Stopped
 from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
+from batchrun.job.handout import HandingStore, PacedSource
 from batchrun.job.monitor import Monitor
 from batchrun.job.prepare import Prepared
 from batchrun.limits.budget import CAUTION, Budget
@@ -165,9 +166,13 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
     unwanted = Unwanted(prepared.done, prepared.sample)
     lines = prepared.requests.requests(unwanted, start=prepared.done.first_gap())
     gateway = "simulated" if prepared.job.simulate else endpoint.host
+    source: LineSource = FileSource(first(lines, prepared.job.limit))
+    store, handout = prepared.store, prepared.handout
+    if handout is not None:
+        source, store = PacedSource(source, handout), HandingStore(store, handout)
     return Work(
-        source=FileSource(first(lines, prepared.job.limit)),
-        store=prepared.store,
+        source=source,
+        store=store,
         tally=prepared.tally,
         facts=RunFacts(started, prepared.total, gateway),
         address=endpoint.url("/v1/responses"),

@@ -69,8 +69,8 @@ class Overrides:
             checks.text("Overrides.model", self.model, "the name of a model, or None")
         if self.stream is not None:
             checks.flag("Overrides.stream", self.stream)
-        if self.api is not None and self.api not in APIS:
-            raise checks.refused("Overrides.api", self.api, f"one of {', '.join(APIS)}, or None")
+        if self.api is not None:
+            checks.text("Overrides.api", self.api, f"one of {', '.join(APIS)}, or None")
         fields = {} if self.fields is None else self.fields
         if not isinstance(fields, Mapping):
             raise checks.refused("Overrides.fields", fields, 'a dict such as {"temperature": 0}')

@@ -26,7 +26,7 @@ import zlib
 from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -44,6 +44,7 @@ from batchrun.records.request import (
     parse_request,
     read_request,
 )
+from batchrun.requests import spool
 from batchrun.requests.overrides import check_overrides
 from batchrun.requests.survey import Survey
 
@@ -89,15 +90,18 @@ class _Problems:
 
 
 class RequestFile:
-    """One request file; the path `-` is standard input. Raises `UsageError` if it cannot be opened or read."""
+    """One request file; the path `-` is standard input. Requests from Python are first written to a temporary file.
 
-    def __init__(self, path: str, overrides: Overrides = Overrides()) -> None:
-        self.name = "standard input" if path == "-" else path
+    Raises `UsageError` if it cannot be opened or read.
+    """
+
+    def __init__(self, source: str | Iterable[Mapping[str, object]], overrides: Overrides = Overrides()) -> None:
+        self.name = spool.NAME if not isinstance(source, str) else "standard input" if source == "-" else source
         check_overrides(overrides)
         self._overrides = overrides
         try:
             with contextlib.ExitStack() as files:
-                self._file, self._source_stat = _opened(path, self.name, files)
+                self._file, self._source_stat = _opened(source, self.name, files)
                 self._stat = os.fstat(self._file.fileno())
                 self._files = files.pop_all()
         except (OSError, EOFError, zlib.error) as error:
@@ -303,8 +307,12 @@ def _skip_line(file: IO[bytes]) -> int:
     return skipped
 
 
-def _opened(path: str, name: str, files: contextlib.ExitStack) -> tuple[IO[bytes], os.stat_result | None]:
+def _opened(
+    path: str | Iterable[Mapping[str, object]], name: str, files: contextlib.ExitStack
+) -> tuple[IO[bytes], os.stat_result | None]:
     """The file or a nameless temporary copy, seekable and decompressed; and the status of the source, if it has one."""
+    if not isinstance(path, str):
+        return files.enter_context(spool.spooled(path)), None
     if path == "-" and sys.stdin is None:
         raise UsageError("standard input is closed; name a request file")
     source = sys.stdin.buffer if path == "-" else files.enter_context(Path(path).open("rb", _BUFFER))  # noqa: SIM115

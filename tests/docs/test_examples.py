@@ -51,10 +51,16 @@ def run_python(code: str, folder: Path, base_url: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(0, r"3 of 3 succeeded, 0\.\d+ USD\n"), (1, r"(?s).*3 of 3, 0\.\d+ USD\n0\n")]
+    ("number", "expected"),
+    [
+        (0, r"3 of 3 succeeded, 0\.\d+ USD\n"),
+        (1, r"2\n"),
+        (2, r"(req-[0-9a-f]{16} \S.*\n){3}0\n"),
+        (3, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
+    ],
 )
 def test_the_python_examples_of_the_manual_run(number: int, expected: str, tmp_path: Path, base_url: str) -> None:
-    assert len(MANUAL["python"].fenced("python")) == 2
+    assert len(MANUAL["python"].fenced("python")) == 4
     assert re.fullmatch(expected, run_python(MANUAL["python"].fenced("python")[number], tmp_path, base_url))
 
 

@@ -92,7 +92,7 @@ def test_lines_behind_finished_ones_keep_their_checksums(job: Job, monkeypatch: 
     monkeypatch.setattr(reader, "_STRIDE", 8)
     with GatewayThread() as gateway:
         run(replace(job, endpoint=Endpoint(gateway.base_url, KEY), limit=20))
-    path = Path(job.requests)
+    path = Path(str(job.requests))
     with prepared(job) as ready:
         path.write_bytes(path.read_bytes().replace(b"question 30", b"question 3o"))
         lines = ready.requests.requests(ready.done)
