@@ -56,6 +56,7 @@ async def run_async(job: Job, observer: Observer | None = None, *, progress: boo
     result file that is locked, belongs to other requests, has records of another version or was made from requests
     that were edited since, `UsageError` for anything else. Failed lines, and a job that stops early, raise nothing.
     """
+    _check(job)
     with _watched(observer, progress=progress) as watcher:
         return await _sent(job, watcher)
 
@@ -102,6 +103,7 @@ class ResultStream:
         self._handout: HandOut | None = None
         self._running: asyncio.Task[Outcome] | None = None
         self._is_over = False
+        _check(job)
 
     def __aiter__(self) -> ResultStream:
         return self
@@ -179,6 +181,10 @@ async def _prepared(job: Job, observer: Observer, files: contextlib.ExitStack, s
         await asyncio.wait([preparing])
         preparing.exception()
         raise
+
+
+def _check(job: object) -> None:
+    checks.instance("job", job, Job, 'Job("requests.jsonl", "results.jsonl", Endpoint(…))')
 
 
 @contextlib.contextmanager

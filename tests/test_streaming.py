@@ -141,8 +141,12 @@ async def test_a_stream_that_is_left_stops_its_job_and_the_same_job_resumes(tmp_
     async with Gateway(GatewayOptions(script="ok; ok; stall")) as gateway:
         begun = Job(bodies(20), path, Endpoint(gateway.base_url), limits=Limits(4))
 
+        kept = []
+
         async def consume() -> None:
             results = stream(begun)
+            if how != "break":
+                kept.append(results)  # so that it is not the end of the object that stops the job
             taken = 0
             async for _ in results:
                 taken += 1
@@ -274,6 +278,13 @@ def test_requests_that_are_none_are_refused_before_anything_is_sent(
         run(Job(requests, tmp_path / "r.jsonl", NOWHERE, simulate=GatewayOptions()))
     assert str(raised.value).startswith(message)
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_what_is_no_job_is_refused() -> None:
+    begin: Any
+    for begin in (run, stream):
+        with pytest.raises(UsageError, match=r"^job is 'q.jsonl' \(str\); write Job\("):
+            begin("q.jsonl")
 
 
 @pytest.mark.parametrize("requests", [{"model": "m", "input": "a"}, b"q.jsonl", 7])
