@@ -59,7 +59,9 @@ def settled(path: Path) -> int:
 
 
 def ids(path: Path) -> list[str]:
-    return [json.loads(line)["custom_id"] for line in path.read_bytes().splitlines()]
+    """The ids of the whole records of a file that may be written just now."""
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [json.loads(line)["custom_id"] for line in lines]
 
 
 # ------------------------------------------------------------------------------------------ results as they come
