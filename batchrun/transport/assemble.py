@@ -3,7 +3,8 @@
 Contract: `ResponseAssembler` takes decoded events and does no I/O. What the gateway sent is passed on byte for
 byte: parsers only look at it, so numbers, key order and JSON that no parser accepts (lone surrogates, NaN, deep
 nesting) survive. A terminal event was paid for: it is dropped for its JSON only where that is cut off.
-Neither `[DONE]` nor the end of the stream ends an answer. The first terminal event or error does.
+Neither `[DONE]` nor the end of the stream ends an answer. The first terminal event or error does. Text that was
+streamed is kept where a later event says less of it: an item or part closed as empty, a final response without it.
 Rules: OpenAI's streaming events (https://platform.openai.com/docs/api-reference/responses-streaming), and the
 deviations of relays: empty final `output`, no `output_index`, bare `{"error": …}`, no JSON `type`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +29,7 @@ from batchrun.records.rawjson import (
     string_member,
     with_member,
 )
+from batchrun.transport.lost_text import Streamed, answer_texts, list_member, says_less, with_lost_text
 from batchrun.transport.sse import Event
 
 _TERMINALS = {"response.completed", "response.incomplete", "response.failed", "response.done"}
@@ -102,6 +105,10 @@ class _Part:
     raw: bytes = b""  # the part as it was added, or as it was closed
     pieces: list[str] = field(default_factory=list)  # the text that goes into `raw`
 
+    def text(self) -> str:
+        """Return the text so far."""
+        return "".join(self.pieces) if self.pieces else string_member(self.raw, self.channel.text_field)
+
     def render(self) -> bytes:
         """Return the part (or the string of the item) as JSON."""
         if self.raw and not self.pieces:
@@ -123,14 +130,20 @@ class _Item:
     closed: bool = False
     parts: dict[tuple[str, int], _Part] = field(default_factory=dict)  # by list name and index
 
+    def text(self) -> str:
+        """Return what of the item is the answer's, reasoning left out."""
+        if self.type != "reasoning" and self.parts:
+            return "".join([part.text() for _, part in self._sorted_parts()])
+        return "".join(answer_texts(parse(self.raw)))
+
     def render(self, status: str) -> bytes:
         """Return the item as JSON; `status` is for an item that no event has closed."""
         if self.closed:
-            return self.raw
+            return self._with_lost_parts() if self.parts else self.raw
         known = {"type": self.type, "id": self.id, "role": "assistant" if self.type == "message" else ""}
         item = self.raw or json.dumps({name: value for name, value in known.items() if value}).encode()
         lists: dict[str, list[bytes]] = {}
-        for (list_name, _), part in sorted(self.parts.items(), key=lambda entry: entry[0]):
+        for (list_name, _), part in self._sorted_parts():
             if list_name:
                 lists.setdefault(list_name, []).append(part.render())
             else:
@@ -138,6 +151,26 @@ class _Item:
         for list_name, rendered in lists.items():
             item = with_member(item, list_name, b"[" + b",".join(rendered) + b"]")
         return with_member(item, "status", encode_string(status))
+
+    def _sorted_parts(self) -> list[tuple[tuple[str, int], _Part]]:
+        return sorted(self.parts.items(), key=lambda entry: entry[0])
+
+    def _with_lost_parts(self) -> bytes:
+        """Return the item as it was closed, with the parts of which that says less than the events before it."""
+        item = self.raw
+        for (list_name, index), part in self._sorted_parts():
+            name = part.channel.text_field
+            parts = list_member(item, list_name) if list_name else []
+            closed = (parts[index] if index < len(parts) else b"") if list_name else self.raw
+            if not says_less(string_member(closed, name), part.text()):
+                continue
+            if list_name:
+                item = with_member(
+                    item, list_name, b"[" + b",".join([*parts[:index], part.render(), *parts[index + 1 :]]) + b"]"
+                )
+            else:
+                item = with_member(item, name, part.render())
+        return item
 
 
 class ResponseAssembler:
@@ -189,17 +222,20 @@ class ResponseAssembler:
         """Return the result of the stream; call it when no more events will come."""
         items = [item for _, item in sorted(self._items.items(), key=lambda entry: entry[0])]
         if self._terminal is None:
-            text = "".join(text for item in items for text in _texts(parse(item.render(""))))
-            partial = text.encode("utf-8", "replace") or self._torn
-            return StreamResult(error=self._error, partial=partial or None)
+            text = "".join(text for item in items for text in answer_texts(parse(item.render(""))))
+            so_far = text.encode("utf-8", "replace") or self._torn
+            return StreamResult(error=self._error, partial=so_far or None)
         status = self._terminal.removeprefix("response.").replace("done", "completed")
         response = self._response
         if not response and items and self._opening:  # a terminal event without a response
             response = with_member(self._opening, "status", encode_string(status))
+        # A completed answer has no open item, whatever event the relay lost; in any other it was cut.
+        item_status = "completed" if status == "completed" else "incomplete"
         rebuilt = bool(items) and is_empty_list(member(response, "output"))
-        if rebuilt:
-            # A completed answer has no open item, whatever event the relay lost; in any other it was cut.
-            item_status = "completed" if status == "completed" else "incomplete"
+        if items and not rebuilt:
+            streamed = [Streamed(item.type, item.id, item.text(), partial(item.render, item_status)) for item in items]
+            response = with_lost_text(response, streamed)
+        elif rebuilt:
             output = b"[" + b",".join(item.render(item_status) for item in items) + b"]"
             response = with_member(response or b"{}", "output", output)
         return StreamResult(self._terminal, response or None, rebuilt)
@@ -214,7 +250,7 @@ class ResponseAssembler:
         part = self._find_part(wire, channel)
         if delta_channel:
             part.pieces.append(text)
-        else:
+        elif not says_less(text, part.text()):
             part.pieces = [text]
         if text and channel.item_type != "reasoning":
             self.text_seen = True
@@ -225,9 +261,10 @@ class ResponseAssembler:
         if channel is None:
             return
         part = self._find_part(wire, channel)
-        part.raw = bytes(wire.part)
+        before, part.raw = part.text(), bytes(wire.part)
         if kind in _PART_DONE:
-            part.pieces.clear()
+            is_less = says_less(string_member(wire.part, channel.text_field), before)
+            part.pieces = [before] if is_less else []
             if channel.item_type != "reasoning" and string_member(wire.part, channel.text_field):
                 self.text_seen = True
 
@@ -240,7 +277,7 @@ class ResponseAssembler:
         item.id = item_id or item.id
         item.raw = bytes(wire.item)
         item.closed = kind == _ITEM_DONE
-        self.text_seen = self.text_seen or (item.closed and bool(_texts(parse(item.raw))))
+        self.text_seen = self.text_seen or (item.closed and bool(answer_texts(parse(item.raw))))
 
     def _finish(self, kind: str, wire: _Wire) -> None:
         """Take the terminal event."""
@@ -249,7 +286,7 @@ class ResponseAssembler:
         self._response = bytes(wire.response) if is_object(wire.response) else b""
         if not self.text_seen:
             output = parse(member(self._response, "output"))
-            self.text_seen = isinstance(output, list) and any(_texts(item) for item in output)
+            self.text_seen = isinstance(output, list) and any(answer_texts(item) for item in output)
 
     def _find_part(self, wire: _Wire, channel: _Channel) -> _Part:
         """Return the part that the event means, made if it is new."""
@@ -311,14 +348,3 @@ def _decode_event(data: bytes) -> _Wire | None:
         raw = data[start:end].strip()
         setattr(wire, name, msgspec.Raw(raw) if name in _RAW_FIELDS else parse(raw))
     return wire
-
-
-def _texts(item: object) -> list[str]:
-    """Return what of an output item is the answer's: texts and refusals, or the input of a tool call."""
-    if not isinstance(item, dict) or item.get("type") == "reasoning":
-        return []
-    content = item.get("content")
-    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    texts = [item.get("arguments"), item.get("input")]
-    texts += [part.get(name) for part in parts for name in ("text", "refusal")]
-    return [text for text in texts if isinstance(text, str) and text]

@@ -576,3 +576,86 @@ def test_two_thousand_deltas_take_milliseconds() -> None:
     result = assembler.result()
     assert time.perf_counter() - started < 0.15
     assert output_of(result) == [message(text_part(" word" * 2000))]
+
+
+# Text that a later event says less of
+
+
+def closing_less(item: Json) -> Event:
+    return event("response.output_item.done", output_index=0, item=item)
+
+
+NOTHING_LEFT: list[Json] = [
+    message(),
+    message(text_part("")),
+    message(text_part("Hel")),
+    {**message(), "content": None},
+]
+
+
+@EMPTY_OUTPUTS
+@pytest.mark.parametrize("item", NOTHING_LEFT)
+def test_an_item_that_is_closed_with_less_keeps_its_text(item: Json, empty: Any) -> None:
+    _, result = assemble(*OPENED, *text_events("Hel", "lo"), closing_less(item), empty_terminal(empty))
+    assert output_of(result) == [message(text_part("Hello"))]
+
+
+@pytest.mark.parametrize("item", NOTHING_LEFT)
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_final_response_that_says_less_keeps_the_text(item: Json, is_closed: bool) -> None:
+    closing = closing_events("Hello") if is_closed else []
+    _, result = assemble(*OPENED, *text_events("Hel", "lo"), *closing, terminal(output=[item]))
+    assert output_of(result) == [message(text_part("Hello"))]
+    assert json.loads(result.response or b"")["usage"] == USAGE
+
+
+def test_a_final_response_without_the_message_gets_it() -> None:
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
+    call = {"type": "function_call", "id": "fc_1", "name": "f", "arguments": "{}"}
+    for output in ([reasoning], [reasoning, call]):
+        _, result = assemble(*OPENED, *text_events("Hel", "lo"), *closing_events("Hello"), terminal(output=output))
+        assert output_of(result) == [*output, message(text_part("Hello"))]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        message(text_part("Hello")),
+        {**message(text_part("Hello")), "id": "another"},
+        {**message(text_part("Hello, world")), "id": "another"},
+        message(text_part("Goodbye")),
+        message(text_part("Hel"), text_part("lo")),
+    ],
+)
+def test_a_final_response_that_says_as_much_or_something_else_wins(item: Json) -> None:
+    response = json.dumps({"id": "resp_1", "status": "completed", "output": [item]}).encode()
+    done = Event("response.completed", b'{"type":"response.completed","response":%s}' % response)
+    _, result = assemble(*OPENED, *text_events("Hel", "lo"), *closing_events("Hello"), done)
+    assert result.response == response
+
+
+def test_one_of_two_messages_that_is_lost_comes_back_in_its_place() -> None:
+    first, second = {**message(text_part("one")), "id": "msg_1"}, {**message(text_part("two")), "id": "msg_2"}
+    events = [
+        event("response.output_item.done", output_index=index, item=item) for index, item in enumerate([first, second])
+    ]
+    for left in ([first], [second], [{**second, "id": "x"}], [{**first, "content": []}, second]):
+        output = output_of(assemble(*events, terminal(output=left))[1])
+        assert [item["content"][0]["text"] for item in output] == ["one", "two"]
+
+
+@pytest.mark.parametrize("closed", ["", "Hel"])
+def test_a_text_that_is_done_with_less_keeps_its_deltas(closed: str) -> None:
+    _, result = assemble(*text_events("Hel", "lo"), *closing_events(closed)[:2], empty_terminal([]))
+    assert output_of(result) == [message(text_part("Hello"))]
+
+
+def test_the_arguments_of_a_call_are_kept_as_texts_are() -> None:
+    call = {"type": "function_call", "id": "fc_1", "name": "f", "arguments": ""}
+    events = [
+        event("response.output_item.added", output_index=0, item=call),
+        event("response.function_call_arguments.delta", output_index=0, item_id="fc_1", delta='{"a":1}'),
+        event("response.output_item.done", output_index=0, item=call),
+    ]
+    for end in (terminal(output=[call]), terminal(output=[])):
+        assert output_of(assemble(*events, end)[1]) == [call | {"arguments": '{"a":1}'}]
