@@ -27,6 +27,7 @@ def open_session(connector: Connector) -> aiohttp.ClientSession:
         },
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `deadlines.py` has all of them
+        auto_decompress=False,  # `unpacking.py` does it: headers are wrong now and then
         trust_env=False,
         read_bufsize=1 << 18,
         max_field_size=1 << 16,

@@ -30,6 +30,7 @@ from batchrun.records.rawjson import as_text
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
+from batchrun.transport.chat_stream import assemble_chat
 from batchrun.transport.client import open_session
 from batchrun.transport.connections import Connector
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
@@ -37,6 +38,9 @@ from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
 from batchrun.transport.reading import (
     BOM,
+    QUIET_S,
+    BrokenOffError,
+    Ending,
     IdleError,
     Memory,
     TooLargeError,
@@ -46,6 +50,7 @@ from batchrun.transport.reading import (
     read_stream,
 )
 from batchrun.transport.redact import Redactor, Secret
+from batchrun.transport.unpacking import Content, Unpacked
 from batchrun.transport.words import quotes_request
 from batchrun.transport.yielding import yield_to_loop
 
@@ -115,7 +120,7 @@ class HttpTransport:
 
     async def __aenter__(self) -> HttpTransport:
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
-        self._connecting = Deadlines(self._timeouts.connect_s)
+        self._connecting, self._quiet = Deadlines(self._timeouts.connect_s), Deadlines(QUIET_S)
         self._session = open_session(
             Connector(self._note_stray, keeps_alive=self._endpoint.keepalive, connecting=self._connecting)
         )
@@ -128,6 +133,7 @@ class HttpTransport:
         self._deadlines.close()
         self._idle.close()
         self._connecting.close()
+        self._quiet.close()
         await self._session.close()
 
     def _note_stray(self) -> None:
@@ -182,20 +188,39 @@ class HttpTransport:
             if int(headers.get("Content-Length", 0)) > self._memory.cap:  # aiohttp has refused what is no number
                 raise TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
-            if 200 <= status < 300 and line.url == RESPONSES and "event-stream" in headers.get("Content-Type", ""):
-                return self._judge(answer, await read_stream(response.content, self._memory, self._idle, attempt.note))
-            return self._judge(answer, await read_body(response.content, self._memory))
+            return await self._read(answer, response.content, attempt)
         finally:
             if not response.closed:
                 response.release()  # an answer that was not read to its end takes its connection with it
+
+    async def _read(self, answer: HttpAnswer, content: Content, attempt: _Attempt) -> Reply | Failure:
+        """Read the body of an answer, and judge it. A whole answer is one, however its framing ends."""
+        headers = answer.headers
+        if "Content-Encoding" in headers:
+            content = Unpacked(content, headers["Content-Encoding"])
+        is_stream = answer.url == RESPONSES and "event-stream" in headers.get("Content-Type", "")
+        ending = Ending(self._quiet, lambda body: _is_whole(self._judge(answer, body)))
+        try:
+            if is_stream and 200 <= answer.status < 300:
+                read = await read_stream(content, self._memory, self._idle, ending, attempt.note)
+                return self._judge(answer, read)
+            return self._judge(answer, await read_body(content, self._memory, ending))
+        except BrokenOffError as broken:
+            outcome = self._judge(answer, broken.read)
+            if _is_whole(outcome):
+                return outcome
+            raise broken.error from None
 
     def _judge(self, answer: HttpAnswer, read: StreamResult | bytes) -> Reply | Failure:
         """What an answer means, the key redacted from it. Events are looked for in any body."""
         if isinstance(read, StreamResult):
             return self._judge_stream(answer, read)
         answer.body = body = self._redactor.body(read.removeprefix(BOM))
-        if 200 <= answer.status < 300 and answer.url == RESPONSES and looks_like_events(body):
-            return self._judge_stream(answer, assemble_whole(body))
+        if 200 <= answer.status < 300 and looks_like_events(body):
+            if answer.url == RESPONSES:
+                return self._judge_stream(answer, assemble_whole(body))
+            whole = assemble_chat(body)
+            return self._judge_stream(answer, StreamResult(None, whole, partial=None if whole else body))
         return read_answer(answer)
 
     def _judge_stream(self, answer: HttpAnswer, result: StreamResult) -> Reply | Failure:
@@ -213,6 +238,13 @@ class HttpTransport:
             request_id=answer.request_id,
             looks_like_api=True,
         )
+
+
+def _is_whole(outcome: Reply | Failure) -> bool:
+    """Whether an outcome is that of whole JSON, so that nothing lacks of the answer."""
+    if isinstance(outcome, Reply):
+        return True
+    return outcome.body is not None and outcome.body.startswith(b"{") and outcome.code != FailureCode.INVALID_JSON
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

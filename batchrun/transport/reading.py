@@ -4,19 +4,25 @@
 2. Each answer has a cap. All answers together may hold `HELD_BYTES`; beyond that, one answer at a time is read on.
 3. Only unfinished answers count: an answer that is read is judged before any other task runs.
 4. A stream must bring an *event* within the idle time: pings do not keep a stream alive.
+5. What came before a connection broke off is not thrown away: if it is a whole answer, it is one. So is a whole answer
+   behind which nothing comes, not even the end that its framing promised.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, cast
+
+import aiohttp
 
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.deadlines import Deadline, Deadlines
 from batchrun.transport.sse import EventDecoder
+from batchrun.transport.unpacking import Content, Unpacked
 
 HELD_BYTES = 48 * 1024 * 1024
+QUIET_S = 1.0  # after so long a silence, an answer that looks whole is looked at
 BOM = b"\xef\xbb\xbf"
 
 
@@ -28,16 +34,23 @@ class IdleError(Exception):
     """A stream brought no event within the idle time."""
 
 
-class Content(Protocol):
-    """A body as it arrives; `aiohttp.StreamReader` is one."""
+class BrokenOffError(Exception):
+    """The connection broke off, or the framing is wrong; `read` is what came before, and `error` the reason."""
 
-    def at_eof(self) -> bool:
-        """Whether all of it has been read."""
-        ...
+    def __init__(self, read: bytes, error: Exception) -> None:
+        super().__init__(str(error))
+        self.read = read
+        self.error = error
 
-    async def readany(self) -> bytes:
-        """The bytes that are there, decompressed; waits for some; empty at the end."""
-        ...
+
+class Ending(NamedTuple):
+    """How to tell that an answer has ended: a silence of `QUIET_S`, and `is_whole` of what has come."""
+
+    quiet: Deadlines
+    is_whole: Callable[[bytes], bool]
+
+
+_BROKEN = (aiohttp.ClientError, OSError, ValueError)
 
 
 class Memory:
@@ -80,35 +93,90 @@ class Share:
         self._is_alone = True
 
 
-async def read_body(content: Content, memory: Memory) -> bytes:
-    """The whole body, decompressed. Raises `TooLargeError`."""
-    piece = await content.readany()
+async def read_body(content: Content, memory: Memory, ending: Ending) -> bytes:
+    """The whole body, decompressed. Raises `TooLargeError`, `BrokenOffError`."""
+    try:
+        piece = await content.readany()
+    except _BROKEN as error:
+        raise BrokenOffError(_unread(content), error) from error
     if content.at_eof():  # as nearly always
         if len(piece) > memory.cap:
             raise TooLargeError
         return piece
     with Share(memory) as share:
-        pieces = [piece]
-        while True:
-            if not share.add(len(piece)):
-                await share.wait()
-            if content.at_eof():
-                return b"".join(pieces)
-            pieces.append(piece := await content.readany())
+        if not share.add(len(piece)):
+            await share.wait()
+        return await _read_on(content, share, [piece], ending)
+
+
+async def _read_on(content: Content, share: Share, pieces: list[bytes], ending: Ending) -> bytes:
+    """The whole body, of which `pieces` have been read and counted."""
+    while not content.at_eof():
+        try:
+            piece = await _next_piece(content, pieces, ending)
+        except _BROKEN as error:
+            rest = _unread(content)
+            share.add(len(rest))
+            raise BrokenOffError(b"".join([*pieces, rest]), error) from error
+        if piece is None:
+            break
+        pieces.append(piece)
+        if not share.add(len(piece)):
+            await share.wait()
+    return b"".join(pieces)
+
+
+async def _next_piece(content: Content, pieces: list[bytes], ending: Ending) -> bytes | None:
+    """The next piece of a body; None if none comes and the answer is whole."""
+    tail = b"".join([piece[-64:] for piece in pieces[-2:]]).rstrip()
+    if tail.endswith((b"}", b"]")):  # as JSON and `[DONE]` do
+        deadline = Deadline()
+        ending.quiet.begin(deadline)
+        try:
+            return await content.readany()
+        except asyncio.CancelledError:
+            if not deadline.ran_out():
+                raise
+            if ending.is_whole(b"".join(pieces)):
+                return None
+        finally:
+            ending.quiet.end(deadline)
+    return await content.readany()
+
+
+def _unread(content: Content) -> bytes:
+    """What came before the error that ended a body."""
+    if isinstance(content, Unpacked):
+        try:
+            pieces = [content.unpack(_unread(content.packed))]
+            while content.has_more and len(pieces) < 64:
+                pieces.append(content.unpack(b""))
+        except ValueError:
+            return b""
+        return b"".join(pieces)
+    if not isinstance(content, aiohttp.StreamReader):
+        return b""
+    content.set_exception(cast("BaseException", None))  # it keeps what came before it from being read
+    return content.read_nowait()
 
 
 async def read_stream(
-    content: Content, memory: Memory, idle: Deadlines, note: Callable[[ResponseAssembler], None]
+    content: Content, memory: Memory, idle: Deadlines, ending: Ending, note: Callable[[ResponseAssembler], None]
 ) -> StreamResult | bytes:
     """The result of a stream of events, or the whole body if it was not a stream after all.
 
-    `note` is called with the assembler after each piece that brought an event. Raises `TooLargeError`, `IdleError`.
+    `note` is called with the assembler after each piece that brought an event. Raises `TooLargeError`, `IdleError`,
+    and `BrokenOffError` for a body.
     """
     deadline = Deadline()
     idle.begin(deadline)
     try:
         with Share(memory) as share:
-            return await _read_events(content, share, idle, deadline, note)
+            read = await _read_events(content, share, idle, deadline, note)
+            if not isinstance(read, bytes):
+                return read
+            idle.end(deadline)  # no stream: its events need not come
+            return await _read_on(content, share, [read], ending)
     except asyncio.CancelledError:
         if not deadline.ran_out():
             raise
@@ -120,32 +188,38 @@ async def read_stream(
 async def _read_events(
     content: Content, share: Share, idle: Deadlines, deadline: Deadline, note: Callable[[ResponseAssembler], None]
 ) -> StreamResult | bytes:
-    """As `read_stream`; every event renews the deadline."""
+    """The result of a stream; every event renews the deadline. The first bytes alone if they are of no stream."""
     decoder, assembler = EventDecoder(), ResponseAssembler()
-    is_events: bool | None = None  # JSON and web pages may have the content type of a stream: the first byte decides
-    plain: list[bytes] = []
-    events = 0
-    while not assembler.finished and (piece := await content.readany()):
+    is_begun, events = False, 0
+    broken: Exception | None = None
+    while not assembler.finished and broken is None:
+        try:
+            piece = await content.readany()
+        except _BROKEN as error:
+            piece, broken = _unread(content), error
+        if not piece:
+            break
         if not share.add(len(piece)):
             idle.end(deadline)  # the deadline is for the gateway, but this waits for other answers
             await share.wait()
             idle.begin(deadline)
-        if is_events is None and (start := piece.removeprefix(BOM).lstrip()):
-            is_events = start[:1] not in b"{[<"
-        if is_events is False:
-            plain.append(piece)
-            continue
+        if not is_begun and (start := piece.removeprefix(BOM).lstrip()):
+            is_begun = True
+            if start[:1] in b"{[<":  # JSON and web pages may have the content type of a stream: the first byte decides
+                if broken is not None:
+                    raise BrokenOffError(piece, broken)
+                return piece
         for event in decoder.feed(piece):
             assembler.add(event)
         if assembler.events > events:
             events = assembler.events
             idle.renew(deadline)
             note(assembler)
-    if plain:
-        return b"".join(plain)
     for event in decoder.flush():
         assembler.add(event)
     note(assembler)
+    if broken is not None and not assembler.finished:
+        raise broken
     return assembler.result()
 
 
