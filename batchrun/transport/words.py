@@ -1,7 +1,7 @@
 """Words and codes by which gateways tell of money and of rates, in English and Chinese. Pure.
 
 1. They count at any status and in any envelope. Where they stand in the request's own body, a 400 may only quote it.
-2. Money that is told per minute, or with a time to wait, is a rate.
+2. Money that is told per minute, or in words with a time to wait, is a rate. A code of money is none for a wait alone.
 
 Sources: OpenAI, Azure, Anthropic, Gemini, xAI, OpenRouter, Groq, Moonshot, MiniMax, Zhipu, DashScope, Volcengine,
 SiliconFlow and Tencent Cloud (their lists of errors), LiteLLM, new-api and one-api.
@@ -76,7 +76,7 @@ _RATE_STEMS = (
 
 def tells_of_money(failure: Failure) -> bool:
     """Whether a failure says that the account can pay no more."""
-    return _is_money_name(failure.code) or _is_money_name(failure.type) or _says_money(_words(failure))
+    return _has_money_name(failure) or _says_money(_words(failure))
 
 
 def tells_of_rate(failure: Failure) -> bool:
@@ -87,8 +87,14 @@ def tells_of_rate(failure: Failure) -> bool:
 
 
 def is_for_a_while(failure: Failure) -> bool:
-    """Whether a failure names a time to wait, or a limit per minute: then money words tell of a rate."""
-    return failure.retry_after_s is not None or _PER_MINUTE.search(_words(failure)) is not None
+    """Whether what a failure says of money is about a rate: it is per minute, or in words alone with a time to wait."""
+    if failure.retry_after_s is not None and not _has_money_name(failure):
+        return True
+    return _PER_MINUTE.search(_words(failure)) is not None
+
+
+def _has_money_name(failure: Failure) -> bool:
+    return _is_money_name(failure.code) or _is_money_name(failure.type)
 
 
 @lru_cache(maxsize=256)
