@@ -316,6 +316,11 @@ class Runner:
         return self._writer.recorded
 
     @property
+    def at_output_limit(self) -> int:
+        """The number of recorded successes that have exactly the output tokens that they were allowed."""
+        return self._writer.at_output_limit
+
+    @property
     def unanswered(self) -> dict[int, InFlight]:
         """The attempts, by line, whose outcome is unknown."""
         return self._writer.unanswered

@@ -19,6 +19,7 @@ import msgspec
 
 from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
+from batchrun.engine.output_limit import is_at_output_limit
 from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
 from batchrun.records.attempt import InFlight
@@ -75,7 +76,7 @@ class Writer:
         error_limit: ErrorLimit | None,
         stop: Callable[[BatchrunError], None],
     ) -> None:
-        self.recorded = 0
+        self.recorded = self.at_output_limit = 0
         self._store = store
         self._facts = facts
         self._tally = tally
@@ -231,6 +232,7 @@ class Writer:
         self.recorded += 1
         if self._error_limit is not None:
             self._judge_errors(self._error_limit, head)
+        self.at_output_limit += is_at_output_limit(line, outcome)
         self._unanswered.pop(line.line_number, None)
         self._newly_recorded.append(line.line_number)
         if billed_usd := self._spending.recorded(line, outcome):

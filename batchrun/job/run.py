@@ -45,7 +45,7 @@ class Ended:
     `recorded`: how many lines got their record. `stopped`: why the run ended early; None if it did not. `unanswered`:
     the attempts whose outcome is unknown. `unbilled_usd`: what may have been spent and is on no bill, in US dollars.
     `passed_over`: how many lines `budget` had no room for; the dearest of them may cost `dearest_usd`. `limited_s`:
-    the seconds of the run by what limited it.
+    the seconds of the run by what limited it. `at_output_limit`: successes with exactly the output tokens allowed.
     """
 
     recorded: int = 0
@@ -56,6 +56,7 @@ class Ended:
     dearest_usd: Decimal = NOTHING
     budget: Budget | None = None
     limited_s: dict[str, float] | None = None
+    at_output_limit: int = 0
 
 
 class Run:
@@ -130,6 +131,7 @@ class Run:
             dearest_usd=runner.dearest_usd,
             budget=runner.limiter.budget,
             limited_s=limited_s,
+            at_output_limit=runner.at_output_limit,
         )
 
     def _budget(self) -> Budget | None:

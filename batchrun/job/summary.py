@@ -81,6 +81,7 @@ class Summary:
         report = msgspec.structs.replace(
             report,
             limited_s=self.ended.limited_s,
+            at_output_limit=self.ended.at_output_limit or None,
             stopped=stopped.why if stopped else None,
             next_command=next_command if report.lines.pending or report.lines.failed else None,
         )

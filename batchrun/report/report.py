@@ -123,6 +123,8 @@ class Report(msgspec.Struct, frozen=True):
     `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
     halfway, on answers without a usage, and on records that were replaced.
     `limited_s`: seconds of the last run by what limited it, the longest first.
+    `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
+    be cut off; None if there are none, and in a report that is made later.
     `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
     `next_command`: the command to run next; None from Python, and in a report that is made later.
     """
@@ -144,6 +146,7 @@ class Report(msgspec.Struct, frozen=True):
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal | None = None
     limited_s: dict[str, float] | None = None
+    at_output_limit: int | None = None
     stopped: str | None = None
     next_command: str | None = None
 

@@ -70,7 +70,12 @@ def _notes(report: Report) -> list[str]:
     facts = (
         (report.lines.pending, "{:,} still to do"),
         (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),
+        (report.lines.empty, "{:,} empty (no text, refusal or tool call; counted as failed)"),
         (report.lines.refused, "{:,} refused (counted as ok)"),
+        (
+            report.at_output_limit,
+            "{:,} completed at exactly their limit of output tokens (counted as ok, may be cut off)",
+        ),
         (report.usage.lines_without_usage, "{:,} answered without usage (not in the bill)"),
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )

@@ -101,6 +101,12 @@ def _rule(
     )
 
 
+def _was_paid(failure: Failure) -> bool:
+    """Whether an answer of a success status came, and counts tokens that it made."""
+    usage, status = failure.usage, failure.status or 0
+    return usage is not None and usage.output_tokens > 0 and 200 <= status < 300
+
+
 RULES: tuple[Rule, ...] = (
     # batchrun's own codes: what the network did
     _rule(_OUTAGE, {FailureCode.CONNECT_FAILED, FailureCode.CONNECT_TIMEOUT, FailureCode.CONNECTION_LOST}),
@@ -143,6 +149,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(_OUTAGE, FailureCode.STREAM_TRUNCATED),
     _rule(_FATAL, {response_code(status) for status in ("queued", "in_progress", "cancelled")}),
+    # an error in an answer that was paid for: the gateway is there, and each attempt costs again
+    _rule(Decision(Kind.TRANSIENT, max_attempts=3), FailureCode.ERROR_IN_200, tells=_was_paid),
+    _rule(Decision(Kind.TRANSIENT, max_attempts=3), "", *range(500, 600), tells=_was_paid),
     # the gateway's own trouble with its channels, and keys; a 401 is one even where its type says server_error
     _rule(_OUTAGE, "get_channel_failed channel:* query_data_error update_data_error"),
     _rule(_OUTAGE, types="new_api_panic one_api_panic"),

@@ -29,6 +29,7 @@ REPLY = Reply(200, b"{}", None, "succeeded", None, None)
 
 TRANSIENT = Decision(Kind.TRANSIENT)
 OUTAGE = Decision(Kind.TRANSIENT, is_outage_signal=True)
+TRANSIENT_3 = Decision(Kind.TRANSIENT, max_attempts=3)
 OUTAGE_3 = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3)
 OUTAGE_OR_START = Decision(Kind.TRANSIENT, is_outage_signal=True, stops_fresh_job=True)
 OUTAGE_3_OR_START = Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3, stops_fresh_job=True)
@@ -66,6 +67,8 @@ TOO_LARGE = "Request too large for gpt-4.1 on tokens per min (TPM): Limit 30000,
 HELD = "预扣费额度失败, 用户剩余额度: ＄0.1, 需要预扣费额度: ＄0.2"
 MANY = "您已达到总请求数限制：3分钟内最多请求1000次，包括失败次数，请检查您的请求是否正确"
 SATURATED = "当前分组上游负载已饱和，请稍后再试"
+
+PAID = b'{"input_tokens":100,"output_tokens":5,"total_tokens":105}'
 
 TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     # the line's own fault
@@ -224,6 +227,9 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("200 with 404", 200, {"code": 404, "message": "m"}, {}, FATAL_OR_START),
     ("200 with 408", 200, {"code": 408, "message": "m"}, {}, TRANSIENT),
     ("200 with no status", 200, {"code": 1234, "message": "m"}, {}, TRANSIENT),
+    ("200 with 502, paid", 200, b'{"error":{"code":502},"usage":%s}' % PAID, {}, TRANSIENT_3),
+    ("200 with an error, paid", 200, b'{"error":"lost","usage":%s}' % PAID, {}, TRANSIENT_3),
+    ("200 with 400, paid", 200, b'{"error":{"code":400},"usage":%s}' % PAID, {}, FATAL),
     ("401 with server_error", 401, official(None, "m", "server_error"), {}, STOP),
     # the gateway's own trouble
     ("server_error", 500, official(None, "The server had an error", "server_error"), {}, OUTAGE),

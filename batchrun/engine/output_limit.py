@@ -1,0 +1,24 @@
+"""Answers that say they are completed, and have exactly as many tokens as they may: perhaps they are cut off. Pure.
+
+Some gateways lose the reason why an answer stopped. The number of its tokens tells, though not for certain.
+"""
+
+from __future__ import annotations
+
+import re
+
+from batchrun.records.outcome import Failure, Reply
+from batchrun.records.request import RequestLine
+
+
+def is_at_output_limit(line: RequestLine, outcome: Reply | Failure) -> bool:
+    """Whether a success has exactly the output tokens that its request allows, under any of the limit's names."""
+    if isinstance(outcome, Failure) or outcome.outcome != "succeeded" or outcome.usage is None:
+        return False
+    tokens = outcome.usage.output_tokens
+    if line.max_output_tokens is not None:
+        return tokens == line.max_output_tokens
+    # Chat has two names. A search for the number is cheap, and nearly always says no.
+    if tokens == 0 or b"%d" % tokens not in line.body or b"_tokens" not in line.body:
+        return False
+    return re.search(rb'"max_(?:completion_)?tokens"\s*:\s*%d\s*[,}]' % tokens, line.body) is not None
