@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -24,6 +24,7 @@ try:
 except ImportError:  # Windows: only what the event loop has read is seen
     fcntl = None  # type: ignore[assignment]
 
+BROKEN = (aiohttp.ClientError, OSError, ValueError)  # what reading raises for a connection or framing that is broken
 KEEPALIVE_S = 30.0  # seconds that an idle connection is kept; gateways end theirs after about a minute
 
 
@@ -103,3 +104,11 @@ def _unread_bytes(descriptor: int) -> int:
     except OSError:  # closed meanwhile: the next write tells
         return 0
     return _WAITING[0]
+
+
+def salvaged(content: object) -> bytes:
+    """What came before the error that ended a body; nothing if it is no body of aiohttp's."""
+    if not isinstance(content, aiohttp.StreamReader):
+        return b""
+    content.set_exception(cast("BaseException", None))  # it keeps what came before it from being read
+    return content.read_nowait()

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, cast
-
-import aiohttp
+from typing import NamedTuple
 
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
+from batchrun.transport.connections import BROKEN, salvaged
 from batchrun.transport.deadlines import Deadline, Deadlines
 from batchrun.transport.sse import EventDecoder
 from batchrun.transport.unpacking import Content, Unpacked
@@ -48,9 +47,6 @@ class Ending(NamedTuple):
 
     quiet: Deadlines
     is_whole: Callable[[bytes], bool]
-
-
-_BROKEN = (aiohttp.ClientError, OSError, ValueError)
 
 
 class Memory:
@@ -97,7 +93,7 @@ async def read_body(content: Content, memory: Memory, ending: Ending) -> bytes:
     """The whole body, decompressed. Raises `TooLargeError`, `BrokenOffError`."""
     try:
         piece = await content.readany()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise BrokenOffError(_unread(content), error) from error
     if content.at_eof():  # as nearly always
         if len(piece) > memory.cap:
@@ -114,7 +110,7 @@ async def _read_on(content: Content, share: Share, pieces: list[bytes], ending: 
     while not content.at_eof():
         try:
             piece = await _next_piece(content, pieces, ending)
-        except _BROKEN as error:
+        except BROKEN as error:
             rest = _unread(content)
             share.add(len(rest))
             raise BrokenOffError(b"".join([*pieces, rest]), error) from error
@@ -154,10 +150,7 @@ def _unread(content: Content) -> bytes:
         except ValueError:
             return b""
         return b"".join(pieces)
-    if not isinstance(content, aiohttp.StreamReader):
-        return b""
-    content.set_exception(cast("BaseException", None))  # it keeps what came before it from being read
-    return content.read_nowait()
+    return salvaged(content)
 
 
 async def read_stream(
@@ -195,7 +188,7 @@ async def _read_events(
     while not assembler.finished and broken is None:
         try:
             piece = await content.readany()
-        except _BROKEN as error:
+        except BROKEN as error:
             piece, broken = _unread(content), error
         if not piece:
             break
