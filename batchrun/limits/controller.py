@@ -44,6 +44,10 @@ class Controller:
     # Votes for a rate limit: where a pace is set, and where it is dropped again. One refusal may mislead; a verdict
     # sets the votes to 3 or -3 (`MOST_VOTES`), so that one odd refusal does not reverse it.
     RATE_AT, CONCURRENCY_AT, MOST_VOTES = 2, 0, 3
+    NO_RATE_AT = -2  # votes, for a concurrency limit without doubt: then no pace is tried any more
+    # Of the least number in flight refused so far: refused with fewer, while the pace rose from well below, it is a
+    # rate limit.
+    FEWER = 0.96
     # Times the rate at which answers come: enough to use every slot, and no clumps. Where latencies are uneven, more
     # answers than the mean come now and then.
     SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15
@@ -188,15 +192,26 @@ class Controller:
         if is_new:
             nothing_admitted = not self._answers_at and not self._is_admitting(sent.at)
             self._refused_in_a_row = self._refused_in_a_row + 1 if nothing_admitted else 0
-        pause_s = self._pause_s(is_new, retry_after_s)
+        asked_s = max(0.0, min(retry_after_s or 0.0, self.MAX_ASKED_S))
+        self._estimator.found_empty(sent.at, self._number - sent.number, asked_s, is_new=is_new)
         if is_new:
             self._vote(sent.in_flight, now)
+        pause_s = self._pause_s(is_new, retry_after_s)
         nothing_admitted = self._refused_in_a_row > 0
         if is_new and self._refused_in_a_row == 0 and self._is_unexplained(now):
             self._spurious.suspect(self._estimator.admitted, now)
-        self._estimator.throttled(pause_s, now, is_new=is_new, nothing_admitted=nothing_admitted, is_rate=self._is_rate)
+        self._estimator.throttled(
+            pause_s,
+            asked_s,
+            now,
+            is_new=is_new,
+            nothing_admitted=nothing_admitted,
+            is_rate=True if self._is_rate else False if self._votes <= self.NO_RATE_AT else None,
+        )
         if is_new:
             if not self._is_rate:
+                if self._votes <= self.NO_RATE_AT:
+                    self._estimator.drop()
                 self.concurrency.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
             self._answers_at.clear()
@@ -258,6 +273,8 @@ class Controller:
 
     def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""
+        if self._estimator.is_exploring:
+            return False
         if self._is_rate and self._estimator.per_s is not None:
             return self._estimator.is_holding(now)
         return not self.concurrency.is_raising and self._cut_at > -math.inf
@@ -343,6 +360,8 @@ class Controller:
                 return 0
             height = self._height(level)
             return 1 if height < 1 else -1 if height > 1.3 else 0
+        if self._estimator.is_exploring:
+            return self._vote_exploring(level, answers)
         # Half a round trip of answers where there should have been none, and not at a higher limit than before; or
         # refused below the number that was refused before, with answers in between.
         if (
@@ -356,3 +375,16 @@ class Controller:
         if passed < max(2, floor / 8) and answers >= 2 * level and floor <= level <= 1.05 * floor + 1:
             return -1
         return 0
+
+    def _vote_exploring(self, level: int, answers: int) -> int:
+        """The same while the pace rose from well below.
+
+        A concurrency limit refuses at its number, however fast requests come; a rate limit refuses at its rate, however
+        many are in flight, and tells the same rate twice.
+        """
+        fewer = answers >= self._floor and level * (1 + self._late) <= self.FEWER * self._floor
+        if fewer or self._estimator.is_told_again:
+            return self.RATE_AT - min(0, self._votes)
+        if answers < self._floor:
+            return 0
+        return -1 if level <= 1.05 * self._floor + 1 else 1

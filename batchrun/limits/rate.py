@@ -4,6 +4,8 @@
 2. At a throttle the gateway's bucket is empty, whatever its size. So what was admitted between two throttles, over
    the time between them, is the refill itself: no guess about bursts or fixed windows is needed.
 3. The pace stays just under that, then creeps up, slowly at first, until the next throttle measures it again.
+4. Where each throttle costs a pause (`Retry-After`), the bucket runs over meanwhile. Then two throttles of different
+   kinds tell its refill (`refill.py`), and as few as possible are spent on finding out.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+
+from batchrun.limits.refill import Bucket, Refill
 
 
 class Pacer:
@@ -49,6 +53,14 @@ class RateEstimator:
     HOLD_PER_PAUSE = 30.0  # a pause of 1 s every 30 s costs 3 % of the time
     LONGEST_PAUSE_S = 2.0  # of a pause, as far as it lengthens the hold: to at most a minute
     HOLD_ADMITTED = 200.0  # between throttles: 1 throttle in 200 answers at worst
+    # A pause that is worth avoiding; and the share of it that a bucket has to run over for its size to matter.
+    COSTLY_S, SPILT = 0.5, 0.2
+    # Two refusals that tell the same refill within this share of it are right, and the pace goes closer to it.
+    SAME, SURE_MARGIN = 0.02, 0.995
+    # The first guess after a refusal that pauses, as a share of what was admitted just before it; and the share by
+    # which that rises in a second. Once something is told, it rises by a third of that: the more the next refusal
+    # differs from this one, the more both tell. With fewer than ten admitted, they tell too little for that.
+    GUESS, RISE, RISE_AGAIN, FEW = 0.6, 0.4, 0.3, 10.0
     USED = 0.85  # of the pace: below that the pace is not what limits the run, and it does not rise
     MARKS = 32  # throttles to measure from: more than enough even if each let one request through
     # Seconds, and two requests at the pace: in a longer gap no worker wanted to send, so it measures nothing.
@@ -60,6 +72,11 @@ class RateEstimator:
         self.per_s: float | None = None
         self.admitted = 0
         self._marks: deque[_Mark] = deque([_Mark(now, 0, 0.0)], maxlen=self.MARKS)
+        self._refill = Refill(now)
+        self._told: Bucket | None = None  # by the last refusal that paused, and by the one before it
+        self._told_before: Bucket | None = None
+        self.is_exploring = False  # the pace is a guess, and rises until the next refusal tells more
+        self._rise = self.RISE
         self._paused_s = 0.0
         self._hold_s = self.FIRST_HOLD_S
         self._fast_until = 0.0
@@ -80,8 +97,10 @@ class RateEstimator:
         if now > self._expected_at:
             self._marks.clear()
             self._marks.append(_Mark(now, self.admitted, self._paused_s))
+            self._refill.restart(now)
             self._tick_at, self._tick_admitted = now, self.admitted
         self._expected_at = now + self.GAP_S + (2 / self.per_s if self.per_s is not None else 0.0)
+        self._refill.sent(now)
         self.admitted += 1
         elapsed_s = now - self._tick_at
         if elapsed_s >= max(self.TICK_S, self.TICK_REQUESTS / self.per_s if self.per_s is not None else 0.0):
@@ -94,20 +113,41 @@ class RateEstimator:
         """A request that was sent was not admitted."""
         self.admitted -= 1
 
-    def throttled(self, pause_s: float, now: float, *, is_new: bool, nothing_admitted: bool, is_rate: bool) -> None:
+    def found_empty(self, sent_at: float, sent_since: int, asked_s: float, *, is_new: bool) -> None:
+        """The request sent at `sent_at` was refused; so many were sent since, and the gateway asked for that pause."""
+        self._refill.refused(sent_at, sent_since, is_new=is_new)
+        if is_new:
+            self._told_before, self._told = self._told, self._refill.told() if asked_s >= self.COSTLY_S else None
+
+    def throttled(
+        self, pause_s: float, asked_s: float, now: float, *, is_new: bool, nothing_admitted: bool, is_rate: bool | None
+    ) -> None:
         """The limit is used up now: measure it, and if it is a rate limit, step back to just under it.
 
-        `is_new` opens an episode; `nothing_admitted` says that nothing has been admitted since the last one.
+        `pause_s` is the pause that follows, `asked_s` the one that the gateway asked for (0: none). `is_new` opens an
+        episode; `nothing_admitted` says that nothing has been admitted since the last one. `is_rate` is None while
+        nobody knows what limit it is.
         """
         if is_new and is_rate:
-            self._step_back(nothing_admitted, now)
+            self._step_back(pause_s, nothing_admitted, now)
             self._hold(pause_s, now)
+        elif is_new and is_rate is None and asked_s >= self.COSTLY_S:
+            self._explore(pause_s, now)
         if not is_new:
             self._marks.pop()
         self._marks.append(_Mark(now, self.admitted, self._paused_s))
         if is_new:
             self._paused_s += pause_s
+            if pause_s >= self.COSTLY_S:
+                self._tick_at, self._tick_admitted = now + pause_s, self.admitted
         self._expected_at = max(self._expected_at, now + pause_s + self.GAP_S)
+
+    @property
+    def is_told_again(self) -> bool:
+        """Whether the last refusal tells of the same refill as the one before: there is one."""
+        if self._told is None or self._told_before is None:
+            return False
+        return abs(self._told.per_s - self._told_before.per_s) < self.SAME * self._told.per_s
 
     def at_most(self, per_s: float) -> None:
         """Set the limit, in requests a second, as measured in another way."""
@@ -116,7 +156,7 @@ class RateEstimator:
 
     def drop(self) -> None:
         """It is not a rate limit after all."""
-        self.per_s = None
+        self.per_s, self.is_exploring = None, False
 
     @property
     def is_sure(self) -> bool:
@@ -140,7 +180,38 @@ class RateEstimator:
             hold_s = max(self._hold_s, for_pause_s, self.HOLD_ADMITTED / self.per_s)
         self._creep_at = now + pause_s + hold_s
 
-    def _step_back(self, nothing_admitted: bool, now: float) -> None:
+    def _explore(self, pause_s: float, now: float) -> None:
+        """What limit it is, is not known, and each refusal costs a pause: begin well below it, and rise until the next.
+
+        A burst would be refused by either limit at about the same number in flight, and would measure nothing.
+        """
+        if self._told is not None:
+            self.per_s = self._told.per_s * self.MARGIN
+            # Few admitted make no exact measurement, so there is no point in going slowly past it.
+            admitted = max(1, self.admitted - self._marks[-1].admitted)
+            self._rise = self.RISE * max(self.RISE_AGAIN, min(1.0, self.FEW / admitted))
+        elif recent_per_s := self._refill.recent_per_s():
+            self.per_s, self._rise = self.GUESS * recent_per_s, self.RISE
+        else:
+            return
+        self.is_exploring = True
+        self._creep_at = now + pause_s
+
+    def _follow(self, pause_s: float, *, is_first: bool) -> bool:
+        """Go just below the refill that is told, if that is to be believed."""
+        told = self._told
+        # No bucket with that refill is emptied by a slower pace: then the limit has fallen.
+        if told is None or (self.per_s is not None and self.per_s < told.per_s):
+            return False
+        # A bucket that does not run over in a pause may as well be a fixed window, which holds more than it tells.
+        # There a refusal costs little, so the next one may decide.
+        if not self.is_told_again and not (is_first and told.spilt_s(pause_s) > self.SPILT * pause_s):
+            return False
+        self.per_s = told.per_s * self.SURE_MARGIN
+        self._hold_s = 4 * self.FIRST_HOLD_S if is_first else min(2 * self._hold_s, self.MAX_HOLD_S)
+        return True
+
+    def _step_back(self, pause_s: float, nothing_admitted: bool, now: float) -> None:
         # `low` counts the pauses, `high` does not. Where they differ, most of the time may have been a pause.
         low, high = self._measure(now)
         measured = high if high <= 1.15 * low else low
@@ -148,7 +219,10 @@ class RateEstimator:
         per_s, was_fast = self.per_s, self._fast_until > 0
         is_soon, was_soon = self.admitted - self._marks[-1].admitted < self.ENOUGH, self._was_soon
         self._measured, self._fast_until, self._was_soon = measured, 0.0, is_soon
-        if per_s is None:
+        is_first, self.is_exploring = per_s is None or self.is_exploring, False
+        if self._follow(pause_s, is_first=is_first):
+            return
+        if per_s is None or is_first:
             # The bucket may have filled up during the pause (then `low` is right), or run over (then `high` is).
             high = min(high, 10 * low)
             self.per_s = math.cbrt(low * high * high) * self.MARGIN
@@ -185,6 +259,10 @@ class RateEstimator:
         if not self.is_used(per_s):
             # A pace that is not used is not the limit: 15 %/s would take it anywhere in a minute of idling.
             self._creep_at = max(self._creep_at, now)
+            if self.is_exploring and now > self._creep_at:
+                self.drop()
+        elif self.is_exploring:
+            self.per_s = per_s * math.exp(self._rise * elapsed_s / max(1.0, 10 / per_s))
         elif now > self._creep_at:
             # In units of ten requests where these take longer than a second: a slow limit shows late.
             unit_s = max(1.0, 10 / per_s)

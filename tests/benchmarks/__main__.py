@@ -14,10 +14,16 @@ from pathlib import Path
 
 from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
-from tests.benchmarks.pace import pace
+from tests.benchmarks.pace import found_out, pace
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
-WORKLOADS |= {"large": large, "resume_bare": resume_bare, "one_line": one_line, "pace": pace}
+WORKLOADS |= {
+    "large": large,
+    "resume_bare": resume_bare,
+    "one_line": one_line,
+    "pace": pace,
+    "found_out": found_out,
+}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""`-c auto` and `--rpm` against gateways whose limits the client is not told, on real sockets: seven minutes.
+"""`-c auto` and `--rpm` against gateways whose limits the client is not told, on real sockets: eight minutes.
 
-A run has more lines than it can send and is interrupted; what the gateway saw is what counts, from 10 s on.
+A run has more lines than it can send and is interrupted; what the gateway saw is what counts, from the first answer on.
+`found_out` has more of them, in virtual time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from tests.benchmarks.machine import pin
 from tests.benchmarks.measure import remove_results, write_requests
 from tests.benchmarks.workloads import Row, Scale
+from tests.limits.found_out import UNKNOWN
 
 WARM_UP_S, SHORTEST_S = 10.0, 0.4
 GREATEST_PER_S = 400  # lines: more than any of these gateways takes
@@ -111,6 +113,15 @@ TABLE = [
     ),
     Limited("bucket_wait", "the same bucket with `Retry-After`", BUCKET, by_requests(150), 0.95, 0.01),
     Limited(
+        "quarter",
+        "150 requests/s bucket, 0.25 s of burst, 50 ms, `Retry-After`, in 30 s",
+        BUCKET | {"burst_s": 0.25, "latency_median_s": 0.05},
+        by_requests(150),
+        0.93,
+        0.01,
+        run_s=30.0,
+    ),
+    Limited(
         "forty",
         "40 at once, 200 ms, 429 beyond",
         FORTY | {"send_retry_after": False},
@@ -158,6 +169,17 @@ def pace(folder: Path, scale: Scale) -> list[Row]:
             rows.append(Row("rpm_most", f"{gateway.what}: at most", gateway.used(seen), "of promise", 1.0))
             rows.append(Row("rpm_second", f"{gateway.what}: busiest second", seen.busiest_second / 100, "× mean", 1.1))
     return [*rows, _unlimited(folder, scale)]
+
+
+def found_out(folder: Path, scale: Scale) -> list[Row]:
+    """How soon limits are found out, in virtual time: what `tests/limits/found_out.py` says of each gateway."""
+    rows = []
+    for gateway in UNKNOWN[: max(1, round(len(UNKNOWN) * min(1.0, scale.share)))]:
+        found, name, what = gateway.run(), gateway.name, gateway.what
+        rows.append(Row(f"{name}_soon", f"{what}: in 30 s", found.soon, "of capacity", gateway.soon, True))
+        rows.append(Row(f"{name}_429s", f"{what}: its refusals", found.refusals, "per answer", gateway.refusals))
+        rows.append(Row(f"{name}_then", f"{what}: afterwards", found.then, "of capacity", gateway.then, True))
+    return rows
 
 
 def _run(folder: Path, gateway: Limited, scale: Scale) -> Seen:

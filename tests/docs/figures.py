@@ -1,6 +1,6 @@
 """The tables of benchmarks.md, made from the JSON that `python -m tests.benchmarks --json FILE` wrote.
 
-A file that holds one kind of rows alone (`pace`, or everything else) leaves the other table as it is.
+A file that holds one kind of rows alone (`pace`, `found_out`, or everything else) leaves the other tables as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from tests.docs.generate import replace_part
 from tests.docs.pages import MANUAL
 
-TABLES = ("benchmarks", "pace")
+TABLES = ("benchmarks", "pace", "found_out")
 HEAD = "| what | goal | measured |\n|---|---|---|"
 
 
@@ -30,7 +30,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def table(self) -> str:
-        return "pace" if self.workload == "pace" else "benchmarks"
+        return self.workload if self.workload in TABLES else "benchmarks"
 
     @property
     def row(self) -> str:

@@ -74,14 +74,24 @@ class Gateway(Protocol):
         """The work that could have been done meanwhile."""
 
 
+def asked_s(retry_after: bool | float, wait_s: float) -> float | None:
+    """The `Retry-After` of a refusal: none, the wait in whole seconds, or always the same."""
+    if isinstance(retry_after, bool):
+        return float(max(1, math.ceil(wait_s))) if retry_after else None
+    return retry_after
+
+
 @dataclass
 class Bucket:
-    """`per_s` requests a second, `burst` at once, 429 beyond. Work is requests."""
+    """`per_s` requests a second, `burst` at once, 429 beyond. Work is requests.
+
+    `retry_after` says until when, in whole seconds; with a number it always says that.
+    """
 
     per_s: Steps
     burst: float
     latency: Latency
-    retry_after: bool = False
+    retry_after: bool | float = False
     level: float = field(init=False)
     _now: float = 0.0
 
@@ -93,10 +103,31 @@ class Bucket:
         self.level = min(self.burst, self.level + (now - self._now) * per_s)
         self._now = now
         if self.level < 1:
-            wait_s = float(max(1, math.ceil((1 - self.level) / per_s)))
-            return Answer(0.0, 429, wait_s if self.retry_after else None), 0
+            return Answer(0.0, 429, asked_s(self.retry_after, (1 - self.level) / per_s)), 0
         self.level -= 1
         return Answer(self.latency.draw(rng)), 1
+
+    def capacity(self, since: float, until: float) -> float:
+        return self.per_s.total(since, until)
+
+
+@dataclass
+class Leaky:
+    """A leaky bucket: `per_s` requests a second leave it, evenly; `burst` wait in it, 429 beyond. Work is requests."""
+
+    per_s: Steps
+    burst: float
+    latency: Latency
+    retry_after: bool | float = False
+    _next_at: float = 0.0  # when the next one would leave
+
+    def arrive(self, now: float, rng: random.Random) -> tuple[Answer, float]:
+        per_s = self.per_s.value(now)
+        leaves_at = max(now, self._next_at)
+        if (leaves_at - now) * per_s > self.burst:
+            return Answer(0.0, 429, asked_s(self.retry_after, leaves_at - now - self.burst / per_s)), 0
+        self._next_at = leaves_at + 1 / per_s
+        return Answer(leaves_at - now + self.latency.draw(rng)), 1
 
     def capacity(self, since: float, until: float) -> float:
         return self.per_s.total(since, until)

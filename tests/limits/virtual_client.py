@@ -39,6 +39,8 @@ class Outcome:
     most_in_flight: int = 0
     ended_at: float = 0.0
     seconds: list[Second] = field(default_factory=list)
+    answered_at: list[float] = field(default_factory=list)  # each of them, where the client keeps times
+    throttled_at: list[float] = field(default_factory=list)
     _timed: int = 0
 
     @property
@@ -69,12 +71,14 @@ class Client:
         minimum: int = 1,
         maximum: int = AUTO_MOST,
         warm_up_s: float = 10.0,
+        keeps_times: bool = False,
     ) -> None:
         self.controller = Controller(Concurrency(minimum, maximum), 0.0)
         self.gateway = gateway
         self.rng = random.Random(seed)
         self.net_s = net_s
         self.warm_up_s = warm_up_s
+        self.keeps_times = keeps_times
         self.outcome = Outcome()
         self._events: list[tuple[float, int, Sent | None, Answer | None]] = []  # answers, and timers (None)
         self._number = 0  # of events: of two at the same time the earlier one comes first
@@ -160,6 +164,8 @@ class Client:
         if answer.status == 200:
             controller.succeeded(sent, now)
             outcome.answered += 1
+            if self.keeps_times:
+                outcome.answered_at.append(now)
             if sent.at >= self.warm_up_s:
                 outcome.time(now - sent.at)
             return
@@ -167,6 +173,8 @@ class Client:
         if answer.status == 429:
             controller.throttled(sent, answer.retry_after_s, now)
             outcome.throttled += 1
+            if self.keeps_times:
+                outcome.throttled_at.append(now)
         else:
             controller.failed(sent, now)
             outcome.failed += 1
