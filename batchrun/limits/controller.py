@@ -44,7 +44,7 @@ class Controller:
     # Votes for a rate limit: where a pace is set, and where it is dropped again. One refusal may mislead; a verdict
     # sets the votes to 3 or -3 (`MOST_VOTES`), so that one odd refusal does not reverse it.
     RATE_AT, CONCURRENCY_AT, MOST_VOTES = 2, 0, 3
-    NO_RATE_AT = -2  # votes, for a concurrency limit without doubt: then no pace is tried any more
+    NO_RATE_VOTES = 2  # for a concurrency limit without doubt: then no pace is tried any more
     # Of the least number in flight refused so far: refused with fewer, while the pace rose from well below, it is a
     # rate limit.
     FEWER = 0.96
@@ -206,11 +206,11 @@ class Controller:
             now,
             is_new=is_new,
             nothing_admitted=nothing_admitted,
-            is_rate=True if self._is_rate else False if self._votes <= self.NO_RATE_AT else None,
+            is_rate=True if self._is_rate else False if self._votes <= -self.NO_RATE_VOTES else None,
         )
         if is_new:
             if not self._is_rate:
-                if self._votes <= self.NO_RATE_AT:
+                if self._votes <= -self.NO_RATE_VOTES:
                     self._estimator.drop()
                 self.concurrency.cut(sent.at, sent.in_flight, sum(self._answers_at.values()), pause_s, now)
             self._cut_at = now
