@@ -194,7 +194,8 @@ def _run(folder: Path, gateway: Limited, scale: Scale) -> Seen:
         port = int(server.stdout.readline())
         _interrupted_run(f"http://127.0.0.1:{port}", requests, results, run_s + min(1.0, run_s), *gateway.arguments)
         columns = json.loads(server.communicate()[0])
-    since = min(WARM_UP_S, run_s / 2)
+    # From the first answer on: finding the limit counts. `--rpm` is told, so there it is the steady pace.
+    since = min(WARM_UP_S, run_s / 2) if gateway.arguments else 0.0
     return Seen(columns["at_s"], columns["status"], _latencies(results), since, min(run_s, columns["at_s"][-1]))
 
 
