@@ -21,7 +21,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.estimate.measured import Finished, Used
 from batchrun.estimate.tokens import Counter, load_counter
 from batchrun.records.content import read_contents
-from batchrun.records.request import RequestLine
+from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.requests.reader import RequestFile
@@ -91,6 +91,33 @@ class Estimate(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
+class _Money:
+    """What usages cost together, at one price: a price without tiers is multiplied once, at the end."""
+
+    def __init__(self, price: Price | None) -> None:
+        self._price = price
+        self._by_line = price is not None and bool(price.starts)
+        self._usd = 0.0
+        self._input = self._cached = self._output = 0
+
+    def add(self, input_tokens: int, cached: int, output: int) -> None:
+        if self._by_line:
+            self._usd += self._cost(input_tokens, cached, output)
+            return
+        self._input += input_tokens
+        self._cached += cached
+        self._output += output
+
+    @property
+    def cost(self) -> float:
+        """US dollars; 0 without a price."""
+        return self._usd if self._by_line else self._cost(self._input, self._cached, self._output)
+
+    def _cost(self, input_tokens: int, cached: int, output: int) -> float:
+        usage = Usage(input_tokens, cached, output, 0, input_tokens + output)
+        return float(self._price.cost(usage)) if self._price is not None else 0.0
+
+
 class _Group:
     """The lines of one model."""
 
@@ -100,25 +127,24 @@ class _Group:
         self.left_bytes = 0
         self.counted = NONE  # input tokens
         self.output_cap = 0
-        self.low_usd = self.input_usd = self.high_usd = 0.0
+        self.low_usd, self.input_usd, self.high_usd = _Money(price), _Money(price), _Money(price)
         self.inputs, self.outputs, self.costs = Moments(), Moments(), Moments()
 
-    def add_left(self, line: RequestLine, counter: Counter) -> None:
-        contents = read_contents(line.url, line.body)
-        tokens = counter.count(contents, line.model)
+    def add_left(self, url: str, body: bytes, model: str, counter: Counter) -> None:
+        contents = read_contents(url, body)
+        tokens = counter.count(contents, model)
         self.left += 1
-        self.left_bytes += len(line.body)
+        self.left_bytes += len(body)
         self.naming += bool(contents.named or contents.untold)
         self.unbounded += contents.max_output_tokens is None
         self.counted += tokens
         cap = contents.max_output_tokens or 0
         self.output_cap += cap
         if self.price is not None:
-            low, likely, high = (round(value or 0) for value in (tokens.low, tokens.likely, tokens.high))
-            least = 0 if contents.max_output_tokens == 0 else 1
-            self.low_usd += float(self.price.cost(Usage(low, low, least, 0, low + least)))
-            self.input_usd += float(self.price.cost(Usage(likely, 0, 0, 0, likely)))
-            self.high_usd += float(self.price.cost(Usage(high, 0, cap, 0, high + cap)))
+            low, likely, high = round(tokens.low or 0), round(tokens.likely or 0), round(tokens.high or 0)
+            self.low_usd.add(low, low, 0 if contents.max_output_tokens == 0 else 1)
+            self.input_usd.add(likely, 0, 0)
+            self.high_usd.add(high, 0, cap)
 
     def add_measured(self, line: RequestLine, used: Used) -> None:
         if used.input_tokens is not None and used.output_tokens is not None:
@@ -163,8 +189,8 @@ class _Group:
             return self.costs.rest(self.left, self.left_bytes)
         if self.price is None:
             return Range(None, None, None)
-        likely = None if self.output_cap or self.unbounded else self.input_usd  # embeddings: the input is all
-        return Range(self.low_usd, likely, None if self.unbounded or self.naming else self.high_usd)
+        likely = None if self.output_cap or self.unbounded else self.input_usd.cost  # embeddings: the input is all
+        return Range(self.low_usd.cost, likely, None if self.unbounded or self.naming else self.high_usd.cost)
 
 
 class Estimator:
@@ -185,15 +211,25 @@ class Estimator:
         self._latencies, self._attempts = Moments(), Moments()
         self._lines = self._seen = self._failed = 0
 
+    def look(self, request: Request) -> None:
+        """Add one line of the request file of a job that has not begun."""
+        model = request.fields.model
+        self._lines += 1
+        self._group(model).add_left(request.url, request.body, model, self._counter)
+
+    def _group(self, model: str) -> _Group:
+        group = self._groups.get(model)
+        if group is None:
+            group = self._groups[model] = _Group(self._book.price(model))
+        return group
+
     def visit(self, line: RequestLine) -> None:
         """Add one line of the request file, finished or left; a line that is left and not chosen is no part of it."""
         used = self._finished.find(line)
         is_left = used is None or used.goes_again
         if is_left and self._is_chosen is not None and not self._is_chosen(line):
             return
-        group = self._groups.get(line.model)
-        if group is None:
-            group = self._groups[line.model] = _Group(self._book.price(line.model))
+        group = self._group(line.model)
         self._lines += 1
         if used is not None:
             self._seen += 1
@@ -201,7 +237,7 @@ class Estimator:
             self._latencies.add(0, used.latency_s)
             self._attempts.add(0, used.attempts)
         if used is None or used.goes_again:
-            group.add_left(line, self._counter)
+            group.add_left(line.url, line.body, line.model, self._counter)
         else:
             group.add_measured(line, used)
 
@@ -299,7 +335,10 @@ def estimate_file(
             finished.add(head)
     if sample is None and limit is None:
         estimator = Estimator(book, finished, load_counter())
-        requests.check(estimator.visit)
+        if len(finished):
+            requests.check(estimator.visit)
+        else:
+            requests.check(look=estimator.look)
         return estimator.estimate(allowed)
     requests.check()
     drawn = draw(requests.requests(), sample) if sample is not None else None

@@ -29,7 +29,7 @@ class Bytes:
 
     def count(self, contents: Contents, model: str) -> Range:
         """The input tokens of a request, without input that its body only names; the same for every model."""
-        size = sum(len(text.encode()) for text in contents.texts)
+        size = sum([len(text) if text.isascii() else len(text.encode()) for text in contents.texts])
         frame = _frame(contents)
         return Range(size / MOST_BYTES + frame, size / LIKELY_BYTES + frame, size / LEAST_BYTES + frame)
 

@@ -39,6 +39,7 @@ from batchrun.records.index import HashTable, LineSet, Repeats, hash64
 from batchrun.records.request import (
     MAX_LINE_BYTES,
     Overrides,
+    Request,
     RequestLine,
     RequestLineError,
     parse_request,
@@ -136,8 +137,10 @@ class RequestFile:
         self,
         visit: Callable[[RequestLine], None] | None = None,
         known: Callable[[int, Sequence[bytes]], Sequence[str]] | None = None,
+        look: Callable[[Request], None] | None = None,
     ) -> Survey:
-        """Check every line, pass each valid one to `visit`, and return the summary.
+        """Check every line, pass each valid one to `visit`, and return the summary. `look` gets what was parsed, which
+        takes a third less time: without the hash of the body.
 
         `known` gets the number of the first of some lines, and their bytes. It returns the ids of those that were sent
         in this form and have their answer, "" for the others. Of a known line, only the id is checked, for duplicates;
@@ -171,6 +174,8 @@ class RequestFile:
                 kinds[request.fields.model, request.url, request.fields.stream] += 1
                 if request.fields.prompt is not UNSET and request.has_only_a_prompt:
                     survey.note_prompt(number)
+                if look is not None:
+                    look(request)
                 if visit is not None:
                     line = request.line(number)
                     visit(_numbered(line, occurrences) if line.derived else line)
