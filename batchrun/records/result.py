@@ -158,6 +158,10 @@ def parse_result(raw: bytes) -> ResultHead:
 
 def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
     """Many stored result lines, faster than one by one. Raises `ValueError` if any is not a record of `VERSION`."""
+    return _decode_all(lines)
+
+
+def _decode_all(lines: Sequence[bytes]) -> list[_CheckedRecord]:
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -171,6 +175,11 @@ def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
     if not {_HASH_DIGITS}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
         raise ValueError("one of them is not a body hash")
     return records
+
+
+def parse_all_stored(lines: Sequence[bytes]) -> list[tuple[ResultHead, Raw]]:
+    """Many stored result lines as `parse_stored` gives them. Raises as `parse_results` does."""
+    return [(record, record.response) for record in _decode_all(lines)]
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:

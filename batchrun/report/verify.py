@@ -6,26 +6,27 @@ made from the same body, be whole and valid JSON for strict readers, and have th
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
+from collections import Counter, deque
 from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import orjson
+from msgspec import Raw
 
-from batchrun.billing.bill import Bill
 from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
 from batchrun.records.charges import Charges, charges_of
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.records.rawjson import member
+from batchrun.records.rawjson import REFUSED
 from batchrun.records.request import RequestLine
-from batchrun.records.result import ResultHead, UnknownVersionError, parse_stored
-from batchrun.records.usage import ZERO, Usage
+from batchrun.records.result import ResultHead, UnknownVersionError, parse_all_stored, parse_stored
+from batchrun.records.usage import Usage
 from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
-from batchrun.results.scan import no_results, other_version
+from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
 
 SHOWN = 20
 
@@ -72,13 +73,11 @@ class Verifier:
     def __init__(self, requests: RequestFile, results: Path, book: PriceBook) -> None:
         self._requests = requests
         self._results = results
-        self._bill = Bill(book)
+        self._tally = Tally(book)
         self._counts: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._usage = ZERO
         self._findings: list[str] = []
         self._is_any = False  # whether any line of the file is a record
-        self._body_hashes = HashTable()
+        self._body_hashes = array("q")  # by the number of the record, less one
         self._record_of = HashTable()  # id → number of its first record
         self._claimed = LineSet()  # numbers of the records that belong to a request
 
@@ -90,8 +89,9 @@ class Verifier:
         read.
         """
         number = 0
-        for number, raw in enumerate(self._stored_lines(), 1):
-            self._look_at(number, raw)
+        for lines in self._stored_lines():
+            self._look_at_all(number + 1, lines)
+            number += len(lines)
         if number and not self._is_any:
             raise no_results(self._results)
         survey = self._requests.check(self._match)
@@ -99,24 +99,45 @@ class Verifier:
         counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
         if counts["unknown_ids"]:
             self._find(f"{counted(counts['unknown_ids'], 'record')} with an id that is in no request")
+        total = self._tally.total()
         problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
         return Verification(
             lines=survey.lines,
-            records=counts["records"],
-            succeeded=counts["succeeded"],
+            records=self._tally.recorded,
+            succeeded=self._tally.recorded - self._tally.failed,
             **{problem: counts[problem] for problem in problems},
-            failed=dict(self._failed.most_common()),
-            usage=self._usage,
-            lines_without_usage=self._bill.lines_without_usage,
-            total_usd=self._bill.cost_usd,
-            unpriced_lines=self._bill.unpriced_lines,
-            is_complete=not self._failed and not any(counts[problem] for problem in problems),
+            failed=dict(total.errors.most_common()),
+            usage=total.bill.usage,
+            lines_without_usage=total.bill.lines_without_usage,
+            total_usd=total.bill.cost_usd,
+            unpriced_lines=total.bill.unpriced_lines,
+            is_complete=not self._tally.failed and not any(counts[problem] for problem in problems),
             findings=self._findings,
         )
 
-    def _stored_lines(self) -> Iterator[bytes]:
-        with self._results.open("rb", buffering=1 << 20) as lines:
-            yield from lines
+    def _stored_lines(self) -> Iterator[list[bytes]]:
+        with self._results.open("rb", buffering=BUFFER_BYTES) as lines:
+            while batch := lines.readlines(BUFFER_BYTES):
+                yield batch
+
+    def _look_at_all(self, first: int, lines: list[bytes]) -> None:
+        """Check some lines of the result file: together, or one by one if anything is wrong with any of them."""
+        self._body_hashes.frombytes(bytes(self._body_hashes.itemsize * len(lines)))
+        try:
+            records = parse_all_stored(lines) if lines[-1].endswith(b"\n") else []
+            deque(map(orjson.loads, lines if records else ()), maxlen=0)
+        except ValueError:
+            records = []
+        if not records:
+            for number, raw in enumerate(lines, first):
+                self._look_at(number, raw)
+            return
+        self._is_any = True
+        firsts = []
+        for number, (head, response) in enumerate(records, first):
+            if self._take(number, head, response):
+                firsts.append(head)
+        self._tally.add(firsts)
 
     def _look_at(self, number: int, raw: bytes) -> None:
         """Check one line of the result file."""
@@ -137,45 +158,26 @@ class Verifier:
         if not raw.endswith(b"\n"):
             self._truncated(where)
             return
-        key = hash64(head.custom_id)
-        if (first := self._record_of.get(key)) is not None:
-            self._counts["duplicates"] += 1
-            self._find(f"{where}: {head.custom_id[:60]!r} already has a record on line {first}")
-            return
-        self._record_of.set(key, number)
-        self._body_hashes.set(key, int(head.run.body_hash[:16], 16))
-        self._count(where, head, response)
+        if self._take(number, head, Raw(response)):
+            self._tally.add([head])
 
     def _truncated(self, where: str) -> None:
         self._counts["truncated"] += 1
         self._find(f"{where}: the line has no newline; the next run repairs it")
 
-    def _count(self, where: str, head: ResultHead, response: bytes) -> None:
-        self._counts["records"] += 1
-        if head.error is None:
-            self._counts["succeeded"] += 1
-        else:
-            self._failed[head.error.code] += 1
-        usage = head.run.usage
-        body = member(response, "body")
-        is_answer = member(response, "status_code").startswith(b"2") and body.startswith(b"{")
-        if is_answer and _differs(head, charges_of(body, head.run.outcome)):
+    def _take(self, number: int, head: ResultHead, response: Raw) -> bool:
+        """Check a valid record; False if its id has one already."""
+        key = hash64(head.custom_id)
+        if (first := self._record_of.get(key)) is not None:
+            self._counts["duplicates"] += 1
+            self._find(f"{self._results}:{number}: {head.custom_id[:60]!r} already has a record on line {first}")
+            return False
+        self._record_of.set(key, number)
+        self._body_hashes[number - 1] = hash(head.run.body_hash)
+        if (body := _answer(response)) is not None and _differs(head, charges_of(body, head.run.outcome)):
             self._counts["wrong_usage"] += 1
-            self._find(f"{where}: {head.custom_id[:60]!r} records a different usage than its answer")
-        if usage is not None or head.run.outcome != "failed":  # as in the report: a failed line needs no usage
-            run = head.run
-            when = datetime.fromisoformat(run.started)
-            self._bill.add(
-                run.model,
-                run.requested_model,
-                [usage],
-                when,
-                [run.elapsed_s],
-                run.service_tier,
-                [run.gateway_cost_usd],
-            )
-        if usage is not None:
-            self._usage += usage
+            self._find(f"{self._results}:{number}: {head.custom_id[:60]!r} records a different usage than its answer")
+        return True
 
     def _match(self, line: RequestLine) -> None:
         """Check whether one request has its record."""
@@ -187,7 +189,7 @@ class Verifier:
             self._find(f"{where} has no record")
             return
         self._claimed.add(number)
-        if self._body_hashes.get(key) != int(line.body_hash[:16], 16):
+        if self._body_hashes[number - 1] != hash(line.body_hash):
             self._counts["edited"] += 1
             self._find(f"{where} was edited after its answer (or was sent with other --model, --set or --stream)")
 
@@ -204,6 +206,24 @@ def _differs(head: ResultHead, charges: Charges) -> bool:
         or run.service_tier not in (None, charges.service_tier)
         or run.gateway_cost_usd not in (None, charges.gateway_cost_usd)
     )
+
+
+class _Response(msgspec.Struct, gc=False):
+    status_code: Raw = Raw(b"")
+    body: Raw = Raw(b"")
+
+
+_decode_response = msgspec.json.Decoder(_Response).decode
+
+
+def _answer(response: Raw) -> bytes | None:
+    """The body of a response, if it is an answer: an object, with a 2xx status."""
+    try:
+        decoded = _decode_response(response)
+    except REFUSED:  # there is none
+        return None
+    body = bytes(decoded.body)
+    return body if bytes(decoded.status_code).startswith(b"2") and body.startswith(b"{") else None
 
 
 _COUNTS = {
