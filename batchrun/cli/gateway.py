@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.cli import console
-from batchrun.cli.options import GatewayOptions
+from batchrun.cli.gateway_options import GatewayOptions
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,31 +19,79 @@ if TYPE_CHECKING:
     from batchrun.transport.endpoint import Endpoint
 
 _LATENCY_S = 0.3
+_VARIABLE = r"[A-Z_][A-Z0-9_]*"
 
 
-def make_endpoint(options: GatewayOptions) -> Endpoint:
-    """Where requests go. Warns of a key that is sent unencrypted. Raises `UsageError`."""
-    from batchrun.transport.endpoint import Endpoint, check_base_url, check_proxy
+def make_endpoint(options: GatewayOptions, *, quiet: bool = False) -> Endpoint:
+    """Where requests go. Says where, if nobody named it; warns of a key sent unencrypted. Raises `UsageError`."""
+    from batchrun.transport.endpoint import OFFICIAL, Endpoint, check_base_url, check_endpoint, check_proxy
 
+    options.refuse_idle()
     if options.simulate:
         return Endpoint("http://127.0.0.1")
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    if not base_url:
-        raise UsageError("no address: set OPENAI_BASE_URL or pass --base-url https://…/v1 (or try --simulate)")
-    warning = check_base_url(base_url, insecure_http=options.insecure_http)
+    if options.env_file is not None:
+        from batchrun.cli.env_file import load_env_file
+
+        load_env_file(options.env_file)
+    base_url = options.base_url if options.base_url is not None else os.environ.get("OPENAI_BASE_URL")
+    if base_url is None and not quiet:
+        console.say(f"batchrun: OPENAI_BASE_URL is not set; sending to the official API, {OFFICIAL}")
+    if base_url == "" and options.base_url is None:  # a script's variable that was not set: no key for others
+        raise UsageError("OPENAI_BASE_URL is empty; set it to https://…/v1, or unset it to use the official API")
+    warning = check_base_url(OFFICIAL if base_url is None else base_url, insecure_http=options.insecure_http)
     if warning:
         console.say(f"batchrun: {warning}")
     if options.proxy:
         check_proxy(options.proxy)
-    key = _key(options.api_key_env, options.api_key_file)
-    return Endpoint(base_url, key, options.proxy, not options.no_keepalive)
+    secret_headers = dict(map(_secret_header, options.header_envs))
+    has_key = options.auth != "none" and not any(name.lower() == "authorization" for name in secret_headers)
+    endpoint = Endpoint(
+        base_url=OFFICIAL if base_url is None else base_url,
+        api_key=_key(options.api_key_env or "OPENAI_API_KEY", options.api_key_file) if has_key else "",
+        proxy=options.proxy,
+        keepalive=not options.no_keepalive,
+        auth=options.auth or "bearer",
+        headers=_headers(options.headers),
+        secret_headers=secret_headers,
+    )
+    check_endpoint(endpoint)
+    return endpoint
+
+
+def _headers(written: tuple[str, ...]) -> dict[str, str]:
+    """The headers that the options and the variables of the official client name. Raises `UsageError`."""
+    from batchrun.transport.endpoint import is_secret
+
+    headers: dict[str, str] = {}
+    for text in written:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise UsageError("--header takes 'Name: value', with a colon")
+        if is_secret(name.strip()):
+            raise UsageError(f"--header {name.strip()}: every user of this machine can read it; use --header-env")
+        headers[name.strip()] = value.strip()
+    given = {name.lower() for name in headers}
+    for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+        if os.environ.get(variable) and name.lower() not in given:
+            headers[name] = os.environ[variable].strip()
+    return headers
+
+
+def _secret_header(written: str) -> tuple[str, str]:
+    """A header and its value, which is in a variable. Raises `UsageError`, which does not repeat what was written."""
+    name, _, variable = written.partition("=")
+    if not re.fullmatch(_VARIABLE, variable, re.IGNORECASE):
+        raise UsageError("--header-env takes NAME=VAR, a header and the variable with its value, and never the value")
+    if not os.environ.get(variable, "").strip():
+        raise UsageError(f"--header-env {name}: the variable that it names is not set, or empty")
+    return name, os.environ[variable].strip()
 
 
 def _key(name: str, file: Path | None) -> str:
     """The key in a file, or else in the environment variable `name`."""
     from batchrun.transport.endpoint import check_key
 
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name, re.IGNORECASE):
+    if not re.fullmatch(_VARIABLE, name, re.IGNORECASE):
         raise UsageError("--api-key-env takes the name of a variable, such as MY_KEY, and never a key itself")
     if file is not None:
         try:

@@ -85,60 +85,6 @@ REQUEST = OptionGroup(
     ),
 )
 
-# ------------------------------------------------------------------------------------------- the gateway
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """Where requests go, and with which key. With `simulate`, to a gateway in this process."""
-
-    base_url: str | None
-    api_key_env: str
-    api_key_file: Path | None
-    proxy: str | None
-    insecure_http: bool
-    no_keepalive: bool
-    simulate: bool
-    simulate_latency_s: float | None
-    simulate_script: str
-
-
-GATEWAY = OptionGroup(
-    "Gateway",
-    "gateway",
-    GatewayOptions,
-    (
-        Option(["--base-url"], metavar="URL", default_note="$OPENAI_BASE_URL", help="Base URL of the gateway."),
-        Option(
-            ["--api-key-env"],
-            metavar="NAME",
-            default="OPENAI_API_KEY",
-            help="Variable that holds the API key.",
-        ),
-        Option(["--api-key-file"], metavar="FILE", type=PATH, help="File that holds the API key."),
-        Option(["--proxy"], metavar="URL", help="HTTP proxy. Proxies named in the environment are ignored."),
-        Option(
-            ["--insecure-http"], is_flag=True, help="Allow http:// to a public host: the API key is sent unencrypted."
-        ),
-        Option(["--no-keepalive"], is_flag=True, help="Use every connection for one request only."),
-        Option(["--simulate"], is_flag=True, help="Simulate a gateway in this process: no key, no network, no cost."),
-        Option(
-            ["--simulate-latency", "simulate_latency_s"],
-            type=FiniteRange(0),
-            metavar="S",
-            default_note="0.3",
-            help="Median latency of that gateway, in seconds.",
-        ),
-        Option(
-            ["--simulate-script"],
-            default="",
-            metavar="WORDS",
-            help='Faults of that gateway, such as "429 ok; reset ok".',
-        ),
-    ),
-)
-
-
 # ---------------------------------------------------------------------------------------------- the limits
 
 

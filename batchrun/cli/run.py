@@ -15,10 +15,10 @@ import click
 from batchrun.cli import console
 from batchrun.cli.estimate import estimated
 from batchrun.cli.gateway import make_endpoint, make_simulated
+from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.last_words import where_answers_are
 from batchrun.cli.options import (
     FAILURES,
-    GATEWAY,
     PATH,
     RATE,
     REQUEST,
@@ -27,7 +27,6 @@ from batchrun.cli.options import (
     SENDING,
     SPENDING,
     FailureOptions,
-    GatewayOptions,
     RateOptions,
     RequestOptions,
     ScreenOptions,
@@ -160,7 +159,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
     job = Job(
         requests=requests,
         results=files.results_path,
-        endpoint=make_endpoint(options.gateway),
+        endpoint=make_endpoint(options.gateway, quiet=options.screen.quiet),
         overrides=options.request.overrides(),
         limits=Limits(rate.concurrency, rate.rpm, rate.tpm, failures.max_outage_s),
         timeouts=Timeouts(sending.attempt_timeout_s, sending.connect_timeout_s, sending.idle_timeout_s),
@@ -187,6 +186,8 @@ def _refuse_halves(spending: SpendingOptions, failures: FailureOptions) -> None:
     """Raise `UsageError` for an option that does nothing without another one."""
     if spending.max_line_cost_usd is not None and spending.max_cost_usd is None:
         raise UsageError("--max-line-cost does nothing without --max-cost; pass --max-cost, too")
+    if spending.yes and spending.pilot is None:
+        raise UsageError("--yes does nothing without --pilot; pass --pilot N, too")
     if failures.error_kinds and not failures.max_errors:
         raise UsageError("--max-errors-on does nothing without --max-errors; pass --max-errors, too")
 

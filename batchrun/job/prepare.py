@@ -32,7 +32,7 @@ from batchrun.requests.selection import count_pending, draw
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.store import FileStore, ResultStore, StreamStore
-from batchrun.transport.endpoint import check_base_url
+from batchrun.transport.endpoint import check_endpoint
 from batchrun.validation.schema import MismatchCheck
 
 
@@ -96,7 +96,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     requests = RequestFile(job.requests, job.overrides)
     files.callback(requests.close)
     if job.simulate is None:
-        check_base_url(job.endpoint.base_url, insecure_http=True)
+        check_endpoint(job.endpoint)
     start = _Start(job, observer, requests, tally, bounds)
     store, done, earlier = start.on_stream(sink) if job.results is None else start.on_files(Path(job.results), files)
     for warning in requests.survey.warnings(job.overrides):

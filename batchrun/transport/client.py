@@ -10,8 +10,11 @@
 from __future__ import annotations
 
 import aiohttp
+from multidict import CIMultiDict
 
 from batchrun.transport.connections import Connector
+from batchrun.transport.endpoint import Endpoint
+from batchrun.transport.redact import Secret
 from batchrun.version import __version__
 
 
@@ -32,3 +35,17 @@ def open_session(connector: Connector) -> aiohttp.ClientSession:
         read_bufsize=1 << 18,
         max_field_size=1 << 16,
     )
+
+
+def request_headers(endpoint: Endpoint) -> CIMultiDict[str]:
+    """The headers that only the gateway gets, with its key. A header that the user gives replaces the same one."""
+    headers = CIMultiDict[str]()
+    if endpoint.api_key and endpoint.auth == "bearer":
+        headers["Authorization"] = Secret(f"Bearer {endpoint.api_key}")
+    if endpoint.api_key and endpoint.auth == "api-key":
+        headers["api-key"] = Secret(endpoint.api_key)
+    for name, value in endpoint.headers.items():
+        headers[name] = value
+    for name, value in endpoint.secret_headers.items():
+        headers[name] = Secret(value)
+    return headers

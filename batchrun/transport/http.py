@@ -21,7 +21,6 @@ from types import TracebackType
 
 import aiohttp
 from msgspec.structs import replace as changed
-from multidict import CIMultiDict
 from yarl import URL
 
 from batchrun import checks
@@ -31,11 +30,12 @@ from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.chat_stream import assemble_chat
-from batchrun.transport.client import open_session
+from batchrun.transport.client import open_session, request_headers
 from batchrun.transport.connections import Connector
 from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
+from batchrun.transport.hints import hints
 from batchrun.transport.reading import (
     BOM,
     QUIET_S,
@@ -49,7 +49,7 @@ from batchrun.transport.reading import (
     read_body,
     read_stream,
 )
-from batchrun.transport.redact import Redactor, Secret
+from batchrun.transport.redact import Redactor
 from batchrun.transport.unpacking import Content, Unpacked
 from batchrun.transport.words import quotes_request
 from batchrun.transport.yielding import yield_to_loop
@@ -112,11 +112,12 @@ class HttpTransport:
         self._endpoint = endpoint
         self._notice = notice
         self._timeouts = timeouts
-        self._redactor = Redactor(endpoint.api_key)
+        self._redactor = Redactor(endpoint.api_key, *endpoint.secret_headers.values())
+        self._hints = hints(endpoint)
         self._memory = Memory(max_response_bytes)
         self._urls = {path: URL(endpoint.url(path)) for path in ENDPOINTS}
-        key = {"Authorization": Secret(f"Bearer {endpoint.api_key}")} if endpoint.api_key else {}
-        self._headers, self._stream_headers = CIMultiDict(key), CIMultiDict(key | {"Accept": "text/event-stream"})
+        self._headers, self._stream_headers = request_headers(endpoint), request_headers(endpoint)
+        self._stream_headers["Accept"] = "text/event-stream"
 
     async def __aenter__(self) -> HttpTransport:
         self._deadlines, self._idle = Deadlines(self._timeouts.attempt_s), Deadlines(self._timeouts.idle_s)
@@ -161,7 +162,7 @@ class HttpTransport:
             message = f"{size}; raise --max-response-bytes to keep such answers"
             outcome = Failure(FailureCode.RESPONSE_TOO_LARGE, message)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout of any kind is an OSError
-            outcome = _network_failure(error)
+            outcome = _network_failure(error, self._hints)
         finally:
             self._deadlines.end(attempt)
         outcome = self._redactor.outcome(outcome)
@@ -259,10 +260,11 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     return read_retry_after(asked, now)
 
 
-def _network_failure(error: Exception) -> Failure:
+def _network_failure(error: Exception, hints: Mapping[FailureCode, str]) -> Failure:
     """A failure by the exception's type. The text is batchrun's: aiohttp's can hold headers, and so the key."""
     if (no_connection := _no_connection(error)) is not None:
-        return Failure(*no_connection, may_be_billed=False)
+        code, message = no_connection
+        return Failure(code, message + hints.get(code, ""), may_be_billed=False)
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
         return Failure(FailureCode.CONNECTION_LOST, f"the connection broke off ({type(error).__name__})")
     if isinstance(error, OSError):

@@ -24,15 +24,21 @@ class Secret(str):
 
 
 class Redactor:
-    """Takes one key out of texts, bodies and outcomes."""
+    """Takes the key, and what else is secret, out of texts, bodies and outcomes.
 
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._spellings = _spellings(key) if len(key) >= SHORTEST_SECRET else ()
+    Of a value such as `Bearer KEY` each long word is a secret by itself: that is what a gateway repeats.
+    """
+
+    def __init__(self, *secrets: str) -> None:
+        words = {word for secret in secrets for word in (secret, *secret.split()) if len(word) >= SHORTEST_SECRET}
+        self._secrets = sorted(words, key=len, reverse=True)
+        self._spellings = [spelling for secret in self._secrets for spelling in _spellings(secret)]
 
     def text(self, text: str) -> str:
         """A text of any length without the key."""
-        return text.replace(self._key, IN_ITS_PLACE) if self._spellings else text
+        for secret in self._secrets:
+            text = text.replace(secret, IN_ITS_PLACE)
+        return text
 
     def body(self, body: bytes) -> bytes:
         """A body without the key, however JSON spells it."""
@@ -43,7 +49,11 @@ class Redactor:
 
     def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
         """An outcome that does not repeat the key: a gateway may put it into any text. Its body is redacted before."""
-        if not self._spellings or self._key not in _texts(outcome):  # as it nearly always is not
+        told = _texts(outcome) if self._secrets else ""
+        for secret in self._secrets:
+            if secret in told:
+                break
+        else:  # as nearly always
             return outcome
         values = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
         texts: dict[str, Any] = {name: self.text(text) for name, text in values.items() if isinstance(text, str)}

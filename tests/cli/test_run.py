@@ -27,12 +27,16 @@ def test_an_option_that_does_nothing_without_another_one_is_refused(
 @pytest.mark.parametrize(
     ("words", "environment", "message"),
     [
-        ([], {}, "no address: set OPENAI_BASE_URL or pass --base-url https://…/v1 (or try --simulate)"),
+        (
+            [],
+            {"OPENAI_BASE_URL": ""},
+            "OPENAI_BASE_URL is empty; set it to https://…/v1, or unset it to use the official API",
+        ),
         (["--base-url", "gateway.example/v1"], {}, "the base URL must look like https://gateway.example/v1"),
         (
             ["--base-url", "https://me:secret@gateway.example"],
             {},
-            "the base URL of gateway.example must not hold a user, password, query or fragment",
+            "the base URL of gateway.example must not hold a user, password or fragment",
         ),
         (
             [],
@@ -192,7 +196,9 @@ def test_a_refused_key_stops_the_job_with_3_and_leaves_every_line_to_do(batchrun
 def test_the_next_command_neither_starts_over_nor_shows_the_proxys_password(
     batchrun: Command, requests: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["run", str(requests), "-o", "r.jsonl", *FAST, "--simulate-script", "badkey*", "--overwrite"]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    nowhere = ("--base-url", "http://127.0.0.1:9", "--max-outage", "0.1")
+    words = ["run", str(requests), "-o", "r.jsonl", *nowhere, "--overwrite"]
     for proxy in (["--proxy", "http://me:secret@127.0.0.1:9"], ["--proxy=http://me:secret@127.0.0.1:9"]):
         done = batchrun(*words, *proxy)
         last = done.err.splitlines()[-1]

@@ -109,13 +109,29 @@ def test_a_job_that_stops_does_not_let_the_key_out(tmp_path: Path, fault: str) -
     assert "[the api key]" in screen
 
 
+SENT: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
+    "the key": ("Authorization", (), {}),
+    "Azure's header": ("api-key", ("--auth", "api-key"), {}),
+    "a secret header": (
+        "X-Gateway-Auth",
+        ("--header-env", "X-Gateway-Auth=TEAM_KEY", "--header", "X-Team: a"),
+        {"OPENAI_API_KEY": "another-0123456789", "TEAM_KEY": f"Basic {KEY}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("sent", SENT)
 @pytest.mark.smoke
-def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path) -> None:
+def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path, sent: str) -> None:
     """One line each, one attempt each, and a good answer after each, so that nothing looks like an outage."""
+    header, options, env = SENT[sent]
     echoes = [*FAILURES.values(), *ANSWERS.values()]
     with HostileThread(*(answer for echo in echoes for answer in (echo, http()))) as server:
-        code, screen = run(tmp_path, server.base_url, "-c", "1", "--max-attempts", "1", lines=2 * len(echoes))
+        one_each = ("-c", "1", "--max-attempts", "1", *options)
+        code, screen = run(tmp_path, server.base_url, *one_each, lines=2 * len(echoes), **env)
         assert len(server.asked) == 2 * len(echoes), screen
+        assert (server.asked[0].header(header) or "").endswith(KEY)
+        assert server.asked[0].header("X-Team") == ("a" if "--header" in options else None)
     assert (code, "Traceback" in screen) == (1, False)
     report = json.loads((tmp_path / "results.jsonl.report.json").read_text())
     assert report["lines"]["failed"] == len(FAILURES)
@@ -125,7 +141,16 @@ def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path) -> None:
 def test_a_refused_connection_and_a_proxy_do_not_let_it_out(tmp_path: Path) -> None:
     port = hostile.free_port()
     code, screen = run(tmp_path, f"http://127.0.0.1:{port}", "--max-outage", "0.5")
-    assert (code, f"127.0.0.1:{port}" in screen) == (3, True)
+    assert (code, f"127.0.0.1:{port}" in screen, "proxy" in screen) == (3, True, False)
+    unused: dict[str, Any] = {"http_proxy": f"http://user:{KEY}@proxy.example:3128", "no_proxy": ""}
+    code, screen = run(tmp_path, f"http://127.0.0.1:{port}", "--max-outage", "0.5", **unused)
+    assert (code, "(the environment's proxy proxy.example:3128 is not used; --proxy URL uses one)" in screen) == (
+        3,
+        True,
+    )
+    unused["no_proxy"] = "127.0.0.1"
+    code, screen = run(tmp_path, f"http://127.0.0.1:{port}", "--max-outage", "0.5", **unused)
+    assert (code, "proxy.example" in screen) == (3, False)
     proxy = ("--proxy", f"http://user:{KEY}@127.0.0.1:{port}", "--max-outage", "0.5")
     code, screen = run(tmp_path, "http://127.0.0.1:1", *proxy)
     assert (code, "the proxy" in screen) == (3, True)
@@ -156,6 +181,7 @@ def test_a_bad_certificate_stops_the_job_with_the_hosts_name(tmp_path_factory: p
         code, screen = run(tmp_path_factory.mktemp("run"), server.base_url)
         assert server.asked == []
     assert (code, "127.0.0.1's certificate is not valid" in screen) == (3, True)
+    assert "; SSL_CERT_FILE=FILE names another file)" in screen
 
 
 class Tunnel:
