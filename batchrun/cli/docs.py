@@ -36,9 +36,9 @@ def topics() -> list[str]:
 
 def _page(topic: str) -> str:
     """The text of a page. Raises `UsageError` for a topic that there is not."""
-    if topic not in (known := topics()):
+    if topic.lower() not in (known := topics()):
         raise UsageError(f"there is no page {topic!r}; the pages are: {', '.join(known)}")
-    return files("batchrun").joinpath("docs", topic + _ENDING).read_text(encoding="utf-8")
+    return files("batchrun").joinpath("docs", topic.lower() + _ENDING).read_text(encoding="utf-8")
 
 
 def _list() -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.types import ConcurrencyType, FiniteRange, UsdType
+from batchrun.cli.types import ConcurrencyType, FiniteRange, UsdType, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 from batchrun.limits.quotas import LEAST_PER_MINUTE
@@ -133,10 +133,10 @@ SENDING = OptionGroup(
     "sending",
     SendingOptions,
     (
-        Option(["-n", "--limit"], type=click.IntRange(1), metavar="N", help="Send at most N lines in this run."),
+        Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Send at most N lines in this run."),
         Option(
             ["--sample"],
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             metavar="N",
             help="Send only lines of a random sample of N, the same in every run.",
         ),
@@ -163,7 +163,7 @@ SENDING = OptionGroup(
         ),
         Option(
             ["--max-response-bytes"],
-            type=click.IntRange(1024),
+            type=WholeNumber(1024),
             default=64 << 20,
             metavar="N",
             help="Largest answer that is accepted, in bytes.",
@@ -227,7 +227,7 @@ SPENDING = OptionGroup(
         USER_PRICES,
         Option(
             ["--pilot"],
-            type=click.IntRange(10),
+            type=WholeNumber(10),
             metavar="N",
             help="Send N random lines first, show what all lines would cost, and ask. N is at least 10.",
         ),
@@ -259,7 +259,7 @@ FAILURES = OptionGroup(
     (
         Option(
             ["--max-attempts"],
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             default=6,
             metavar="N",
             help="Attempts per line, the first one included.",

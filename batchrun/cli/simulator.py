@@ -11,7 +11,7 @@ import click
 
 from batchrun.cli import console
 from batchrun.cli.gateway import key_in
-from batchrun.cli.types import FiniteRange
+from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
@@ -66,7 +66,7 @@ SIMULATOR = OptionGroup(
     (
         Option(
             ["--port"],
-            type=click.IntRange(0, 65535),
+            type=WholeNumber(0, 65535),
             default=8080,
             metavar="N",
             help="Port on 127.0.0.1; 0 takes a free one.",
@@ -81,11 +81,9 @@ SIMULATOR = OptionGroup(
             default_note="the median",
             help="99th percentile of the latency, in seconds.",
         ),
-        Option(
-            ["--rpm"], type=click.IntRange(1), metavar="N", help="Requests per minute; the official 429 beyond that."
-        ),
-        Option(["--tpm"], type=click.IntRange(1), metavar="N", help="Tokens per minute; the official 429 beyond that."),
-        Option(["--capacity"], type=click.IntRange(1), metavar="N", help="Requests at once; a 429 beyond that."),
+        Option(["--rpm"], type=WholeNumber(1), metavar="N", help="Requests per minute; the official 429 beyond that."),
+        Option(["--tpm"], type=WholeNumber(1), metavar="N", help="Tokens per minute; the official 429 beyond that."),
+        Option(["--capacity"], type=WholeNumber(1), metavar="N", help="Requests at once; a 429 beyond that."),
         Option(["--queue"], is_flag=True, help="Let requests beyond the capacity wait instead."),
         Option(["--script"], default="", metavar="WORDS", help='Faults, such as "429 429 ok; reset ok; stall".'),
         Option(

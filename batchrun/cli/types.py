@@ -24,9 +24,37 @@ class FiniteRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The option's text as a number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        least = -math.inf if self.min is None else self.min
+        most = math.inf if self.max is None else self.max
+        if not math.isfinite(number) or not least <= number <= most or (self.min_open and number == least):
+            self.fail(f"{value!r} is not {self._expected()}", param, ctx)
+        return number
+
+    def _expected(self) -> str:
+        if self.min is None:
+            return "a number"
+        if self.max is not None:
+            return f"a number, {self.min:g} to {self.max:g}"
+        return f"a number above {self.min:g}" if self.min_open else f"a number, at least {self.min:g}"
+
+
+class WholeNumber(click.IntRange):
+    """A range of whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The option's text as an int."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        least = self.min or 0
+        if number is None or number < least or (self.max is not None and number > self.max):
+            bounds = f"at least {least}" if self.max is None else f"{least} to {self.max}"
+            self.fail(f"{value!r} is not a whole number, {bounds}", param, ctx)
         return number
 
 

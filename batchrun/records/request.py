@@ -255,7 +255,11 @@ def _why_refused(raw: bytes) -> RequestLineError:
             return RequestLineError('"body" is not an object; write "body": {"model": …, "input": …}')
         _decode_line(raw)
     except UnicodeDecodeError as error:
-        return RequestLineError(f"bad UTF-8 at byte {error.start + 1}; save the file as UTF-8")
+        byte = f"bad UTF-8 at byte {error.start + 1} (0x{raw[error.start]:02X}"
+        before_ascii = raw[error.start + 1 : error.start + 2].isascii()
+        windows = raw[error.start : error.start + 1].decode("cp1252", errors="ignore") if before_ascii else ""
+        meant = f", in Windows-1252 {windows}" if windows.isprintable() and windows else ""
+        return RequestLineError(f"{byte}{meant}); save the file as UTF-8")
     except msgspec.ValidationError as error:
         if not raw.lstrip().startswith(b"{"):
             return RequestLineError("not an object; write one JSON object a line, {…}")
@@ -271,7 +275,15 @@ def _too_deep() -> RequestLineError:
     return RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it")
 
 
+def _bom_outside_strings(raw: bytes) -> int | None:
+    """Where a byte order mark stands between the values, as where files were put together; None if nowhere."""
+    place = re.sub(rb'"(?:[^"\\]|\\.)*"', lambda string: b"_" * len(string[0]), raw).find(b"\xef\xbb\xbf")
+    return place if place >= 0 else None
+
+
 def _why_not_json(raw: bytes, why: str) -> str:
+    if (place := _bom_outside_strings(raw)) is not None:
+        return f"byte order mark (U+FEFF) at byte {place + 1}, which is not JSON; take out these three bytes"
     if b"\0" in raw:
         return "NUL bytes, not JSON; was the file cut off by a crash, or saved as UTF-16?"
     constants: list[str] = []

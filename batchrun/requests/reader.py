@@ -46,6 +46,7 @@ from batchrun.records.request import (
     read_request,
 )
 from batchrun.requests import spool
+from batchrun.requests.file_kind import recognize
 from batchrun.requests.overrides import check_overrides
 from batchrun.requests.survey import Survey
 
@@ -167,6 +168,8 @@ class RequestFile:
                 try:
                     request = read_request(raw, self._overrides)
                 except RequestLineError as problem:
+                    if not (problems or hashes or survey.body_bytes):
+                        self._refuse_another_kind()
                     problems.add(number, problem)
                     continue
                 hashes.append(hash64(request.given_id or request.custom_id))
@@ -190,6 +193,15 @@ class RequestFile:
             raise InputError([f"{self.name}: no requests in it; write one JSON object a line"], 1)
         self.survey = survey
         return survey
+
+    def _refuse_another_kind(self) -> None:
+        """Raise `InputError` with one sentence if the file holds no request lines at all. Its first one is none."""
+        place = self._file.tell()
+        self._file.seek(0)
+        start = self._file.read(_BATCH)
+        self._file.seek(place)
+        if what := recognize(start, self.name):
+            raise InputError([f"{self.name} is {what}"], 1)
 
     def _note_sums(self, first: int, lines: Sequence[bytes], *, are_known: bool) -> None:
         """Keep checksums, to see whether these lines are unchanged when they are sent; lines that are known are not."""

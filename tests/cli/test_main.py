@@ -36,7 +36,7 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2(batchrun: Co
         (["run", "requests.jsonl", "-o", "r", "-c", "x"], "'x' is neither a number, nor auto"),
         (["run", "requests.jsonl", "-o", "r", "--changed", "maybe"], "'maybe' is not one of"),
         (["report", "absent.jsonl"], "File 'absent.jsonl' does not exist."),
-        (["simulator", "--fault-rate", "2"], "is not in the range 0<=x<=1."),
+        (["simulator", "--fault-rate", "2"], "'2' is not a number, 0 to 1"),
     ],
 )
 @pytest.mark.smoke

@@ -203,10 +203,13 @@ REFUSALS: list[tuple[bytes, str]] = [
     (batch(b'{"model":"m","x":[-Infinity]}'), "not JSON: -Infinity is not a JSON value; write null or a number"),
     (b'{"model":"m","input":"a\0b"}', NUL),
     (b"\0" * 40, NUL),
-    (BODY.decode().encode("utf-16"), "bad UTF-8 at byte 1; save the file as UTF-8"),
-    (b'{"model":"m","input":"caf\xe9"}', "bad UTF-8 at byte 26; save the file as UTF-8"),
-    (batch(b'{"model":"m","input":"caf\xe9"}'), "bad UTF-8 at byte 97; save the file as UTF-8"),
-    (b'{"model":"m","input":"\xed\xa0\x80"}', "bad UTF-8 at byte 23; save the file as UTF-8"),
+    (BODY.decode().encode("utf-16"), "bad UTF-8 at byte 1 (0xFF); save the file as UTF-8"),
+    (b'{"model":"m","input":"caf\xe9"}', "bad UTF-8 at byte 26 (0xE9, in Windows-1252 é); save the file as UTF-8"),
+    (
+        batch(b'{"model":"m","input":"caf\xe9"}'),
+        "bad UTF-8 at byte 97 (0xE9, in Windows-1252 é); save the file as UTF-8",
+    ),
+    (b'{"model":"m","input":"\xed\xa0\x80"}', "bad UTF-8 at byte 23 (0xED); save the file as UTF-8"),
     (b'{"model":"m","input":"\\ud800"}', SURROGATE),
     (batch(b'{"model":"\\udc00"}'), SURROGATE),
     # not an object

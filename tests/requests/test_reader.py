@@ -108,7 +108,7 @@ def test_a_line_ends_at_the_newline_byte_alone(path: Path) -> None:
 
 def test_a_bom_is_one_at_the_start_only(path: Path) -> None:
     written(path, BATCH[0], b"\xef\xbb\xbf" + BATCH[1])
-    assert problems(path) == ["2: not JSON (invalid character (byte 0)); write one JSON object a line"]
+    assert problems(path) == ["2: byte order mark (U+FEFF) at byte 1, which is not JSON; take out these three bytes"]
 
 
 def test_the_survey_sums_up_what_is_there(path: Path) -> None:
@@ -639,8 +639,8 @@ ONE_URL = "write one of /v1/responses, /v1/chat/completions, /v1/embeddings"
 BAD = {  # name → what is printed, {} standing for the path
     "nul_in_a_string.jsonl": ["{}:2: " + NUL],
     "nul_tail.jsonl": ["{}:2: " + NUL],
-    "bad_utf8.jsonl": ["{}:2: bad UTF-8 at byte 58; save the file as UTF-8"],
-    "utf16.jsonl": ["{}:1: bad UTF-8 at byte 1; save the file as UTF-8", "{}:2: " + NUL],
+    "bad_utf8.jsonl": ["{}:2: bad UTF-8 at byte 58 (0xE9, in Windows-1252 é); save the file as UTF-8"],
+    "utf16.jsonl": ["{} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {} > requests.jsonl"],
     "nan.jsonl": ["{}:2: not JSON: NaN is not a JSON value; write null or a number"],
     "infinity.jsonl": ["{}:1: not JSON: -Infinity is not a JSON value; write null or a number"],
     "half_a_surrogate_pair.jsonl": [
@@ -660,16 +660,9 @@ BAD = {  # name → what is printed, {} standing for the path
     "method_get.jsonl": ['{}:1: "method" is "GET"; write "POST"'],
     "no_body.jsonl": ['{}:1: it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}'],
     "no_model.jsonl": ['{}:1: no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME'],
-    "not_json.jsonl": [f"{{}}:{number}: not JSON (invalid character (byte 0)); {ONE_OBJECT}" for number in (1, 2)],
+    "not_json.jsonl": ["{} is a table (CSV or the like); write a JSON object for each row, in Python with json.dumps("],
     "not_objects.jsonl": [f"{{}}:{number}: {NOT_AN_OBJECT}" for number in (1, 2, 3)],
-    "one_json_array.jsonl": [
-        f"{{}}:1: {NOT_AN_OBJECT}",
-        f"{{}}:2: not JSON (Input data was truncated); {ONE_OBJECT}",
-        f"{{}}:3: {NOT_AN_OBJECT}",
-        f"{{}}:4: {NOT_AN_OBJECT}",
-        f"{{}}:5: not JSON (invalid character (byte 0)); {ONE_OBJECT}",
-        f"{{}}:6: not JSON (invalid character (byte 0)); {ONE_OBJECT}",
-    ],
+    "one_json_array.jsonl": ["{} is a JSON array; write one object a line: jq -c '.[]' {} > requests.jsonl"],
     "cut_off.jsonl": [f"{{}}:2: not JSON (Input data was truncated); {ONE_OBJECT}"],
     "two_on_a_line.jsonl": [f"{{}}:1: not JSON (trailing characters (byte 69)); {ONE_OBJECT}"],
     "conversation_twice.jsonl": ['{}:1: "previous_response_id" and "conversation" exclude each other; keep one'],
