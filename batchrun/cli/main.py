@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
 from typing import NoReturn
 
@@ -35,8 +34,7 @@ def main() -> NoReturn:
     """The `batchrun` command."""
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)  # what is left at the end goes with the process; there is nothing to collect
-    if sys.stderr is None:  # closed by who started this (2>&-): then there is nobody to tell
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for as long as the process lives)
+    console.open_streams()
     try:
         cli(prog_name="batchrun", standalone_mode=False)
     except InputError as error:

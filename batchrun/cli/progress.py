@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.engine.observer import Status
 from batchrun.records.money import usd_for_a_glance
-from batchrun.records.words import clock_time
+from batchrun.records.words import clock_time, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -64,9 +64,9 @@ class Progress:
     def notice(self, text: str) -> None:
         """Print a line above the bar."""
         if not self._quiet:
-            with contextlib.suppress(OSError):  # a lost terminal, or a full disk, must not cost an answer
+            with contextlib.suppress(OSError, ValueError):  # a lost terminal, or a full disk, must not cost an answer
                 write = print if self._bar is None else self._bar.write
-                write(f"batchrun: {text}", file=self._stream)
+                write(f"batchrun: {printable(text)}", file=self._stream)
 
     def detail(self, text: str) -> None:
         """Print a line that only `-v` asks for."""

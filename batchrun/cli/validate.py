@@ -7,7 +7,7 @@ import click
 from batchrun.cli import console
 from batchrun.cli.options import REQUEST, REQUESTS, RequestOptions
 from batchrun.cli.verb import Verb
-from batchrun.records.words import counted
+from batchrun.records.words import counted, printable
 
 
 @click.command("validate", cls=Verb, groups=(REQUEST,))
@@ -27,7 +27,7 @@ def command(requests: str, request: RequestOptions) -> None:
     for warning in survey.warnings(overrides):
         console.say(f"batchrun: {warning}")
     facts = (
-        f"{file.name}: {counted(survey.lines, 'line')}, all valid",
+        f"{printable(file.name)}: {counted(survey.lines, 'line')}, all valid",
         f"models: {_counts(survey.models)}",
         f"endpoints: {_counts(survey.endpoints)}",
         f"streamed: {survey.streams:,}",
@@ -38,4 +38,6 @@ def command(requests: str, request: RequestOptions) -> None:
 
 def _counts(counter: dict[str, int]) -> str:
     """The most frequent first."""
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{printable(name)} {count:,}" for name, count in sorted(counter.items(), key=lambda item: -item[1])
+    )

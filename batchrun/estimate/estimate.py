@@ -24,6 +24,7 @@ from batchrun.records.content import read_contents
 from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
+from batchrun.records.words import printable_json
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Chosen, draw
 from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
@@ -85,7 +86,7 @@ class Estimate(msgspec.Struct, frozen=True):
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline."""
-        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+        return printable_json(msgspec.json.format(_encode(self), indent=2) + b"\n")
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -21,7 +21,7 @@ import msgspec
 
 from batchrun.errors import StopError, UsageError
 from batchrun.records.money import usd_for_a_glance
-from batchrun.records.words import clock_time
+from batchrun.records.words import clock_time, printable
 from batchrun.results.events import Tuned, decode_event
 from batchrun.results.files import is_running
 from batchrun.results.paths import ResultPaths
@@ -101,7 +101,7 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
         for answer in _answers(log, paths.log, patience_s):
             if answer.id == tuning.id:
                 if answer.refused is not None:
-                    raise UsageError(answer.refused)
+                    raise UsageError(printable(answer.refused))
                 return answer
     if is_running(paths.log):
         raise StopError(
@@ -129,7 +129,7 @@ def render(tuned: Tuned) -> str:
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
-    return f"process {tuned.pid}: {', '.join(limits)}; {state}\n{_how_far(tuned)}\n"
+    return printable(f"process {tuned.pid}: {', '.join(limits)}; {state}") + f"\n{_how_far(tuned)}\n"
 
 
 def _how_far(tuned: Tuned) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, Self
 import msgspec
 
 from batchrun.records.usage import Usage
+from batchrun.records.words import printable
 
 Outcome = Literal["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]
 
@@ -165,4 +166,4 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 def describe(failure: Failure) -> str:
     """A failure in one line."""
     status = f"HTTP {failure.status} " if failure.status else ""
-    return f"{status}{failure.code}: {' '.join(failure.message.split())}"
+    return printable(f"{status}{failure.code}: {' '.join(failure.message.split())}")

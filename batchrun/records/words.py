@@ -1,6 +1,40 @@
-"""How counts and durations are written for people."""
+"""How counts and durations are written for people, and how what others say is shown to them.
+
+A gateway, a request file or a result file may hold anything: sequences that move the cursor, set a window's title or
+forge a line of batchrun's, and marks that turn the order of the letters round. None of it reaches a screen or a report.
+"""
 
 from __future__ import annotations
+
+import re
+
+# ECMA-48: strings (OSC, DCS, SOS, PM, APC) up to their end, control sequences, other escapes, in 7 and in 8 bits.
+_STRING = "(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)"
+_SEQUENCE = "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-~]?"
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_BREAKS = re.compile("[\t\n\x0b\x0c\r\x85\u2028\u2029]+")
+_UNSHOWN = re.compile(f"{_STRING}|{_SEQUENCE}|[\x00-\x1f\x7f-\x9f{_BIDI}]")
+_HALVES = re.compile("[\ud800-\udfff]")
+_RAW_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029{_BIDI}]")
+
+
+def printable(text: str) -> str:
+    """A text as one line that is safe to show: no control characters, escape sequences, bidi marks or line breaks."""
+    if text.isprintable():  # as nearly all are
+        return text
+    return _HALVES.sub("?", _UNSHOWN.sub("", _BREAKS.sub(" ", text)))
+
+
+def printable_lines(text: str) -> str:
+    """A text of batchrun's own lines, each of them safe to show."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(encoded: bytes) -> bytes:
+    """The same JSON, safe to show: what JSON writers leave as it is becomes an escape."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()
 
 
 def counted(count: int, noun: str) -> str:

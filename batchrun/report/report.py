@@ -14,6 +14,7 @@ import msgspec
 from batchrun.billing.bill import Bill
 from batchrun.billing.tally import Example, Tally, Totals
 from batchrun.records.attempt import BilledTwice
+from batchrun.records.words import printable_json
 from batchrun.report.text import render
 from batchrun.stats.histogram import Latency
 
@@ -156,7 +157,7 @@ class Report(msgspec.Struct, frozen=True):
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline; money as exact numbers."""
-        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+        return printable_json(msgspec.json.format(_encode(self), indent=2) + b"\n")
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode

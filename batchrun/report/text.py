@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchrun.records.money import usd
-from batchrun.records.words import counted, duration
+from batchrun.records.words import counted, duration, printable
 from batchrun.stats.histogram import Latency
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reas
 def render(report: Report, answers: str | None = None) -> str:
     """The report as text for people, without colours, ending in a newline. `answers` says where the answers are."""
     parts = [_table(report)]
-    parts += [f"failed: {count:>6,} × {code}  {_example(report, code)}" for code, count in report.errors.items()]
+    parts += [
+        f"failed: {count:>6,} × {printable(code)}  {_example(report, code)}" for code, count in report.errors.items()
+    ]
     notes = _notes(report)
     if notes:
         parts.append("note: " + "; ".join(notes))
@@ -33,17 +35,17 @@ def render(report: Report, answers: str | None = None) -> str:
     if report.first_text_s.p50 is not None:
         parts.append("first text: " + _quantiles(report.first_text_s))
     if answers:
-        parts.append("answers: " + answers)
+        parts.append("answers: " + printable(answers))
     if report.stopped:
-        parts.append("stopped: " + report.stopped)
+        parts.append("stopped: " + printable(report.stopped))
     if report.next_command:
-        parts.append("next: " + report.next_command)
+        parts.append("next: " + printable(report.next_command))
     return "\n".join(parts) + "\n"
 
 
 def _table(report: Report) -> str:
     rows: list[tuple[str, ...]] = [_COLUMNS]
-    rows += [_row(name, model.lines, model.usage, model.cost) for name, model in report.models.items()]
+    rows += [_row(printable(name), model.lines, model.usage, model.cost) for name, model in report.models.items()]
     if len(report.models) != 1:
         rows.append(_row("all", report.lines, report.usage, report.cost))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
@@ -111,7 +113,7 @@ def _plain_word(word: str) -> str:
 
 def _example(report: Report, code: str) -> str:
     example = report.error_examples[code]
-    message = " ".join(example.message.split())
+    message = printable(" ".join(example.message.split()))
     return f"e.g. {example.custom_id[:40]!r}: {message[:100]}"
 
 

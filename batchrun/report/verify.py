@@ -24,7 +24,7 @@ from batchrun.records.rawjson import REFUSED
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, UnknownVersionError, parse_all_stored, parse_stored
 from batchrun.records.usage import Usage
-from batchrun.records.words import counted
+from batchrun.records.words import counted, printable, printable_json
 from batchrun.requests.reader import RequestFile
 from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
 
@@ -61,7 +61,7 @@ class Verification(msgspec.Struct, frozen=True):
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline; money as an exact number."""
-        return msgspec.json.format(_encode(self), indent=2) + b"\n"
+        return printable_json(msgspec.json.format(_encode(self), indent=2) + b"\n")
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -239,13 +239,13 @@ _COUNTS = {
 
 def render(found: Verification) -> str:
     """The verification as text for people, ending in a newline."""
-    lines = list(found.findings)
+    lines = list(map(printable, found.findings))
     problems = sum(getattr(found, name) for name in _COUNTS)
     if problems > len(lines):
         lines.append("…")
     lines.append(f"{counted(found.lines, 'line')}, {counted(found.records, 'record')}, {found.succeeded:,} succeeded")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
-    lines += [f"failed: {count:,} × {code}" for code, count in found.failed.items()]
+    lines += [f"failed: {count:,} × {printable(code)}" for code, count in found.failed.items()]
     lines.append(
         f"usage: {found.usage.input_tokens:,} input ({found.usage.cached_tokens:,} cached), "
         f"{found.usage.output_tokens:,} output ({found.usage.reasoning_tokens:,} reasoning); "

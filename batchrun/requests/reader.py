@@ -45,6 +45,7 @@ from batchrun.records.request import (
     parse_request,
     read_request,
 )
+from batchrun.records.words import printable
 from batchrun.requests import spool
 from batchrun.requests.file_kind import recognize
 from batchrun.requests.overrides import check_overrides
@@ -88,7 +89,7 @@ class _Problems:
 
     def first(self) -> tuple[list[str], int]:
         """The problems to show, as text, and the number of all problems."""
-        return [f"{self._name}:{number}: {problem}" for number, problem in self._first], self._count
+        return [printable(f"{self._name}:{number}: {problem}") for number, problem in self._first], self._count
 
 
 class RequestFile:

@@ -1,12 +1,20 @@
-"""The key is redacted from all that may be stored or shown, and from what a debugger shows of its header. Pure."""
+"""What a gateway says, made safe to store and to show. Pure.
+
+1. The key is redacted from it: as it is, in base64, with any of its characters escaped. So it is from what a debugger
+   shows of its header.
+2. Its texts are one printable line each (`records/words.py`). This is the one place through which all of them come.
+"""
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Any
 
 from msgspec.structs import replace
 
 from batchrun.records.outcome import Failure, Reply
+from batchrun.records.words import printable
 
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
@@ -24,51 +32,75 @@ class Secret(str):
 
 
 class Redactor:
-    """Takes the key, and what else is secret, out of texts, bodies and outcomes.
+    """Takes the key, and what else is secret, out of texts, bodies and outcomes, and what must not reach a screen.
 
     Of a value such as `Bearer KEY` each long word is a secret by itself: that is what a gateway repeats.
     """
 
     def __init__(self, *secrets: str) -> None:
         words = {word for secret in secrets for word in (secret, *secret.split()) if len(word) >= SHORTEST_SECRET}
-        self._secrets = sorted(words, key=len, reverse=True)
-        self._spellings = [spelling for secret in self._secrets for spelling in _spellings(secret)]
+        secrets = tuple(sorted(words, key=len, reverse=True))
+        self._spellings = [spelling for secret in secrets for spelling in _spellings(secret)]
+        self._words = [spelling.decode() for spelling in self._spellings]
+        self._escapes = [_escaped(secret) for secret in secrets]
 
     def text(self, text: str) -> str:
-        """A text of any length without the key."""
-        for secret in self._secrets:
-            text = text.replace(secret, IN_ITS_PLACE)
-        return text
+        """A text of any length without the key, as one line that is safe to show."""
+        return printable(self.body(text.encode(errors="replace")).decode())
 
     def body(self, body: bytes) -> bytes:
-        """A body without the key, however JSON spells it."""
+        """A body without the key, as it is, in base64, and with any of its characters escaped."""
         for spelling in self._spellings:
             if spelling[:START_BYTES] in body:
                 body = body.replace(spelling, IN_ITS_PLACE.encode())
+        if b"\\" in body or b"%" in body:
+            for escape, escaped in self._escapes:
+                if escape.search(body):
+                    body = escaped.sub(IN_ITS_PLACE.encode(), body)
         return body
 
     def outcome(self, outcome: Reply | Failure) -> Reply | Failure:
-        """An outcome that does not repeat the key: a gateway may put it into any text. Its body is redacted before."""
-        told = _texts(outcome) if self._secrets else ""
-        for secret in self._secrets:
-            if secret in told:
-                break
-        else:  # as nearly always
+        """An outcome whose texts are safe: a gateway may put anything into any text. Its body is redacted before."""
+        if self._is_safe(_texts(outcome)):  # as it nearly always is
             return outcome
         values = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
         texts: dict[str, Any] = {name: self.text(text) for name, text in values.items() if isinstance(text, str)}
         return replace(outcome, **texts)
 
+    def _is_safe(self, texts: str) -> bool:
+        if not texts.isprintable() or "%" in texts or "\\" in texts:
+            return False
+        return not any(spelling in texts for spelling in self._words)
+
 
 def _texts(outcome: Reply | Failure) -> str:
     """All texts of an outcome that a gateway chooses, in one."""
     if isinstance(outcome, Reply):
-        return f"{outcome.error_code}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}\n{outcome.service_tier}"
-    return f"{outcome.code}\n{outcome.type}\n{outcome.message}\n{outcome.request_id}\n{outcome.model}"
+        return f"{outcome.error_code} {outcome.message} {outcome.request_id} {outcome.model} {outcome.service_tier}"
+    return f"{outcome.code} {outcome.type} {outcome.message} {outcome.request_id} {outcome.model}"
 
 
 def _spellings(key: str) -> tuple[bytes, ...]:
-    """A key as it is, and as JSON writers escape the two characters of base64 that some of them escape."""
-    escaped = [key.replace("/", "\\/")]
-    escaped += [spelling.replace("+", plus) for plus in ("\\u002b", "\\u002B") for spelling in (key, escaped[0])]
-    return tuple(spelling.encode() for spelling in dict.fromkeys([key, *escaped]))
+    """A key as it is, and in base64, plain and for URLs, from each of the three places where it may begin in it."""
+    plain = key.encode()
+    spellings = [plain]
+    for before in range(3):
+        first, end = -(-before * 4 // 3), (before + len(plain)) * 8 // 6  # the characters that hold nothing else
+        encoded = base64.b64encode(bytes(before) + plain)[first:end]
+        spellings += [encoded, encoded.translate(bytes.maketrans(b"+/", b"-_")), encoded.replace(b"/", b"\\/")]
+    return tuple(dict.fromkeys(spellings))
+
+
+def _escaped(key: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """An escaped character of the key, and the key with any of its characters escaped, as in JSON and in URLs."""
+    escapes = {char: _escapes(char) for char in key}
+    one = b"|".join(escapes.values())
+    whole = b"".join(b"(?:%b|%b)" % (re.escape(char.encode()), escapes[char]) for char in key)
+    return re.compile(one), re.compile(whole)
+
+
+def _escapes(char: str) -> bytes:
+    """A pattern of the ways in which JSON and URLs escape a character."""
+    code = b"".join(b"[%b%b]" % (digit, digit.upper()) for digit in re.findall(rb".", b"%02x" % ord(char)))
+    spelled = [rb"\\u00" + code, b"%(?:25)?" + code]
+    return b"|".join([*spelled, rb"\\" + re.escape(char.encode())] if char in '/"\\' else spelled)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
 from multidict import CIMultiDict
 
 from batchrun.records.outcome import Failure, Reply
@@ -30,3 +37,56 @@ def test_every_text_of_an_outcome_is_redacted() -> None:
             values = {field: getattr(empty, field) for field in empty.__struct_fields__}
             outcome = redactor.outcome(kind(**(values | {name: f"it is {KEY}"})))
             assert getattr(outcome, name) == f"it is {IN_ITS_PLACE}"
+
+
+AWKWARD_KEY = 'sk-a+b/c=d~e.f_g&h"i'
+
+
+@pytest.mark.parametrize("key", [KEY, AWKWARD_KEY])
+def test_the_key_is_found_in_every_spelling(key: str) -> None:
+    redactor, plain = Redactor(key), key.encode()
+    spellings = {
+        "as it is": plain,
+        "JSON": json.dumps(key)[1:-1].encode(),
+        "JSON of Go and PHP": key.replace("/", "\\/").replace("+", "\\u002b").replace("&", "\\u0026").encode(),
+        "JSON, all of it": "".join(f"\\u{ord(char):04X}" for char in key).encode(),
+        "a URL": quote(key, safe="").encode(),
+        "a URL in lower case": re.sub("%..", lambda found: found[0].lower(), quote(key, safe="")).encode(),
+        "a URL in a URL": quote(quote(key, safe=""), safe="").encode(),
+        "a URL, all of it": "".join(f"%{ord(char):02x}" for char in key).encode(),
+    }
+    for name, spelled in spellings.items():
+        assert redactor.body(b'{"a": "' + spelled + b'"}') == b'{"a": "[the api key]"}', name
+        assert redactor.text(f"it is {spelled.decode()}!") == "it is [the api key]!", name
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", [b"", b"a", b"ab", b"user:", b"Bearer "])
+@pytest.mark.parametrize("key", [KEY, AWKWARD_KEY])
+def test_the_key_is_found_in_base64_wherever_it_begins(
+    key: str, before: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    """At most two characters at each end may be left: they hold bits of what stands beside the key."""
+    for after in (b"", b"!", b"!!"):
+        spelled = encode(before + key.encode() + after)
+        body = Redactor(key).body(b'{"a": "' + spelled + b'"}')
+        assert IN_ITS_PLACE.encode() in body
+        left = body.replace(IN_ITS_PLACE.encode(), b"")
+        assert len(left) - len(b'{"a": ""}') <= len(encode(before)) + len(encode(after)) + 4
+        assert Redactor(key).text(spelled.decode()).count(IN_ITS_PLACE) == 1
+        outcome = Redactor(key).outcome(Failure("code", f"no such key: {spelled.decode()}"))
+        assert IN_ITS_PLACE in outcome.message
+
+
+def test_a_body_without_the_key_is_left_as_it_is() -> None:
+    body = json.dumps({"text": "100%25 of <b>\u00e9 & %7e \x1b[0m", "path": "a\\/b"}).encode() + b" \\u003c\\/b"
+    for key in (KEY, AWKWARD_KEY):
+        assert Redactor(key).body(body) is body or Redactor(key).body(body) == body
+
+
+def test_every_text_of_an_outcome_is_one_line_that_is_safe_to_show() -> None:
+    """With a key that is too short to be looked for, too."""
+    for key in (KEY, "", "EMPTY"):
+        failure = Redactor(key).outcome(Failure("co\x1b[2Jde", "one\nbatchrun: two\u202e", 500, "ty\x07pe"))
+        assert isinstance(failure, Failure)
+        assert (failure.code, failure.type, failure.message) == ("code", "type", "one batchrun: two")
