@@ -14,7 +14,7 @@ from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, FailureCode, Reply, http_code
 from batchrun.records.request import RequestLine
 from batchrun.records.usage import Usage
-from batchrun.records.words import counted
+from batchrun.records.words import counted, printable
 
 _LATER = timedelta(hours=1)  # an attempt ends within this time; the price of a later hour may apply to it
 _SHOWN_LINES = 3
@@ -120,7 +120,8 @@ class Unbounded:
     def refuse(self) -> None:
         """Raise `UsageError` if any of the lines has no price or no bound."""
         if self._unpriced:
-            models = ", ".join(f"{name} ({counted(count, 'line')})" for name, count in self._unpriced.most_common(5))
+            common = self._unpriced.most_common(5)
+            models = ", ".join(f"{printable(name)} ({counted(count, 'line')})" for name, count in common)
             raise UsageError(f"--max-cost needs a price for {models}; give it with --prices FILE")
         if self._count:
             more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""
