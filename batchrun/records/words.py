@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 
-# ECMA-48: strings (OSC, DCS, SOS, PM, APC) up to their end, control sequences, other escapes, in 7 and in 8 bits.
+# Compiled where they are first used: the help must be there at once. ECMA-48: strings (OSC, DCS, SOS, PM, APC) up to
+# their end, control sequences, other escapes, in 7 and in 8 bits.
 _STRING = "(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)"
 _SEQUENCE = "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-~]?"
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_BREAKS = re.compile("[\t\n\x0b\x0c\r\x85\u2028\u2029]+")
-_UNSHOWN = re.compile(f"{_STRING}|{_SEQUENCE}|[\x00-\x1f\x7f-\x9f{_BIDI}]")
-_HALVES = re.compile("[\ud800-\udfff]")
-_RAW_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029{_BIDI}]")
+_BREAKS = "[\t\n\x0b\x0c\r\x85\u2028\u2029]+"
+_UNSHOWN = f"{_STRING}|{_SEQUENCE}|[\x00-\x1f\x7f-\x9f{_BIDI}]"
+_HALVES = "[\ud800-\udfff]"
+_RAW_IN_JSON = f"[\x7f-\x9f\u2028\u2029{_BIDI}]"
 
 
 def printable(text: str) -> str:
     """A text as one line that is safe to show: no control characters, escape sequences, bidi marks or line breaks."""
     if text.isprintable():  # as nearly all are
         return text
-    return _HALVES.sub("?", _UNSHOWN.sub("", _BREAKS.sub(" ", text)))
+    return re.sub(_HALVES, "?", re.sub(_UNSHOWN, "", re.sub(_BREAKS, " ", text)))
 
 
 def printable_lines(text: str) -> str:
@@ -34,7 +35,7 @@ def printable_json(encoded: bytes) -> bytes:
     """The same JSON, safe to show: what JSON writers leave as it is becomes an escape."""
     if encoded.isascii() and b"\x7f" not in encoded:
         return encoded
-    return _RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()
+    return re.sub(_RAW_IN_JSON, lambda found: f"\\u{ord(found[0]):04x}", encoded.decode()).encode()
 
 
 def counted(count: int, noun: str) -> str:
