@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -101,6 +102,7 @@ class Run:
                 schema_check=prepared.schema_check,
             )
             runner = self._runner = Runner(work, rules, transport, self._observer)
+            self._remember(runner)
             if self._interrupted is not None:
                 runner.interrupt(self._interrupted)
             monitor = Monitor(prepared, runner, self._observer, self._fitted)
@@ -109,6 +111,14 @@ class Run:
                 await runner.run()
                 watching.cancel()
         return self._finish(runner, monitor, spending)
+
+    def _remember(self, runner: Runner) -> None:
+        """Count what earlier runs sent within the last minute for the limits of this one."""
+        tally, recent = self._prepared.tally, self._prepared.store.log.last_run.recent
+        lines, at = max(1, tally.recorded), time.time()
+        earlier = recent.earlier(at, time.monotonic(), tally.output_tokens / lines, tally.tokens / lines)
+        requests = [(request.age_s, request.tokens) for request in earlier]
+        runner.limiter.remember(requests, recent.lost_age_s(at))
 
     def _finish(self, runner: Runner, monitor: Monitor, spending: Spending) -> Ended:
         """Make the records durable and log the end of the run; a disk error here only stops the run."""

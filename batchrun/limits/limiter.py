@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -91,6 +91,19 @@ class Limiter:
             if turn.done() and not turn.cancelled() and (permit := turn.result()) is not None:
                 self.unsent(permit)
             raise
+
+    def remember(self, requests: Sequence[tuple[float, float]], used_up_s: float | None = None) -> None:
+        """What earlier runs sent: (age in seconds, tokens), oldest first. `--rpm` and `--tpm` hold across runs.
+
+        `used_up_s`: how long ago all that a minute may have was sent, for all that is known; None if it was not.
+        """
+        now = self._clock()
+        if self._requests is not None:
+            all_s = [] if used_up_s is None else [used_up_s] * int(self._requests.per_minute)
+            self._requests.remember([age_s for age_s, _ in requests] + all_s, now)
+        if self._tokens is not None:
+            all_tokens = [] if used_up_s is None else [(used_up_s, self._tokens.per_minute)]
+            self._tokens.remember([*requests, *all_tokens], now)
 
     # ------------------------------------------------------------------------------------------ looking
 

@@ -1,12 +1,13 @@
 """`--rpm` and `--tpm`: so many requests, so many tokens in any minute, kept as promises and spread evenly.
 
 1. Pure: every method takes `now` (seconds of a monotonic clock).
-2. Neither starts with a minute's worth at once: after a kill, the next run must not send that a second time.
+2. Neither starts with a minute's worth at once. What earlier runs sent within the last minute counts: see `remember`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MINUTE_S = 60.0
@@ -41,6 +42,18 @@ class RequestQuota:
         """A request is sent."""
         self._refill(now)
         self.level -= 1
+
+    def remember(self, ages_s: Sequence[float], now: float) -> None:
+        """Earlier runs sent requests so long ago, oldest first. Call it before any request is sent.
+
+        As many as a minute may have are enough: with more, the promise holds again once the last of them are that old.
+        """
+        ages_s = ages_s[-max(1, int(self.per_minute)) :]
+        if ages_s:
+            self._now = now - ages_s[0]
+        for age_s in ages_s:
+            self.take(now - age_s)
+        self._refill(now)
 
     def give_back(self, now: float) -> None:
         """The request was not sent after all."""
@@ -108,6 +121,15 @@ class TokenQuota:
             return self._next_at
         oldest_out = (next(iter(self._held)) + self.INTERVALS + 1) * self.INTERVAL_S
         return max(self._next_at, oldest_out)
+
+    def remember(self, requests: Sequence[tuple[float, float]], now: float) -> None:
+        """Earlier runs sent requests so long ago, and used so many tokens, oldest first. Call it before `take`."""
+        for age_s, tokens in requests:
+            interval = int((now - age_s) / self.INTERVAL_S)
+            self._held[interval] = self._held.get(interval, 0.0) + tokens
+            self._total += tokens
+            self._delay(tokens, now - age_s)
+        self._next_at = min(self._next_at, now + MINUTE_S)  # then all of them have been forgotten
 
     def take(self, estimate: float, now: float) -> Reserved:
         """A request is sent that may use `estimate` tokens."""

@@ -20,9 +20,11 @@ class _Timed(msgspec.Struct, tag_field="event", omit_defaults=True, kw_only=True
 
 
 class Open(_Timed, tag="open"):
-    """A process has taken the lock."""
+    """A process has taken the lock. `at` is the time by the wall clock (Unix), `clock` that by the machine's own."""
 
     pid: int = 0
+    at: float = 0.0
+    clock: float = 0.0
 
 
 class Start(_Timed, tag="start", kw_only=True):

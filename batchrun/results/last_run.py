@@ -22,6 +22,7 @@ from batchrun.results.events import (
     decode_event,
 )
 from batchrun.results.files import lock
+from batchrun.results.recent import RecentRequests
 
 
 class LastRun:
@@ -31,7 +32,7 @@ class LastRun:
     was orderly, `pid` is the process that had the log last.
     `sent`: the attempts, by line, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
-    US dollars. `limited_s`: the seconds of the run by what it was limited by.
+    US dollars. `limited_s`: the seconds of the run by what it was limited by. `recent`: what was sent of late.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -41,6 +42,7 @@ class LastRun:
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
         self.limited_s: dict[str, float] | None = None
+        self.recent = RecentRequests()
         for raw in lines:
             if (event := decode_event(raw)) is not None:
                 self._add(event)
@@ -50,18 +52,23 @@ class LastRun:
             case Sent():
                 attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
                 self.sent[event.line] = attempt
+                self.recent.note(event)
             case Recorded():
                 self._drop(event.numbers)
+                self.recent.note(event)
             case Ended():
                 self._drop((event.line,))
+                self.recent.note(event)
             case Open():
                 self.pid = event.pid
+                self.recent.opened(event)
             case Start():
                 self._begin(event)
             case Limited():
                 self.limited_s = event.limited_s
             case Stop():
                 self.stopped = True
+                self.recent.note(event)
                 self._drop(event.numbers)
                 self.limited_s = event.limited_s or self.limited_s
             case _:

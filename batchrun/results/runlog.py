@@ -55,15 +55,18 @@ class RunLog:
         self.path = path
         self._clock = clock
         self._start = clock()
-        self.is_unused = not path.exists()
+        log_written_at = written_at(path)
+        self.is_unused = log_written_at is None
         try:
             self._file = self._opened()
         except OSError as error:
             raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
         self.last_run = LastRun(self._lines())
+        if self.last_run.recent.is_incomplete:
+            self.last_run.recent.lost_at = log_written_at
         self._end_torn_line()
         with contextlib.suppress(DiskError):  # a job with nothing to send works on a full disk
-            self._append((Open(pid=os.getpid()),))
+            self._append((Open(pid=os.getpid(), at=round(time.time(), 3), clock=round(self._start, 3)),))
 
     def write(self, *events: Event) -> None:
         """Append events with one write. Raises `DiskError` if that fails; then none of them is in the log."""
@@ -114,3 +117,11 @@ class RunLog:
             if self._file.read(1) != b"\n":
                 with contextlib.suppress(OSError):
                     self._file.write(b"\n")
+
+
+def written_at(path: Path) -> float | None:
+    """When a file was last written (Unix time); None if there is none."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return None

@@ -14,7 +14,7 @@ from batchrun.records.result import ResultHead
 from batchrun.results.journal import Journal
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
-from batchrun.results.runlog import EventLog, NoLog, RunLog
+from batchrun.results.runlog import EventLog, NoLog, RunLog, written_at
 
 
 class ResultStore(Protocol):
@@ -94,14 +94,17 @@ class FileStore:
         if not paths.results.parent.is_dir():
             raise ResultFileError(f"there is no directory {paths.results.parent}; create it, or choose another -o")
         self.paths = paths
+        results_written_at = written_at(paths.results)
         self.log = RunLog(paths.log)
+        if self.log.is_unused:  # where there are results, there was a log: it was rotated away
+            self.log.last_run.recent.lost_at = results_written_at
         try:
             self._journal = Journal(paths)
         except BaseException:
             self.log.close()
             raise
         if self._journal.is_new:
-            self.log.last_run = LastRun()  # the answers are gone, so the log of their runs no longer counts
+            self._forget_runs()  # the answers are gone, so the log of their runs no longer counts
 
     @property
     def quarantined(self) -> int:
@@ -125,7 +128,13 @@ class FileStore:
     def clear(self) -> None:
         """Start over: discard all records, and forget what the log says about earlier runs."""
         self._journal.clear()
+        self._forget_runs()
+
+    def _forget_runs(self) -> None:
+        """Forget what the log says about earlier runs, but not what they sent of late: a gateway does not forget it."""
+        recent = self.log.last_run.recent
         self.log.last_run = LastRun()
+        self.log.last_run.recent = recent
 
     def append(self, records: Sequence[bytes]) -> None:
         """Write records; see `Journal.append`."""

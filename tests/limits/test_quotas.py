@@ -212,3 +212,41 @@ def test_a_lower_limit_counts_what_the_last_minute_used() -> None:
     quota.settle(quota.take(3_000, 0.0), 3_000, 1.0)
     quota.change(2_000)
     assert quota.wait_s(31.0) == pytest.approx(29.1, abs=0.2)
+
+
+# --------------------------------------------------------------------------------------------- earlier runs
+
+
+@pytest.mark.parametrize("per_minute", [2, 60, 1000.0])
+@pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+def test_requests_of_earlier_runs_count_and_are_forgotten_after_a_minute(per_minute: float, pace: float) -> None:
+    """Whatever pace they had: with those of this run, no minute has more than one too many, or waits for over 60 s."""
+    now = 1000.0
+    earlier_s = [60 * number / (per_minute * pace) for number in range(int(per_minute * pace), -1, -1)]
+    quota = RequestQuota(per_minute, now)
+    quota.remember(earlier_s, now)
+    times: list[float] = []
+    while now < 1130:
+        wait_s = quota.wait_s(now)
+        now += wait_s
+        quota.take(now)
+        times.append(now)
+        assert wait_s <= 60.001
+    everything = sorted([1000 - age_s for age_s in earlier_s] + times)
+    if pace <= 1:
+        assert most_in_a_minute(everything, [1] * len(everything)) <= per_minute + 1 + 1e-9
+    assert most_in_a_minute(times, [1] * len(times)) <= per_minute + 1 + 1e-9
+    for time in times:
+        assert sum(time - 60 < other <= time for other in everything) <= max(per_minute + 1, len(earlier_s) / pace + 2)
+
+
+def test_tokens_of_earlier_runs_count_and_are_forgotten_after_a_minute() -> None:
+    now = 1000.0
+    quota = TokenQuota(600, now)
+    quota.remember([(50.0, 300.0), (10.0, 200.0)], now)
+    assert quota.wait_s(now) > 0, "they are sent evenly"
+    quota = TokenQuota(600, now)
+    quota.remember([(30.0, 6000.0)], now)
+    assert 29 < quota.wait_s(now) <= 60
+    quota.take(10, now + 60)
+    assert quota.wait_s(now + 62) == 0

@@ -21,7 +21,7 @@ from batchrun.records.attempt import BilledTwice, InFlight
 from batchrun.results.events import Ended, Event, Outage, Recorded, Sent, Start, Stop
 from batchrun.results.last_run import LastRun
 from batchrun.results.runlog import RunLog
-from tests.support import file_size_limit
+from tests.support import file_size_limit, near
 
 STARTED = "2026-01-02T03:04:05.678Z"
 
@@ -65,7 +65,7 @@ def test_an_event_is_one_line_with_its_time(path: Path) -> None:
     log.write(Outage("connect_failed"))
     log.close()
     assert lines(path) == [
-        {"event": "open", "pid": os.getpid(), "t": 0.0},
+        {"event": "open", "pid": os.getpid(), "at": near(time.time(), abs=60), "clock": 100.0, "t": 0.0},
         {"event": "outage", "code": "connect_failed", "t": 1.234},
     ]
 

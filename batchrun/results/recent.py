@@ -1,0 +1,91 @@
+"""What earlier runs sent within the last minute, by the run log: `--rpm` and `--tpm` hold across runs. Pure.
+
+1. A log has times in seconds since its process opened it. The event `open` says when that was, by two clocks.
+2. The wall clock (`at`) may be set; that of the machine (`clock`) begins anew with each boot, and may stand still in
+   sleep. Of the ages by both, the smallest possible one counts: rather a wait too long than a promise broken. If none
+   is possible, because clocks were set back, the age is 0.
+3. A log may have been rotated away or cut off. Then its last write, or that to the result file, is taken for the moment
+   at which all that a minute may have was sent (`lost_at`, Unix time).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchrun.results.events import Ended, Open, Recorded, Sent, Stop
+
+MINUTE_S = 60.0
+_SOME = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A request that was sent `age_s` seconds ago, by an earlier run; it used, or may have used, so many tokens."""
+
+    age_s: float
+    tokens: float = 0.0
+
+
+class RecentRequests:
+    """The requests of the last minute of a log. `is_incomplete`: the log has requests of an unknown time."""
+
+    def __init__(self) -> None:
+        self.is_incomplete = False
+        self.lost_at: float | None = None
+        self._opened = Open()
+        self._events: list[tuple[Open, Sent | Ended | Recorded | Stop]] = []
+        self._forget_at = _SOME
+
+    def opened(self, event: Open) -> None:
+        """A process opened the log: the times of the next events are its own."""
+        self._opened = event
+
+    def note(self, event: Sent | Ended | Recorded | Stop) -> None:
+        """A request was sent, or ended, or got its record."""
+        if not self._opened.at:
+            self.is_incomplete = True  # cut off at its start, or of a version that did not keep the time
+            return
+        self._events.append((self._opened, event))
+        if len(self._events) >= self._forget_at:
+            at, clock = self._opened.at + event.t, self._opened.clock + event.t
+            self._events = [one for one in self._events if _age_s(*one, at, clock) < MINUTE_S]
+            self._forget_at = 2 * len(self._events) + _SOME
+
+    def lost_age_s(self, at: float) -> float | None:
+        """How long ago requests may have been sent of which the log says nothing; None if it was over a minute ago."""
+        if self.lost_at is None or at - self.lost_at >= MINUTE_S:
+            return None
+        return max(0.0, at - self.lost_at)
+
+    def earlier(self, at: float, clock: float, output_tokens: float, used_tokens: float) -> list[Earlier]:
+        """The requests of the last minute by both clocks, oldest first.
+
+        `output_tokens` is what an answer has on average, `used_tokens` what a line with a record has used on average.
+        """
+        found: dict[tuple[int, int], list[float]] = {}  # by process and line, the last one: age and tokens
+        requests: list[list[float]] = []
+        for opened, event in self._events:
+            age_s = _age_s(opened, event, at, clock)
+            if age_s >= MINUTE_S:
+                continue
+            match event:
+                case Sent():
+                    expected = output_tokens if event.max_output_tokens is None else event.max_output_tokens
+                    request = found[id(opened), event.line] = [age_s, event.body_bytes / 4 + expected]
+                    requests.append(request)
+                case Ended():
+                    ended = found.pop((id(opened), event.line), None)
+                    if ended is not None:
+                        ended[:] = [MINUTE_S, 0.0] if event.code == "unsent" else [ended[0], 0.0]
+                case Recorded() | Stop():
+                    for line in event.numbers:
+                        if (recorded := found.pop((id(opened), line), None)) is not None:
+                            recorded[1] = used_tokens
+        kept = [Earlier(age_s, tokens) for age_s, tokens in requests if age_s < MINUTE_S]
+        return sorted(kept, key=lambda one: -one.age_s)
+
+
+def _age_s(opened: Open, event: Sent | Ended | Recorded | Stop, at: float, clock: float) -> float:
+    """How long ago that was."""
+    ages = (at - opened.at - event.t, clock - opened.clock - event.t)
+    return min((age_s for age_s in ages if age_s >= 0), default=0.0)
