@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import GatewayThread, RunProcess, until, write_prices, write_requests
+from tests.support import GatewayThread, RunProcess, has_event, until, write_prices, write_requests
 
 
 def start(folder: Path, gateway: GatewayThread, *options: str) -> RunProcess:
@@ -22,7 +22,7 @@ def test_many_restarts_send_no_more_than_one_run(tmp_path: Path) -> None:
         for number in range(10):
             with start(tmp_path, gateway, *options) as run:
                 starts = number + 1
-                until(lambda: (tmp_path / "results.jsonl.log").read_bytes().count(b'"start"') == starts)  # noqa: B023
+                until(lambda: has_event(tmp_path / "results.jsonl", "start", starts))  # noqa: B023
                 until(lambda: gateway.ledger.requests >= 1)
                 run.signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
                 run.wait()
@@ -45,7 +45,7 @@ def test_a_second_run_waits_for_what_the_first_has_sent(tmp_path: Path, limit: s
             half = log.read_bytes().splitlines(keepends=True)
             log.write_bytes(b"".join(half[len(half) // 2 :]))
         with start(tmp_path, gateway, *prices, limit, "6") as run:
-            until(lambda: log.exists() and b'"limits"' in log.read_bytes().rpartition(b'"start"')[2])
+            until(lambda: log.exists() and b'"limits"' in log.read_bytes().partition(f'"{limit[2:]}":6'.encode())[2])
             assert gateway.ledger.requests == 6
             run.signal(signal.SIGTERM)
             assert run.wait() == 143
