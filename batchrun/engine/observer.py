@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,34 @@ class Observer(Protocol):
 
     def tick(self, status: Status) -> None:
         """Show the status: called four times a second, and once at the end."""
+
+
+class Guarded:
+    """Passes everything on to an observer. An error of the observer is told once and can never end the sending."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._has_failed = False
+
+    def notice(self, text: str) -> None:
+        """Pass it on."""
+        self._call(self._observer.notice, text)
+
+    def detail(self, text: str) -> None:
+        """Pass it on."""
+        self._call(self._observer.detail, text)
+
+    def tick(self, status: Status) -> None:
+        """Pass it on."""
+        self._call(self._observer.tick, status)
+
+    def _call(self, show: Callable[[T], None], what: T) -> None:
+        try:
+            show(what)
+        except Exception as error:
+            if not self._has_failed:
+                self._has_failed = True
+                self.notice(f"what shows this run has failed ({type(error).__name__}: {error}); the run goes on")
 
 
 class Silent:

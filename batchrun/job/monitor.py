@@ -1,29 +1,31 @@
 """Watches a run from a task beside the runner: notes what limits it, updates the screen, obeys `batchrun tune`.
 
-All of it happens in `Monitor.look`, four times a second.
+All of it happens in `Monitor.look`, four times a second. Nothing of it can end the sending: what fails is told, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from batchrun.engine.observer import Observer, Status
 from batchrun.engine.runner import Runner
-from batchrun.errors import UsageError
+from batchrun.errors import DiskError, UsageError
 from batchrun.job import tune
 from batchrun.job.bottleneck import Bottleneck
 from batchrun.job.eta import Eta
 from batchrun.job.prepare import Prepared
 from batchrun.limits.options import Concurrency, Limits
 from batchrun.limits.quotas import LEAST_PER_MINUTE
-from batchrun.results.events import Tuned
+from batchrun.results.events import Event, Tuned
 
 LOOK_EVERY_S = 0.25
+LEAST_CAP_USD, LARGEST_CAP_USD = Decimal("1e-9"), Decimal("1e9")  # as the option takes them
 
 
 class Monitor:
@@ -40,7 +42,7 @@ class Monitor:
         self._start = time.monotonic()
         self._eta = Eta()
         self._tokens_before = prepared.tally.tokens
-        self._refusal_told = ""
+        self._told, self._heeded = "", ""
         self._unanswered: tuple[str, str | None] | None = None  # the id of a request, and why it is refused
 
     async def run(self) -> None:
@@ -50,17 +52,35 @@ class Monitor:
             self.look()
 
     def look(self) -> None:
-        """Note what limits the run, do what `batchrun tune` asks for, and show the status."""
+        """Note what limits the run, do what `batchrun tune` asks for, and show the status. Raises nothing."""
+        for step in (self._note_limits, self._heed_tuning, lambda: self._observer.tick(self.status())):
+            try:
+                step()
+            except Exception as error:
+                self._tell_once(f"{type(error).__name__} beside the sending, which goes on: {error}")
+
+    def _note_limits(self) -> None:
         limited = self.bottleneck.note(self._runner.limiter)
         if limited is not None:
-            self._runner.log(limited)
+            self._log(limited)
+
+    def _log(self, event: Event) -> None:
+        """Write to the run log. A full disk does not stop the run here: the next attempt or record will."""
+        with contextlib.suppress(DiskError):
+            self._prepared.store.log.write(event)
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._observer.notice(text)
+
+    def _heed_tuning(self) -> None:
         if self._unanswered is not None:  # one look later, the answer shows the effect of the change
             self._answer(*self._unanswered)
             self._unanswered = None
         paths = self._prepared.store.paths
         if paths is not None and (request := tune.take(paths.tune)) is not None:
             self._tune(request)
-        self._observer.tick(self.status())
 
     def status(self) -> Status:
         """How far the run is."""
@@ -85,10 +105,11 @@ class Monitor:
 
     def _tune(self, request: tune.Tuning | str) -> None:
         if isinstance(request, str):
-            if request != self._refusal_told:
-                self._refusal_told = request
-                self._observer.notice(f"a request to tune this run is refused: {request}")
+            self._tell_once(f"a request to tune this run is refused: {request}")
             return
+        if request.id and request.id == self._heeded:
+            return  # its file could not be removed
+        self._heeded = request.id
         refused = None
         try:
             changes = self._changed(request)
@@ -122,7 +143,7 @@ class Monitor:
             projected_usd=status.projected_usd,
             refused=refused,
         )
-        self._runner.log(answer)
+        self._log(answer)
 
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
@@ -132,6 +153,7 @@ class Monitor:
             raise UsageError(f"this run is stopping: {stopped.why}")
         if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
             raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
+        cap_usd = _cap_usd(request.max_cost_usd)
         if request.concurrency is not None:
             limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
             changes.append(f"-c {limits.bounds}")
@@ -141,17 +163,30 @@ class Monitor:
         if request.tpm is not None:
             limits = replace(limits, tokens_per_minute=request.tpm or None)
             changes.append(f"--tpm {request.tpm:g}" if request.tpm else "no --tpm")
-        if request.max_cost_usd is not None:
+        if cap_usd is not None:
             if limiter.budget is None:
                 raise UsageError(
                     "this run began without --max-cost, so nothing is reserved for what is in flight; "
                     "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
                 )
-            limiter.budget.cap = Decimal(request.max_cost_usd)
-            changes.append(f"--max-cost {request.max_cost_usd}")
+            limiter.budget.cap = cap_usd
+            changes.append(f"--max-cost {cap_usd:f}")
         if request.paused is not None:
             is_paused = request.paused
             changes.append("paused" if request.paused else "resumed")
         limiter.retune(limits, is_paused=is_paused)
         self._runner.fill_slots()
         return changes
+
+
+def _cap_usd(text: str | None) -> Decimal | None:
+    """The cap of a request, in US dollars. Raises `UsageError`: anybody may have written that file."""
+    if text is None:
+        return None
+    try:
+        cap_usd = Decimal(text)
+    except InvalidOperation:
+        cap_usd = Decimal("NaN")
+    if not cap_usd.is_finite() or not LEAST_CAP_USD <= cap_usd <= LARGEST_CAP_USD:
+        raise UsageError(f"--max-cost {text[:40]!r} is not an amount of US dollars, such as 20 or 0.5")
+    return cap_usd

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from batchrun.engine.observer import Observer
+from batchrun.engine.observer import Guarded, Observer
 from batchrun.engine.runner import Rules, Runner, Work
 from batchrun.engine.source import FileSource, LineSource
 from batchrun.engine.spending import Spending
@@ -65,7 +65,7 @@ class Run:
 
     def __init__(self, prepared: Prepared, observer: Observer) -> None:
         self._prepared = prepared
-        self._observer = observer
+        self._observer = Guarded(observer)
         self._runner: Runner | None = None
         self._interrupted: signal.Signals | None = None
 

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from batchrun import Endpoint, Job, run
 from batchrun.cli.main import cli
-from batchrun.errors import StopError, UsageError
+from batchrun.engine.observer import Status
+from batchrun.errors import DiskError, StopError, UsageError
 from batchrun.job import tune
 from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Concurrency, Limits
-from batchrun.results.events import Start
+from batchrun.results.events import Event, Limited, Start
 from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import RunLog
 from batchrun.simulator.options import GatewayOptions
@@ -285,6 +287,78 @@ def test_a_folder_in_the_way_is_told_of_once_and_holds_nothing_up(tmp_path: Path
     with RunProcess(gateway.base_url, requests, results, "-c", "4") as run:
         assert run.wait() == 0
         assert run.screen.count("a request to tune this run is refused") == 1
+
+
+NONSENSE: list[dict[str, Any]] = [
+    {"max_cost_usd": "a lot"},
+    {"max_cost_usd": "NaN"},
+    {"max_cost_usd": "sNaN"},
+    {"max_cost_usd": "-1"},
+    {"max_cost_usd": "1e999999"},
+    {"max_cost_usd": ""},
+    {"concurrency": "many"},
+    {"concurrency": "9" * 3000},
+    {"rpm": 1e-9},
+]
+
+
+def test_a_request_that_makes_no_sense_is_refused_in_words_and_ends_nothing(
+    tmp_path: Path, gateway: GatewayThread
+) -> None:
+    """`batchrun tune` writes no such request; anybody with an editor may."""
+    requests, results = write_requests(tmp_path / "requests.jsonl", 4000), tmp_path / "results.jsonl"
+    log = ResultPaths.of(results).log
+    with RunProcess(gateway.base_url, requests, results, "-c", "2", "--max-cost", "100") as process:
+        until(lambda: has_records(results, 1))
+        for number, change in enumerate(NONSENSE):
+            tune._lay_down(ResultPaths.of(results).tune, json.dumps({"id": f"n{number}", **change}).encode(), 9)
+            until(lambda: f'"id":"n{number}"'.encode() in log.read_bytes())  # noqa: B023
+        answers = [event for event in events(results) if event["event"] == "tuned"]
+        assert len(answers) == 9
+        assert all(answer["refused"] and answer["concurrency"] == "2" for answer in answers)
+        assert "Traceback" not in process.screen
+        recorded = results.read_bytes().count(b"\n")
+        until(lambda: has_records(results, recorded + 5))
+        process.kill()
+
+
+class BrokenObserver:
+    """Fails at everything."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+    def detail(self, text: str) -> None:
+        raise RuntimeError("no detail")
+
+    def tick(self, status: Status) -> None:
+        raise RuntimeError("the window is gone")
+
+
+def test_a_screen_that_fails_ends_no_run_and_is_told_once(tmp_path: Path) -> None:
+    requests, observer = write_requests(tmp_path / "requests.jsonl", 30), BrokenObserver()
+    simulated = GatewayOptions(latency_median_s=0.3, script="500 ok", keep_rows=False)
+    job = Job(str(requests), tmp_path / "results.jsonl", Endpoint("http://127.0.0.1"), simulate=simulated)
+    assert run(job, observer).exit_code == 0
+    assert len([text for text in observer.notices if "has failed (RuntimeError" in text]) == 1
+
+
+def test_a_log_of_limits_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full for a moment: attempts need their log, limits do not."""
+    requests, really = write_requests(tmp_path / "requests.jsonl", 30), RunLog.write
+
+    def write(log: RunLog, *told: Event) -> None:
+        if any(isinstance(event, Limited) for event in told):
+            raise DiskError("no room")
+        really(log, *told)
+
+    monkeypatch.setattr(RunLog, "write", write)
+    simulated = GatewayOptions(latency_median_s=0.3, keep_rows=False)
+    job = Job(str(requests), tmp_path / "results.jsonl", Endpoint("http://127.0.0.1"), simulate=simulated)
+    assert run(job).exit_code == 0
 
 
 def test_a_run_that_is_stopping_says_so_and_takes_nothing_up(tmp_path: Path) -> None:
