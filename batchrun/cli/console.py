@@ -45,7 +45,7 @@ def say_rescue(results: Path) -> None:
     from batchrun.results.paths import ResultPaths
 
     rescue = ResultPaths.of(results).rescue
-    if rescue.exists():
+    if os.path.lexists(rescue):
         say(f"batchrun: the answers in {rescue.name} are not counted; the next run adds them")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def estimated(
     from batchrun.requests.reader import RequestFile
     from batchrun.results.scan import read_results
 
-    heads = read_results(results) if results is not None and results.exists() else ()
+    heads = read_results(results) if results is not None and os.path.lexists(results) else ()
     bounds = rate.concurrency
     is_fixed = bounds.least == bounds.most
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)

@@ -52,6 +52,7 @@ class FileOptions:
     report: Path | None
     changed: str
     overwrite: bool
+    no_lock: bool
 
     @property
     def results_path(self) -> Path | None:
@@ -87,6 +88,7 @@ FILES = OptionGroup(
             help="Lines that were edited after their answer: refuse to run, send them again, or keep the answers.",
         ),
         Option(["--overwrite"], is_flag=True, help="Discard the existing results and start over."),
+        Option(["--no-lock"], is_flag=True, help="Do not lock the result file: for a disk without file locks."),
     ),
 )
 
@@ -128,6 +130,7 @@ def command(
       batchrun run requests.jsonl -o results.jsonl
     """
     options = RunOptions(files, request, gateway, rate, sending, spending, failures, screen)
+    _refuse_clashes(requests, options)
     job = make_job(requests, options)
     if files.report is not None:
         _check_report_target(files.report, job)
@@ -167,6 +170,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
         changed=Changed(files.changed),
         retry_errors=failures.retry_errors,
         overwrite=files.overwrite,
+        no_lock=files.no_lock,
         prices=spending.prices,
         limit=sending.limit,
         sample=sending.sample,
@@ -199,6 +203,19 @@ def _max_errors(failures: FailureOptions) -> MaxErrors | None:
         return None
     kinds = failures.error_kinds
     return MaxErrors.parse(failures.max_errors, kinds) if kinds else MaxErrors.parse(failures.max_errors)
+
+
+def _refuse_clashes(requests: str, options: RunOptions) -> None:
+    """Refuse names of which one file would be read and written, before any is opened. Raises `UsageError`."""
+    from batchrun.results.paths import ResultPaths
+
+    if (results := options.files.results_path) is not None:
+        read = {
+            "the request file": Path(requests) if requests != "-" else None,
+            "the price file": options.spending.prices,
+            "the key file": options.gateway.api_key_file,
+        }
+        ResultPaths.of(results).refuse_clashes(read, options.files.report)
 
 
 def _check_report_target(target: Path, job: Job) -> None:
@@ -331,12 +348,11 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
 
 def _write_report(target: Path, report: bytes) -> None:
     """Write a report, whole or not at all. A failure is told, and changes no exit code."""
-    temporary = target.with_name(target.name + ".tmp")
+    from batchrun.results.files import replace_whole
+
     try:
-        temporary.write_bytes(report)
-        temporary.replace(target)
+        replace_whole(target, report)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         console.say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again")
 
 

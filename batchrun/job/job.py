@@ -44,6 +44,7 @@ class Job:
     `max_cost_usd`: the most that all runs of the result file together may cost, in US dollars; None is no cap.
     With a cap, lines whose request does not bound their cost are refused (`UsageError`).
     `max_line_cost_usd`: the most that such a line may cost, in US dollars; None refuses it.
+    `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
     `grace_s`: seconds that requests in flight get to finish once the job stops.
     `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
     `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
@@ -69,6 +70,7 @@ class Job:
     max_cost_usd: Decimal | None = None
     max_line_cost_usd: Decimal | None = None
     grace_s: float = 30.0
+    no_lock: bool = False
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
 

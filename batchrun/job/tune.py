@@ -145,7 +145,7 @@ def _how_far(tuned: Tuned) -> str:
 def _lay_down(path: Path, data: bytes, patience_s: float) -> None:
     """Write a request atomically, once the run has removed the one before."""
     give_up = time.monotonic() + patience_s
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tune")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,22 +16,70 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+
+
+class NoLocksError(OSError):
+    """The disk has no file locks, as some network file systems."""
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener that opens the file itself, never what a symbolic link leads to. Its mode follows the umask.
+
+    Raises `OSError` for a link: whoever may write to the directory could have anything overwritten.
+    """
+    try:
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK) and Path(path).is_symlink():
+            raise OSError(error.errno, "it is a symbolic link; remove it", path) from None
+        raise
+
+
+def open_unlocked(path: Path) -> IO[bytes]:
+    """The file at `path`, created if necessary, opened to append."""
+    return open(path, "a+b", buffering=0, opener=no_link)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, in place of what is there. Raises `OSError`."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb", opener=no_link) as file:
+            file.write(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process until it is closed; False if another process has the lock."""
+    """Lock an open file for this process until it is closed; False if another process has the lock.
+
+    Raises `NoLocksError` if the disk has no locks.
+    """
     if fcntl is None:
         return True  # no flock: the user must see to it that only one run uses a file
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            raise NoLocksError(error.errno, error.strerror) from error
+        raise
     return True
 
 
 def open_locked(path: Path) -> IO[bytes] | None:
     """The file at `path`, created if necessary, opened to append and locked; None if another process has the lock."""
     while True:
-        file = path.open("a+b", buffering=0)
-        if not lock(file):
+        file = open_unlocked(path)
+        try:
+            is_ours = lock(file)
+        except OSError:
+            file.close()
+            raise
+        if not is_ours:
             file.close()
             return None
         with contextlib.suppress(FileNotFoundError):
@@ -44,6 +93,8 @@ def is_running(log: Path) -> bool:
     try:
         with log.open("rb") as file:
             return fcntl is None or not lock(file)
+    except NoLocksError:
+        return True  # for all that can be known
     except OSError:
         return False  # no run has begun, or one ended before it sent anything and removed its log
 

@@ -30,8 +30,19 @@ from batchrun.records.result import (
     names_this_version,
     parse_result,
 )
-from batchrun.results.files import PIECE_BYTES, datasync, open_locked, read_pieces, sync_directory, write_whole
+from batchrun.results.files import (
+    PIECE_BYTES,
+    NoLocksError,
+    datasync,
+    no_link,
+    open_locked,
+    open_unlocked,
+    read_pieces,
+    sync_directory,
+    write_whole,
+)
 from batchrun.results.paths import ResultPaths
+from batchrun.results.runlog import no_locks
 from batchrun.results.scan import BUFFER_BYTES, Batch, other_version, read_batches
 
 _OUR_START = b'{"id":"batch_req_'
@@ -58,13 +69,15 @@ class Journal:
             raise ResultFileError(f"{path} is not a regular file; choose another -o, or -o - for a pipe")
         with contextlib.ExitStack() as on_error:
             try:
-                file = open_locked(self.path)
+                file = open_locked(self.path) if paths.locks else open_unlocked(self.path)
                 if file is None:
                     raise ResultFileError(f"{path} is being written by another run; wait for it or choose another -o")
                 on_error.callback(file.close)
                 if not existed:
                     sync_directory(self.path.parent)
                 self._paths.rewrite.unlink(missing_ok=True)  # a rewrite that was killed
+            except NoLocksError as error:
+                raise no_locks(path, error) from error
             except OSError as error:
                 raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
             on_error.pop_all()
@@ -192,10 +205,10 @@ class Journal:
     def _take_in_rescued(self) -> None:
         """Append the answers of the rescue file. If this is killed halfway, a later run quarantines the duplicates."""
         rescue = self._paths.rescue
-        if not rescue.is_file() or (self._size and not self._has_a_record()):
+        if not os.path.lexists(rescue) or (self._size and not self._has_a_record()):
             return
         try:
-            with rescue.open("rb") as saved:
+            with open(rescue, "rb", opener=no_link) as saved:
                 for _ in read_batches(saved, rescue):  # raises for records of another version, before any change
                     pass
                 saved.seek(0)
@@ -214,7 +227,7 @@ class Journal:
         """Move lines to the quarantine file: write and sync them there, then remove them here."""
         fd = self._file.fileno()
         try:
-            with self._paths.quarantine.open("ab") as quarantine:
+            with open(self._paths.quarantine, "ab", opener=no_link) as quarantine:
                 for start, end in spans:
                     quarantine.writelines(read_pieces(fd, start, end))
                 quarantine.flush()
@@ -229,7 +242,9 @@ class Journal:
         fd, temporary = self._file.fileno(), self._paths.rewrite
         copy: IO[bytes] | None = None
         try:
-            copy = open_locked(temporary)  # locked before it gets its final name
+            copy = (
+                open_locked(temporary) if self._paths.locks else open_unlocked(temporary)
+            )  # locked before it gets its final name
             assert copy is not None, "nobody else writes there while the result file is locked"
             start = 0
             for gap_start, gap_end in [*spans, (self._size, self._size)]:
@@ -257,6 +272,7 @@ class Journal:
         """Append whole records, newlines included, with one write; if that fails, as many as there is room for.
 
         Raises `DiskError`, whose `written` counts the records that were written; the file ends after the last of them.
+        The others are saved in the rescue file, if that can be written.
         """
         together = b"".join(records)
         self._check_in_place(together)
@@ -267,16 +283,16 @@ class Journal:
                 for record in records if len(records) > 1 else ():
                     self._write(record)
                     error.written += 1
-            raise
+            what_next = self._rescue(b"".join(records[error.written :])) or "Make room and run the same command again"
+            failed = DiskError(f"{error}; what is in it is whole. {what_next}")
+            failed.written = error.written
+            raise failed from error
 
     def _write(self, whole: bytes) -> None:
         try:
             write_whole(self._file, whole)
         except OSError as error:
-            raise DiskError(
-                f"cannot write {self.path}: {error.strerror}; what is in it is whole. "
-                "Make room and run the same command again"
-            ) from error
+            raise DiskError(f"cannot write {self.path}: {error.strerror}") from error
         self._size += len(whole)
 
     def sync(self) -> None:
@@ -299,7 +315,7 @@ class Journal:
         try:
             self._check_place()
         except DiskError as error:
-            raise DiskError(f"{error}; {self._rescue(records)}") from None
+            raise DiskError(f"{error}; {self._rescue(records) or 'run the same command again'}") from None
 
     def _check_place(self) -> None:
         here = os.fstat(self._file.fileno())
@@ -312,18 +328,24 @@ class Journal:
         if here.st_size != self._size:
             raise DiskError(f"{self.path} was changed by another program while running")
 
-    def _rescue(self, records: bytes) -> str:
-        """Save `records` in the rescue file, after all of the result file if that was removed; returns what to do."""
+    def _rescue(self, records: bytes) -> str | None:
+        """Save `records` in the rescue file, after all of the result file if that was removed; returns what to do.
+
+        None if that cannot be written either.
+        """
         rescue, fd = self._paths.rescue, self._file.fileno()
         try:
-            with rescue.open("ab", buffering=0) as saved:
+            with open(rescue, "ab", buffering=0, opener=no_link) as saved:
                 if not self._lost_its_place and os.fstat(fd).st_nlink == 0:
+                    self._lost_its_place = True
                     for piece in read_pieces(fd, 0, self._size):
                         write_whole(saved, piece)
                 write_whole(saved, records)
         except OSError:
-            return "run the same command again"
-        self._lost_its_place = True
+            with contextlib.suppress(OSError):
+                if not rescue.lstat().st_size:
+                    rescue.unlink()  # an empty one would be told of as if it held answers
+            return None
         return f"the answers are saved in {rescue.name}; run the same command again to add them to the results"
 
     def _truncate(self, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from batchrun.records.attempt import BilledTwice, InFlight
 from batchrun.records.money import NOTHING, total_usd
@@ -21,7 +22,7 @@ from batchrun.results.events import (
     Unmeasured,
     decode_event,
 )
-from batchrun.results.files import lock
+from batchrun.results.files import NoLocksError, lock
 from batchrun.results.recent import RecentRequests
 
 
@@ -99,9 +100,17 @@ class LastRun:
         """The last run in the log at `path`; None if there is no log. `sent` is empty while the run is active."""
         try:
             with path.open("rb") as file:
-                last, is_over = cls(file), lock(file)
+                last, is_over = cls(file), _is_over(file)
         except OSError:
             return None
         if not is_over:
             last.sent.clear()
         return last
+
+
+def _is_over(log: IO[bytes]) -> bool:
+    """Whether no process has the lock; on a disk without locks nobody can tell, and nothing is left out."""
+    try:
+        return lock(log)
+    except NoLocksError:
+        return True

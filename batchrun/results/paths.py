@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from batchrun.errors import ResultFileError, UsageError
+
+LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 @dataclass(frozen=True, slots=True)
 class ResultPaths:
-    """The files of one job. `results` is the real path, so that all symbolic links to it lead to the same lock."""
+    """The files of one job. `results` is the real path, so that all symbolic links to it lead to the same lock.
+
+    `locks`: whether the result file and its log are locked (not with `--no-lock`).
+    """
 
     results: Path
+    locks: bool = True
 
     @classmethod
-    def of(cls, results: Path) -> ResultPaths:
+    def of(cls, results: Path, *, locks: bool = True) -> ResultPaths:
         """The files of the job with the result file `results`, which need not exist."""
-        return cls(Path(os.path.realpath(results)))
+        return cls(Path(os.path.realpath(results)), locks)
 
     @property
     def log(self) -> Path:
@@ -48,9 +57,9 @@ class ResultPaths:
         """The report of the last run, as JSON."""
         return self._beside("report.json")
 
-    def use_of(self, path: Path) -> str | None:
-        """What the job keeps at a path, in words; None where it keeps nothing, or its report."""
-        uses = {
+    def uses(self) -> dict[Path, str]:
+        """What the job keeps where, in words, except for its report."""
+        return {
             self.results: "the result file",
             self.log: "the run log",
             self.quarantine: "the quarantine file",
@@ -58,7 +67,43 @@ class ResultPaths:
             self.rewrite: "the rewritten result file",
             self.tune: "the tuning request",
         }
-        return uses.get(path)
+
+    def use_of(self, path: Path) -> str | None:
+        """What the job keeps at a path, in words; None where it keeps nothing, or its report."""
+        return next((use for own, use in self.uses().items() if _are_one(own, path)), None)
+
+    def refuse_clashes(self, read: Mapping[str, Path | None], report: Path | None = None) -> None:
+        """Raise `UsageError` if a file that the job reads is one that it writes. Nothing is opened.
+
+        `read`: the files that it reads, by what they are in words. `report` is where the report goes, if not beside
+        the results.
+        """
+        written = self.uses() | {report or self.report: "the report"}
+        for what, path in read.items():
+            for own, use in written.items() if path is not None else ():
+                if _are_one(own, Path(path or "")):
+                    raise UsageError(
+                        f"{path} is {what}, and {use} would be written there; choose another -o or --report"
+                    )
+
+    def refuse_long_name(self) -> None:
+        """Raise `ResultFileError` if the name of a file beside the results would be too long."""
+        longest = max([*self.uses(), self.report], key=lambda path: len(os.fsencode(path.name)))
+        if (over := len(os.fsencode(longest.name)) - LONGEST_NAME) > 0:
+            raise ResultFileError(
+                f"the name of {self.results} is too long by {over} for the files beside it (…{longest.suffix}); "
+                "choose a shorter -o"
+            )
 
     def _beside(self, ending: str) -> Path:
         return self.results.with_name(f"{self.results.name}.{ending}")
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, also by links, and on disks that know no upper and lower case."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

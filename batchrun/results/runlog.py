@@ -20,7 +20,7 @@ from typing import IO, Protocol
 
 from batchrun.errors import DiskError, ResultFileError
 from batchrun.results.events import Event, Open, encode_events
-from batchrun.results.files import open_locked, write_whole
+from batchrun.results.files import NoLocksError, open_locked, open_unlocked, write_whole
 from batchrun.results.last_run import LastRun
 
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.01
@@ -51,14 +51,17 @@ class RunLog:
     Raises `ResultFileError` if another process has the lock, or the log cannot be written.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic, *, locks: bool = True) -> None:
         self.path = path
+        self._locks = locks
         self._clock = clock
         self._start = clock()
         log_written_at = written_at(path)
         self.is_unused = log_written_at is None
         try:
             self._file = self._opened()
+        except NoLocksError as error:
+            raise no_locks(path, error) from error
         except OSError as error:
             raise ResultFileError(f"cannot write {path}: {error.strerror}; choose another -o") from error
         self.last_run = LastRun(self._lines())
@@ -93,6 +96,8 @@ class RunLog:
         return round(self._clock() - self._start, 3)
 
     def _opened(self) -> IO[bytes]:
+        if not self._locks:
+            return open_unlocked(self.path)
         for _ in range(_LOCK_TRIES):
             if (file := open_locked(self.path)) is not None:
                 return file
@@ -125,3 +130,11 @@ def written_at(path: Path) -> float | None:
         return path.lstat().st_mtime
     except OSError:
         return None
+
+
+def no_locks(path: Path, error: NoLocksError) -> ResultFileError:
+    """The error for a disk without locks."""
+    return ResultFileError(
+        f"the disk of {path} has no file locks ({error.strerror}), so nothing would keep a second run away from it; "
+        "choose another -o, or see to that yourself and pass --no-lock"
+    )

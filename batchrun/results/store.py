@@ -93,9 +93,10 @@ class FileStore:
     def __init__(self, paths: ResultPaths) -> None:
         if not paths.results.parent.is_dir():
             raise ResultFileError(f"there is no directory {paths.results.parent}; create it, or choose another -o")
+        paths.refuse_long_name()
         self.paths = paths
         results_written_at = written_at(paths.results)
-        self.log = RunLog(paths.log)
+        self.log = RunLog(paths.log, locks=paths.locks)
         if self.log.is_unused:  # where there are results, there was a log: it was rotated away
             self.log.last_run.recent.lost_at = results_written_at
         try:
