@@ -1,7 +1,8 @@
 """Strings that match a regular expression of a JSON Schema.
 
 Supports literals, escapes, classes, groups, alternatives, quantifiers and anchors. For look-arounds and
-back-references, `example` raises `ValueError`, and the caller ignores the pattern.
+back-references, `example` raises `ValueError`, and the caller ignores the pattern. So it does for a pattern whose
+strings take too many steps: a gateway that is busy with one cannot even be stopped.
 """
 
 from __future__ import annotations
@@ -17,12 +18,29 @@ _CLASSES = {"d": _DIGITS, "w": _WORD, "s": " "}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
 
-def example(pattern: str, rng: random.Random, more: int = 3) -> str:
-    """A string that matches `pattern`. Raises `ValueError` if the pattern is not supported.
+MOST_STEPS = 100_000  # a quarter of a second
+_MOST_GROUPS = 50  # in one another
+
+
+@dataclass
+class Steps:
+    """How many steps are left, for one string or several."""
+
+    left: int = MOST_STEPS
+
+    def take(self, count: int = 1) -> None:
+        """Count steps. Raises `ValueError` when none are left."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("a pattern whose strings take too many steps")
+
+
+def example(pattern: str, rng: random.Random, more: int = 3, steps: Steps | None = None) -> str:
+    """A string that matches `pattern`. Raises `ValueError` if the pattern is not supported, or takes too many steps.
 
     `more` is how many repetitions an open-ended quantifier may add to its minimum.
     """
-    reader = _Reader(pattern, rng, more)
+    reader = _Reader(pattern, rng, more, steps or Steps())
     text = reader.alternatives()
     if reader.position < len(pattern):
         raise ValueError(f"unexpected {pattern[reader.position]!r} in {pattern!r}")
@@ -36,7 +54,9 @@ class _Reader:
     pattern: str
     rng: random.Random
     more: int
+    steps: Steps
     position: int = 0
+    groups: int = 0
 
     def peek(self) -> str:
         return self.pattern[self.position : self.position + 1]
@@ -103,6 +123,7 @@ class _Reader:
         return int(least), int(most) if most else int(least) + self.more
 
     def atom(self) -> str:
+        self.steps.take()
         char = self.take()
         if char in "^$":
             return ""
@@ -129,7 +150,12 @@ class _Reader:
                     pass
             elif kind != ":":
                 raise ValueError(f"a look-around or flag in {self.pattern!r}")
+        self.groups += 1
+        if self.groups > _MOST_GROUPS:
+            raise ValueError("groups within groups without end")
         text = self.alternatives()
+        self.groups -= 1
+        self.steps.take(len(text) // 100)
         if self.take() != ")":
             raise ValueError(f"an open group in {self.pattern!r}")
         return text
@@ -173,6 +199,7 @@ class _Reader:
         self.take()
         if excluding:
             members = "".join(char for char in _PRINTABLE if char not in members)
+        self.steps.take(len(members) // 20)
         if not members:
             raise ValueError(f"an empty class in {self.pattern!r}")
         return members

@@ -56,6 +56,8 @@ class _Generator:
         self.root = root
         self.rng = rng
         self.steps_left = _MOST_STEPS
+        self.characters_left = _MOST_CHARACTERS
+        self.pattern_steps = patterns.Steps()
 
     def value(self, schema: Any, depth: int) -> Any:
         flat = self.flatten(schema, depth)
@@ -185,11 +187,12 @@ class _Generator:
         if count < least:
             raise UnsatisfiableError("an array cannot be that long")
         found: list[Any] = []
+        seen: set[str] = set()
         for index in range(count):
             item = fixed[index] if index < len(fixed) else items
             if index == 0 and "contains" in schema:
                 item = merge({} if item is True else item, schema["contains"])
-            value = self.distinct(item, depth, found) if schema.get("uniqueItems") else self.value(item, depth + 1)
+            value = self.distinct(item, depth, seen) if schema.get("uniqueItems") else self.value(item, depth + 1)
             if value is _NOTHING_NEW:
                 break
             found.append(value)
@@ -197,12 +200,12 @@ class _Generator:
             raise UnsatisfiableError("there are too few distinct items")
         return found
 
-    def distinct(self, schema: Any, depth: int, known: list[Any]) -> Any:
-        """An item that is not in `known`, or `_NOTHING_NEW` after 100 draws."""
-        seen = {json.dumps(value, sort_keys=True) for value in known}
+    def distinct(self, schema: Any, depth: int, seen: set[str]) -> Any:
+        """An item that is not among those `seen` as JSON, or `_NOTHING_NEW` after 100 draws."""
         for _ in range(100):
             value = self.value(schema, depth + 1)
-            if json.dumps(value, sort_keys=True) not in seen:
+            if (text := json.dumps(value, sort_keys=True)) not in seen:
+                seen.add(text)
                 return value
         return _NOTHING_NEW
 
@@ -210,6 +213,9 @@ class _Generator:
         least, most = schema.get("minLength", 0), schema.get("maxLength", _ENDLESS)
         if least > min(most, _MOST_CHARACTERS):
             raise UnsatisfiableError("its minLength is above its maxLength, or above all reason")
+        self.characters_left -= least
+        if self.characters_left < 0:
+            raise UnsatisfiableError("all its texts together are above all reason")
         if "pattern" in schema:
             return self.matching(schema["pattern"], least, most)
         text = _formatted(schema.get("format"), self.rng)
@@ -227,8 +233,10 @@ class _Generator:
         with contextlib.suppress(ValueError, re.error):
             for tries in range(200):
                 # Later tries make longer strings.
-                found = patterns.example(pattern, self.rng, more=3 if tries < 20 else max(3, least))
-                if least <= len(found) <= most and re.search(pattern, found):
+                more = 3 if tries < 20 else max(3, least)
+                # It is not searched for the pattern: that may take for ever, and `example` has made it to match.
+                found = patterns.example(pattern, self.rng, more, self.pattern_steps)
+                if least <= len(found) <= most:
                     break
         return found
 

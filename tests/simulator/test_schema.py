@@ -1,7 +1,9 @@
 """Structured answers of the simulated gateway: whatever the schema, jsonschema finds that the value fits."""
 
+import contextlib
 import random
 import re
+import time
 from typing import Any
 
 import jsonschema
@@ -240,3 +242,25 @@ def test_merging_keeps_the_tighter_limits() -> None:
         {"minimum": 3, "maximum": 12, "required": ["a", "b"], "type": "integer", "enum": [3, 2, 7]},
     )
     assert merged == {"minimum": 3, "maximum": 9, "required": ["a", "b"], "type": ["integer"], "enum": [2, 3]}
+
+
+BUSY = {
+    "repetitions of repetitions": {"type": "string", "pattern": "((((a{999}){999}){999}){999})"},
+    "a great many": {"type": "string", "pattern": "a{99999999}"},
+    "open-ended ones": {"type": "string", "pattern": "^((x+x+)+)+\\by$", "minLength": 5000},
+    "groups within groups": {"type": "string", "pattern": "(" * 20_000 + ")" * 20_000},
+    "wide classes": {"type": "string", "pattern": "[\\u0000-\\uffff\\u0000-\\uffff]{99999}"},
+    "a pattern that is searched for ever": {"type": "string", "pattern": "^(a|aa)+\\bb$", "minLength": 60},
+    "many of them": {"type": "array", "minItems": 900, "items": {"type": "string", "pattern": "(a{99}){99}"}},
+    "many distinct ones": {"type": "array", "minItems": 9000, "uniqueItems": True, "items": {"type": "number"}},
+    "many long ones": {"type": "array", "minItems": 9000, "items": {"type": "string", "minLength": 1_000_000}},
+}
+
+
+@pytest.mark.parametrize("what", BUSY)
+def test_no_schema_keeps_the_gateway_busy(what: str) -> None:
+    """In processor time: a gateway that is busy answers nobody, and is not even stopped by a signal."""
+    began = time.process_time()
+    with contextlib.suppress(UnsatisfiableError):
+        generate(BUSY[what], random.Random(1))
+    assert time.process_time() - began < 3
