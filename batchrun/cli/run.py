@@ -164,7 +164,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
         results=files.results_path,
         endpoint=make_endpoint(options.gateway, quiet=options.screen.quiet),
         overrides=options.request.overrides(),
-        limits=Limits(rate.concurrency, rate.rpm, rate.tpm, failures.max_outage_s),
+        limits=Limits(rate.concurrency, rate.rpm, rate.tpm, failures.max_outage_s, sending.max_in_flight_bytes),
         timeouts=Timeouts(sending.attempt_timeout_s, sending.connect_timeout_s, sending.idle_timeout_s),
         retry=RetryPolicy(failures.max_attempts),
         changed=Changed(files.changed),

@@ -109,7 +109,15 @@ class Runner:
         self._rules = rules
         self._transport = transport
         self._observer = observer
-        self._writer = Writer(work.store, work.facts, work.tally, rules.spending, rules.error_limit, self._stop_for)
+        self._writer = Writer(
+            work.store,
+            work.facts,
+            work.tally,
+            rules.spending,
+            rules.error_limit,
+            self._stop_for,
+            self.limiter.bytes.remove,
+        )
         self._has_succeeded = False
         self._is_gone = False
         self._pause_told = float("-inf")
@@ -151,9 +159,15 @@ class Runner:
             sends = _Sends(upper_usd=self._rules.spending.upper(line))
             outcome = await self._answer(line, sends)
             if outcome is not None:
-                self._writer.record(Done(line, outcome, sends.attempts, sends.throttles))
-            elif self.stopped is None:
-                self._pass_over(sends.upper_usd)
+                answer_bytes = len(outcome.body or b"")
+                self.limiter.bytes.add(answer_bytes)
+                held_bytes = len(line.body) + answer_bytes
+                self._writer.record(Done(line, outcome, sends.attempts, sends.throttles, held_bytes))
+                del line, outcome  # a worker that waits for its next line keeps none of them in memory
+            else:
+                self.limiter.bytes.remove(len(line.body))
+                if self.stopped is None:
+                    self._pass_over(sends.upper_usd)
             spare = len(self._workers) - self._set_aside - self.limiter.slots
             if spare > 0:
                 return
@@ -169,8 +183,11 @@ class Runner:
             self.stop(self._rules.spending.why_over(), StopError.exit_code)
 
     async def _next_line(self) -> RequestLine | None:
+        if self.limiter.bytes.is_full:
+            await self.limiter.bytes.room()
         line = await self._work_on.source.next() if self.stopped is None else None
         self.limiter.has_lines = line is not None
+        self.limiter.bytes.add(len(line.body) if line is not None else 0)
         return line
 
     async def _answer(self, line: RequestLine, sends: _Sends) -> Reply | Failure | None:

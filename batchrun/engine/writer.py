@@ -47,12 +47,13 @@ class RunFacts:
 
 
 class Done(msgspec.Struct):
-    """A line with its outcome, and the attempts and throttles that it took."""
+    """A line with its outcome, the attempts and throttles that it took, and the bytes that both hold in memory."""
 
     line: RequestLine
     outcome: Reply | Failure
     attempts: int
     throttles: int
+    held_bytes: int = 0
 
 
 class _ToSend(msgspec.Struct):
@@ -65,7 +66,10 @@ class _ToSend(msgspec.Struct):
 
 
 class Writer:
-    """Writes results and the run log. `stop` is called if a write fails, or if the error limit is exceeded."""
+    """Writes results and the run log. `stop` is called if a write fails, or if the error limit is exceeded.
+
+    `release` is called with the bytes in memory that records held, once they are written.
+    """
 
     def __init__(
         self,
@@ -75,8 +79,10 @@ class Writer:
         spending: Spending,
         error_limit: ErrorLimit | None,
         stop: Callable[[BatchrunError], None],
+        release: Callable[[int], None] = lambda held_bytes: None,
     ) -> None:
         self.recorded = self.at_output_limit = 0
+        self._release = release
         self._store = store
         self._facts = facts
         self._tally = tally
@@ -187,7 +193,8 @@ class Writer:
     def _write_some(self) -> bool:
         """Write what is ready, about a megabyte at most; True if more is left."""
         if self._done:
-            self._record(self._next_done())
+            self._record(done := self._next_done())
+            self._release(sum(one.held_bytes for one in done))
         if not self._done and self._to_send:
             to_send, self._to_send = self._to_send, []
             self._let_through(to_send)

@@ -18,6 +18,7 @@ _OUTSIDE = frozenset(
         LimitedBy.OWN_TOKENS,
         LimitedBy.OUTAGE,
         LimitedBy.BUDGET,
+        LimitedBy.MEMORY,
         LimitedBy.PAUSED,
         LimitedBy.TAIL,
         LimitedBy.STOPPING,

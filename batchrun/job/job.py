@@ -44,10 +44,10 @@ class Job:
     `max_cost_usd`: the most that all runs of the result file together may cost, in US dollars; None is no cap.
     With a cap, lines whose request does not bound their cost are refused (`UsageError`).
     `max_line_cost_usd`: the most that such a line may cost, in US dollars; None refuses it.
-    `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
     `grace_s`: seconds that requests in flight get to finish once the job stops.
     `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
     `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
+    `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
 
     A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
     `"5%"`, and `changed` also its value, such as `"resend"`. Raises `UsageError` for a value that is none of these.
@@ -70,9 +70,9 @@ class Job:
     max_cost_usd: Decimal | None = None
     max_line_cost_usd: Decimal | None = None
     grace_s: float = 30.0
-    no_lock: bool = False
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
+    no_lock: bool = False
 
     if TYPE_CHECKING:  # what may be written; the fields say what is read
 
@@ -97,6 +97,7 @@ class Job:
             grace_s: float = 30.0,
             max_response_bytes: int = 64 * 1024 * 1024,
             simulate: GatewayOptions | None = None,
+            no_lock: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -142,7 +142,8 @@ class _Start:
     def on_files(self, results: Path, files: contextlib.ExitStack) -> _Started:
         """Lock the result file and find the lines that are left."""
         paths = ResultPaths.of(results, locks=not self.job.no_lock)
-        requests = Path(self.job.requests) if self.job.requests != "-" else None
+        named = self.job.requests
+        requests = Path(named) if isinstance(named, str) and named != "-" else None
         paths.refuse_clashes({"the request file": requests, "the price file": self.job.prices})
         paths.refuse_long_name()
         self.requests.refuse_same_file(results)

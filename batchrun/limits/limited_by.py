@@ -20,6 +20,7 @@ class LimitedBy(Enum):
     OWN_TOKENS = "tpm"  # --tpm
     OUTAGE = "outage"  # the circuit breaker is open
     BUDGET = "budget"  # --max-cost: all that is left is reserved for requests in flight
+    MEMORY = "memory"  # --max-in-flight-bytes
     CLIENT = "processor"  # this process can do no more
     STOPPING = "stopping"  # nothing more is sent; requests in flight are finishing
     PAUSED = "paused"  # batchrun tune --pause

@@ -21,6 +21,7 @@ from batchrun.limits.budget import Budget
 from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
 from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.endpoint_limits import EndpointLimits
+from batchrun.limits.in_flight import InFlightBytes
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
@@ -62,6 +63,7 @@ class Limiter:
         self.is_paused = False
         self.has_lines = True
         self.in_flight = 0  # of the whole job
+        self.bytes = InFlightBytes(limits.max_in_flight_bytes)
         self._most_in_flight = limits.bounds.most
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         self._requests = RequestQuota(rpm, now) if rpm is not None else None
@@ -140,6 +142,8 @@ class Limiter:
         has_lines = self.has_lines or is_anybody_waiting
         if self.endpoint.is_full or not has_lines:
             return self.endpoint.limited_by(now, has_lines=has_lines)
+        if self.bytes.holds_back and not is_anybody_waiting:
+            return LimitedBy.MEMORY
         if is_anybody_waiting and self.budget is not None and not self.budget.fits(self._waiters[0][2]):
             return LimitedBy.BUDGET
         next_at, limited_by = self._next_at()
@@ -222,6 +226,7 @@ class Limiter:
     def close(self) -> None:
         """Send nothing more: all waiting workers get None."""
         self._is_closed = True
+        self.bytes.close()
         while self._waiters:
             turn, *_ = self._waiters.popleft()
             if not turn.done():

@@ -9,6 +9,7 @@ from batchrun.errors import UsageError
 from batchrun.limits import quotas
 
 AUTO_MOST = 2000
+IN_FLIGHT_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Limits:
     `requests_per_minute`: the most requests in any 60 seconds, plus one more; None is no limit.
     `tokens_per_minute`: the most tokens in any 60 seconds, plus those of one more request; None is no limit.
     `max_outage_s`: seconds without any answer after which the job stops.
+    `max_in_flight_bytes`: the most bytes of bodies and answers that are in memory; one line more may be.
 
     Raises `UsageError` for a value that is none of these.
     """
@@ -89,6 +91,7 @@ class Limits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_outage_s: float = 1800.0
+    max_in_flight_bytes: int = IN_FLIGHT_BYTES
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a limit that is none: with 0 requests in flight, a job would never end."""

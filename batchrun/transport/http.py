@@ -99,6 +99,18 @@ class _Attempt(Deadline):
         return Timing(self._now() - self.sent_s, self.first_event_s, self.first_text_s)
 
 
+class _LargeBody(io.BytesIO):
+    """A body as a file that shares its bytes. aiohttp asks for a buffer to see its size, which would copy them."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._body = body
+
+    def getbuffer(self) -> memoryview:
+        """The bytes, to be looked at."""
+        return memoryview(self._body)
+
+
 class HttpTransport:
     """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
 
@@ -175,7 +187,7 @@ class HttpTransport:
         """Send the request and read the answer."""
         response = await self._session.post(
             self._urls[line.url],
-            data=line.body if len(line.body) < LARGE_BODY_BYTES else io.BytesIO(line.body),
+            data=line.body if len(line.body) < LARGE_BODY_BYTES else _LargeBody(line.body),
             headers=self._stream_headers if line.stream else self._headers,
             allow_redirects=False,
             proxy=self._endpoint.proxy,
