@@ -82,9 +82,10 @@ class ResultPaths:
         for what, path in read.items():
             for own, use in written.items() if path is not None else ():
                 if _are_one(own, Path(path or "")):
-                    raise UsageError(
-                        f"{path} is {what}, and {use} would be written there; choose another -o or --report"
-                    )
+                    way_on = "choose another file for the results (-o)"
+                    if own != self.results:
+                        way_on = f"{use} would be written there; choose another -o or --report"
+                    raise UsageError(f"{path} is {what}; {way_on}")
 
     def refuse_long_name(self) -> None:
         """Raise `ResultFileError` if the name of a file beside the results would be too long."""

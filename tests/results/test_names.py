@@ -80,7 +80,7 @@ def test_no_file_is_read_and_written(batchrun: Command, tmp_path: Path, what: st
 def test_the_python_interface_refuses_them_as_well(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "r.jsonl.log", 2)
     before = requests.read_bytes()
-    with pytest.raises(UsageError, match="is the request file, and the run log would be written there"):
+    with pytest.raises(UsageError, match="is the request file; the run log would be written there"):
         run(simulated(requests, tmp_path / "r.jsonl"))
     assert requests.read_bytes() == before
 
