@@ -82,6 +82,8 @@ class ResultPaths:
         for what, path in read.items():
             for own, use in written.items() if path is not None else ():
                 if _are_one(own, Path(path or "")):
+                    if own == report:
+                        raise UsageError(f"--report {report} is {what}; choose another --report FILE")
                     way_on = "choose another file for the results (-o)"
                     if own != self.results:
                         way_on = f"{use} would be written there; choose another -o or --report"
