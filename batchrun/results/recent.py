@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchrun.records.outcome import FailureCode
 from batchrun.results.events import Ended, Open, Recorded, Sent, Stop
 
 MINUTE_S = 60.0
@@ -76,7 +77,7 @@ class RecentRequests:
                 case Ended():
                     ended = found.pop((id(opened), event.line), None)
                     if ended is not None:
-                        ended[:] = [MINUTE_S, 0.0] if event.code == "unsent" else [ended[0], 0.0]
+                        ended[:] = [MINUTE_S, 0.0] if event.code == FailureCode.UNSENT else [ended[0], 0.0]
                 case Recorded() | Stop():
                     for line in event.numbers:
                         if (recorded := found.pop((id(opened), line), None)) is not None:

@@ -92,7 +92,7 @@ def test_the_options_of_run_stand_under_headings() -> None:
         heading: re.findall(r"^  (?:-\w, )?(--[\w-]+)", part, re.MULTILINE)
         for heading, part in zip(headings, re.split(r"^\S.*:$", text, flags=re.MULTILINE)[1:], strict=True)
     }
-    assert under["Files"] == ["--output", "--report", "--changed", "--overwrite"]
+    assert under["Files"] == ["--output", "--report", "--changed", "--overwrite", "--no-lock"]
     assert under["Request"] == ["--model", "--set", "--stream", "--api"]
     assert under["Spending"] == ["--max-cost", "--max-line-cost", "--prices", "--pilot", "--yes"]
     assert under["Screen"] == ["--quiet", "--verbose", "--help"]

@@ -45,7 +45,7 @@ def test_without_options_a_job_is_the_usual_one(batchrun: Command, monkeypatch: 
 @pytest.mark.parametrize(
     ("words", "changes"),
     [
-        ("-c 64", {"limits.concurrency": Concurrency(64, 64)}),
+        ("-c 64", {"limits.concurrency": 64}),
         ("--concurrency 4-200", {"limits.concurrency": Concurrency(4, 200)}),
         ("--rpm 3000", {"limits.requests_per_minute": 3000.0}),
         ("--tpm 0.5", {"limits.tokens_per_minute": 0.5}),
