@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.benchmarks.large import GOALS
 from tests.docs.figures import TABLES, Figures
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support import GatewayThread, RunProcess, has_event, until, write_prices, write_requests
 
+pytestmark = pytest.mark.slow
+
 
 def start(folder: Path, gateway: GatewayThread, *options: str) -> RunProcess:
     return RunProcess(gateway.base_url, folder / "requests.jsonl", folder / "results.jsonl", *options)

@@ -19,6 +19,8 @@ from batchrun.simulator.answers import identify
 from batchrun.simulator.options import GatewayOptions
 from tests.support import GatewayThread, RunProcess, has_event, ids, read_records, until, write_prices, write_requests
 
+pytestmark = pytest.mark.slow
+
 CONCURRENCY = 8
 
 

@@ -15,6 +15,8 @@ from tests.end_to_end.test_secrets import HostileThread
 from tests.hostile import RESPONSE, Asked, http
 from tests.support import KEY, ids, read_records, write_prices
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 SCRIPT = """
 import resource, subprocess, sys

@@ -20,6 +20,8 @@ from batchrun.limits.options import Concurrency
 from batchrun.records.outcome import RateHeaders
 from batchrun.transport.error_body import read_rate_headers
 
+pytestmark = pytest.mark.slow
+
 LINES = 40
 NOWHERE = Endpoint("http://127.0.0.1")
 

@@ -18,6 +18,8 @@ from tests.end_to_end.test_secrets import HostileThread
 from tests.hostile import RESPONSE, http
 from tests.support import KEY, RunProcess, run_info, write_prices, write_requests
 
+pytestmark = pytest.mark.slow
+
 LIE = "batchrun: all lines succeeded"
 ATTACK = f"\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1mred\x07\u202egnp.exe\u2066\x85\u2028\n{LIE}\r\x00"
 PAGE = f"<html><title>{ATTACK}</title></html>".encode()

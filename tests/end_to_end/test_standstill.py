@@ -11,6 +11,8 @@ import pytest
 from batchrun.simulator.options import GatewayOptions
 from tests.support import GatewayThread, RunProcess, ids, until, write_prices, write_requests
 
+pytestmark = pytest.mark.slow
+
 LINES = 100
 TIMEOUT_S = 2.0
 

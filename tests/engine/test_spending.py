@@ -446,6 +446,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert made, "nothing was tried"
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_with_kills_and_failures_never_pass_the_cap(lives: Any) -> None:
     runs = seed = stopped = 0
     while runs < 1000:

@@ -13,6 +13,8 @@ from tests.limits.found_out import UNKNOWN, Unknown
 from tests.limits.gateways import Bucket, Latency, Steps, steady
 from tests.limits.virtual_client import Client
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("unknown", UNKNOWN, ids=lambda unknown: unknown.name)
 def test_a_job_of_thirty_seconds_uses_a_limit_that_it_has_to_find_out(unknown: Unknown) -> None:

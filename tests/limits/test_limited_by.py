@@ -24,6 +24,8 @@ from tests.limits.gateways import (
     steady,
 )
 
+pytestmark = pytest.mark.slow
+
 SAMPLE_S = 0.25
 
 

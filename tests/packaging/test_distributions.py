@@ -20,6 +20,8 @@ import pytest
 
 from batchrun.version import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "batchrun", "pyproject.toml"}
 TOP_LEVEL |= {"samples", "tests"}

@@ -142,6 +142,7 @@ def test_finding_repeats_takes_little_more_than_eight_bytes_a_hash() -> None:
     assert not repeats.found()
 
 
+@pytest.mark.slow
 def test_finding_repeats_among_millions_takes_two_megabytes() -> None:
     repeats = Repeats()
     tracemalloc.start()
