@@ -14,7 +14,7 @@ from batchrun.cli.group import CommandGroup
 from batchrun.errors import BatchrunError, InputError
 from batchrun.version import __version__
 
-_COLLECT_AFTER = 20_000  # new objects: collecting after 700, as Python does, is a tenth of the time of a short job
+_COLLECT_AFTER = 20_000  # new objects: collecting after 700, as Python does, costs a short job time
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
+from batchrun import checks
 from batchrun.engine.observer import Observer, Status
 from batchrun.engine.runner import Runner
 from batchrun.errors import DiskError, UsageError
@@ -25,7 +26,6 @@ from batchrun.limits.quotas import LEAST_PER_MINUTE
 from batchrun.results.events import Event, Tuned
 
 LOOK_EVERY_S = 0.25
-LEAST_CAP_USD, LARGEST_CAP_USD = Decimal("1e-9"), Decimal("1e9")  # as the option takes them
 
 
 class Monitor:
@@ -187,6 +187,6 @@ def _cap_usd(text: str | None) -> Decimal | None:
         cap_usd = Decimal(text)
     except InvalidOperation:
         cap_usd = Decimal("NaN")
-    if not cap_usd.is_finite() or not LEAST_CAP_USD <= cap_usd <= LARGEST_CAP_USD:
+    if not cap_usd.is_finite() or not checks.LEAST_USD <= cap_usd <= checks.MOST_USD:
         raise UsageError(f"--max-cost {text[:40]!r} is not an amount of US dollars, such as 20 or 0.5")
     return cap_usd

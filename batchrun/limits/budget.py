@@ -19,9 +19,7 @@ from decimal import Decimal
 from batchrun.records.money import EXACT, NOTHING, total_usd
 
 ENOUGH = Decimal("0.9")  # of the cap, to be spent before a line that does not fit ends the run
-CAUTION = (
-    20  # times its bound: more than the usages of gateways that hide reasoning or count on their own were above it
-)
+CAUTION = 20  # times its bound: gateways that hide reasoning, or count on their own, may be above it
 
 
 class Budget:

@@ -113,7 +113,7 @@ def test_an_estimate_of_a_new_job_hashes_no_body(job: Job, calls: Counter[str]) 
 
 
 def test_a_short_command_is_not_interrupted_to_collect_what_it_still_needs() -> None:
-    """Python would collect some 200 times while a job of one line is set up, which is a tenth of its time."""
+    """Python would collect again and again while a job of one line is set up, and that takes time."""
     code = (
         "import gc\nfrom batchrun.cli.main import main\nstarts = []\n"
         "gc.callbacks.append(lambda phase, info: starts.append(phase) if phase == 'start' else None)\n"
