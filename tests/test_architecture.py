@@ -184,7 +184,6 @@ LIBRARIES = {  # library → where alone it may be imported
     "click": {"cli"},
     "genai_prices": {"billing.pricelist"},
     "jsonschema_rs": {"validation.schema"},
-    "tenacity": {"engine.retry"},
     "tqdm": {"cli.progress"},
     "uvloop": {"cli.signals"},
 }
@@ -207,7 +206,7 @@ def test_the_command_line_loads_nothing_heavy_at_its_start() -> None:
         module = MODULES[to_do.pop()]
         for one in imports(module.tree):
             if not one.late and not one.typing:
-                assert one.library not in HEAVY | {"aiohttp", "tenacity"}, (module.name, one.name)
+                assert one.library not in HEAVY | {"aiohttp"}, (module.name, one.name)
                 if one.library == "batchrun" and one.module not in loaded:
                     loaded.add(one.module)
                     to_do.append(one.module)

@@ -254,8 +254,8 @@ ERROR_KINDS = ("failed", "refused", "incomplete", "empty", "invalid", "schema_mi
 class FailureOptions:
     """What happens when lines fail. No `error_kinds` are the usual ones."""
 
-    max_attempts: int
-    max_outage_s: float
+    max_attempts: int | None
+    max_outage_s: float | None
     retry_errors: bool
     max_errors: str | None
     error_kinds: tuple[str, ...]
@@ -269,22 +269,22 @@ FAILURES = OptionGroup(
         Option(
             ["--max-attempts"],
             type=WholeNumber(1),
-            default=6,
             metavar="N",
+            default_note="6, and more where other lines fail, too",
             help="Attempts per line, the first one included.",
         ),
         Option(
             ["--max-outage", "max_outage_s"],
             type=SECONDS,
-            default=1800.0,
             metavar="S",
+            default_note="1800, and 120 for a host that has never answered",
             help="Stop after S seconds without any answer.",
         ),
         Option(["--retry-errors"], is_flag=True, help="Send all failed lines again, not only retryable failures."),
         Option(
             ["--max-errors"],
             metavar="N|RATE",
-            help="Stop when more lines than this have gone wrong: a number (20) or a share (5%) of the last 1,000.",
+            help="Stop when more lines than this have gone wrong: 20, 5% of the last 1,000, or off.",
         ),
         Option(
             ["--max-errors-on", "error_kinds"],

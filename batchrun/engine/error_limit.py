@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchrun import checks
+from batchrun.engine.refusals import ALIKE
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
 from batchrun.records.words import counted
@@ -31,7 +32,7 @@ class MaxErrors:
 
     `count`: lines of this run that may go wrong; one more stops the job. None if `rate` is the limit.
     `rate`: the share of the last 1,000 lines that may go wrong, between 0 and 1, judged from 100 lines on. None if
-    `count` is the limit.
+    `count` is the limit. A share of 1.0 is never exceeded: it is `MaxErrors.parse("off")`.
     `kinds`: what counts as an error: outcomes of records, and `schema_mismatch`.
     """
 
@@ -45,7 +46,7 @@ class MaxErrors:
             raise UsageError('MaxErrors takes count or rate, one of them; or write MaxErrors.parse("5%")')
         if self.count is not None:
             checks.settle(self, count=checks.count("MaxErrors.count", self.count, least=0))
-        elif not isinstance(self.rate, float) or not 0 < self.rate < 1:
+        elif not isinstance(self.rate, float) or not 0 < self.rate <= 1:
             raise checks.refused("MaxErrors.rate", self.rate, "a share between 0 and 1, such as 0.05")
         kinds = frozenset([self.kinds] if isinstance(self.kinds, str) else self.kinds)
         if unknown := sorted(map(str, kinds - set(KINDS))):
@@ -65,11 +66,13 @@ class MaxErrors:
 
     @classmethod
     def parse(cls, text: str, kinds: Collection[str] = DEFAULT_KINDS) -> MaxErrors:
-        """Read a limit such as `20`, `5%` or `0.05`; `kinds` are the kinds that count.
+        """Read a limit such as `20`, `5%`, `0.05` or `off`; `kinds` are the kinds that count.
 
         Raises `UsageError` if the text is not such a number, or a kind is unknown.
         """
         chosen = frozenset([kinds] if isinstance(kinds, str) else kinds)
+        if text == "off":
+            return cls(rate=1.0, kinds=chosen)
         if text.isascii() and text.isdecimal():
             return cls(count=int(text), kinds=chosen)
         try:
@@ -77,8 +80,19 @@ class MaxErrors:
         except ValueError:
             rate = -1.0
         if not 0 < rate < 1:
-            raise UsageError(f"--max-errors {text}: write a number of lines (20) or a share of them (5% or 0.05)")
+            choices = "a number of lines (20) or a share of them (5% or 0.05), or off"
+            raise UsageError(f"--max-errors {text}: write {choices}")
         return cls(rate=rate, kinds=chosen)
+
+
+def stops_fresh_job(limit: MaxErrors | None) -> bool:
+    """Whether a job in which nothing has ever succeeded stops after 20 refusals alike: not if the user allows them.
+
+    A smaller number of the user's own stops the job before.
+    """
+    if limit is None:
+        return True
+    return limit.count >= ALIKE if limit.count is not None else limit.rate != 1.0
 
 
 class ErrorLimit:
@@ -128,6 +142,7 @@ class ErrorLimit:
             return (
                 f"--max-errors {self._limit.count} is exceeded: {kinds} of {counted(self._lines, 'line')} of this run"
             )
+        assert self._limit.rate is not None
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
         return (
             f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"

@@ -25,3 +25,11 @@ def why_stopped(failure: Failure, address: str) -> str:
     if failure.status == 401:
         return f"the gateway refuses the key ({what}); check your API key"
     return f"the gateway refuses every request ({what}); top up the account or change the key"
+
+
+def why_all_refused(failure: Failure, line_number: int) -> str:
+    """One line: what every line of a fresh job got, and what to do about it."""
+    return (
+        f"every line is refused alike, and nothing has succeeded yet ({describe(failure)}; for example line "
+        f"{line_number}); correct the request file, or send all lines with --max-errors off"
+    )

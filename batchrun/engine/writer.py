@@ -27,7 +27,7 @@ from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
 from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
-from batchrun.results.events import Billed, Ended, Event, Recorded, Sent
+from batchrun.results.events import Billed, Control, Ended, Event, Recorded, Sent
 from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.yielding import yield_to_loop
@@ -128,6 +128,16 @@ class Writer:
         """Log that an attempt failed; it may have cost `unbilled_usd`, which is on no bill."""
         del self._unanswered[line.line_number]
         self.log(Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING))
+
+    def control(self, line: RequestLine, reply: Reply) -> None:
+        """Log that a control was answered, and what it used: it is on the bill, but has no record."""
+        del self._unanswered[line.line_number]
+        self.log(Control(line.line_number, line.model, line.url, reply.model, reply.usage, reply.service_tier))
+
+    @property
+    def mean_output_tokens(self) -> float:
+        """The mean of the answers so far."""
+        return self._tally.output_tokens / max(1, self._tally.recorded)
 
     def log(self, *events: Event) -> None:
         """Write events to the run log; if that fails, the run stops, but requests in flight are still recorded."""
@@ -290,7 +300,7 @@ class Writer:
             facts.gateway,
             done.attempts,
             done.throttles,
-            isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT,
+            isinstance(outcome, Failure) and classify(outcome).kind is not Kind.FATAL,
             _tenths_of_ms(timing.total_s),
             None if timing.first_event_s is None else _tenths_of_ms(timing.first_event_s),
             None if timing.first_text_s is None else _tenths_of_ms(timing.first_text_s),

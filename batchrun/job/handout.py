@@ -12,7 +12,7 @@ import asyncio
 import io
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,10 @@ class PacedSource:
         """The next line, once there is room for its result."""
         await self._handout.room()
         return await self._source.next()
+
+    def again(self, numbers: Sequence[Container[int]]) -> None:
+        """Give these lines again."""
+        self._source.again(numbers)
 
 
 class HandingStore:

@@ -26,7 +26,8 @@ from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.prescan import prescan
-from batchrun.requests.reader import SHOWN_PROBLEMS, RequestFile
+from batchrun.requests.problems import SHOWN_PROBLEMS
+from batchrun.requests.reader import RequestFile
 from batchrun.results.events import Replaced
 from batchrun.results.store import FileStore
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from batchrun.engine.error_limit import stops_fresh_job
 from batchrun.engine.observer import Guarded, Observer
 from batchrun.engine.runner import Rules, Runner, Work
 from batchrun.engine.source import FileSource, LineSource
@@ -24,6 +25,7 @@ from batchrun.engine.spending import Spending
 from batchrun.engine.stopping import Stopped
 from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
+from batchrun.job.control import smallest_success
 from batchrun.job.handout import HandingStore, PacedSource
 from batchrun.job.monitor import Monitor
 from batchrun.job.prepare import Prepared
@@ -99,6 +101,7 @@ class Run:
                 spending=spending,
                 grace_s=job.grace_s,
                 error_limit=prepared.error_limit,
+                stops_fresh_job=stops_fresh_job(job.max_errors),
                 schema_check=prepared.schema_check,
             )
             runner = self._runner = Runner(work, rules, transport, self._observer)
@@ -175,10 +178,10 @@ class Run:
 
 
 def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
-    unwanted = Unwanted(prepared.done, prepared.sample)
-    lines = prepared.requests.requests(unwanted, start=prepared.done.first_gap())
+    unwanted, requests = Unwanted(prepared.done, prepared.sample), prepared.requests
+    lines = requests.requests(unwanted, start=prepared.done.first_gap())
     gateway = "simulated" if prepared.job.simulate else endpoint.host
-    source: LineSource = FileSource(first(lines, prepared.job.limit))
+    source: LineSource = FileSource(first(lines, prepared.job.limit), requests.requests)
     store, handout = prepared.store, prepared.handout
     if handout is not None:
         source, store = PacedSource(source, handout), HandingStore(store, handout)
@@ -188,6 +191,9 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
         tally=prepared.tally,
         facts=RunFacts(started, prepared.total, gateway),
         address=endpoint.url("/v1/responses"),
+        kinds=len(requests.survey.models) * len(requests.survey.endpoints),
+        has_succeeded=prepared.tally.recorded > prepared.tally.failed,
+        find_control=lambda path, model: smallest_success(prepared, path, model),
     )
 
 

@@ -220,6 +220,10 @@ class Controller:
         self.paused_until = max(self.paused_until, now + pause_s)
         return pause_s
 
+    def forget_throttles(self, now: float) -> None:
+        """What was taken for throttles were the 503s of an outage."""
+        self._forget_limits(now)
+
     def headers(self, sent: Sent, headers: RateHeaders, now: float) -> None:
         """What an answer's headers say of the limits."""
         self._has_headers = True

@@ -2,8 +2,8 @@
 
 1. This file keeps the promises of the whole job: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. The limits of
    one gateway are in `endpoint_limits.py`.
-2. This file does no arithmetic: `controller.py`, `circuit_breaker.py`, `quotas.py` and `budget.py` do; they are pure
-   and get the time as an argument.
+2. This file does no arithmetic: `controller.py`, `quotas.py` and `budget.py` do; they are pure and get the time as an
+   argument. In an outage the engine asks for no permit but that of a probe.
 3. A slot is held for one attempt, never during a backoff.
 4. A waiting worker is a future in one queue. One timer wakes the first of them; no worker polls.
 """
@@ -18,7 +18,6 @@ from decimal import Decimal
 import msgspec
 
 from batchrun.limits.budget import Budget
-from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
 from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.in_flight import InFlightBytes
@@ -28,8 +27,6 @@ from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import RateHeaders
 
-EARLY_S = 0.001  # a timer may fire that much too early, because the clocks of the loop and the system are rounded
-
 
 class Permit(msgspec.Struct, gc=False):
     """The right to send one attempt to `endpoint`. `cost_usd` is what it cost, `upper_usd` until that is known."""
@@ -38,15 +35,15 @@ class Permit(msgspec.Struct, gc=False):
     sent: Sent
     upper_usd: Decimal
     cost_usd: Decimal
-    is_probe: bool
     tokens: Reserved | None
 
 
 class Limiter:
     """The one place where workers wait before they send, first come, first served.
 
-    `on_hold_too_long(why)` is called once nothing has been answered for `max_outage_s` seconds. Set `has_lines` to
-    False as soon as no line is left to send: only then may the run be limited by "tail of the run".
+    `on_hold_too_long(why)` is called once every answer has been a throttle for `max_outage_s` seconds. Set `has_lines`
+    to False as soon as no line is left to send: only then may the run be limited by "tail of the run". Set `is_outage`
+    while nothing but probes is sent.
     """
 
     def __init__(
@@ -62,6 +59,7 @@ class Limiter:
         self.budget = budget
         self.is_paused = False
         self.has_lines = True
+        self.is_outage = False
         self.in_flight = 0  # of the whole job
         self.bytes = InFlightBytes(limits.max_in_flight_bytes)
         self._most_in_flight = limits.bounds.most
@@ -115,11 +113,6 @@ class Limiter:
         return self.endpoint.controller
 
     @property
-    def breaker(self) -> CircuitBreaker:
-        """The circuit breaker, which knows whether the gateway seems to be down."""
-        return self.endpoint.breaker
-
-    @property
     def paused_until(self) -> float:
         """When the pause after the last throttle ends, by the clock of the limiter."""
         return self.endpoint.controller.paused_until
@@ -136,7 +129,7 @@ class Limiter:
             return LimitedBy.STOPPING
         if self.is_paused:
             return LimitedBy.PAUSED
-        if self.endpoint.breaker.is_open:
+        if self.is_outage:
             return LimitedBy.OUTAGE
         now, is_anybody_waiting = self._clock(), bool(self._waiters)
         has_lines = self.has_lines or is_anybody_waiting
@@ -155,10 +148,10 @@ class Limiter:
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
-    def answered(self, permit: Permit, model: str, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
+    def answered(self, permit: Permit, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
         now = self._clock()
-        permit.endpoint.answered(permit.sent, model, rate, now)
+        permit.endpoint.answered(permit.sent, rate, now)
         self._settle(permit, tokens_used, now)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
@@ -172,21 +165,14 @@ class Limiter:
         now = self._clock()
         permit.endpoint.throttled(permit.sent, retry_after_s, rate, now)
         self._settle(permit, 0.0, now)
-        if permit.endpoint.throttled_s(now) > self.limits.max_outage_s:
+        if permit.endpoint.throttled_s(now) > self.limits.longest_outage_s:
             self._on_hold_too_long("throttled without a break")
 
-    async def failed(self, permit: Permit, signal: OutageSignal) -> Verdict:
-        """An outage signal: count it, then wait, without the permit, for what it meant."""
+    def failed(self, permit: Permit) -> None:
+        """The attempt failed in a way that says nothing about limits."""
         now = self._clock()
-        verdict = permit.endpoint.failed(permit.sent, signal, now)
+        permit.endpoint.abandoned(permit.sent, now)
         self._settle(permit, 0.0, now)
-        if self._is_closed:
-            return Verdict.OUTAGE  # nobody is left to find out
-        if verdict is not None:
-            return verdict
-        in_doubt = permit.endpoint.verdict(permit.sent)
-        self._pump()
-        return await in_doubt
 
     def abandoned(self, permit: Permit) -> None:
         """The attempt was given up; what it used is unknown and stays reserved."""
@@ -231,7 +217,6 @@ class Limiter:
             turn, *_ = self._waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
-        self.endpoint.resolve(Verdict.OUTAGE)
         self._set_timer(None)
 
     # ------------------------------------------------------------------------------------------ inside
@@ -282,14 +267,12 @@ class Limiter:
         if self._requests is not None:
             self._requests.take(now)
         reserved = self._tokens.take(tokens, now) if self._tokens is not None else None
-        endpoint = self.endpoint
-        sent = endpoint.sent(pace_per_s, now)
-        return Permit(endpoint, sent, upper_usd, upper_usd, sent is endpoint.probe, reserved)
+        return Permit(self.endpoint, self.endpoint.sent(pace_per_s, now), upper_usd, upper_usd, reserved)
 
     def _pump(self) -> None:
         """Let through the workers that may send, and set the one timer for the next one."""
         endpoint = self.endpoint
-        if not self._waiters and self._timer is None and not endpoint.has_doubts:
+        if not self._waiters and self._timer is None:
             return  # as it is in most runs
         now = self._clock()
         wait_s: float | None = None
@@ -305,11 +288,7 @@ class Limiter:
                 break
             self._waiters.popleft()
             turn.set_result(None if never_fits else self._grant(tokens, upper_usd, pace_per_s, now))
-        if not self._waiters:
-            wait_s = endpoint.verdict_wait_s(now)
-        if wait_s is not None and not self.is_paused and (outage_s := endpoint.outage_s(now)) is not None:
-            wait_s = min(wait_s, max(0.0, self.limits.max_outage_s - outage_s))
-        self._set_timer(wait_s)
+        self._set_timer(wait_s if self._waiters else None)
 
     def _set_timer(self, wait_s: float | None) -> None:
         if self._timer is not None:
@@ -320,11 +299,4 @@ class Limiter:
 
     def _on_timer(self) -> None:
         self._timer = None
-        now, endpoint = self._clock(), self.endpoint
-        outage_s = endpoint.outage_s(now)
-        if outage_s is not None and outage_s > self.limits.max_outage_s - EARLY_S and not self.is_paused:
-            self._on_hold_too_long(endpoint.breaker.why)
-            return
-        if not self._waiters and endpoint.verdict_wait_s(now) == 0:
-            endpoint.resolve(Verdict.LINE)  # nobody else is left to probe: these lines are their own evidence
         self._pump()

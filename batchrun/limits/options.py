@@ -10,6 +10,7 @@ from batchrun.limits import quotas
 
 AUTO_MOST = 2000
 IN_FLIGHT_BYTES = 512 << 20
+LONGEST_OUTAGE_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class Limits:
     `Concurrency`, a pair such as `(4, 200)`, or a text as for `-c`.
     `requests_per_minute`: the most requests in any 60 seconds, plus one more; None is no limit.
     `tokens_per_minute`: the most tokens in any 60 seconds, plus those of one more request; None is no limit.
-    `max_outage_s`: seconds without any answer after which the job stops.
+    `max_outage_s`: seconds without any answer after which the job stops; None is 30 minutes, and 2 minutes for a host
+    that has never answered.
     `max_in_flight_bytes`: the most bytes of bodies and answers that are in memory; one line more may be.
 
     Raises `UsageError` for a value that is none of these.
@@ -90,8 +92,13 @@ class Limits:
     concurrency: int | str | tuple[int, int] | Concurrency = Concurrency()
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
-    max_outage_s: float = 1800.0
+    max_outage_s: float | None = None
     max_in_flight_bytes: int = IN_FLIGHT_BYTES
+
+    @property
+    def longest_outage_s(self) -> float:
+        """The seconds without any answer after which the job stops."""
+        return LONGEST_OUTAGE_S if self.max_outage_s is None else self.max_outage_s
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a limit that is none: with 0 requests in flight, a job would never end."""
@@ -101,7 +108,9 @@ class Limits:
             concurrency=bounds.most if bounds.least == bounds.most else bounds,
             requests_per_minute=_rate("requests_per_minute", self.requests_per_minute),
             tokens_per_minute=_rate("tokens_per_minute", self.tokens_per_minute),
-            max_outage_s=checks.seconds("Limits.max_outage_s", self.max_outage_s),
+            max_outage_s=None
+            if self.max_outage_s is None
+            else checks.seconds("Limits.max_outage_s", self.max_outage_s),
         )
 
     @property

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gzip
 import io
 import os
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import zlib
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -45,13 +46,13 @@ from batchrun.records.request import (
     parse_request,
     read_request,
 )
-from batchrun.records.words import printable
 from batchrun.requests import spool
+from batchrun.requests.by_offset import by_offset
 from batchrun.requests.file_kind import recognize
 from batchrun.requests.overrides import check_overrides
+from batchrun.requests.problems import Problems
 from batchrun.requests.survey import Survey
 
-SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _BUFFER = 1 << 17
@@ -68,28 +69,6 @@ class _Mark(NamedTuple):
     line: int
     offset: int
     requests: int
-
-
-class _Problems:
-    """The first problems of a file, by line, and how many there are."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._first: list[tuple[int, str]] = []
-        self._count = 0
-
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    def add(self, number: int, problem: object) -> None:
-        """Add one. The first pass adds its problems in order of lines, then the second pass does so again."""
-        self._count += 1
-        insort(self._first, (number, str(problem)))
-        del self._first[SHOWN_PROBLEMS:]
-
-    def first(self) -> tuple[list[str], int]:
-        """The problems to show, as text, and the number of all problems."""
-        return [printable(f"{self._name}:{number}: {problem}") for number, problem in self._first], self._count
 
 
 class RequestFile:
@@ -129,6 +108,12 @@ class RequestFile:
         """Close the file and its temporary copy."""
         self._files.close()
 
+    def again(self) -> RequestFile:
+        """The same file, checked already, to be read beside this one, even in a thread. Close it first."""
+        twin = copy.copy(self)
+        twin._file, twin._files = by_offset(self._file), contextlib.ExitStack()
+        return twin
+
     def refuse_same_file(self, results: Path) -> None:
         """Raise `UsageError` if the results would be written over the requests."""
         source = self._source_stat
@@ -150,7 +135,7 @@ class RequestFile:
 
         Raises `InputError` with the first problems if any line cannot be sent.
         """
-        problems = _Problems(self.name)
+        problems = Problems(self.name)
         survey, ids, occurrences = Survey(), Repeats(), HashTable()
         kinds: defaultdict[tuple[str, str, bool | None], int] = defaultdict(int)
         self._sums, self._twins, self._marks = array("I"), LineSet(), [_Mark(0, 0, 0)]
@@ -214,7 +199,7 @@ class RequestFile:
         if not last % _STRIDE:
             self._marks.append(_Mark(last, self._file.tell(), len(self._sums)))
 
-    def _tell_apart(self, repeated: Container[int], problems: _Problems) -> int:
+    def _tell_apart(self, repeated: Container[int], problems: Problems) -> int:
         """Check again the lines whose id seems to occur twice, which only the id of a bare body may do.
 
         Notes the lines with equal bare bodies, and returns how many of them are repetitions.

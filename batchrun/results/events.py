@@ -13,6 +13,7 @@ import msgspec
 
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import NOTHING
+from batchrun.records.usage import Usage
 
 
 class _Timed(msgspec.Struct, tag_field="event", omit_defaults=True, kw_only=True, gc=False):
@@ -94,6 +95,20 @@ class Billed(_Timed, tag="billed"):
     unbilled_usd: Decimal = NOTHING
 
 
+class Control(_Timed, tag="control"):
+    """A request that had succeeded before was sent again, to find out whether the gateway is there; it was answered.
+
+    It is billed and has no record. The fields are those of a record.
+    """
+
+    line: int
+    requested_model: str
+    path: str
+    model: str | None = None
+    usage: Usage | None = None
+    service_tier: str | None = None
+
+
 class Replaced(_Timed, tag="replaced"):
     """Records are about to be removed, because their lines are sent again."""
 
@@ -158,7 +173,22 @@ class Stop(_Timed, tag="stop", kw_only=True):
     limited_s: dict[str, float] | None = None
 
 
-Event = Open | Start | Sent | Ended | Recorded | Unmeasured | Billed | Replaced | Limited | Tuned | Outage | Back | Stop
+Event = (
+    Open
+    | Start
+    | Sent
+    | Ended
+    | Recorded
+    | Unmeasured
+    | Billed
+    | Control
+    | Replaced
+    | Limited
+    | Tuned
+    | Outage
+    | Back
+    | Stop
+)
 
 encode_events = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Event).decode

@@ -37,6 +37,11 @@ class Decision:
     max_attempts: int | None = None
     stops_fresh_job: bool = False
 
+    @property
+    def is_of_the_line(self) -> bool:
+        """Whether a transient failure says that the gateway is there: it speaks against the line without a peer."""
+        return self.kind is Kind.TRANSIENT and not self.is_outage_signal
+
 
 _TRANSIENT = Decision(Kind.TRANSIENT)
 _OUTAGE = Decision(Kind.TRANSIENT, is_outage_signal=True)
@@ -163,7 +168,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_OUTAGE, "server_is_overloaded server_error overloaded_error engine_overloaded"),
     _rule(_TRANSIENT, "conversation_locked vector_store_timeout"),
     _rule(
-        _TRANSIENT,
+        _OUTAGE,
         "do_request_failed read_response_body_failed bad_response_body bad_response empty_response",
         500,
     ),
@@ -178,12 +183,13 @@ RULES: tuple[Rule, ...] = (
     _rule(Decision(Kind.FATAL, stops_fresh_job=True), "", 404, 405),
     _rule(_STOP, {"api_not_implemented", FailureCode.HTML_PAGE}, 501),
     # the rest by status
-    _rule(_TRANSIENT, "", 408, 409, 425),
+    _rule(_TRANSIENT, "", 409, tells=lambda failure: failure.looks_like_api),
+    _rule(_OUTAGE, "", 408, 409, 425),
     _rule(_FATAL, "", *range(300, 500)),
     _rule(_OUTAGE, "", *range(500, 600)),
     # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason
     _rule(_FATAL, types=f"invalid_request_error invalid_request not_found {FailureCode.RESPONSE_FAILED}"),
-    _rule(_TRANSIENT),
+    _rule(_OUTAGE),
 )
 
 

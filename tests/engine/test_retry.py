@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from batchrun.engine.retry import RetryPolicy, retry_transient
+from batchrun.engine.retry import RetryPolicy
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import parse_request
 from batchrun.transport.answer import HttpAnswer, read_answer
@@ -159,7 +158,8 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("405", 405, b"", {}, FATAL_OR_START),
     ("not implemented", 501, official("api_not_implemented", "API not implemented", "x"), RELAY, STOP),
     # by status
-    *((f"HTTP {status}", status, b"", {}, TRANSIENT) for status in (408, 409, 425)),
+    *((f"HTTP {status}", status, b"", {}, OUTAGE) for status in (408, 409, 425)),
+    ("409 of the API", 409, official("conflict", "Another request is in progress."), {}, TRANSIENT),
     ("413 page", 413, NGINX, {}, FATAL),
     ("413 relay", 413, new_api("read_request_body_failed"), RELAY, FATAL),
     ("redirect", 307, b"", {}, FATAL),
@@ -225,8 +225,8 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     *((f"200 with {status}", 200, {"code": status, "message": "m"}, {}, FATAL) for status in (400, "422", 413)),
     ("200 with 401", 200, {"code": 401, "message": "m"}, {}, STOP),
     ("200 with 404", 200, {"code": 404, "message": "m"}, {}, FATAL_OR_START),
-    ("200 with 408", 200, {"code": 408, "message": "m"}, {}, TRANSIENT),
-    ("200 with no status", 200, {"code": 1234, "message": "m"}, {}, TRANSIENT),
+    ("200 with 408", 200, {"code": 408, "message": "m"}, {}, OUTAGE),
+    ("200 with no status", 200, {"code": 1234, "message": "m"}, {}, OUTAGE),
     ("200 with 502, paid", 200, b'{"error":{"code":502},"usage":%s}' % PAID, {}, TRANSIENT_3),
     ("200 with an error, paid", 200, b'{"error":"lost","usage":%s}' % PAID, {}, TRANSIENT_3),
     ("200 with 400, paid", 200, b'{"error":{"code":400},"usage":%s}' % PAID, {}, FATAL),
@@ -246,18 +246,13 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
         )
     ),
     *(
-        (f"500 {code}", 500, new_api(code), RELAY, TRANSIENT)
+        (f"500 {code}", 500, new_api(code), RELAY, OUTAGE)
         for code in (
             "do_request_failed",
             "read_response_body_failed",
             "bad_response_body",
             "bad_response",
             "empty_response",
-        )
-    ),
-    *(
-        (f"500 {code}", 500, new_api(code), RELAY, OUTAGE)
-        for code in (
             "get_channel_failed",
             "channel:no_available_key",
             "channel:response_time_exceeded",
@@ -280,17 +275,17 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("200 error: server", 200, official("server_error", "m", "server_error"), {}, OUTAGE),
     ("200 error: rate", 200, official("rate_limit_exceeded", TOO_FAST, "requests"), {}, THROTTLE),
     ("200 error: quota", 200, official("insufficient_quota"), {}, STOP),
-    ("200 error: unknown", 200, official("never_seen", "m", "odd"), {}, TRANSIENT),
-    ("200 error in words", 200, b'{"error":"out of order"}', {}, TRANSIENT),
+    ("200 error: unknown", 200, official("never_seen", "m", "odd"), {}, OUTAGE),
+    ("200 error in words", 200, b'{"error":"out of order"}', {}, OUTAGE),
     ("failed: server_error", 200, failed_response("server_error"), {}, OUTAGE),
     ("failed: rate", 200, failed_response("rate_limit_exceeded"), {}, THROTTLE),
     ("failed: vector store", 200, failed_response("vector_store_timeout"), {}, TRANSIENT),
     ("failed: bio_policy", 200, failed_response("bio_policy"), {}, FATAL),
     ("failed: any other", 200, failed_response("never_seen"), {}, FATAL),
-    ("failed: no reason", 200, failed_response(None), {}, TRANSIENT),
+    ("failed: no reason", 200, failed_response(None), {}, OUTAGE),
     *((status, 200, json.dumps({"status": status}).encode(), {}, FATAL) for status in ("queued", "in_progress")),
     ("cancelled", 200, b'{"status":"cancelled"}', {}, FATAL),
-    ("unknown status", 200, b'{"status":"resting"}', {}, TRANSIENT),
+    ("unknown status", 200, b'{"status":"resting"}', {}, OUTAGE),
     ("200 empty", 200, b"", {}, OUTAGE_3),
     ("200 HTML", 200, NGINX, {}, OUTAGE_3_OR_START),
     ("200 list", 200, b"[]", {}, OUTAGE_3),
@@ -394,87 +389,17 @@ def test_no_status_makes_an_empty_account_worth_waiting_for(code: str, status: i
     assert classify(failure).kind is Kind.STOP
 
 
-# ---------------------------------------------------------------------------------------- waiting, counting
-
-BROKEN = Failure("connection_lost", "m")
+# ------------------------------------------------------------------------------------------------ waiting
 
 
-class Line:
-    """A line whose attempts end as told; notes how long was waited before each."""
-
-    def __init__(self, *outcomes: Reply | Failure | None) -> None:
-        self._outcomes = iter(outcomes)
-        self.attempts = 1  # the first one has been made
-        self.waits_s: list[float] = []
-
-    async def attempt(self) -> Reply | Failure | None:
-        self.attempts += 1
-        return next(self._outcomes)
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits_s.append(seconds)
-
-    def retry(self, first: Failure = BROKEN, policy: RetryPolicy = RetryPolicy()) -> Reply | Failure | None:
-        return asyncio.run(retry_transient(first, self.attempt, policy, self.sleep))
-
-
-@pytest.mark.parametrize("attempts", [1, 2, 6])
-def test_attempts_are_counted_with_the_first_one(attempts: int) -> None:
-    line = Line(*[replace(BROKEN, message=str(number)) for number in range(2, 99)])
-    last = line.retry(policy=RetryPolicy(max_attempts=attempts))
-    assert line.attempts == attempts
-    assert len(line.waits_s) == attempts - 1
-    assert last == (BROKEN if attempts == 1 else replace(BROKEN, message=str(attempts)))
-
-
-def test_it_ends_with_the_first_answer() -> None:
-    line = Line(BROKEN, BROKEN, REPLY)
-    assert line.retry() is REPLY
-    assert line.attempts == 4
-
-
-@pytest.mark.parametrize("end", [None, Failure("invalid_prompt", "m", 400), Failure("redirected", "m", 307)])
-def test_it_ends_where_the_job_stops_or_the_line_is_hopeless(end: Failure | None) -> None:
-    line = Line(BROKEN, end, BROKEN)
-    assert line.retry() is end
-    assert line.attempts == 3
-
-
-def test_a_failure_may_allow_less_than_the_policy() -> None:
-    empty = answered(200, b"")
-    line = Line(*[empty] * 9)
-    line.retry(first=empty)
-    assert line.attempts == 3
-    line = Line(*[empty] * 9)
-    line.retry(first=empty, policy=RetryPolicy(max_attempts=2))
-    assert line.attempts == 2
-    line = Line(BROKEN, BROKEN, BROKEN, empty, BROKEN)
-    assert line.retry() is empty, "its attempts are used up by others"
-    assert line.attempts == 5
-
-
-def test_an_attempt_that_raises_is_not_tried_again() -> None:
-    async def attempt() -> Reply:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(retry_transient(BROKEN, attempt, RetryPolicy(), Line().sleep))
-
-
-def waits_s(count: int, policy: RetryPolicy, **fields: Any) -> list[list[float]]:
+def waits_s(count: int, policy: RetryPolicy, attempts: int, asked_s: float | None = None) -> list[list[float]]:
     """By attempt, the waits of many lines that fail over and over."""
-    failure = replace(BROKEN, **fields)
-    lines = []
-    for _ in range(count):
-        line = Line(*[failure] * policy.max_attempts)
-        line.retry(failure, policy)
-        lines.append(line.waits_s)
-    return [list(waits) for waits in zip(*lines, strict=True)]
+    return [[policy.wait_s(attempt, asked_s) for _ in range(count)] for attempt in range(1, attempts)]
 
 
 def test_the_backoff_is_full_jitter_up_to_a_doubling_bound() -> None:
     """Spread over the whole of it, also at the cap: there lines must not move as a herd."""
-    for waits, bound in zip(waits_s(300, RetryPolicy(8, 1.0, 20.0)), [1, 2, 4, 8, 16, 20, 20], strict=True):
+    for waits, bound in zip(waits_s(300, RetryPolicy(8, 1.0, 20.0), 8), [1, 2, 4, 8, 16, 20, 20], strict=True):
         assert 0 <= min(waits) < bound * 0.1
         assert bound * 0.9 < max(waits) <= bound
         assert 0.4 < sum(waits) / len(waits) / bound < 0.6
@@ -483,15 +408,22 @@ def test_the_backoff_is_full_jitter_up_to_a_doubling_bound() -> None:
 
 @pytest.mark.parametrize(("asked_s", "least_s"), [(30.0, 30.0), (0.0, 0.0), (99999999999.0, 300.0)])
 def test_retry_after_is_the_least_wait_unless_it_is_absurd(asked_s: float, least_s: float) -> None:
-    for waits in waits_s(100, RetryPolicy(4), retry_after_s=asked_s):
+    for waits in waits_s(100, RetryPolicy(4), 4, asked_s):
         assert least_s <= min(waits)
         assert max(waits) <= max(least_s, 4.0)
 
 
 def test_retry_after_does_not_cut_the_jitter_short() -> None:
-    late = waits_s(200, RetryPolicy(6), retry_after_s=1.0)[-1]
+    late = waits_s(200, RetryPolicy(6), 6, 1.0)[-1]
     assert min(late) == 1.0
     assert max(late) > 10
+
+
+def test_a_throttled_line_waits_as_long_as_it_was_asked_to_and_else_a_few_seconds() -> None:
+    policy = RetryPolicy()
+    assert all(policy.throttle_wait_s(nth, 60.0) == 60.0 for nth in range(1, 20))
+    assert policy.throttle_wait_s(1, 99999999.0) == 120.0
+    assert max(policy.throttle_wait_s(19, None) for _ in range(200)) <= 8.0
 
 
 # ------------------------------------------------------------------ over aiohttp's client, replies prepared
@@ -508,19 +440,15 @@ LINE = parse_request(b'{"model":"gpt-4.1","input":"hi"}', 1)
 Send = Callable[[], Awaitable[Reply | Failure]]
 
 
-async def sent(
-    replies: aioresponses, policy: RetryPolicy = RetryPolicy()
-) -> tuple[Reply | Failure | None, list[float], int]:
-    """One line through transport and retry: what came of it, the waits, the requests made."""
+async def sent(replies: aioresponses, policy: RetryPolicy = RetryPolicy()) -> tuple[Reply | Failure, list[float], int]:
+    """One line sent as often as a peerless one is: what came of it, the waits, the requests made."""
     waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
     async with HttpTransport(Endpoint("http://127.0.0.1:9/v1", "sk-test"), Timeouts(), 1 << 26) as transport:
-        outcome: Reply | Failure | None = await transport.send(LINE)
-        if isinstance(outcome, Failure) and classify(outcome).kind is Kind.TRANSIENT:
-            outcome = await retry_transient(outcome, lambda: transport.send(LINE), policy, sleep)
+        while isinstance(outcome := await transport.send(LINE), Failure):
+            decision, tried = classify(outcome), len(waits) + 1
+            if decision.kind is not Kind.TRANSIENT or tried >= (decision.max_attempts or policy.chances.usual):
+                break
+            waits.append(policy.wait_s(tried, outcome.retry_after_s))
     return outcome, waits, sum(map(len, replies.requests.values()))
 
 

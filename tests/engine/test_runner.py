@@ -408,15 +408,18 @@ def test_an_outage_costs_no_line_and_few_requests(desk: Desk, how: str, start: f
 
     async def run() -> None:
         async with Outage(how, start, length) as gateway:
-            ran = await desk.lines(300).run(gateway.server.base_url, concurrency=16, retry=ONCE)
+            limits = Limits(16, max_outage_s=1800)
+            ran = await desk.lines(300).run(gateway.server.base_url, limits=limits, retry=ONCE)
         assert (ran.exit_code, ran.outcomes) == (0, Counter(succeeded=300))
-        probes = 7 + length / CircuitBreaker.MAX_PROBE_S
-        assert ran.report.attempts - 300 <= 16 + probes
+        probes = 12 + length / CircuitBreaker.MAX_PROBE_S
+        to_open = 6  # failures in a row, when one in ten may fail by chance
+        assert ran.report.attempts - 300 <= 16 + to_open + probes
         if how != "refused":
-            assert sum(gateway.start <= time < gateway.end for time in gateway.arrivals) <= 16 + 1 + probes
+            assert sum(gateway.start <= time < gateway.end for time in gateway.arrivals) <= 16 + to_open + probes
         # Full pace is 16 a second: 30 s after the outage all slots have long been at work.
         assert gateway.busy_from(gateway.end, 16 + 1) <= gateway.end + 30
-        assert sum("the gateway is gone" in notice for notice in ran.told.notices) == 1
+        said = "no answer yet" if (how, start) == ("refused", 0) else "the gateway is gone"
+        assert sum(said in notice for notice in ran.told.notices) == 1
         assert sum("the gateway is back" in notice for notice in ran.told.notices) == 1
 
     in_virtual_time(run)
@@ -499,16 +502,15 @@ def test_poisonous_lines_fail_alone(desk: Desk, where: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["spread", "last"])
-def test_a_poisonous_model_fails_alone(desk: Desk, where: str) -> None:
+def test_a_model_that_is_dead_stays_undone_alone(desk: Desk, where: str) -> None:
     models = ["good"] * 100 + ["bad"] * 50 if where == "last" else ["good", "bad", "good"] * 50
 
     async def run() -> None:
         async with Hostile(poisoned(lambda body: body["model"] == "bad")) as server:
             bodies = [{"model": model, "input": f"q {number}"} for number, model in enumerate(models)]
             ran = await desk.bodies(*bodies).run(server.base_url, retry=replace(QUICK, max_attempts=3))
-        failed = models.count("bad")
-        assert (ran.exit_code, ran.outcomes) == (1, Counter(succeeded=len(models) - failed, failed=failed))
-        assert ran.took_s < 120
+        assert (ran.exit_code, ran.outcomes) == (3, Counter(succeeded=100))
+        assert ran.took_s == pytest.approx(1800, abs=120)
 
     in_virtual_time(run)
 
@@ -599,6 +601,7 @@ ANSWER = Reply(200, BODY, None, "succeeded", MODEL, None)
 
 @pytest.mark.parametrize("fails", ["nothing", "some", "all"])
 async def test_a_long_file_is_neither_read_ahead_nor_made_tasks_of(fails: str) -> None:
+    """Lines that wait are kept as numbers where there are many; where all fail, no more are read."""
     concurrency, read = 16, 0
     whole = parse_request(b'{"model":"m","input":"x"}', 1)
 
@@ -610,21 +613,24 @@ async def test_a_long_file_is_neither_read_ahead_nor_made_tasks_of(fails: str) -
 
     def outcome(line: RequestLine) -> Reply | Failure:
         if fails == "all" or (fails == "some" and line.line_number % 3 == 0):
-            return Failure("conversation_locked", "later", 400)
+            return Failure("server_error", "later", 500)
         return ANSWER
 
     sink = Kept()
     runner = make_runner(lines(), Canned(outcome), sink, Limits(concurrency), retry=RetryPolicy(3, 0.001, 0.01))
     running = asyncio.create_task(runner.run())
     most_tasks = most_held = 0
-    while sink.count < 1_500:
+    room, turns = runner._dispatcher.room, 0
+    while sink.count < 1_500 and turns < 3_000:
         await asyncio.sleep(0)
+        turns += fails == "all"
         most_tasks = max(most_tasks, len(asyncio.all_tasks()))
-        most_held = max(most_held, read - sink.count)
+        most_held = max(most_held, room.size)
     runner.stop("enough", 3)
     await running
-    assert most_held <= 2 * concurrency + 16
-    assert most_tasks <= 2 * concurrency + 16 + 5
+    assert most_held <= 2 * concurrency + 16 + concurrency
+    assert most_tasks <= concurrency + 5
+    assert read < (200 if fails == "all" else 100_000)
 
 
 # -------------------------------------------------------------------------------------------- pace

@@ -256,7 +256,7 @@ def test_a_turn_waits_until_what_is_in_flight_turns_out_cheaper() -> None:
         await asyncio.sleep(1)
         assert not waits.done()
         first.cost_usd = Decimal(1)
-        limiter.answered(first, MODEL, None)
+        limiter.answered(first, None)
         assert await waits is not None
         limiter.abandoned(second)  # nobody knows: it cost its most
         assert limiter.budget is not None
@@ -274,7 +274,7 @@ def test_nobody_waits_for_a_turn_that_will_not_come() -> None:
         cheap = asyncio.create_task(limiter.acquire(0, Decimal(2)))
         await asyncio.sleep(1)
         permit.cost_usd = Decimal(8)
-        limiter.answered(permit, MODEL, None)
+        limiter.answered(permit, None)
         assert await dear is None
         assert await cheap is not None
 

@@ -15,7 +15,6 @@ import pytest
 
 from batchrun.job.bottleneck import Bottleneck
 from batchrun.limits.budget import Budget
-from batchrun.limits.circuit_breaker import OutageSignal
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
@@ -72,10 +71,8 @@ async def a_pause(desk: Desk) -> None:
 
 
 async def an_outage(desk: Desk) -> None:
-    permits = [await desk.turn() for _ in range(3)]
-    await asyncio.gather(
-        *(desk.limiter.failed(permit, OutageSignal(n, "A", "503")) for n, permit in enumerate(permits))
-    )
+    desk.limiter.is_outage = True
+    desk.limiter.failed(await desk.turn())
     await desk.more_wait()
 
 
@@ -88,7 +85,7 @@ async def the_gateways_tokens(desk: Desk) -> None:
     for number in range(60):
         permit = await desk.turn()
         told = RateHeaders(limit_tokens=60_000, remaining_tokens=20_000 - 300 * number, reset_tokens_s=40)
-        desk.limiter.answered(permit, "A", 300, told)
+        desk.limiter.answered(permit, 300, told)
         await asyncio.sleep(0.01)
     await desk.more_wait()
     await desk.more_wait()
@@ -145,7 +142,7 @@ def test_seconds_add_up_and_changes_are_logged_once_a_second() -> None:
         limiter.has_lines = False
         for permit in permits:
             assert permit is not None
-            limiter.answered(permit, "A", None)
+            limiter.answered(permit, None)
         for _ in range(4):
             clock.wall_s += 0.25
             clock.cpu_s += 0.24

@@ -158,7 +158,7 @@ def test_a_paused_limiter_lets_nobody_through_and_goes_on_where_it_was() -> None
         assert first is not None
         assert not waits.done()
         assert limiter.limited_by.value == "paused"
-        limiter.answered(first, "A", None)
+        limiter.answered(first, None)
         await asyncio.sleep(100)
         assert not waits.done()
         limiter.retune(limiter.limits, is_paused=False)
@@ -181,7 +181,7 @@ def test_other_limits_hold_from_then_on() -> None:
                 times.append(clock())
                 highest = max(highest, limiter.in_flight)
                 await asyncio.sleep(0.1)
-                limiter.answered(permit, "A", 500.0)
+                limiter.answered(permit, 500.0)
 
         began = clock()
         workers = [asyncio.create_task(work()) for _ in range(40)]
@@ -306,7 +306,7 @@ def test_a_request_that_makes_no_sense_is_refused_in_words_and_ends_nothing(
     tmp_path: Path, gateway: GatewayThread
 ) -> None:
     """`batchrun tune` writes no such request; anybody with an editor may."""
-    requests, results = write_requests(tmp_path / "requests.jsonl", 4000), tmp_path / "results.jsonl"
+    requests, results = write_requests(tmp_path / "requests.jsonl", 20_000), tmp_path / "results.jsonl"
     log = ResultPaths.of(results).log
     with RunProcess(gateway.base_url, requests, results, "-c", "2", "--max-cost", "100") as process:
         until(lambda: has_records(results, 1))

@@ -76,7 +76,7 @@ class SampledRun:
             self._limiter.throttled(permit, answer.retry_after_s, answer.headers)
             return False
         if answer.status == 200:
-            self._limiter.answered(permit, "A", 500.0, answer.headers)
+            self._limiter.answered(permit, 500.0, answer.headers)
         else:
             self._limiter.refused(permit, 0.0)
         return True

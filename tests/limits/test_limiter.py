@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import pytest
 
-from batchrun.limits.circuit_breaker import CircuitBreaker, OutageSignal, Verdict
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from tests.asking import in_virtual_time, most_in_a_minute
@@ -33,14 +32,6 @@ class Desk:
 
     def asks(self, tokens: float = 0) -> asyncio.Task[Permit | None]:
         return asyncio.create_task(self.limiter.acquire(tokens))
-
-    def fails(self, permit: Permit, line: int, model: str = "A", failed_in: int | None = None) -> asyncio.Task[Verdict]:
-        return asyncio.create_task(self.limiter.failed(permit, OutageSignal(line, model, "503", failed_in=failed_in)))
-
-    async def outage(self) -> list[asyncio.Task[Verdict]]:
-        """Three lines fail together."""
-        permits = [await self.turn() for _ in range(3)]
-        return [self.fails(permit, line) for line, permit in enumerate(permits)]
 
 
 def scene(limits: Limits, play: Scene) -> None:
@@ -71,7 +62,7 @@ def test_slots_are_given_first_come_first_served() -> None:
         await settle()
         assert order == []
         for permit in permits:
-            desk.limiter.answered(permit, "A", None)
+            desk.limiter.answered(permit, None)
         await settle()
         assert order == [0, 1, 2]
         assert desk.limiter.in_flight == 3
@@ -96,7 +87,7 @@ def test_requests_a_minute_are_paced(rpm: float) -> None:
                 permit = await desk.turn()
                 times.append(desk.now())
                 await asyncio.sleep(0.4)
-                desk.limiter.answered(permit, "A", None)
+                desk.limiter.answered(permit, None)
 
         started = desk.now()
         await asyncio.gather(*(work() for _ in range(64)))
@@ -116,7 +107,7 @@ def test_tokens_a_minute_are_paced_and_what_is_not_used_comes_back() -> None:
                 tokens = float(rng.randint(50, 400))
                 permit = await desk.turn(tokens * 1.5)
                 await asyncio.sleep(0.05)
-                desk.limiter.answered(permit, "A", tokens)
+                desk.limiter.answered(permit, tokens)
                 used.append((desk.now(), tokens))
 
         await asyncio.gather(*(work(random.Random(seed)) for seed in range(16)))
@@ -133,7 +124,7 @@ def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
         first, second, third = desk.asks(), desk.asks(), desk.asks()
         await settle()
         first.cancel()  # while it waits
-        desk.limiter.answered(permit, "A", None)
+        desk.limiter.answered(permit, None)
         second.cancel()  # after it was given its turn, before it could take it
         await settle()
         assert (await third) is not None
@@ -148,7 +139,7 @@ def test_a_turn_that_nobody_took_costs_no_pace() -> None:
         asking = desk.asks(10_000)
         await asyncio.sleep(5)
         started = desk.now()
-        desk.limiter.answered(permit, "A", 10)
+        desk.limiter.answered(permit, 10)
         asking.cancel()  # it has been given its turn
         await settle()
         await desk.turn(10)
@@ -174,7 +165,7 @@ def test_a_throttle_pauses_the_whole_job_and_cuts_it_once() -> None:
         (first,) = [task for task in asking if task.done()]
         first_permit = await first
         assert first_permit is not None
-        desk.limiter.answered(first_permit, "A", None)  # it admits requests again: all slots are free
+        desk.limiter.answered(first_permit, None)  # it admits requests again: all slots are free
         await asyncio.sleep(1)
         assert sum(task.done() for task in asking) == 10
 
@@ -202,7 +193,7 @@ def test_an_answer_between_throttles_keeps_the_run_alive() -> None:
             if number % 3:
                 desk.limiter.throttled(permit, 40.0)
             else:
-                desk.limiter.answered(permit, "A", None)
+                desk.limiter.answered(permit, None)
         assert desk.ended == []
 
     scene(Limits(concurrency=1, max_outage_s=100), play)
@@ -212,130 +203,15 @@ def test_closing_wakes_everybody_and_nobody_gets_a_turn_any_more() -> None:
     async def play(desk: Desk) -> None:
         permits = [await desk.turn(), await desk.turn()]
         asking = [desk.asks() for _ in range(5)]
-        doubtful = desk.fails(permits[0], 1)
         await settle()
         desk.limiter.close()
         assert await asyncio.gather(*asking) == [None] * 5
-        assert await doubtful is Verdict.OUTAGE
         assert await desk.limiter.acquire(0) is None
-        assert await desk.fails(permits[1], 2) is Verdict.OUTAGE
+        for permit in permits:
+            desk.limiter.failed(permit)
         assert desk.limiter.in_flight == 0
 
     scene(Limits(concurrency=2), play)
-
-
-# ----------------------------------------------------------------------------- the breaker, with waiters
-
-
-def test_a_single_failure_waits_for_what_the_others_meet() -> None:
-    async def play(desk: Desk) -> None:
-        first, second = await desk.turn(), await desk.turn()
-        doubtful = desk.fails(first, 1)
-        await settle()
-        assert not doubtful.done()
-        desk.limiter.answered(second, "A", None)
-        assert await doubtful is Verdict.LINE
-
-    scene(Limits(concurrency=2), play)
-
-
-def test_three_failures_are_an_outage_that_costs_nobody_an_attempt() -> None:
-    async def play(desk: Desk) -> None:
-        assert await asyncio.gather(*await desk.outage()) == [Verdict.OUTAGE] * 3
-
-    scene(Limits(concurrency=3), play)
-
-
-def test_the_last_line_left_is_its_own_evidence() -> None:
-    async def play(desk: Desk) -> None:
-        started = desk.now()
-        assert await desk.fails(await desk.turn(), 1) is Verdict.LINE
-        assert desk.now() - started <= 0.2
-
-    scene(Limits(concurrency=4), play)
-
-
-def test_a_line_known_to_fail_does_not_delay_the_rest() -> None:
-    async def play(desk: Desk) -> None:
-        permits = [await desk.turn() for _ in range(4)]
-        for line, permit in enumerate(permits):
-            assert await desk.fails(permit, line, failed_in=-1) is Verdict.LINE
-        assert not desk.limiter.breaker.is_open
-        desk.limiter.answered(await desk.turn(), "A", None)
-        assert await desk.fails(await desk.turn(), 8, model="B") is Verdict.LINE
-
-    scene(Limits(concurrency=4), play)
-
-
-def test_in_an_outage_no_line_pays_not_even_one_known_to_fail() -> None:
-    async def play(desk: Desk) -> None:
-        desk.limiter.answered(await desk.turn(), "A", None)
-        late, odd = await desk.turn(), await desk.turn()
-        await asyncio.gather(*await desk.outage())
-        assert await desk.fails(late, 7, failed_in=-1) is Verdict.OUTAGE
-        assert await desk.fails(odd, 8, model="B") is Verdict.OUTAGE
-
-    scene(Limits(concurrency=6), play)
-
-
-@pytest.mark.parametrize("outage_s", [15, 600])
-def test_into_an_outage_goes_what_was_in_flight_and_one_probe_at_a_time(outage_s: float) -> None:
-    """64 workers with endless work; the gateway is gone from 10 s on, and every line is slow to find out."""
-
-    async def play(desk: Desk) -> None:
-        began, sent, verdicts, answered_at = desk.now(), list[Permit](), list[Verdict](), list[float]()
-        probing = 0
-
-        async def work(worker: int) -> None:
-            nonlocal probing
-            line = worker
-            while desk.now() - began < 10 + outage_s + 60:
-                permit = await desk.turn()
-                sent_at = desk.now() - began
-                sent.append(permit)
-                probing += permit.is_probe
-                assert probing <= 1
-                await asyncio.sleep(0.2 + worker / 100)
-                probing -= permit.is_probe
-                if 10 <= sent_at < 10 + outage_s:
-                    verdicts.append(await desk.limiter.failed(permit, OutageSignal(line, "A", "503")))
-                    continue
-                desk.limiter.answered(permit, "A", None)
-                answered_at.append(desk.now() - began)
-                line += 1_000
-
-        await asyncio.gather(*(work(worker) for worker in range(64)))
-        into = [permit for permit in sent if 10 <= permit.sent.at - began < 10 + outage_s]
-        # What was in flight when the first failure came back, and a few that late answers let out after it.
-        assert sum(not permit.is_probe for permit in into) <= 64 + 8
-        # 0.1, 1, 2, 4, 8, 16 s, then every 25 s, and one for what was answered late
-        assert sum(permit.is_probe for permit in into) <= 7 + outage_s / CircuitBreaker.MAX_PROBE_S
-        assert set(verdicts) == {Verdict.OUTAGE}
-        back = [time for time in answered_at if time >= 10 + outage_s]
-        assert sum(time <= 10 + outage_s + 30 for time in back) >= 64, "all workers are back within 30 s"
-
-    scene(Limits(concurrency=64), play)
-
-
-@pytest.mark.parametrize("probe_takes_s", [0.1, 25])
-def test_an_outage_without_end_ends_the_run_at_its_limit(probe_takes_s: float) -> None:
-    async def play(desk: Desk) -> None:
-        began = desk.now()
-        await asyncio.gather(*await desk.outage())
-
-        async def probe() -> None:
-            while (permit := await desk.limiter.acquire(0)) is not None:
-                await asyncio.sleep(probe_takes_s)
-                await desk.limiter.failed(permit, OutageSignal(1, "A", "HTTP 503"))
-
-        probing = asyncio.create_task(probe())
-        await until_then(lambda: bool(desk.ended))
-        assert 100 <= desk.now() - began <= 101 + probe_takes_s
-        assert desk.ended == ["HTTP 503"]
-        desk.limiter.close()
-        await probing
-
-    scene(Limits(concurrency=3, max_outage_s=100), play)
 
 
 def test_no_permit_is_ever_lost() -> None:
@@ -345,7 +221,7 @@ def test_no_permit_is_ever_lost() -> None:
         rng = random.Random(4)
         peak = 0
 
-        async def work(line: int) -> None:
+        async def work() -> None:
             nonlocal peak
             permit = await desk.turn(50)
             try:
@@ -357,18 +233,17 @@ def test_no_permit_is_ever_lost() -> None:
                 raise
             ending = rng.random()
             if ending < 0.6:
-                desk.limiter.answered(permit, "A", 40)
+                desk.limiter.answered(permit, 40)
             elif ending < 0.7:
                 desk.limiter.refused(permit, 0)
             elif ending < 0.8:
                 desk.limiter.throttled(permit, rng.choice([None, 0.0, 0.5]))
             else:
-                signal = OutageSignal(line, rng.choice("AB"), "503", rng.random() < 0.9, rng.choice([None, -1]))
-                await desk.limiter.failed(permit, signal)
+                desk.limiter.failed(permit)
 
         tasks = []
-        for line in range(3_000):
-            tasks.append(asyncio.create_task(work(line)))
+        for _ in range(3_000):
+            tasks.append(asyncio.create_task(work()))
             if rng.random() < 0.3:
                 rng.choice(tasks[-20:]).cancel()
             if rng.random() < 0.2:

@@ -1,0 +1,314 @@
+"""Whose fault a failure is: the line's own, or that of what is behind the gateway. Pure; `now` is passed in.
+
+The *peers* of a line are the lines with the same gateway, path and model.
+
+1. Only a peer's success that was sent after the line's failure speaks against the line. A 4xx or a 429 does not:
+   proxies mix them with 500s while what is behind them is dead.
+2. Let p be the share of first attempts of the peers that fail so. A line is at fault after k failures with such a
+   success behind them, where k is at least the policy's number and p^k is at most one in a million. So no line is
+   lost where one of two backends is dead, and a line that always fails costs six attempts.
+3. The same holds for a line that is throttled, from five times on. It is then sent a last time, alone, after 60 s
+   without an answer for its model, because a large line starves under a limit of tokens.
+4. Failures in a row, so many that p^n is at most one in a million, open the peers' circuit breaker. In an outage no
+   failure counts.
+5. Where no peer is left to speak, a request that has succeeded before is sent again: the *control*. Its answer speaks
+   for the gateway for a minute.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import msgspec
+
+from batchrun.limits.circuit_breaker import CircuitBreaker
+from batchrun.limits.controller import Sent
+from batchrun.records.outcome import Failure, describe
+from batchrun.records.request import RequestLine
+from batchrun.transport.failures import classify
+
+CHANCE = 1e-6  # of losing a line by chance
+LEAST_IN_A_ROW, MOST_IN_A_ROW = 5, 60
+THROTTLES = 5
+SILENCE_S = 60.0
+CONTROL_EVERY_S = 30.0
+VOUCHED_S = 60.0
+
+
+class Standing(Enum):
+    """What may become of a line that has failed."""
+
+    AGAIN = auto()  # it is sent again
+    IN_DOUBT = auto()  # it has had its attempts, and no peer has spoken yet
+    LAST_TRY = auto()  # it has had its throttles, and is sent once more, alone
+    AT_FAULT = auto()  # its last failure is its record
+
+
+class Streak(msgspec.Struct, gc=False):
+    """Failures of one kind of one line: those with a success of a peer behind them, and those still without.
+
+    `seen` and `bad` are what `Firsts` had counted before the first of them.
+    """
+
+    proven: int = 0
+    open: int = 0
+    at: float = -math.inf
+    seen: int = 0
+    bad: int = 0
+
+    def failed(self, now: float, firsts: Firsts, *, is_proven: bool = False) -> None:
+        """One more. `is_proven`: what it says is of this line alone."""
+        if not self.proven and not self.open:
+            self.seen, self.bad = firsts.seen, firsts.bad
+        if is_proven:
+            self.proven += 1
+        else:
+            self.open += 1
+        self.at = now
+
+    def settle(self, success_sent_at: float, void_at: float, *, vouched: bool) -> None:
+        """Prove those that a success was sent after; forget those of an outage."""
+        if self.open and self.at <= void_at:
+            self.open = 0
+        elif self.open and (vouched or success_sent_at > self.at):
+            self.proven, self.open = self.proven + self.open, 0
+
+
+class Case(msgspec.Struct, gc=False):
+    """A line and what has become of it. `line` and `last`, its last failure, are None while only its number is kept.
+
+    `due` is when it may be sent again, in seconds of the run's clock.
+    """
+
+    number: int
+    line: RequestLine | None
+    last: Failure | None = None
+    attempts: int = 0
+    throttles: int = 0
+    failures: Streak | None = None
+    refusals: Streak | None = None  # as too fast
+    is_last_try: bool = False
+    due: float = -math.inf
+
+
+class Firsts:
+    """How the first attempts of lines ended, for one kind of failure: over the whole run, and lately."""
+
+    WINDOW, JUDGED_FROM = 400.0, 20
+
+    def __init__(self) -> None:
+        self.seen = self.bad = 0
+        self._lately = self._lately_bad = 0.0
+
+    def add(self, bad: int) -> None:
+        """One first attempt more; `bad` is 1 if it failed so."""
+        self.seen += 1
+        self._lately += 1.0
+        if bad:
+            self.bad += 1
+            self._lately_bad += 1.0
+        if self._lately > self.WINDOW:
+            self._lately /= 2
+            self._lately_bad /= 2
+
+    def take_back(self, bad: int) -> None:
+        """So many failed first attempts were those of an outage."""
+        self.seen, self.bad = self.seen - bad, self.bad - bad
+        self._lately_bad = max(0.0, self._lately_bad - bad)
+        self._lately = max(self._lately_bad, self._lately - bad)
+
+    def share_beside(self, streak: Streak) -> float:
+        """The share that failed, lately or since the streak began, without the streak's own line."""
+        lately = max(0.0, self._lately_bad - 1) / max(1.0, self._lately - 1)
+        since, bad = self.seen - streak.seen, self.bad - streak.bad
+        return max(lately, bad / since) if since > self.JUDGED_FROM and bad < since else lately
+
+    def share(self, unclear: int) -> float:
+        """The share that fails while all is as usual; a tenth while nothing is known. `unclear` do not count."""
+        return (max(0.0, self._lately_bad - unclear) + 0.5) / (max(0.0, self._lately - unclear) + 5.0)
+
+
+def failures_for(share: float) -> int:
+    """How many failures in a row are no chance, where that share of them fails anyway."""
+    if share <= 0:
+        return 1
+    return min(MOST_IN_A_ROW, math.ceil(math.log(CHANCE) / math.log(min(share, 0.99)) - 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """How often a line is tried: `usual` at the least, `most` if the user has said so."""
+
+    usual: int
+    most: int | None = None
+
+
+class Peers:
+    """What is known of the lines with one gateway, path and model."""
+
+    def __init__(self, chances: Chances, path: str, model: str) -> None:
+        self.path, self.model = path, model
+        self.breaker = CircuitBreaker()
+        self.in_flight = 0
+        self.left = 0  # lines that wait or are in flight
+        self.control: RequestLine | None = None  # the smallest request that has succeeded
+        self.may_find_control = False  # in the records of earlier runs
+        self.control_at = -math.inf
+        self.succeeded_at = -math.inf
+        self.is_overloaded = False  # 503s have come since the last success, and were taken for throttles
+        self._chances = chances
+        self._failed, self._throttled = Firsts(), Firsts()
+        self._unclear = 0  # failed first attempts since the last success
+        self._success_sent_at = self._void_at = self._vouched_until = -math.inf
+        self._control_bytes = 1 << 62
+
+    # ---------------------------------------------------------------------------------- what came of a request
+
+    def sent(self, sent: Sent) -> None:
+        """A request goes out; while the breaker is open it is the probe."""
+        self.in_flight += 1
+        if self.breaker.open_since is not None:
+            self.breaker.begin_probe(sent.number, sent.at)
+
+    def succeeded(self, case: Case, line: RequestLine, sent: Sent, now: float) -> None:
+        """An answer came."""
+        self.in_flight -= 1
+        self.succeeded_at = now
+        self._success_sent_at = max(self._success_sent_at, sent.at)
+        if case.attempts == 1:
+            self._failed.add(0)
+            self._throttled.add(0)
+        if len(line.body) < self._control_bytes:
+            self.control, self._control_bytes = line, len(line.body)
+        if self.breaker.open_since is not None:
+            self.breaker.succeeded(sent.number, sent.at, now)
+        self._unclear = 0
+        self.is_overloaded = False
+
+    def failed(self, case: Case, failure: Failure, sent: Sent, now: float) -> None:
+        """It failed in a way that another attempt may not; many such failures together may be an outage."""
+        self.in_flight -= 1
+        if case.attempts == 1:
+            self._failed.add(1)
+            self._throttled.add(0)
+            self._unclear += 1
+        is_closed, is_its_own = self.breaker.open_since is None, classify(failure).is_of_the_line
+        if now < self._vouched_until or is_its_own:
+            self.breaker.refused(sent.number, now)
+        else:
+            needed = failures_for(self.failing_share)
+            self.breaker.by_chance = max(CircuitBreaker.QUICK_PROBES, needed // 2)
+            needed = max(LEAST_IN_A_ROW, needed)
+            if self.breaker.failed(sent.number, case.number, now, describe(failure), needed):
+                self.begin_outage(now)
+        if is_closed:
+            if case.failures is None:
+                case.failures = Streak()
+            case.failures.failed(now, self._failed, is_proven=is_its_own)
+
+    def throttled(self, case: Case, sent: Sent, now: float) -> None:
+        """It was refused as too fast."""
+        self.in_flight -= 1
+        if case.attempts == 1:
+            self._failed.add(0)
+            self._throttled.add(1)
+        self.breaker.refused(sent.number, now)
+        if case.refusals is None:
+            case.refusals = Streak()
+        case.refusals.failed(now, self._throttled)
+
+    def refused(self, sent: Sent, now: float) -> None:
+        """It was refused for a reason of its own."""
+        self.in_flight -= 1
+        self.breaker.refused(sent.number, now)
+
+    def abandoned(self, sent: Sent, now: float) -> None:
+        """It was given up, or not sent."""
+        self.in_flight -= 1
+        self.breaker.abandoned(sent.number, now)
+
+    def vouch(self, sent_at: float, now: float) -> None:
+        """The control was answered: for a minute, failures are the lines' own."""
+        self._success_sent_at = max(self._success_sent_at, sent_at)
+        self.succeeded_at = now
+        self._vouched_until = now + VOUCHED_S
+        self.breaker.close()
+
+    def begin_outage(self, now: float, why: str = "", probe: int | None = None) -> None:
+        """The gateway is gone: the failures without a success behind them do not count.
+
+        `why` is given if the breaker does not know it yet; `probe` is the number of the probe that told so.
+        """
+        if why:
+            self.breaker.open(now, why)
+            self.breaker.probe_failed(probe, now, why)
+        self._void_at = now
+        self._failed.take_back(self._unclear)
+        self._unclear = 0
+
+    # -------------------------------------------------------------------------------------------- judging
+
+    def standing(self, case: Case, now: float) -> Standing:
+        """What may become of a line that waits."""
+        vouched = now < self._vouched_until
+        if (streak := case.refusals) is not None:
+            streak.settle(self._success_sent_at, self._void_at, vouched=vouched)
+            needed = max(THROTTLES, failures_for(self._throttled.share_beside(streak)))
+            if streak.proven >= needed:
+                return Standing.LAST_TRY
+            if streak.proven + streak.open >= needed:
+                return Standing.IN_DOUBT
+        if (streak := case.failures) is not None:
+            streak.settle(self._success_sent_at, self._void_at, vouched=vouched)
+            decision = classify(case.last) if case.last is not None else None
+            needed = (decision.max_attempts if decision is not None else None) or self._chances.usual
+            if self._success_sent_at > -math.inf and not (decision is not None and decision.is_of_the_line):
+                needed = max(needed, failures_for(self._failed.share_beside(streak)))
+            needed = min(needed, self._chances.most or needed)
+            if streak.proven >= needed:
+                return Standing.AT_FAULT
+            if streak.proven + streak.open >= needed:
+                return Standing.IN_DOUBT
+        return Standing.AGAIN
+
+    def forget_throttles(self, case: Case) -> bool:
+        """Take back what counts against a line that is in doubt because it is throttled; False if that is not why."""
+        streak = case.refusals
+        if streak is None or not streak.open:
+            return False
+        streak.open = 0
+        return True
+
+    def is_known_to_be_throttled(self, case: Case) -> bool:
+        """Whether a further refusal of this line says more about the line than about the pace."""
+        streak = case.refusals
+        if streak is None:
+            return False
+        streak.settle(self._success_sent_at, self._void_at, vouched=False)
+        share = self._throttled.share_beside(streak)
+        return bool(streak.proven) and share**streak.proven <= 0.01
+
+    def alone_at(self, now: float) -> float:
+        """From when on a line may be sent alone, if nothing else is in flight."""
+        return max(now, self.succeeded_at + SILENCE_S)
+
+    @property
+    def failing_share(self) -> float:
+        """The share of first attempts that fail while the gateway is there."""
+        return self._failed.share(self._unclear)
+
+    @property
+    def is_surely_gone(self) -> bool:
+        """Whether so many probes have failed that it is no chance."""
+        return self.breaker.failed_probes >= self.breaker.by_chance
+
+    @property
+    def has_control(self) -> bool:
+        """Whether a request has succeeded, as far as is known."""
+        return self.control is not None or self.may_find_control
+
+    def control_due(self) -> float:
+        """From when on a control may be sent."""
+        return self.control_at + CONTROL_EVERY_S

@@ -1,0 +1,226 @@
+"""What is done with the outcome of an attempt: record the line, set it aside, hold its record back, or stop the run.
+
+`transport.failures.classify` says what a failure is, `attribution.py` and `refusals.py` whose fault it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+
+from batchrun.engine.attribution import Case, Peers
+from batchrun.engine.dispatcher import Dispatcher, Next
+from batchrun.engine.outages import Outages
+from batchrun.engine.refusals import Alike, Held, Refusals
+from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.sender import Sender
+from batchrun.engine.stopping import why_all_refused, why_stopped
+from batchrun.engine.writer import Done
+from batchrun.limits.limiter import Permit
+from batchrun.records.outcome import Failure, Reply, describe
+from batchrun.transport.failures import Kind, classify
+from batchrun.validation.schema import MismatchCheck
+
+LONG_PAUSE_S = 3.0
+OVERLOADED = (503, 529)
+
+
+class Judge:
+    """Acts on outcomes. `stop(why)` stops the run; `changed` is set after each failure.
+
+    `doubted` is a refusal that many lines have got alike, while it is open whose fault that is.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        dispatcher: Dispatcher,
+        refusals: Refusals,
+        outages: Outages,
+        *,
+        retry: RetryPolicy,
+        schema_check: MismatchCheck | None,
+        address: str,
+        stop: Callable[[str], None],
+        changed: asyncio.Event,
+    ) -> None:
+        self.doubted: Failure | None = None
+        self._limiter, self._writer, self._observer = sender.limiter, sender.writer, sender.observer
+        self._dispatcher = dispatcher
+        self._refusals = refusals
+        self._outages = outages
+        self._retry = retry
+        self._schema_check = schema_check
+        self._address = address
+        self._stop = stop
+        self._changed = changed
+        self._now = asyncio.get_running_loop().time
+        self._pause_told = -math.inf
+
+    # ---------------------------------------------------------------------------------------- outcomes
+
+    def answered(self, one: Next, permit: Permit, reply: Reply) -> None:
+        """A whole answer came: record it, and let it speak for the gateway."""
+        case, peers, sent, line = one.case, one.peers, permit.sent, one.case.line
+        assert line is not None
+        self._limiter.answered(permit, tokens_used(reply), reply.rate)
+        if self._schema_check is not None and reply.outcome == "succeeded":
+            reply.schema_error = self._schema_check.why(line, reply.body)
+        peers.left -= 1
+        self._record(case, reply)
+        now = self._now()
+        if reply.outcome == "empty":
+            peers.refused(sent, now)
+            self._changed.set()
+            return
+        was_open = peers.breaker.open_since is not None
+        peers.succeeded(case, line, sent, now)
+        self._refusals.has_succeeded = self._outages.has_answered = True
+        if self._refusals.held:
+            self._record_held(self._refusals.released(sent.at, now))
+        if was_open or peers in self._dispatcher.room.parked:
+            self.news(peers)
+
+    def failed(self, one: Next, permit: Permit, failure: Failure) -> None:
+        """An attempt failed: decide whose fault it is, as far as that is known now."""
+        case, peers, decision = one.case, one.peers, classify(failure)
+        case.last = failure
+        self._refusals.looked(failure)
+        self._outages.has_answered = self._outages.has_answered or failure.may_be_billed
+        if (decision.kind is Kind.STOP and self._refusals.is_final(case.number, failure)) or (
+            decision.stops_fresh_job and self._refusals.stops_fresh(failure, is_last=self._is_last)
+        ):
+            self._limiter.close()  # before the slot is given back, so that no other line gets it
+            self._limiter.abandoned(permit)
+            peers.abandoned(permit.sent, self._now())
+            self._stop(why_stopped(failure, self._address))
+        elif decision.kind is Kind.THROTTLE:
+            self._throttled(one, permit, failure)
+        elif decision.kind is Kind.FATAL and not self._refusals.is_outage_sign(failure):
+            self._limiter.refused(permit, tokens_used(failure))
+            self._refused(one, permit, failure)
+        else:
+            self._transient(one, permit, failure)
+        self._changed.set()
+
+    def news(self, peers: Peers) -> None:
+        """Something was found out about these peers: judge what is in doubt again."""
+        if peers.is_overloaded and peers.breaker.is_outage:
+            peers.is_overloaded = False
+            self._limiter.controller.forget_throttles(self._now())
+        self._dispatcher.news(peers)
+        self._changed.set()
+
+    # ------------------------------------------------------------------------------------- the records
+
+    def at_fault(self, case: Case, peers: Peers) -> None:
+        """The last failure of a line is its record."""
+        assert case.last is not None, "only a line that has failed is judged"
+        peers.left -= 1
+        self._record(case, case.last)
+
+    def vouched(self) -> None:
+        """The control was answered: the refusals that are held back are the lines' own."""
+        self._refusals.vouch(self._now())
+        self._record_held(self._refusals.take_all())
+
+    def take_back(self) -> None:
+        """The control was not answered: the refused lines are sent again after the outage."""
+        for one in self._refusals.take_all():
+            if one.case.line is not None:
+                peers = self._dispatcher.peers_of(one.case.line)
+                peers.left += 1
+                self._dispatcher.back(one.case, peers)
+
+    def record_rest(self) -> None:
+        """No line is left to speak: record what is held back, or stop if it points to a wrong address."""
+        held = self._refusals.take_all()
+        odd = next((one.failure for one in held if classify(one.failure).stops_fresh_job), None)
+        if odd is not None and self._refusals.may_stop_fresh:
+            self._stop(why_stopped(odd, self._address))
+        else:
+            self._record_held(held)
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _transient(self, one: Next, permit: Permit, failure: Failure) -> None:
+        """Another attempt may not fail: the line waits for it while others pass."""
+        case, peers, now = one.case, one.peers, self._now()
+        if failure.status_for_rules in OVERLOADED and peers.succeeded_at > -math.inf:
+            self._limiter.throttled(permit, None, failure.rate)  # as long as it is no outage, it came with load
+            peers.is_overloaded = True
+        else:
+            self._limiter.failed(permit)
+        was_outage = peers.breaker.is_outage
+        peers.failed(case, failure, permit.sent, now)
+        if not self._outages.has_answered and not peers.breaker.is_outage:
+            peers.begin_outage(now, describe(failure))
+        if peers.breaker.is_outage and not was_outage:
+            self.news(peers)
+        self._dispatcher.set_aside(case, peers, now + self._retry.wait_s(case.attempts, failure.retry_after_s))
+
+    def _throttled(self, one: Next, permit: Permit, failure: Failure) -> None:
+        """The gateway said "too fast": the job slows down, and the line waits while others pass it."""
+        case, peers, now = one.case, one.peers, self._now()
+        is_the_lines_own = case.is_last_try or peers.is_known_to_be_throttled(case)
+        case.throttles += 1
+        peers.throttled(case, permit.sent, now)
+        if is_the_lines_own:
+            self._limiter.refused(permit, 0.0)
+        else:
+            self._limiter.throttled(permit, failure.retry_after_s, failure.rate)
+            self._tell_pause(failure)
+        if case.is_last_try:
+            self.at_fault(case, peers)
+        else:
+            wait_s = self._retry.throttle_wait_s(case.throttles, failure.retry_after_s)
+            self._dispatcher.set_aside(case, peers, now + wait_s)
+
+    def _refused(self, one: Next, permit: Permit, failure: Failure) -> None:
+        """The line was refused: hold its record back until a success follows, or too many are refused alike."""
+        now = self._now()
+        in_outage = one.peers.breaker.is_open and self._refusals.has_succeeded
+        one.peers.refused(permit.sent, now)
+        if in_outage:  # a proxy may answer for a backend that is gone
+            self._dispatcher.back(one.case, one.peers)
+            return
+        one.peers.left -= 1
+        alike = self._refusals.refused(one.case, failure, now)
+        if alike is Alike.STOP:
+            self._refusals.take_all()
+            self._stop(why_all_refused(failure, one.case.number))
+        elif alike is Alike.CONTROL:
+            self.doubted = failure
+        self._record_held(self._refusals.released(-math.inf, now))
+
+    def _record_held(self, held: Iterable[Held]) -> None:
+        for one in held:
+            self._record(one.case, one.failure)
+
+    def _record(self, case: Case, outcome: Reply | Failure) -> None:
+        """Hand a line and its outcome over to be written; none of them is kept in memory here."""
+        line, answer_bytes = case.line, len(outcome.body or b"")
+        assert line is not None, "only a line in memory is recorded"
+        self._limiter.bytes.add(answer_bytes)
+        self._writer.record(Done(line, outcome, case.attempts, case.throttles, len(line.body) + answer_bytes))
+        case.line = case.last = None
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether nothing else is in flight or waits."""
+        return self._limiter.in_flight == 1 and self._dispatcher.is_read and not self._dispatcher.room
+
+    def _tell_pause(self, failure: Failure) -> None:
+        """Show a notice, once for each pause, if nothing is sent for a while."""
+        until, now = self._limiter.paused_until, self._now()
+        if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
+            self._pause_told = until
+            self._observer.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
+
+
+def tokens_used(outcome: Reply | Failure) -> float | None:
+    """The tokens that settle a reservation: as reported; 0 for a failure; None (keep it) for an answer without one."""
+    if outcome.usage is not None:
+        return float(outcome.usage.total_tokens)
+    return 0.0 if isinstance(outcome, Failure) else None

@@ -1,0 +1,51 @@
+"""One attempt: a permit from the limiter, a note in the run log, the request, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from batchrun.engine.observer import Observer
+from batchrun.engine.spending import Spending
+from batchrun.engine.writer import Writer
+from batchrun.limits.limiter import Limiter, Permit
+from batchrun.records.outcome import Failure, Reply, describe
+from batchrun.records.request import RequestLine
+from batchrun.results.events import Unmeasured
+from batchrun.transport.protocol import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Sends lines. `tokens_at_most` guesses how many tokens a request uses."""
+
+    limiter: Limiter
+    writer: Writer
+    transport: Transport
+    spending: Spending
+    observer: Observer
+
+    async def acquire(self, line: RequestLine, upper_usd: Decimal) -> Permit | None:
+        """Wait for a permit; None if there will never be one: the run stops, or the budget has no room for the line."""
+        return await self.limiter.acquire(self._tokens_at_most(line), upper_usd)
+
+    async def send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure | None:
+        """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
+        if not await self.writer.may_send(line, attempt, self.spending.reserved(permit.upper_usd)):
+            return None
+        outcome = await self.transport.send(line)
+        permit.cost_usd, unbilled_usd = self.spending.settled(line, outcome, permit.upper_usd)
+        if isinstance(outcome, Failure):
+            self.writer.ended(line, outcome, unbilled_usd)
+            self.observer.detail(f"line {line.line_number}, attempt {attempt}: {describe(outcome)}")
+        elif unbilled_usd:
+            self.writer.log(Unmeasured(line.line_number, unbilled_usd))
+        return outcome
+
+    def _tokens_at_most(self, line: RequestLine) -> float:
+        """A guess of the tokens that a request uses: one for four bytes, plus its output limit or the mean so far."""
+        if self.limiter.limits.tokens_per_minute is None:
+            return 0.0
+        if line.max_output_tokens is not None:
+            return len(line.body) / 4 + line.max_output_tokens
+        return len(line.body) / 4 + self.writer.mean_output_tokens

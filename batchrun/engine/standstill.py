@@ -1,0 +1,155 @@
+"""What is done for lines that are stuck: a probe, a control, a last try, or a record.
+
+The *control* is the smallest request that has succeeded in this result file, sent again where no peer is left to speak.
+It is reserved, logged and billed like any other, and is told apart on the bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from batchrun.engine.attribution import Peers
+from batchrun.engine.dispatcher import Dispatcher, Step
+from batchrun.engine.judge import Judge, tokens_used
+from batchrun.engine.refusals import Refusals
+from batchrun.engine.sender import Sender
+from batchrun.limits.circuit_breaker import CONTROL
+from batchrun.limits.limiter import Permit
+from batchrun.records.outcome import Failure, Reply, describe
+from batchrun.records.request import RequestLine
+from batchrun.transport.failures import Kind, classify
+
+FEW_LINES = 2
+
+
+class Standstill:
+    """Acts for lines that are stuck.
+
+    `find(path, model)` reads the smallest request that succeeded in an earlier run, and returns None if there is none.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        dispatcher: Dispatcher,
+        judge: Judge,
+        refusals: Refusals,
+        find: Callable[[str, str], RequestLine | None],
+    ) -> None:
+        self._sender = sender
+        self._dispatcher = dispatcher
+        self._judge = judge
+        self._refusals = refusals
+        self._find = find
+        self._now = asyncio.get_running_loop().time
+
+    def unstick(self, *, may_control: bool) -> Peers | None:
+        """Do what can be done at once; returns the peers that a control should be sent for, or None."""
+        now, wanted = self._now(), None
+        if self._judge.doubted is not None:
+            return self._in_doubt(describe(self._judge.doubted), now) if may_control else None
+        for step, peers in self._dispatcher.steps(now):
+            if step is Step.LAST_TRY:
+                self._dispatcher.release(peers, last_try=True)
+            elif not peers.has_control:
+                if step is Step.PROBE:
+                    self._dispatcher.release(peers)
+                else:
+                    self._decide(peers, now)
+            elif may_control and peers.control_due() <= now:
+                wanted = wanted or peers
+            elif step is Step.PROBE:
+                self._dispatcher.release(peers)
+        return wanted
+
+    async def control(self, peers: Peers) -> None:
+        """Send a control for these peers, and act on what comes back."""
+        if peers.control is None:
+            peers.may_find_control = False
+            peers.control = await asyncio.to_thread(self._find, peers.path, peers.model)
+        if (line := peers.control) is None:
+            return
+        peers.control_at = self._now()  # the last one; each is CONTROL_EVERY_S after it
+        upper_usd = self._sender.spending.upper(line)
+        permit = await self._sender.acquire(line, upper_usd)
+        if permit is None:  # the run stops, or the budget has no room for it
+            peers.may_find_control = False
+            peers.control = None
+            return
+        if peers.breaker.is_open:
+            peers.breaker.begin_probe(CONTROL, permit.sent.at)
+        outcome = await self._send(line, permit)
+        limiter = self._sender.limiter
+        if outcome is None:
+            limiter.unsent(permit)
+        elif isinstance(outcome, Reply):
+            limiter.answered(permit, tokens_used(outcome), outcome.rate)
+            self._sender.writer.control(line, outcome)
+            self._answered(peers, permit.sent.at)
+        elif classify(outcome).kind is Kind.THROTTLE:
+            limiter.throttled(permit, outcome.retry_after_s, outcome.rate)
+            peers.breaker.refused(CONTROL, self._now())
+        else:
+            limiter.failed(permit)
+            self._failed(peers, describe(outcome))
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    async def _send(self, line: RequestLine, permit: Permit) -> Reply | Failure | None:
+        try:
+            return await self._sender.send(line, permit, 1)
+        except BaseException:
+            self._sender.limiter.abandoned(permit)
+            raise
+
+    def _in_doubt(self, why: str, now: float) -> Peers | None:
+        """Many lines were refused alike: pause the job; returns the peers whose control decides."""
+        for peers in self._dispatcher:
+            peers.breaker.open(now, why)
+            peers.breaker.begin_probe(CONTROL, now)
+        wanted = next((peers for peers in self._dispatcher if peers.has_control), None)
+        if wanted is None:  # nobody can speak for the gateway
+            self._answered(next(iter(self._dispatcher)), now)
+        return wanted
+
+    def _answered(self, peers: Peers, sent_at: float) -> None:
+        """The lines are at fault."""
+        for others in self._concerned(peers):
+            others.vouch(sent_at, self._now())
+            self._judge.news(others)
+        self._judge.vouched()
+
+    def _failed(self, peers: Peers, why: str) -> None:
+        """The gateway is at fault: nothing that has failed counts."""
+        for others in self._concerned(peers):
+            others.begin_outage(self._now(), why, CONTROL)
+            self._judge.news(others)
+        self._judge.take_back()
+
+    def _concerned(self, peers: Peers) -> list[Peers]:
+        """All peers, if the control decides about refusals; else its own."""
+        doubted, self._judge.doubted = self._judge.doubted, None
+        return list(self._dispatcher) if doubted is not None else [peers]
+
+    def _decide(self, peers: Peers, now: float) -> None:
+        """No peer has ever succeeded: one or two lines of a fresh job are recorded, more of them are an outage.
+
+        Lines that are throttled go on: where nothing has ever got through, that tells of the limit and not of them.
+        """
+        failed = []
+        for case in self._dispatcher.stuck(peers):
+            if peers.forget_throttles(case):
+                self._dispatcher.set_aside(case, peers, now)
+            else:
+                failed.append(case)
+        if not failed:
+            return
+        if self._refusals.is_fresh and len(failed) <= FEW_LINES and self._dispatcher.is_last(peers):
+            for case in failed:
+                self._judge.at_fault(case, peers)
+            return
+        for case in failed:
+            self._dispatcher.back(case, peers)
+        why = next((describe(case.last) for case in failed if case.last is not None), "no answer")
+        peers.begin_outage(now, why)
