@@ -255,7 +255,9 @@ class Peers:
         vouched = now < self._vouched_until
         if (streak := case.refusals) is not None:
             streak.settle(self._success_sent_at, self._void_at, vouched=vouched)
-            needed = max(THROTTLES, failures_for(self._throttled.share_beside(streak)))
+            needed = THROTTLES
+            if self._success_sent_at > -math.inf:
+                needed = max(needed, failures_for(self._throttled.share_beside(streak)))
             if streak.proven >= needed:
                 return Standing.LAST_TRY
             if streak.proven + streak.open >= needed:

@@ -135,21 +135,21 @@ class Standstill:
     def _decide(self, peers: Peers, now: float) -> None:
         """No peer has ever succeeded: one or two lines of a fresh job are recorded, more of them are an outage.
 
-        Lines that are throttled go on: where nothing has ever got through, that tells of the limit and not of them.
+        More lines that are throttled go on: where nothing has ever got through, that tells of the limit, not of them.
         """
+        stuck = self._dispatcher.stuck(peers)
+        if self._refusals.is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(peers):
+            for case in stuck:
+                self._judge.at_fault(case, peers)
+            return
         failed = []
-        for case in self._dispatcher.stuck(peers):
+        for case in stuck:
             if peers.forget_throttles(case):
                 self._dispatcher.set_aside(case, peers, now)
             else:
                 failed.append(case)
+                self._dispatcher.back(case, peers)
         if not failed:
             return
-        if self._refusals.is_fresh and len(failed) <= FEW_LINES and self._dispatcher.is_last(peers):
-            for case in failed:
-                self._judge.at_fault(case, peers)
-            return
-        for case in failed:
-            self._dispatcher.back(case, peers)
         why = next((describe(case.last) for case in failed if case.last is not None), "no answer")
         peers.begin_outage(now, why)

@@ -136,6 +136,13 @@ def test_two_bad_lines_are_a_job_of_their_own(desk: Desk) -> None:
     assert (ran.exit_code, ran.outcomes, len(gateway.asked)) == (1, Counter(failed=2), 12)
 
 
+def test_two_lines_that_are_throttled_for_ever_are_recorded(desk: Desk) -> None:
+    ran, gateway = job(desk, lambda body, _: TOO_FAST, lines=2)
+    assert (ran.exit_code, ran.outcomes, len(gateway.asked)) == (1, Counter(failed=2), 10)
+    assert all(record["run"]["retryable"] for record in ran.records)
+    assert ran.took_s < 40
+
+
 def test_more_attempts_are_made_where_other_lines_fail_by_chance(desk: Desk) -> None:
     rng = random.Random(1)
 
