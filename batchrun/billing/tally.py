@@ -1,6 +1,7 @@
 """Adds up records as they are written or read back; a report is made from these sums.
 
-1. Only records are added, so the report at the end of a run and one that is made later are the same.
+1. Only records are added, so the report at the end of a run and one that is made later are the same. Control requests
+   have no record: what they cost comes from the run log, and is kept apart.
 2. Lines are grouped by the requested model, and priced by the model that answered.
 3. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
 """
@@ -18,6 +19,7 @@ import msgspec
 
 from batchrun.billing.bill import Bill
 from batchrun.billing.pricing import PriceBook
+from batchrun.records.attempt import AnsweredControl
 from batchrun.records.money import total_usd
 from batchrun.records.outcome import Outcome
 from batchrun.records.result import ResultHead, RunInfo
@@ -123,14 +125,17 @@ class Totals:
 
 
 class Tally:
-    """All records of a result file, added up by model. `tokens`, `output_tokens` and `longest_answer` are in tokens."""
+    """All records of a result file, added up by model. `tokens`, `output_tokens` and `longest_answer` are in tokens.
+
+    `controls` is the bill of the control requests, of which `control_requests` were answered.
+    """
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
         self.clear()
 
     def clear(self) -> None:
-        """Forget all records."""
+        """Forget all records and control requests."""
         self.by_model: dict[str, Totals] = {}
         self.examples: dict[str, Example] = {}
         self.recorded = 0
@@ -142,6 +147,8 @@ class Tally:
         self.total_lines = 0
         """The lines of the request file, as the record that was added last says."""
         self._run_times: dict[str, float] = {}
+        self.controls = Bill(self.book)
+        self.control_requests = 0
 
     def add(self, heads: Sequence[ResultHead]) -> None:
         """Add records; many at once are faster than one by one."""
@@ -151,6 +158,20 @@ class Tally:
             self._add(kind, same)
         self.recorded += len(heads)
         self.total_lines = heads[-1].run.total_lines
+
+    def add_controls(self, controls: Iterable[AnsweredControl]) -> None:
+        """Add control requests that were answered."""
+        for one in controls:
+            self.control_requests += 1
+            self.controls.add(
+                one.model,
+                one.requested_model,
+                [one.usage],
+                _moment(one.started),
+                [one.elapsed_s],
+                one.service_tier,
+                [one.gateway_cost_usd],
+            )
 
     def _add(self, kind: _Kind, heads: Sequence[ResultHead]) -> None:
         runs = [head.run for head in heads]
@@ -189,9 +210,11 @@ class Tally:
         self.output_tokens += other.output_tokens
         self.longest_answer = max(self.longest_answer, other.longest_answer)
         self.total_lines = other.total_lines or self.total_lines
+        self.controls.merge(other.controls)
+        self.control_requests += other.control_requests
 
     def total(self) -> Totals:
-        """The sums over all models."""
+        """The sums over all models, without the control requests."""
         total = Totals(self.book)
         for totals in self.by_model.values():
             total.merge(totals)
@@ -207,6 +230,16 @@ class Tally:
         """The seconds of all runs together, each from its start to its last record."""
         return sum(self._run_times.values())
 
+    def bill(self) -> Bill:
+        """The bill of everything: the records of all models, and the control requests."""
+        bill = self.total().bill
+        bill.merge(self.controls)
+        return bill
+
     def cost_usd(self) -> Decimal:
-        """What the priced records cost so far, in US dollars."""
+        """What the priced records and control requests cost so far, in US dollars."""
+        return total_usd((self.cost_of_records_usd(), self.controls.cost_usd))
+
+    def cost_of_records_usd(self) -> Decimal:
+        """What the priced records cost so far, in US dollars: divided by their number, what a line costs."""
         return total_usd(totals.bill.cost_usd for totals in self.by_model.values())

@@ -314,7 +314,7 @@ class Runner:
 
     @property
     def unanswered(self) -> dict[int, InFlight]:
-        """The attempts, by line, whose outcome is unknown."""
+        """The attempts whose outcome is unknown."""
         return self._writer.unanswered
 
     def log(self, event: Event) -> None:

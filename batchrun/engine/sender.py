@@ -29,15 +29,19 @@ class Sender:
         """Wait for a permit; None if there will never be one: the run stops, or the budget has no room for the line."""
         return await self.limiter.acquire(self._tokens_at_most(line), upper_usd)
 
-    async def send(self, line: RequestLine, permit: Permit, attempt: int) -> Reply | Failure | None:
+    async def send(
+        self, line: RequestLine, permit: Permit, attempt: int, *, is_control: bool = False
+    ) -> Reply | Failure | None:
         """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
-        if not await self.writer.may_send(line, attempt, self.spending.reserved(permit.upper_usd)):
+        reserved_usd = self.spending.reserved(permit.upper_usd)
+        if not await self.writer.may_send(line, attempt, reserved_usd, is_control=is_control):
             return None
         outcome = await self.transport.send(line)
         permit.cost_usd, unbilled_usd = self.spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):
-            self.writer.ended(line, outcome, unbilled_usd)
-            self.observer.detail(f"line {line.line_number}, attempt {attempt}: {describe(outcome)}")
+            self.writer.ended(line, outcome, unbilled_usd, is_control=is_control)
+            what = "control request" if is_control else f"attempt {attempt}"
+            self.observer.detail(f"line {line.line_number}, {what}: {describe(outcome)}")
         elif unbilled_usd:
             self.writer.log(Unmeasured(line.line_number, unbilled_usd))
         return outcome

@@ -98,7 +98,7 @@ class Standstill:
 
     async def _send(self, line: RequestLine, permit: Permit) -> Reply | Failure | None:
         try:
-            return await self._sender.send(line, permit, 1)
+            return await self._sender.send(line, permit, 1, is_control=True)
         except BaseException:
             self._sender.limiter.abandoned(permit)
             raise

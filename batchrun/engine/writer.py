@@ -22,12 +22,12 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.output_limit import is_at_output_limit
 from batchrun.engine.spending import Spending
 from batchrun.errors import BatchrunError, DiskError, StopError
-from batchrun.records.attempt import InFlight
+from batchrun.records.attempt import AnsweredControl, InFlight
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
 from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
-from batchrun.results.events import Billed, Control, Ended, Event, Recorded, Sent
+from batchrun.results.events import Billed, Control, Ended, Event, Recorded, Sent, key_of
 from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.yielding import yield_to_loop
@@ -99,6 +99,7 @@ class Writer:
         self._has_work = asyncio.Event()
         self._prices: asyncio.Future[object] | None = None
         self._unbilled: list[ResultHead] = []
+        self._unbilled_controls: list[AnsweredControl] = []
 
     # ------------------------------------------------------------------------------- for the workers
 
@@ -107,32 +108,48 @@ class Writer:
         self._done.append(done)
         self._has_work.set()
 
-    async def may_send(self, line: RequestLine, attempt: int, upper_usd: Decimal) -> bool:
+    async def may_send(self, line: RequestLine, attempt: int, upper_usd: Decimal, *, is_control: bool = False) -> bool:
         """Wait until the run log says that an attempt is about to be sent; False if the run stops: do not send it."""
         if self._is_closed:
             return False
         turn: asyncio.Future[None] = self._loop.create_future()
-        event = Sent(line.line_number, attempt, line.model, len(line.body), line.max_output_tokens, upper_usd or None)
+        reserved_usd, size = upper_usd or None, len(line.body)
+        event = Sent(line.line_number, attempt, line.model, size, line.max_output_tokens, reserved_usd, is_control)
         self._to_send.append(_ToSend(line, upper_usd, event, turn))
         self._has_work.set()
         try:
             await turn
         except asyncio.CancelledError:
-            self._unsent(line)
+            self._unsent(event)
             raise
         if self._is_closed:
-            self._unsent(line)
+            self._unsent(event)
         return not self._is_closed
 
-    def ended(self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0)) -> None:
+    def ended(
+        self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0), *, is_control: bool = False
+    ) -> None:
         """Log that an attempt failed; it may have cost `unbilled_usd`, which is on no bill."""
-        del self._unanswered[line.line_number]
-        self.log(Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING))
+        event = Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING, is_control)
+        del self._unanswered[key_of(event)]
+        self.log(event)
 
     def control(self, line: RequestLine, reply: Reply) -> None:
-        """Log that a control was answered, and what it used: it is on the bill, but has no record."""
-        del self._unanswered[line.line_number]
-        self.log(Control(line.line_number, line.model, line.url, reply.model, reply.usage, reply.service_tier))
+        """Log that a control was answered, and put it on the bill: it has no record."""
+        answered = AnsweredControl(
+            line.model,
+            self._facts.started,
+            self._elapsed_s,
+            reply.model,
+            reply.usage,
+            reply.service_tier,
+            reply.gateway_cost_usd,
+        )
+        event = Control(line.line_number, line.url, answered)
+        del self._unanswered[key_of(event)]
+        self.log(event)
+        self._unbilled_controls.append(answered)
+        self._load_prices(line.model)
 
     @property
     def mean_output_tokens(self) -> float:
@@ -192,10 +209,10 @@ class Writer:
 
     @property
     def unanswered(self) -> dict[int, InFlight]:
-        """The attempts, by line, whose outcome is unknown."""
+        """The attempts, by `key_of`, whose outcome is unknown."""
         return {
-            number: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None)
-            for number, (line, upper_usd) in self._unanswered.items()
+            key: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None)
+            for key, (line, upper_usd) in self._unanswered.items()
         }
 
     # ---------------------------------------------------------------------------------------- inside
@@ -223,7 +240,7 @@ class Writer:
 
     def _record(self, done: list[Done]) -> None:
         """Write result lines; then, and only then, count them."""
-        elapsed_s = round(time.monotonic() - self._start, 3)
+        elapsed_s = self._elapsed_s
         heads = [self._head(one, elapsed_s) for one in done]
         records = [
             encode_result(head, one.outcome.status, one.outcome.request_id, one.outcome.body)
@@ -238,10 +255,18 @@ class Writer:
         for head, one in zip(heads[:written], done, strict=False):
             self._count(head, one)
         self._unbilled += heads[:written]
+        self._load_prices(done[0].line.model)
+
+    def _load_prices(self, model: str) -> None:
+        """Load the price list, once: what is ready goes on the bill after that."""
         if self._prices is None:
-            find = self._tally.book.price
-            self._prices = asyncio.get_running_loop().run_in_executor(None, find, done[0].line.model)
+            self._prices = self._loop.run_in_executor(None, self._tally.book.price, model)
             self._prices.add_done_callback(lambda _: self._has_work.set())
+        self._has_work.set()
+
+    @property
+    def _elapsed_s(self) -> float:
+        return round(time.monotonic() - self._start, 3)
 
     def _count(self, head: ResultHead, done: Done) -> None:
         """Count a line whose record has been written."""
@@ -256,9 +281,11 @@ class Writer:
             self.log(Billed(line.line_number, -billed_usd))
 
     def _add_up(self) -> None:
-        """Add the written records to the report and the bill."""
+        """Add the written records and the answered controls to the report and the bill."""
         heads, self._unbilled = self._unbilled, []
         self._tally.add(heads)
+        controls, self._unbilled_controls = self._unbilled_controls, []
+        self._tally.add_controls(controls)
 
     def _judge_errors(self, limit: ErrorLimit, head: ResultHead) -> None:
         if limit.add(head.run):
@@ -271,13 +298,13 @@ class Writer:
             self.log(*[one.event for one in waiting])
         for one in waiting:
             if not self._is_closed:
-                self._unanswered[one.line.line_number] = one.line, one.upper_usd
+                self._unanswered[key_of(one.event)] = one.line, one.upper_usd
             one.turn.set_result(None)
 
-    def _unsent(self, line: RequestLine) -> None:
+    def _unsent(self, sent: Sent) -> None:
         """Take back an attempt that the run log may name as sent."""
-        if self._unanswered.pop(line.line_number, None) is not None:
-            self.log(Ended(line.line_number, FailureCode.UNSENT))
+        if self._unanswered.pop(key_of(sent), None) is not None:
+            self.log(Ended(sent.line, FailureCode.UNSENT, control=sent.control))
 
     def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome, facts = done.line, done.outcome, self._facts

@@ -96,7 +96,7 @@ class Monitor:
             slots=runner.limiter.slots,
             limited_by=limited_by.value,
             cost_usd=cost_usd,
-            projected_usd=cost_usd + cost_usd * left / max(1, tally.recorded),
+            projected_usd=cost_usd + tally.cost_of_records_usd() * left / max(1, tally.recorded),
             recorded_now=runner.recorded,
             tokens_now=tally.tokens - self._tokens_before,
             elapsed_s=elapsed_s,

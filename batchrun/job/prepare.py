@@ -23,7 +23,7 @@ from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
 from batchrun.job.resume import Changed, Resume
-from batchrun.records.attempt import BilledTwice
+from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
 from batchrun.records.words import counted
@@ -42,13 +42,15 @@ class Earlier:
 
     `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
     bill, in US dollars. `limited_s`: the seconds of the last run by what limited it; None if it sent nothing.
-    `without_log`: the starts of runs whose log is gone; the amounts have their worst case.
+    `without_log`: the starts of runs whose log is gone; the amounts have their worst case. `controls`: the control
+    requests that were answered; they are on the bill.
     """
 
     billed_twice: BilledTwice
     unbilled_usd: Decimal
     limited_s: dict[str, float] | None
     without_log: frozenset[str] = frozenset()
+    controls: tuple[AnsweredControl, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class _Start:
             unbounded=self._unbounded(),
         )
         done = resume.take_up(self.requests, self.tally)
+        self.tally.add_controls(store.log.last_run.controls)
         for notice in resume.notices:
             self.observer.notice(notice)
         earlier = self._earlier(store.log.last_run)
@@ -183,11 +186,11 @@ class _Start:
             return earlier
         worst = worst_case(self.requests.requests(), done, lost, self.job.limits.bounds.most, self.bounds, self.tally)
         self.observer.notice(worst.in_words(log))
-        return Earlier(
-            earlier.billed_twice + worst.billed_twice,
-            total_usd((earlier.unbilled_usd, worst.unbilled_usd)),
-            earlier.limited_s,
-            frozenset(lost.starts),
+        return replace(
+            earlier,
+            billed_twice=earlier.billed_twice + worst.billed_twice,
+            unbilled_usd=total_usd((earlier.unbilled_usd, worst.unbilled_usd)),
+            without_log=frozenset(lost.starts),
         )
 
     def _earlier(self, last_run: LastRun) -> Earlier:
@@ -196,4 +199,9 @@ class _Start:
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
             self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")
-        return Earlier(last_run.billed_before + new, last_run.unbilled_usd, last_run.limited_s)
+        return Earlier(
+            last_run.billed_before + new,
+            last_run.unbilled_usd,
+            last_run.limited_s,
+            controls=tuple(last_run.controls),
+        )

@@ -210,6 +210,7 @@ def _start_event(prepared: Prepared, started: str) -> Start:
         possibly_billed_twice=earlier.billed_twice if earlier is not None else None,
         unbilled_usd=earlier.unbilled_usd if earlier is not None else NOTHING,
         without_log=sorted(earlier.without_log) if earlier is not None else [],
+        controls=list(earlier.controls) if earlier is not None else [],
         max_cost_usd=job.max_cost_usd,
         base_url="simulated" if job.simulate else job.endpoint.base_url,
         concurrency=str(job.limits.bounds),

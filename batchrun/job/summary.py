@@ -71,7 +71,7 @@ class Summary:
     def _likely_usd_left(self) -> Decimal | None:
         """What the lines that are left will cost at the mean cost so far, in US dollars; None without a record."""
         tally = self.prepared.tally
-        return self._chosen_left * tally.cost_usd() / tally.recorded if tally.recorded else None
+        return self._chosen_left * tally.cost_of_records_usd() / tally.recorded if tally.recorded else None
 
     def report(self, next_command: str | None = None) -> Report:
         """The report of the whole result file. It has `next_command` only if a line is pending or failed."""

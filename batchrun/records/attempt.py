@@ -1,4 +1,4 @@
-"""Attempts as the run log records them: what was in flight, and how much of it may have been billed twice."""
+"""Attempts as the run log records them: what was in flight, what may have been billed twice, answered controls."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from batchrun.records.money import total_usd, usd
+from batchrun.records.usage import Usage
 
 
 class InFlight(msgspec.Struct, frozen=True):
@@ -22,10 +23,22 @@ class InFlight(msgspec.Struct, frozen=True):
     upper_usd: Decimal | None = None
 
 
+class AnsweredControl(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A control request that was answered: it is billed like a line, and has no record. The fields are those of one."""
+
+    requested_model: str
+    started: str
+    elapsed_s: float
+    model: str | None = None
+    usage: Usage | None = None
+    service_tier: str | None = None
+    gateway_cost_usd: Decimal | None = None
+
+
 class BilledTwice(msgspec.Struct, frozen=True):
     """How many lines may have been billed twice, over all runs, and what that may have cost.
 
-    `lines`: lines that were in flight when a run ended without their answers.
+    `lines`: lines that were in flight when a run ended without their answers; a control request counts as one.
     `upper_usd`: US dollars, an upper bound: what their lost answers may have cost.
     `estimated_lines`: lines without `max_output_tokens`; `upper_usd` counts each as the longest answer of the file.
     `unknown_lines`: lines that `upper_usd` leaves out: their model has no price, or the file has no answer yet.

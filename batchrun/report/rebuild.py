@@ -41,6 +41,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
                     last_run.settle(head.run.started, head.run.line)
     if damaged and not tally.recorded:
         raise no_results(results)
+    tally.add_controls(last_run.controls if last_run is not None else ())
     report = make_report(tally)
     return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged)
 

@@ -62,7 +62,7 @@ class UsageSum(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What the records cost.
+    """What the answers cost.
 
     `total_usd`: US dollars, exact.
     `currency`: always `USD`.
@@ -83,6 +83,19 @@ class Cost(msgspec.Struct, frozen=True):
     standard_tiers: dict[str, int]
     gateway_usd: Decimal | None
     billed_by_gateway: int
+
+
+class Controls(msgspec.Struct, frozen=True):
+    """Control requests: a request that had succeeded is sent again, to find out whether the gateway is there.
+
+    `requests`: how many were answered.
+    `usage`: their tokens.
+    `cost`: their US dollars.
+    """
+
+    requests: int
+    usage: UsageSum
+    cost: Cost
 
 
 class ModelReport(msgspec.Struct, frozen=True):
@@ -106,9 +119,9 @@ class Report(msgspec.Struct, frozen=True):
     """The summary of a result file, over all runs.
 
     `lines`: lines by outcome.
-    `usage`: tokens.
-    `cost`: US dollars.
-    `models`: the same for each requested model.
+    `usage`: tokens, those of control requests included.
+    `cost`: US dollars, with control requests.
+    `models`: the same for each requested model, without control requests.
     `attempts`: HTTP requests that led to the records, including throttled ones; those of lines without a record are
     not among them.
     `retries`: attempts that were neither the first of their line nor throttled.
@@ -124,6 +137,7 @@ class Report(msgspec.Struct, frozen=True):
     `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
     halfway, on answers without a usage, and on records that were replaced.
     `limited_s`: seconds of the last run by what limited it, the longest first.
+    `controls`: control requests that were answered; None if there are none. They come from the run log, too.
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
     `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
@@ -147,6 +161,7 @@ class Report(msgspec.Struct, frozen=True):
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal | None = None
     limited_s: dict[str, float] | None = None
+    controls: Controls | None = None
     at_output_limit: int | None = None
     stopped: str | None = None
     next_command: str | None = None
@@ -166,13 +181,13 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 def make_report(tally: Tally, pending: int | None = None) -> Report:
     """The report of a tally. `pending` is the number of lines without a record; if it is None, it is computed from
     the length of the request file that the last record names."""
-    total = tally.total()
+    total, bill = tally.total(), tally.bill()
     pending = max(0, tally.total_lines - tally.recorded) if pending is None else pending
     errors = _most_first(total.errors)
     return Report(
         lines=_lines(total, tally.recorded + pending, pending),
-        usage=_usage(total.bill),
-        cost=_cost(total.bill),
+        usage=_usage(bill),
+        cost=_cost(bill),
         models={name: _model_report(totals) for name, totals in sorted(tally.by_model.items())},
         attempts=total.attempts,
         retries=max(0, total.attempts - total.throttles - tally.recorded),  # a throttle may be a line's last attempt
@@ -184,7 +199,14 @@ def make_report(tally: Tally, pending: int | None = None) -> Report:
         first_text_s=total.first_text.summary(),
         duration_s=round(tally.duration_s, 3),
         lines_per_s=round(tally.recorded / tally.duration_s, 3) if tally.duration_s else None,
+        controls=_controls(tally),
     )
+
+
+def _controls(tally: Tally) -> Controls | None:
+    if not tally.control_requests:
+        return None
+    return Controls(tally.control_requests, _usage(tally.controls), _cost(tally.controls))
 
 
 def _lines(totals: Totals, total: int, pending: int | None) -> Lines:

@@ -46,7 +46,9 @@ def render(report: Report, answers: str | None = None) -> str:
 def _table(report: Report) -> str:
     rows: list[tuple[str, ...]] = [_COLUMNS]
     rows += [_row(printable(name), model.lines, model.usage, model.cost) for name, model in report.models.items()]
-    if len(report.models) != 1:
+    if (controls := report.controls) is not None:
+        rows.append(("control requests", "-", "-", "-", *_sums(controls.usage, controls.cost)))
+    if len(rows) != 2:
         rows.append(_row("all", report.lines, report.usage, report.cost))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = []
@@ -60,11 +62,16 @@ def _table(report: Report) -> str:
 def _row(name: str, lines: Lines, usage: UsageSum, cost: Cost) -> tuple[str, ...]:
     recorded = lines.succeeded + lines.failed
     counts = (recorded, lines.succeeded, lines.failed)
+    return (name, *(f"{count:,}" for count in counts), *_sums(usage, cost))
+
+
+def _sums(usage: UsageSum, cost: Cost) -> tuple[str, ...]:
+    """Tokens and money."""
     tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
     money = usd(cost.total_usd)
     if cost.price_source == "none":
         money = "unpriced" if cost.unpriced_lines else "-"
-    return (name, *(f"{number:,}" for number in counts + tokens), money)
+    return (*(f"{number:,}" for number in tokens), money)
 
 
 def _notes(report: Report) -> list[str]:
@@ -82,6 +89,9 @@ def _notes(report: Report) -> list[str]:
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
     notes = [text.format(count) for count, text in facts if count]
+    if report.controls is not None:
+        sent = counted(report.controls.requests, "control request")
+        notes.append(f"{sent} to see whether the gateway answers (in the bill)")
     notes += _cost_notes(report.cost)
     if report.unbilled_usd:
         notes.append(f"possible extra cost (failed or replaced attempts): up to ${usd(report.unbilled_usd)}")

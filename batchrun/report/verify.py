@@ -26,6 +26,8 @@ from batchrun.records.result import ResultHead, UnknownVersionError, parse_all_s
 from batchrun.records.usage import Usage
 from batchrun.records.words import counted, printable, printable_json
 from batchrun.requests.reader import RequestFile
+from batchrun.results.last_run import read_controls
+from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
 
 SHOWN = 20
@@ -38,7 +40,8 @@ class Verification(msgspec.Struct, frozen=True):
     requests without a record. `duplicates`: further records of an id. `damaged`: lines that are not valid records.
     `truncated`: lines without a newline. `unknown_ids`: records whose id is in no request. `edited`: requests that
     differ from what was sent. `wrong_usage`: records with another usage than their payload. `failed`: records with an
-    error, by code. `is_complete`: every request has one record, without any of these problems or errors.
+    error, by code. `control_requests`: those that the run log names; they are in `usage` and `total_usd`.
+    `is_complete`: every request has one record, without any of these problems or errors.
     """
 
     lines: int
@@ -56,6 +59,7 @@ class Verification(msgspec.Struct, frozen=True):
     lines_without_usage: int
     total_usd: Decimal
     unpriced_lines: int
+    control_requests: int
     is_complete: bool
     findings: list[str]
 
@@ -99,18 +103,20 @@ class Verifier:
         counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
         if counts["unknown_ids"]:
             self._find(f"{counted(counts['unknown_ids'], 'record')} with an id that is in no request")
-        total = self._tally.total()
+        self._tally.add_controls(read_controls(ResultPaths.of(self._results).log))
+        errors, bill = self._tally.total().errors, self._tally.bill()
         problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
         return Verification(
             lines=survey.lines,
             records=self._tally.recorded,
             succeeded=self._tally.recorded - self._tally.failed,
             **{problem: counts[problem] for problem in problems},
-            failed=dict(total.errors.most_common()),
-            usage=total.bill.usage,
-            lines_without_usage=total.bill.lines_without_usage,
-            total_usd=total.bill.cost_usd,
-            unpriced_lines=total.bill.unpriced_lines,
+            failed=dict(errors.most_common()),
+            usage=bill.usage,
+            lines_without_usage=bill.lines_without_usage,
+            total_usd=bill.cost_usd,
+            unpriced_lines=bill.unpriced_lines,
+            control_requests=self._tally.control_requests,
             is_complete=not self._tally.failed and not any(counts[problem] for problem in problems),
             findings=self._findings,
         )
@@ -244,6 +250,8 @@ def render(found: Verification) -> str:
     if problems > len(lines):
         lines.append("…")
     lines.append(f"{counted(found.lines, 'line')}, {counted(found.records, 'record')}, {found.succeeded:,} succeeded")
+    if found.control_requests:
+        lines.append(f"{counted(found.control_requests, 'control request')} by the run log, in the usage below")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
     lines += [f"failed: {count:,} × {printable(code)}" for code, count in found.failed.items()]
     lines.append(

@@ -11,9 +11,8 @@ from decimal import Decimal
 
 import msgspec
 
-from batchrun.records.attempt import BilledTwice
+from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.money import NOTHING
-from batchrun.records.usage import Usage
 
 
 class _Timed(msgspec.Struct, tag_field="event", omit_defaults=True, kw_only=True, gc=False):
@@ -32,7 +31,7 @@ class Start(_Timed, tag="start", kw_only=True):
     """Sending begins. The event has the sums over all earlier runs, so that a reader needs the last run only.
 
     `without_log` names, by their starts, runs that have records but no events in this log; the sums have their worst
-    case.
+    case. `controls`: the control requests that earlier runs sent and that were answered.
     """
 
     version: str = ""
@@ -45,6 +44,7 @@ class Start(_Timed, tag="start", kw_only=True):
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal = NOTHING
     without_log: list[str] = []
+    controls: list[AnsweredControl] = []
     max_cost_usd: Decimal | None = None
     base_url: str = ""
     concurrency: str = ""
@@ -55,7 +55,8 @@ class Start(_Timed, tag="start", kw_only=True):
 class Sent(_Timed, tag="sent"):
     """An attempt is about to be sent. A later run reads this event if the attempt has neither an end nor a record.
 
-    `upper_usd` is the most that it can cost, in US dollars; None if no budget reserves an amount.
+    `upper_usd` is the most that it can cost, in US dollars; None if no budget reserves an amount. `control`: it is a
+    control request, whose line has its record already.
     """
 
     line: int
@@ -64,6 +65,7 @@ class Sent(_Timed, tag="sent"):
     body_bytes: int
     max_output_tokens: int | None = None
     upper_usd: Decimal | None = None
+    control: bool = False
 
 
 class Ended(_Timed, tag="ended"):
@@ -73,6 +75,7 @@ class Ended(_Timed, tag="ended"):
     code: str = ""
     status: int | None = None
     unbilled_usd: Decimal = NOTHING
+    control: bool = False
 
 
 class Recorded(_Timed, tag="recorded"):
@@ -98,15 +101,12 @@ class Billed(_Timed, tag="billed"):
 class Control(_Timed, tag="control"):
     """A request that had succeeded before was sent again, to find out whether the gateway is there; it was answered.
 
-    It is billed and has no record. The fields are those of a record.
+    It is billed and has no record.
     """
 
     line: int
-    requested_model: str
     path: str
-    model: str | None = None
-    usage: Usage | None = None
-    service_tier: str | None = None
+    answered: AnsweredControl
 
 
 class Replaced(_Timed, tag="replaced"):
@@ -189,6 +189,13 @@ Event = (
     | Back
     | Stop
 )
+
+
+def key_of(attempt: Sent | Ended | Control) -> int:
+    """Tells the attempts in flight apart: the number of the line, negative for a control request."""
+    is_control = isinstance(attempt, Control) or attempt.control
+    return -attempt.line if is_control else attempt.line
+
 
 encode_events = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Event).decode

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from batchrun.records.attempt import BilledTwice, InFlight
+from batchrun.records.attempt import AnsweredControl, BilledTwice, InFlight
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.results.events import (
     Billed,
+    Control,
     Ended,
     Event,
     Limited,
@@ -21,6 +22,7 @@ from batchrun.results.events import (
     Stop,
     Unmeasured,
     decode_event,
+    key_of,
 )
 from batchrun.results.files import NoLocksError, lock
 from batchrun.results.recent import RecentRequests
@@ -31,9 +33,10 @@ class LastRun:
 
     `starts` names all runs that the log knows or accounts for, `started` the last one. `stopped` tells whether its end
     was orderly, `pid` is the process that had the log last.
-    `sent`: the attempts, by line, that have neither an end nor a record; see `settle`.
+    `sent`: the attempts, by `key_of`, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
-    US dollars. `limited_s`: the seconds of the run by what it was limited by. `recent`: what was sent of late.
+    US dollars. `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of the run by
+    what it was limited by. `recent`: what was sent of late.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -42,6 +45,7 @@ class LastRun:
         self.sent: dict[int, InFlight] = {}
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
+        self.controls: list[AnsweredControl] = []
         self.limited_s: dict[str, float] | None = None
         self.recent = RecentRequests()
         for raw in lines:
@@ -52,13 +56,17 @@ class LastRun:
         match event:
             case Sent():
                 attempt = InFlight(event.model, event.body_bytes, event.max_output_tokens, event.upper_usd)
-                self.sent[event.line] = attempt
+                self.sent[key_of(event)] = attempt
                 self.recent.note(event)
             case Recorded():
                 self._drop(event.numbers)
                 self.recent.note(event)
             case Ended():
-                self._drop((event.line,))
+                self._drop((key_of(event),))
+                self.recent.note(event)
+            case Control():
+                self._drop((key_of(event),))
+                self.controls.append(event.answered)
                 self.recent.note(event)
             case Open():
                 self.pid = event.pid
@@ -83,12 +91,13 @@ class LastRun:
         self.starts.update((start.started, *start.without_log))
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd
+        self.controls = start.controls
         self.sent.clear()
         self.limited_s = None
 
-    def _drop(self, lines: Iterable[int]) -> None:
-        for line in lines:
-            self.sent.pop(line, None)
+    def _drop(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self.sent.pop(key, None)
 
     def settle(self, started: str, line: int) -> None:
         """Note that the result file has a record of that run and line, even if the log does not say so."""
@@ -106,6 +115,18 @@ class LastRun:
         if not is_over:
             last.sent.clear()
         return last
+
+
+_CONTROL_OR_START = (b'{"event":"control"', b'{"event":"start"')
+
+
+def read_controls(path: Path) -> list[AnsweredControl]:
+    """The answered control requests of all runs in the log at `path`, without reading what else it says."""
+    try:
+        with path.open("rb") as file:
+            return LastRun(raw for raw in file if raw.startswith(_CONTROL_OR_START)).controls
+    except OSError:
+        return []
 
 
 def _is_over(log: IO[bytes]) -> bool:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchrun.records.outcome import FailureCode
-from batchrun.results.events import Ended, Open, Recorded, Sent, Stop
+from batchrun.results.events import Control, Ended, Open, Recorded, Sent, Stop, key_of
 
 MINUTE_S = 60.0
 _SOME = 1 << 16
+_Noted = Sent | Ended | Control | Recorded | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class RecentRequests:
         self.is_incomplete = False
         self.lost_at: float | None = None
         self._opened = Open()
-        self._events: list[tuple[Open, Sent | Ended | Recorded | Stop]] = []
+        self._events: list[tuple[Open, _Noted]] = []
         self._forget_at = _SOME
 
     def opened(self, event: Open) -> None:
         """A process opened the log: the times of the next events are its own."""
         self._opened = event
 
-    def note(self, event: Sent | Ended | Recorded | Stop) -> None:
+    def note(self, event: _Noted) -> None:
         """A request was sent, or ended, or got its record."""
         if not self._opened.at:
             self.is_incomplete = True  # cut off at its start, or of a version that did not keep the time
@@ -72,12 +73,16 @@ class RecentRequests:
             match event:
                 case Sent():
                     expected = output_tokens if event.max_output_tokens is None else event.max_output_tokens
-                    request = found[id(opened), event.line] = [age_s, event.body_bytes / 4 + expected]
+                    request = found[id(opened), key_of(event)] = [age_s, event.body_bytes / 4 + expected]
                     requests.append(request)
                 case Ended():
-                    ended = found.pop((id(opened), event.line), None)
+                    ended = found.pop((id(opened), key_of(event)), None)
                     if ended is not None:
                         ended[:] = [MINUTE_S, 0.0] if event.code == FailureCode.UNSENT else [ended[0], 0.0]
+                case Control():
+                    answered = found.pop((id(opened), key_of(event)), None)
+                    if answered is not None and event.answered.usage is not None:
+                        answered[1] = event.answered.usage.total_tokens
                 case Recorded() | Stop():
                     for line in event.numbers:
                         if (recorded := found.pop((id(opened), line), None)) is not None:
@@ -86,7 +91,7 @@ class RecentRequests:
         return sorted(kept, key=lambda one: -one.age_s)
 
 
-def _age_s(opened: Open, event: Sent | Ended | Recorded | Stop, at: float, clock: float) -> float:
+def _age_s(opened: Open, event: _Noted, at: float, clock: float) -> float:
     """How long ago that was."""
     ages = (at - opened.at - event.t, clock - opened.clock - event.t)
     return min((age_s for age_s in ages if age_s >= 0), default=0.0)

@@ -35,6 +35,8 @@ from batchrun.limits.options import Limits
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.report.report import Report, make_report
+from batchrun.results.last_run import read_controls
+from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_results
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
@@ -143,11 +145,12 @@ class Desk:
         return ran
 
     def check_report(self, report: Report) -> None:
-        """The report is what the file says."""
+        """The report is what the files say."""
         tally = Tally(PriceBook.load(self.prices))
         for head in read_results(self.results) if self.results.exists() else ():
             assert head is not None
             tally.add([head])
+        tally.add_controls(read_controls(ResultPaths.of(self.results).log))
         from_file = make_report(tally, report.lines.pending)
         names = ("lines", "usage", "cost", "models", "attempts", "retries", "throttles", "errors", "latency_s")
         for name in names:
