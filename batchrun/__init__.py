@@ -12,14 +12,15 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api import Outcome, ResultStream, run, run_async, stream
+    from batchrun.datasets.results import Results
     from batchrun.engine.error_limit import MaxErrors
     from batchrun.engine.observer import Observer, Status
     from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
-    from batchrun.job.handout import Result
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Concurrency, Limits
+    from batchrun.records.answer import Result, ToolCall
     from batchrun.records.request import Overrides
     from batchrun.report.report import Report
     from batchrun.simulator.app import Gateway
@@ -45,10 +46,12 @@ __all__ = [
     "Result",
     "ResultFileError",
     "ResultStream",
+    "Results",
     "RetryPolicy",
     "Status",
     "StopError",
     "Timeouts",
+    "ToolCall",
     "UsageError",
     "__version__",
     "run",
@@ -58,14 +61,15 @@ __all__ = [
 
 _HOMES = {
     "api": ("Outcome", "ResultStream", "run", "run_async", "stream"),
+    "datasets.results": ("Results",),
     "engine.error_limit": ("MaxErrors",),
     "engine.observer": ("Observer", "Status"),
     "engine.retry": ("RetryPolicy",),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
-    "job.handout": ("Result",),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
     "limits.options": ("Concurrency", "Limits"),
+    "records.answer": ("Result", "ToolCall"),
     "records.request": ("Overrides",),
     "report.report": ("Report",),
     "simulator.app": ("Gateway",),

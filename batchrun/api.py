@@ -21,11 +21,12 @@ from typing import IO
 from batchrun import checks
 from batchrun.engine.observer import Observer, Silent, Together
 from batchrun.errors import StopError
-from batchrun.job.handout import HandOut, Nowhere, Result
+from batchrun.job.handout import HandOut, Nowhere
 from batchrun.job.job import Job
 from batchrun.job.prepare import Prepared, prepare
 from batchrun.job.run import Run
 from batchrun.job.summary import Summary
+from batchrun.records.answer import Result
 from batchrun.report.report import Report
 
 

@@ -34,7 +34,8 @@ from batchrun import (
     stream,
 )
 from batchrun.engine.observer import Silent
-from batchrun.job.handout import ROOM_RESULTS, text_of
+from batchrun.job.handout import ROOM_RESULTS
+from batchrun.records.answer import text_of
 from tests.support import until
 
 ROOT = Path(__file__).parents[1]

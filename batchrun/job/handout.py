@@ -10,85 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from batchrun.engine.source import LineSource
 from batchrun.errors import StopError
-from batchrun.records.rawjson import member
+from batchrun.records.answer import Result, read_result
 from batchrun.records.request import RequestLine
-from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, parse_stored
+from batchrun.records.result import ResultHead
 from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import EventLog
 from batchrun.results.store import ResultStore
 
 ROOM_RESULTS = 256
 ROOM_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One line with its answer, or with its error.
-
-    `custom_id`: the id of the request.
-    `run`: how the line was run: its number (`run.line`, from 1), `run.outcome`, `run.usage`, `run.attempts`, …
-    `error`: None for a clean answer; else its `code` and `message`.
-    `body`: the response object of the gateway, parsed; None where no answer came.
-    `record`: the bytes of its line in the result file, without the newline.
-    """
-
-    custom_id: str
-    run: RunInfo
-    error: ErrorInfo | None
-    body: Any
-    record: bytes
-
-    @property
-    def text(self) -> str | None:
-        """The text of the answer (of a chat completion: of its first choice); None where there is none."""
-        return text_of(self.body)
-
-
-def read_result(record: bytes) -> Result:
-    """A `Result` from its line in a result file, without the newline. Raises `ValueError` if it is not a record."""
-    head, response = parse_stored(record)
-    body = member(response, "body") if response.startswith(b"{") else b""
-    return Result(head.custom_id, head.run, head.error, _parsed(body) if body else None, record)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # Python's own reader takes more: halves of surrogate pairs, endless numbers
-        return json.loads(body)
-
-
-def text_of(body: Any) -> str | None:
-    """The text in a response object or a chat completion; None where there is none."""
-    if not isinstance(body, dict):
-        return None
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        text = message.get("content") if isinstance(message, dict) else None
-        return text if isinstance(text, str) else None
-    texts = [
-        part["text"]
-        for item in _objects(body.get("output"))
-        if item.get("type") == "message"
-        for part in _objects(item.get("content"))
-        if part.get("type") == "output_text" and isinstance(part.get("text"), str)
-    ]
-    return "".join(texts) if texts else None
-
-
-def _objects(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 class HandOut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -80,3 +81,28 @@ def _one_by_one(batch: list[bytes], start: int) -> Batch:
             damaged.append((start, start + len(raw)))
         start += len(raw)
     return heads, damaged
+
+
+def read_places(lines: IO[bytes], path: Path) -> Iterator[tuple[ResultHead | None, int]]:
+    """Every line of a result file from its beginning, and where it begins; None for a line that is not a record.
+
+    Raises `ResultFileError` for a record of another version.
+    """
+    start = 0
+    while batch := lines.readlines(_BATCH):
+        heads: Sequence[ResultHead | None]
+        try:
+            heads = parse_results(batch)
+        except ValueError:
+            heads = [_record_or_none(raw, path) for raw in batch]
+        yield from zip(heads, accumulate(map(len, batch), initial=start), strict=False)
+        start += sum(map(len, batch))
+
+
+def _record_or_none(raw: bytes, path: Path) -> ResultHead | None:
+    try:
+        return parse_result(raw)
+    except UnknownVersionError as error:
+        raise other_version(path, error) from None
+    except ValueError:
+        return None

@@ -12,8 +12,9 @@ jsonschema-rs, an optional extra, checks the schemas by the rules of JSON Schema
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -21,6 +22,7 @@ import orjson
 from msgspec import Raw
 
 from batchrun.errors import UsageError
+from batchrun.records.answer import final_texts
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 WHY_LIMIT = 100  # characters
 KEPT_SCHEMAS = 64
+NO_TEXT = "it has no text"
 CHAT = ENDPOINTS[1]
 
 
@@ -76,6 +79,44 @@ def wanted_schema(url: str, body: bytes) -> bytes | None:
     return b"" if schema == b"null" else schema
 
 
+class SchemaError(ValueError):
+    """A schema cannot be compiled; the message says why."""
+
+
+class CompiledSchema:
+    """One JSON schema, ready to check values.
+
+    Raises `SchemaError` if it cannot be compiled, `UsageError` if jsonschema-rs is not installed.
+    """
+
+    def __init__(self, schema: bytes) -> None:
+        library = _library("this command")
+        linear = library.RegexOptions()
+        try:
+            self._validator: Validator = library.validator_for(
+                orjson.loads(schema), retriever=_refuse, mask="the value", pattern_options=linear
+            )
+        except ValueError as error:
+            raise SchemaError(_shortened(str(error).partition("\n")[0])) from None
+
+    def why_unfit(self, value: Any) -> str | None:
+        """The first place where a decoded value does not fit, in up to 100 characters; None if it fits."""
+        unfit = next(self._validator.iter_errors(value), None)
+        if unfit is None:
+            return None
+        path = ".".join(map(str, unfit.instance_path))
+        return _shortened(f"{path}: {unfit.message}" if path else unfit.message)
+
+
+def _library(user: str) -> ModuleType:
+    """The library; `user` is what checks schemas, for the message where it is not installed."""
+    try:
+        import jsonschema_rs
+    except ImportError:
+        raise UsageError(f"{user} checks JSON schemas; pip install 'batchrun[schema]' for it") from None
+    return jsonschema_rs
+
+
 class MismatchCheck:
     """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked.
 
@@ -83,16 +124,10 @@ class MismatchCheck:
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
-        try:
-            import jsonschema_rs
-        except ImportError:
-            raise UsageError(
-                "--max-errors-on schema_mismatch checks JSON schemas; pip install 'batchrun[schema]' for it"
-            ) from None
-        self._library = jsonschema_rs
+        _library("--max-errors-on schema_mismatch")
         self._notice = notice
         self._has_told = False
-        self._compiled = lru_cache(KEPT_SCHEMAS)(self._compile)  # most files have one schema in all lines
+        self._compiled = lru_cache(KEPT_SCHEMAS)(_compiled)  # most files have one schema in all lines
 
     def why(self, line: RequestLine, answer: bytes) -> str | None:
         """Why a whole answer does not fit, in up to 100 characters; None if it does, or no schema was asked for."""
@@ -100,23 +135,13 @@ class MismatchCheck:
         if schema is None:
             return None
         compiled = self._compiled(schema) if schema else None
-        if isinstance(compiled, str):
+        if isinstance(compiled, SchemaError):
             self._tell(f"line {line.line_number}: its JSON schema cannot be checked ({compiled}), nor its answer")
             return None
-        for text in _texts(line.url, answer):
+        for text in final_texts(orjson.loads(answer)):
             if (why := _why_unfit(text, compiled)) is not None:
-                return _shortened(why)
+                return why
         return None
-
-    def _compile(self, schema: bytes) -> Validator | str:
-        """The compiled schema, or why it cannot be compiled."""
-        linear = self._library.RegexOptions()
-        try:
-            return self._library.validator_for(
-                orjson.loads(schema), retriever=_refuse, mask="the value", pattern_options=linear
-            )
-        except ValueError as error:
-            return _shortened(str(error).partition("\n")[0])
 
     def _tell(self, text: str) -> None:
         if not self._has_told:
@@ -124,44 +149,25 @@ class MismatchCheck:
             self._notice(f"{text}; answers to such schemas do not count as schema mismatches")
 
 
+def _compiled(schema: bytes) -> CompiledSchema | SchemaError:
+    try:
+        return CompiledSchema(schema)
+    except SchemaError as error:
+        return error
+
+
 def _refuse(uri: str) -> NoReturn:
     raise ValueError("nothing is fetched")
 
 
-def _texts(url: str, answer: bytes) -> Iterator[str]:
-    """The texts that must fit: the last message of a response, each choice of a chat completion; never tool calls."""
-    fields = orjson.loads(answer)
-    if url == RESPONSES:
-        said = [item for item in fields["output"] if isinstance(item, dict) and item.get("type") != "reasoning"]
-        last = said[-1] if said else {"type": "message"}
-        if last.get("type", "message") == "message":
-            yield _joined(last.get("content"))
-        return
-    for choice in fields["choices"]:
-        message = choice.get("message")
-        message = message if isinstance(message, dict) else {}
-        if not message.get("tool_calls") and not message.get("function_call"):
-            yield _joined(message.get("content"))
-
-
-def _joined(content: Any) -> str:
-    """The text of a message, which is a string or a list of parts."""
-    parts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else [content]
-    return "".join(part for part in parts if isinstance(part, str))
-
-
-def _why_unfit(text: str, compiled: Validator | None) -> str | None:
+def _why_unfit(text: str, compiled: CompiledSchema | None) -> str | None:
     if not text.strip():
-        return "it has no text"
+        return NO_TEXT
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return f"not strict JSON: {error}"
-    unfit = next(compiled.iter_errors(value), None) if compiled is not None else None
-    if unfit is None:
-        return None
-    path = ".".join(map(str, unfit.instance_path))
-    return f"{path}: {unfit.message}" if path else unfit.message
+        return _shortened(f"not strict JSON: {error}")
+    return compiled.why_unfit(value) if compiled is not None else None
 
 
 def _shortened(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from batchrun import Endpoint, Job, run
 from batchrun.billing.prices import PriceFile
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.result import RunInfo, parse_result
@@ -34,9 +35,14 @@ def base_url() -> Iterator[str]:
 
 
 def run_python(code: str, folder: Path, base_url: str) -> str:
-    """What a program prints, in a directory with three requests. Warnings are errors."""
+    """What a program prints, in a directory with three requests. Warnings are errors.
+
+    A program that reads the results finds those of these requests.
+    """
     lines = [{"model": "gpt-4.1", "input": f"question {i}"} for i in range(3)]
     (folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if "Results(" in code:
+        run(Job(str(folder / "requests.jsonl"), folder / "results.jsonl", Endpoint(base_url, "sk-test")))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,
@@ -56,17 +62,18 @@ def run_python(code: str, folder: Path, base_url: str) -> str:
         (0, r"3 of 3 succeeded, 0\.\d+ USD\n"),
         (1, r"2\n"),
         (2, r"(req-[0-9a-f]{16} \S.*\n){3}0\n"),
-        (3, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
+        (3, r"(req-[0-9a-f]{16} succeeded \S.*\n){3}"),
+        (4, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
     ],
 )
 def test_the_python_examples_of_the_manual_run(number: int, expected: str, tmp_path: Path, base_url: str) -> None:
-    assert len(MANUAL["python"].fenced("python")) == 4
+    assert len(MANUAL["python"].fenced("python")) == 5
     assert re.fullmatch(expected, run_python(MANUAL["python"].fenced("python")[number], tmp_path, base_url))
 
 
 def test_the_python_examples_of_the_readme_run_and_read_the_answers(tmp_path: Path, base_url: str) -> None:
-    read, run = README.fenced("python")
-    assert re.fullmatch(r"0\.\d+ 0\n", run_python(run, tmp_path, base_url))
+    read, job = README.fenced("python")
+    assert re.fullmatch(r"0\.\d+ 0\n", run_python(job, tmp_path, base_url))
     answers = run_python(read, tmp_path, base_url).splitlines()
     assert len(answers) == 3
     assert all(re.fullmatch(r"req-[0-9a-f]{16} .+", answer) for answer in answers)

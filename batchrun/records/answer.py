@@ -1,0 +1,268 @@
+"""What an answer says: its text, its tool calls, the JSON in it; and one line of a result file as a typed `Result`.
+
+1. Pure, and tolerant: an answer of another shape has no text and no calls.
+2. One code fence around the JSON is taken off. Nothing else is repaired: a mended label is a false statement.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from batchrun.records.outcome import Outcome
+from batchrun.records.rawjson import REFUSED, member
+from batchrun.records.result import ErrorInfo, RunInfo, parse_stored
+from batchrun.records.usage import Usage
+
+_Json = dict[str, Any]
+
+
+class NotJsonError(ValueError):
+    """A text is not strict JSON; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool in an answer.
+
+    `name`: of the tool. `arguments`: as the model wrote them, a text that should be JSON. `call_id`: the gateway's id
+    of the call, "" if it gave none.
+    """
+
+    name: str
+    arguments: str
+    call_id: str = ""
+
+    @property
+    def parsed(self) -> Any:
+        """The arguments, parsed; None if they are not JSON."""
+        return _parsed_or_none(self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line with its answer, or with its error.
+
+    `custom_id`: the id of the request.
+    `run`: how the line was run: its number (`run.line`, from 1), `run.outcome`, `run.usage`, `run.attempts`, …
+    `error`: None for a clean answer; else its `code` and `message`.
+    `body`: the response object of the gateway, parsed; None where no answer came.
+    `record`: the bytes of its line in the result file, without the newline.
+    """
+
+    custom_id: str
+    run: RunInfo
+    error: ErrorInfo | None
+    body: Any
+    record: bytes
+
+    @property
+    def outcome(self) -> Outcome:
+        """`succeeded`, `refused`, `incomplete`, `empty`, `invalid` or `failed`."""
+        return self.run.outcome
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of the answer; None where it reported none."""
+        return self.run.usage
+
+    @property
+    def text(self) -> str | None:
+        """The text of the answer (of a chat completion: of its first choice); None where there is none."""
+        return text_of(self.body)
+
+    @property
+    def parsed(self) -> Any:
+        """The JSON of the answer: its last message, or where it has none the arguments of its only tool call.
+
+        One code fence around it is taken off. None where there is no JSON.
+        """
+        text = json_text_of(self.body)
+        return None if text is None else _parsed_or_none(unfenced(text))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of functions and custom tools, in their order."""
+        return tuple(tool_calls_of(self.body))
+
+
+class _Response(msgspec.Struct, gc=False):
+    body: Raw = Raw(b"")
+
+
+_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def read_result(record: bytes) -> Result:
+    """A `Result` from its line in a result file, without the newline.
+
+    Raises `ValueError` if it is not a record, `UnknownVersionError` if it is a record of another version.
+    """
+    head, response = parse_stored(record)
+    body = b""
+    if response.startswith(b"{"):
+        try:
+            body = bytes(_decode_response(response).body)
+        except REFUSED:
+            body = member(response, "body")
+    return Result(head.custom_id, head.run, head.error, _parsed_body(body) if body else None, record)
+
+
+def _parsed_body(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # Python's own reader takes more: halves of surrogate pairs, endless numbers
+        return json.loads(body)
+
+
+# ------------------------------------------------------------------------------------------------ the text
+
+
+def text_of(body: Any) -> str | None:
+    """The text in a response object or a chat completion; None where there is none."""
+    if not isinstance(body, dict):
+        return None
+    if (message := _first_message(body)) is not None:
+        text = message.get("content")
+        return text if isinstance(text, str) else None
+    texts = [
+        part["text"]
+        for item in _objects(body.get("output"))
+        if item.get("type") == "message"
+        for part in _objects(item.get("content"))
+        if part.get("type") == "output_text" and isinstance(part.get("text"), str)
+    ]
+    return "".join(texts) if texts else _output_text(body)
+
+
+def _output_text(body: _Json) -> str | None:
+    """The text that some gateways write beside an empty output, or in its place."""
+    text = body.get("output_text")
+    return text if isinstance(text, str) else None
+
+
+def refusal_of(body: Any) -> str | None:
+    """What the model says where it refuses; None where it says nothing."""
+    if not isinstance(body, dict):
+        return None
+    if (message := _first_message(body)) is not None:
+        refusal = message.get("refusal")
+        return refusal if isinstance(refusal, str) and refusal else None
+    for item in _objects(body.get("output")):
+        for part in _objects(item.get("content")):
+            if isinstance(part.get("refusal"), str):
+                return str(part["refusal"])
+    return None
+
+
+def final_texts(body: _Json) -> Iterator[str]:
+    """The texts that must fit a schema: the last message of a response, each choice of a chat completion.
+
+    Never tool calls: an answer that ends with one has no such text.
+    """
+    if "choices" in body:
+        for choice in _objects(body["choices"]):
+            message = choice.get("message")
+            message = message if isinstance(message, dict) else {}
+            if not message.get("tool_calls") and not message.get("function_call"):
+                yield _joined(message.get("content"))
+        return
+    said = [item for item in _objects(body.get("output")) if item.get("type") != "reasoning"]
+    last = said[-1] if said else {"content": _output_text(body)}
+    if last.get("type", "message") == "message":
+        yield _joined(last.get("content"))
+
+
+def json_text_of(body: Any) -> str | None:
+    """The text that should be JSON: the last message, or the arguments of the only tool call; None without either."""
+    if not isinstance(body, dict):
+        return None
+    text = next(final_texts(body), "")
+    if text.strip():
+        return text
+    calls = list(tool_calls_of(body))
+    return calls[0].arguments if len(calls) == 1 else None
+
+
+def _first_message(body: _Json) -> _Json | None:
+    """The message of the first choice of a chat completion; None for any other answer."""
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    message = choices[0].get("message")
+    return message if isinstance(message, dict) else {}
+
+
+def _joined(content: Any) -> str:
+    """The text of a message, which is a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = [part.get("text") for part in _objects(content)]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _objects(values: Any) -> list[_Json]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+# ------------------------------------------------------------------------------------------- calls and JSON
+
+
+def tool_calls_of(body: Any) -> Iterator[ToolCall]:
+    """The calls of functions and custom tools in an answer, of a chat completion those of its first choice."""
+    if not isinstance(body, dict):
+        return
+    message = _first_message(body)
+    if message is None:
+        for item in _objects(body.get("output")):
+            if item.get("type") in ("function_call", "custom_tool_call"):
+                yield _call(item, item.get("call_id"))
+        return
+    for call in _objects(message.get("tool_calls")):
+        made = call.get("function") or call.get("custom")
+        if isinstance(made, dict):
+            yield _call(made, call.get("id"))
+    if not message.get("tool_calls") and isinstance(message.get("function_call"), dict):
+        yield _call(message["function_call"], "")
+
+
+def _call(made: _Json, call_id: Any) -> ToolCall:
+    arguments = made.get("arguments", made.get("input", ""))
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(str(made.get("name", "")), text, call_id if isinstance(call_id, str) else "")
+
+
+_FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\r?\n(.*?)\r?\n[ \t]*```\s*", re.DOTALL)
+
+
+def unfenced(text: str) -> str:
+    """The text without the one code fence that is all around it; any other text as it is."""
+    if "```" not in text:
+        return text
+    found = _FENCE.fullmatch(text)
+    return found[1] if found and "```" not in found[1] else text
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; whole numbers of any size are exact. Raises `NotJsonError`."""
+    try:
+        return _decode_any(text)
+    except RecursionError:
+        raise NotJsonError("nested too deeply") from None
+    except ValueError as error:
+        raise NotJsonError(str(error)) from None
+
+
+def _parsed_or_none(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except NotJsonError:
+        return None
