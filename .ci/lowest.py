@@ -8,9 +8,11 @@ The extras that a user can install are among them; what only the tests need is n
 import re
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+FOR_TESTS = ("test", "oracle")
 # "name>=1.2", and perhaps a marker of the environment
 BOUNDED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9][0-9.]*)(?P<marker>\s*;.*)?")
 
@@ -19,7 +21,8 @@ def constraints(project: Path = PROJECT) -> list[str]:
     """The constraints, sorted. Raises `ValueError` for a dependency without a lower bound."""
     told = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     extras = told["optional-dependencies"]
-    needs = [*told["dependencies"], *(need for name, wanted in extras.items() if name != "test" for need in wanted)]
+    of_users = [needs for name, needs in extras.items() if name not in FOR_TESTS]
+    needs = [*told["dependencies"], *chain.from_iterable(of_users)]
     lowest = set()
     for need in needs:
         found = BOUNDED.fullmatch(need)
