@@ -2,8 +2,7 @@
 
 1. Only the checksums grow with the file in memory; the hashes of the ids go to a temporary file. A line is read up to
    its size limit and no further.
-2. A source that cannot be read twice (standard input, a pipe, a compressed file) is first copied to a temporary file
-   without a name. The first bytes of a file decide whether it is compressed, not its name.
+2. A source that cannot be read twice (standard input, a pipe, a compressed file) is first copied: see `opened`.
 3. Only lines that were checked are sent: four bytes a line (CRC-32) show whether the line is still the same. Lines
    that are known to have their answer are not sent, and have 0 instead.
 4. Lines end only at the byte `\\n`. A BOM, a CR before the newline and blank lines are not content.
@@ -15,14 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import gzip
-import io
 import os
 import re
-import select
-import stat
-import sys
-import tempfile
 import zlib
 from array import array
 from bisect import bisect_left
@@ -30,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -49,18 +42,16 @@ from batchrun.records.request import (
 from batchrun.requests import spool
 from batchrun.requests.by_offset import by_offset
 from batchrun.requests.file_kind import recognize
+from batchrun.requests.opened import BUFFER_BYTES, opened
 from batchrun.requests.overrides import check_overrides
 from batchrun.requests.problems import Problems
 from batchrun.requests.survey import Survey
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_BUFFER = 1 << 17
-_HEED_MS = 200
 _BATCH = 1 << 16
 _STRIDE = 4096
 _LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 class _Mark(NamedTuple):
@@ -300,81 +291,20 @@ def _numbered(line: RequestLine, occurrences: HashTable) -> RequestLine:
     return line if count == 1 else msgspec.structs.replace(line, custom_id=f"{line.custom_id}-{count}")
 
 
+def _opened(
+    source: str | Iterable[Mapping[str, object]], name: str, files: contextlib.ExitStack
+) -> tuple[IO[bytes], os.stat_result | None]:
+    """The file, seekable, and the status of its source. Requests from Python have none."""
+    if not isinstance(source, str):
+        return files.enter_context(spool.spooled(source)), None
+    return opened(source, name, files)
+
+
 def _skip_line(file: IO[bytes]) -> int:
     """Read past the rest of a line that is too long; returns the bytes skipped."""
     skipped = 0
-    while piece := file.readline(_BUFFER):
+    while piece := file.readline(BUFFER_BYTES):
         skipped += len(piece)
         if piece.endswith(b"\n"):
             break
     return skipped
-
-
-def _opened(
-    path: str | Iterable[Mapping[str, object]], name: str, files: contextlib.ExitStack
-) -> tuple[IO[bytes], os.stat_result | None]:
-    """The file or a nameless temporary copy, seekable and decompressed; and the status of the source, if it has one."""
-    if not isinstance(path, str):
-        return files.enter_context(spool.spooled(path)), None
-    if path == "-" and sys.stdin is None:
-        raise UsageError("standard input is closed; name a request file")
-    source = sys.stdin.buffer if path == "-" else files.enter_context(Path(path).open("rb", _BUFFER))  # noqa: SIM115
-    try:
-        status = os.fstat(source.fileno())
-    except io.UnsupportedOperation:  # standard input is not a file
-        status = None
-    if path == "-" or status is None or not stat.S_ISREG(status.st_mode):
-        source = _copy(source, files)
-    magic = source.read(4)
-    source.seek(0)
-    if magic.startswith(_GZIP):
-        source = _copy(cast("IO[bytes]", gzip.GzipFile(fileobj=source)), files)
-    elif magic == _ZSTD:
-        source = _unpacked_zstd(source, name, files)
-    return source, status
-
-
-def _copy(source: IO[bytes], files: contextlib.ExitStack) -> IO[bytes]:
-    copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
-    copy.writelines(_arriving(source))
-    copy.seek(0)
-    return copy
-
-
-def _arriving(source: Any) -> Iterator[bytes]:
-    """The pieces of a pipe or a file as they arrive, without a blocking read: Python would handle a signal that comes
-    just before such a read only after it, which may be never."""
-    wait = None
-    with contextlib.suppress(io.UnsupportedOperation, AttributeError):  # not a file; Windows has no poll
-        poll = select.poll()
-        poll.register(source.fileno(), select.POLLIN)
-        wait = poll.poll
-    while True:
-        if wait is not None and not wait(_HEED_MS):
-            continue
-        if not (piece := source.read1(_BUFFER)):
-            return
-        yield piece
-
-
-def _unpacked_zstd(source: IO[bytes], name: str, files: contextlib.ExitStack) -> IO[bytes]:
-    """An unpacked copy of a zstd file, made frame by frame: zstandard's own reader accepts a torn file as whole."""
-    try:
-        import zstandard
-    except ImportError:
-        raise UsageError(f"{name} is zstd-compressed; pip install zstandard, or unpack it first") from None
-    copy = files.enter_context(tempfile.TemporaryFile(buffering=_BUFFER))  # noqa: SIM115
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        while piece := source.read(1024):  # even so few bytes can unpack to 32 MiB
-            while piece:
-                if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-                copy.write(frame.decompress(piece))
-                piece = frame.unused_data
-    except zstandard.ZstdError as error:
-        raise UsageError(f"cannot read {name}: {error}") from error
-    if not frame.eof:
-        raise EOFError("the zstd data ends too early; is the file complete?")
-    copy.seek(0)
-    return copy

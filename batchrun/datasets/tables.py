@@ -1,0 +1,157 @@
+"""Opens a table: CSV, TSV, JSON lines, a JSON array; compressed ones too, and standard input. Rows are streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from pathlib import Path, PurePath
+from typing import IO, Protocol
+
+from batchrun.datasets.delimited import Delimited
+from batchrun.datasets.json_values import JsonTable, elements_of, lines_of
+from batchrun.datasets.row import Row
+from batchrun.datasets.row_problems import RowProblems
+from batchrun.datasets.text import Text
+from batchrun.errors import UsageError
+from batchrun.requests.by_offset import by_offset
+from batchrun.requests.opened import opened
+
+_PACKED = (".gz", ".zst", ".zstd")
+_OTHERS = {b"PK\x03\x04": ("a zip archive, perhaps a workbook", "xlsx"), b"PAR1": ("Parquet", "parquet")}
+_PIECE = 1 << 20
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    JSON = "json"
+
+
+_ENDINGS = {f".{kind}": kind for kind in Format} | {".ndjson": Format.JSONL}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a table is, and how it is written.
+
+    `path`: a file, or `-` for standard input. `format` None: by the ending of the name. `encoding` None: UTF-8, or
+    UTF-16 by its BOM. `delimiter` None: a comma, and a tab for TSV.
+    """
+
+    path: str
+    format: Format | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+
+
+class Rows(Protocol):
+    """A reader of one format."""
+
+    columns: list[str]
+
+    def rows(self) -> Iterator[Row]:
+        """Each row from the first; those that cannot be used are noted as problems."""
+
+
+class Table:
+    """An open table. `columns`: their names, in order. `name`: what messages call it.
+
+    `problems`: what was found wrong with it so far; whoever uses a row may add to them.
+    """
+
+    def __init__(self, name: str, file: IO[bytes], reader: Rows, problems: RowProblems) -> None:
+        self.name = name
+        self.columns = reader.columns
+        self.problems = problems
+        self._file = file
+        self._reader = reader
+
+    def rows(self) -> Iterator[Row]:
+        """The rows, in order; it may be called again. Rows that cannot be used are left out.
+
+        After the last one, raises `InputError` with the first problems if there are any, or there is no row. Whoever
+        stops before must call `problems.raise_any()`.
+        """
+        row = None
+        for row in self._reader.rows():
+            yield row
+        self.problems.raise_any()
+        if row is None:
+            self.problems.stop(1, None, "no rows; write at least one below the header")
+
+    def digest(self) -> str:
+        """The hash of its content, decompressed, as 32 hex digits (BLAKE2b, 128 bits)."""
+        content, found = by_offset(self._file), blake2b(digest_size=16)
+        while piece := content.read(_PIECE):
+            found.update(piece)
+        return found.hexdigest()
+
+
+@contextlib.contextmanager
+def open_table(source: Source) -> Iterator[Table]:
+    """Open a table and read its header.
+
+    Raises `UsageError` where it cannot be opened or its format is not known, `InputError` for a header that cannot be
+    used.
+    """
+    kind = _format_of(source)
+    _check_options(source, kind)
+    name = "standard input" if source.path == "-" else source.path
+    problems = RowProblems(name)
+    with contextlib.ExitStack() as files:
+        try:
+            file, _ = opened(source.path, name, files)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+        yield Table(name, file, _reader(file, kind, source, problems), problems)
+
+
+def _reader(file: IO[bytes], kind: Format, source: Source, problems: RowProblems) -> Rows:
+    text = Text(file, problems, source.encoding)
+    for magic, (what, instead) in _OTHERS.items():
+        if text.start.startswith(magic):
+            problems.stop(1, None, f"{what}, not {kind}; pass --format {instead}")
+    if kind in (Format.CSV, Format.TSV):
+        usual = "\t" if kind == Format.TSV else ","
+        return Delimited(text, _delimiter(source.delimiter) if source.delimiter else usual, problems)
+    return JsonTable(text, lines_of if kind == Format.JSONL else elements_of, problems)
+
+
+def _format_of(source: Source) -> Format:
+    if source.format is not None:
+        return source.format
+    words = "|".join(Format)
+    if source.path == "-":
+        raise UsageError(f"standard input has no name that tells its format; pass --format {words}")
+    name = PurePath(source.path)
+    ending = PurePath(name.stem).suffix if name.suffix.lower() in _PACKED else name.suffix
+    found = _ENDINGS.get(ending.lower())
+    if found is None:
+        raise UsageError(f"{source.path}: its ending does not tell its format; pass --format {words}")
+    return found
+
+
+def _check_options(source: Source, kind: Format) -> None:
+    if source.delimiter is not None and kind not in (Format.CSV, Format.TSV):
+        raise UsageError(f"--delimiter is for csv and tsv; {source.path} is {kind}")
+
+
+def _delimiter(text: str) -> str:
+    """One character; `tab` and `\\t` are a tab."""
+    mark = "\t" if text in ("tab", "\\t") else text
+    if len(mark) != 1 or mark in '"\r\n\0':
+        raise UsageError(f"--delimiter {text}: write one character, such as ';', or tab")
+    return mark
+
+
+def same_file(path: Path, source: Source) -> bool:
+    """Whether a table is read from the file at `path`."""
+    return source.path != "-" and os.path.realpath(source.path) == os.path.realpath(path)
