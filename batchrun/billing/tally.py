@@ -141,6 +141,8 @@ class Tally:
         self.recorded = 0
         self.failed = 0
         self.retryable = 0
+        self.final_errors: Counter[str] = Counter()
+        """Failures that are not retryable, by error code."""
         self.tokens = 0
         self.output_tokens = 0
         self.longest_answer = 0
@@ -191,7 +193,10 @@ class Tally:
 
     def _add_failed(self, code: str, heads: Sequence[ResultHead]) -> None:
         self.failed += len(heads)
-        self.retryable += sum([head.run.retryable for head in heads])
+        retryable = sum([head.run.retryable for head in heads])
+        self.retryable += retryable
+        if final := len(heads) - retryable:
+            self.final_errors[code] += final
         if code not in self.examples and (first := heads[0]).error is not None:
             self.examples[code] = Example(first.custom_id, first.run.line, first.error.message)
 
@@ -206,6 +211,7 @@ class Tally:
         self.recorded += other.recorded
         self.failed += other.failed
         self.retryable += other.retryable
+        self.final_errors.update(other.final_errors)
         self.tokens += other.tokens
         self.output_tokens += other.output_tokens
         self.longest_answer = max(self.longest_answer, other.longest_answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from batchrun.cli.estimate import estimated
 from batchrun.cli.gateway import make_endpoint, make_simulated
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.last_words import where_answers_are
+from batchrun.cli.next_step import NextStep, next_step
 from batchrun.cli.options import (
     FAILURES,
     PATH,
@@ -337,7 +337,8 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
     """Write the report as JSON, and print it."""
     from batchrun.report.text import render
 
-    report = summary.report(_next_command(summary) if options.files.results_path is not None else None)
+    step = next_step(summary) if options.files.results_path is not None else NextStep()
+    report = summary.report(step.command, step.change)
     if options.files.report_path is not None:
         _write_report(options.files.report_path, report.to_json())
     if not options.screen.quiet:
@@ -354,40 +355,3 @@ def _write_report(target: Path, report: bytes) -> None:
         replace_whole(target, report)
     except OSError as error:
         console.say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again")
-
-
-def _next_command(summary: Summary) -> str:
-    """The same command again; with --retry-errors where only failures are left that are not retryable."""
-    from batchrun.records.money import usd
-
-    words = _without_password([word for word in sys.argv[1:] if word != "--overwrite"])
-    if summary.stopped is None:  # all of the sample is done: what is left is the rest
-        words = _without_option(words, "--sample")
-    if summary.enough_usd is not None:
-        words = _with_option(words, "--max-cost", usd(summary.enough_usd))
-    if summary.only_failures_left and "--retry-errors" not in words:
-        words.append("--retry-errors")
-    return shlex.join(["batchrun", *words])
-
-
-def _without_password(words: list[str]) -> list[str]:
-    """The same words without the address of a proxy, which may hold a password."""
-    after = [None, *words]
-    return [
-        "--proxy=…" if word.startswith("--proxy=") else "…" if before == "--proxy" else word
-        for before, word in zip(after, words, strict=False)
-    ]
-
-
-def _with_option(words: list[str], name: str, value: str) -> list[str]:
-    """The same words with another value of an option that is among them."""
-    words = [f"{name}={value}" if word.startswith(f"{name}=") else word for word in words]
-    if name in words[:-1]:
-        words[words.index(name) + 1] = value
-    return words
-
-
-def _without_option(words: list[str], name: str) -> list[str]:
-    """The same words without an option and its value."""
-    words = [word for word in words if not word.startswith(f"{name}=")]
-    return words[: words.index(name)] + words[words.index(name) + 2 :] if name in words else words

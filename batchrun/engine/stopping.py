@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchrun.records.outcome import Failure, FailureCode, describe
+from batchrun.transport.words import tells_of_money
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +18,18 @@ class Stopped:
 
 def why_stopped(failure: Failure, address: str) -> str:
     """One line: what came back from `address`, and what to do about it."""
-    what = describe(failure)
-    if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or failure.status in (404, 405):
-        return f"{address} answered {what}; is --base-url right?"
+    what, status = describe(failure), failure.status_for_rules
     if failure.code in (FailureCode.DNS_FAILED, FailureCode.CERTIFICATE_REFUSED):
         return f"{what}; is --base-url right?"
-    if failure.status == 401:
+    if status == 407:
+        return f"the proxy refuses every request ({what}); check the login in --proxy"
+    if status == 402 or tells_of_money(failure):
+        return f"the account cannot pay for more ({what}); top it up, or use the key of another one"
+    if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or status in (404, 405, 501):
+        return f"{address} answered {what}; is --base-url right?"
+    if status == 401 or failure.code == "invalid_api_key":
         return f"the gateway refuses the key ({what}); check your API key"
-    return f"the gateway refuses every request ({what}); top up the account or change the key"
+    return f"the gateway refuses every request ({what}); ask whether this key may use this API and model from here"
 
 
 def why_all_refused(failure: Failure, line_number: int) -> str:

@@ -53,11 +53,6 @@ class Summary:
         return 1 if self.prepared.tally.failed else 0
 
     @property
-    def only_failures_left(self) -> bool:
-        """Whether every line has its record and no failed line is retryable."""
-        return not self.left and not self.prepared.tally.retryable
-
-    @property
     def enough_usd(self) -> Decimal | None:
         """A `max_cost_usd` that is likely to suffice for the rest; None unless the present one stopped the run."""
         budget = self.ended.budget
@@ -73,17 +68,18 @@ class Summary:
         tally = self.prepared.tally
         return self._chosen_left * tally.cost_of_records_usd() / tally.recorded if tally.recorded else None
 
-    def report(self, next_command: str | None = None) -> Report:
-        """The report of the whole result file. It has `next_command` only if a line is pending or failed."""
+    def report(self, next_command: str | None = None, next_change: str | None = None) -> Report:
+        """The report of the whole result file. It says what is next only if a line is pending or failed."""
         tally, earlier = self.prepared.tally, self.prepared.earlier
         report = make_report(tally, self.left)
-        stopped = self.stopped
+        stopped, is_left = self.stopped, report.lines.pending or report.lines.failed
         report = msgspec.structs.replace(
             report,
             limited_s=self.ended.limited_s,
             at_output_limit=self.ended.at_output_limit or None,
             stopped=stopped.why if stopped else None,
-            next_command=next_command if report.lines.pending or report.lines.failed else None,
+            next_change=next_change if is_left else None,
+            next_command=next_command if is_left else None,
         )
         if earlier is None:
             return report

@@ -141,7 +141,9 @@ class Report(msgspec.Struct, frozen=True):
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
     `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
-    `next_command`: the command to run next; None from Python, and in a report that is made later.
+    `next_change`: what to change before that command, in words, for failed lines that would end the same way again.
+    `next_command`: the command to run next. Both are None if there is nothing to do, from Python, and in a report that
+    is made later.
     """
 
     lines: Lines
@@ -164,6 +166,7 @@ class Report(msgspec.Struct, frozen=True):
     controls: Controls | None = None
     at_output_limit: int | None = None
     stopped: str | None = None
+    next_change: str | None = None
     next_command: str | None = None
 
     def __str__(self) -> str:

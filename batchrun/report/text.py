@@ -38,6 +38,8 @@ def render(report: Report, answers: str | None = None) -> str:
         parts.append("answers: " + printable(answers))
     if report.stopped:
         parts.append("stopped: " + printable(report.stopped))
+    if report.next_change:
+        parts.append("first: " + printable(report.next_change))
     if report.next_command:
         parts.append("next: " + printable(report.next_command))
     return "\n".join(parts) + "\n"
