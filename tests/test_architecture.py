@@ -178,7 +178,7 @@ def test_the_rule_sees_what_it_forbids() -> None:
 
 # ------------------------------------------------------------------------------------------- libraries
 
-HEAVY = {"genai_prices", "jsonschema_rs", "msgspec", "orjson", "rs_bpe", "tqdm", "uvloop", "zstandard"}
+HEAVY = {"genai_prices", "jsonschema_rs", "msgspec", "orjson", "pyarrow", "rs_bpe", "tqdm", "uvloop", "zstandard"}
 LIBRARIES = {  # library → where alone it may be imported
     "aiohttp": {"transport.client", "transport.connections", "transport.http", "simulator.app", "simulator.wire"},
     "click": {"cli"},

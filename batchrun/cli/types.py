@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchrun.errors import UsageError
 from batchrun.limits.quotas import LEAST_PER_MINUTE
@@ -100,3 +102,29 @@ class RateType(FiniteRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The option's text as a number, 0 where it is off."""
         return 0.0 if str(value).lower() == "off" else float(super().convert(value, param, ctx))
+
+
+class WordsType(_ParamType):
+    """`cost,tokens`: some of a few words, each once, in the order in which they are written."""
+
+    name = "words"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = tuple(words)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The option's text as its words."""
+        if isinstance(value, tuple):
+            return value
+        found = tuple(word.strip() for word in str(value).split(","))
+        for word in found:
+            if word not in self._words:
+                self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
+        return tuple(dict.fromkeys(found))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The words that may follow what is there."""
+        start, _, last = incomplete.rpartition(",")
+        before = f"{start}," if start else ""
+        used = set(start.split(","))
+        return [CompletionItem(before + word) for word in self._words if word.startswith(last) and word not in used]

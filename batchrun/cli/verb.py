@@ -40,7 +40,7 @@ class Option(click.Option):
 
 def _shown(default: object) -> str:
     """A default as a user would write it; nothing where the option is simply absent."""
-    if default is None or default is False:
+    if default is None or default is False or default == ():
         return ""
     return f"{default:g}" if isinstance(default, float) else str(default)
 

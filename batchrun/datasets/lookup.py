@@ -87,16 +87,21 @@ class RecordFile:
             return None
 
     def at(self, offset: int) -> Result:
-        """The record at an offset. Raises `StopError` if the file was changed since."""
-        descriptor, size = self._file.fileno(), _FIRST_READ
-        record = os.pread(descriptor, size, offset)
-        while (end := record.find(b"\n")) < 0 and len(record) == size:
-            size *= 8
-            record = os.pread(descriptor, size, offset)
+        """The record at an offset. Raises `StopError` if the file was changed since, or cannot be read."""
         try:
-            return read_result(record[:end] if end >= 0 else record)
+            return read_result(self._line_at(offset))
         except ValueError:
             raise StopError(f"{self.path} was changed while it was read; read it again") from None
+        except OSError as error:
+            raise StopError(f"cannot read {self.path}: {error.strerror}") from error
+
+    def _line_at(self, offset: int) -> bytes:
+        descriptor, size = self._file.fileno(), _FIRST_READ
+        line = os.pread(descriptor, size, offset)
+        while (end := line.find(b"\n")) < 0 and len(line) == size:
+            size *= 8
+            line = os.pread(descriptor, size, offset)
+        return line[:end] if end >= 0 else line
 
 
 class RecordsById:

@@ -41,15 +41,25 @@ def open_unlocked(path: Path) -> IO[bytes]:
     return open(path, "a+b", buffering=0, opener=no_link)
 
 
-def replace_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, in place of what is there. Raises `OSError`."""
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file piece by piece. It takes the place of what is at `path` once the block has ended without an error.
+
+    Raises `OSError`.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb", opener=no_link) as file:
-            file.write(data)
+            yield file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, in place of what is there. Raises `OSError`."""
+    with writing_whole(path) as file:
+        file.write(data)
 
 
 def lock(file: IO[bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -135,3 +136,16 @@ def _is_over(log: IO[bytes]) -> bool:
         return lock(log)
     except NoLocksError:
         return True
+
+
+def requests_named(log: Path) -> str | None:
+    """The request file of the last run in the log at `log`, as it was named then; None if the log names none."""
+    named = None
+    with contextlib.suppress(OSError), log.open("rb") as events:
+        for raw in events:
+            if _START in raw[:64] and isinstance(event := decode_event(raw), Start):
+                named = event.requests
+    return named or None
+
+
+_START = b'"event":"start"'

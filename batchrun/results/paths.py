@@ -70,7 +70,7 @@ class ResultPaths:
 
     def use_of(self, path: Path) -> str | None:
         """What the job keeps at a path, in words; None where it keeps nothing, or its report."""
-        return next((use for own, use in self.uses().items() if _are_one(own, path)), None)
+        return next((use for own, use in self.uses().items() if are_one(own, path)), None)
 
     def refuse_clashes(self, read: Mapping[str, Path | None], report: Path | None = None) -> None:
         """Raise `UsageError` if a file that the job reads is one that it writes. Nothing is opened.
@@ -81,7 +81,7 @@ class ResultPaths:
         written = self.uses() | {report or self.report: "the report"}
         for what, path in read.items():
             for own, use in written.items() if path is not None else ():
-                if _are_one(own, Path(path or "")):
+                if are_one(own, Path(path or "")):
                     if own == report:
                         raise UsageError(f"--report {report} is {what}; choose another --report FILE")
                     way_on = "choose another file for the results (-o)"
@@ -102,7 +102,7 @@ class ResultPaths:
         return self.results.with_name(f"{self.results.name}.{ending}")
 
 
-def _are_one(one: Path, other: Path) -> bool:
+def are_one(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, also by links, and on disks that know no upper and lower case."""
     if os.path.realpath(one) == os.path.realpath(other):
         return True

@@ -1,0 +1,35 @@
+"""How values are written into the cells of a table of text, and as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell: null is empty, lists and objects are JSON, and text is as it is."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, Raw):
+        return bytes(value).decode(errors="replace")
+    if type(value) in (bool, int, float, list, dict):
+        return json_text(value).decode()
+    return str(value)  # a number that is kept as it was written, a date
+
+
+def json_text(value: Any) -> bytes:
+    """A value as JSON on one line. Half a surrogate pair in a text becomes an escape."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()

@@ -1,0 +1,83 @@
+"""What `--with` adds to a row beside its label: cost, tokens, latency, model, attempts, id, the raw answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Raw
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
+from batchrun.datasets.fields import Column, Kind
+from batchrun.records.answer import Result
+from batchrun.records.rawjson import member
+from batchrun.records.result import ResultHead
+
+
+class Extra(StrEnum):
+    """What may be added."""
+
+    COST = "cost"
+    TOKENS = "tokens"
+    LATENCY = "latency"
+    MODEL = "model"
+    ATTEMPTS = "attempts"
+    ID = "id"
+    RAW = "raw"
+
+
+COLUMNS = {
+    Extra.COST: (Column("_cost_usd", Kind.NUMBER),),
+    Extra.TOKENS: (Column("_input_tokens", Kind.INTEGER), Column("_output_tokens", Kind.INTEGER)),
+    Extra.LATENCY: (Column("_latency_s", Kind.NUMBER),),
+    Extra.MODEL: (Column("_model"),),
+    Extra.ATTEMPTS: (Column("_attempts", Kind.INTEGER),),
+    Extra.ID: (Column("_id"),),
+    Extra.RAW: (Column("_raw", Kind.JSON),),
+}
+
+
+class ExtraReader:
+    """Reads the values of some extras out of results. `prices` are for the cost."""
+
+    def __init__(self, extras: Sequence[Extra], prices: PriceBook) -> None:
+        self._prices = prices
+        read: dict[Extra, Callable[[Result], tuple[Any, ...]]] = {
+            Extra.COST: lambda result: (self._cost_usd(result),),
+            Extra.TOKENS: _tokens,
+            Extra.LATENCY: lambda result: (result.run.latency_s,),
+            Extra.MODEL: lambda result: (result.run.model,),
+            Extra.ATTEMPTS: lambda result: (result.run.attempts,),
+            Extra.ID: lambda result: (result.custom_id,),
+            Extra.RAW: _raw,
+        }
+        self._readers = [read[extra] for extra in extras]
+        self.columns = tuple(column for extra in extras for column in COLUMNS[extra])
+
+    def values(self, result: Result | None) -> list[Any]:
+        """The values for one result; all None without one."""
+        if result is None:
+            return [None] * len(self.columns)
+        return [value for read in self._readers for value in read(result)]
+
+    def _cost_usd(self, result: Result) -> Decimal | None:
+        """What the bill of this record alone comes to, in US dollars; None where it has no usage or no price."""
+        if result.run.usage is None:
+            return None
+        tally = Tally(self._prices)
+        tally.add([ResultHead(result.custom_id, result.run, result.error)])
+        bill = tally.total().bill
+        return None if bill.unpriced_lines else bill.cost_usd
+
+
+def _tokens(result: Result) -> tuple[int | None, int | None]:
+    usage = result.run.usage
+    return (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
+
+
+def _raw(result: Result) -> tuple[Raw | None]:
+    body = member(member(result.record, "response"), "body")
+    return (Raw(body) if body else None,)
