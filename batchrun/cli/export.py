@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
+from batchrun.cli.export_options import TABLE, TableOptions, print_counts
 from batchrun.cli.options import RESULTS
-from batchrun.cli.table_options import TABLE, TableOptions, print_counts
 from batchrun.cli.verb import Verb
 
 

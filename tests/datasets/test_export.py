@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from batchrun.cli.export_options import EXTRAS
 from batchrun.cli.main import cli
-from batchrun.cli.table_options import EXTRAS
 from batchrun.datasets.extras import Extra
 from batchrun.errors import InputError, ResultFileError, UsageError
 from tests.datasets.answers import GOOD, answer, failure, name_requests, request
