@@ -200,10 +200,10 @@ class Writer:
     def log_recorded(self) -> None:
         """Log the lines that were recorded since the last call."""
         if numbers := self.newly_recorded():
-            self.log(Recorded(numbers))
+            self.log(Recorded(numbers, self._tally.cost_of_records_usd()))
 
     def newly_recorded(self) -> list[int]:
-        """The lines that were recorded since the last call."""
+        """The lines whose records were written and billed since the last call."""
         numbers, self._newly_recorded = self._newly_recorded, []
         return numbers
 
@@ -276,7 +276,6 @@ class Writer:
             self._judge_errors(self._error_limit, head)
         self.at_output_limit += is_at_output_limit(line, outcome)
         self._unanswered.pop(line.line_number, None)
-        self._newly_recorded.append(line.line_number)
         if billed_usd := self._spending.recorded(line, outcome):
             self.log(Billed(line.line_number, -billed_usd))
 
@@ -284,6 +283,7 @@ class Writer:
         """Add the written records and the answered controls to the report and the bill."""
         heads, self._unbilled = self._unbilled, []
         self._tally.add(heads)
+        self._newly_recorded += [head.run.line for head in heads]
         controls, self._unbilled_controls = self._unbilled_controls, []
         self._tally.add_controls(controls)
 

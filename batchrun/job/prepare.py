@@ -27,6 +27,7 @@ from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
 from batchrun.records.words import counted
+from batchrun.requests.overrides import as_options
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import count_pending, draw
 from batchrun.results.last_run import LastRun
@@ -160,6 +161,7 @@ class _Start:
             Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
             unbounded=self._unbounded(),
+            options=as_options(self.job.overrides),
         )
         done = resume.take_up(self.requests, self.tally)
         self.tally.add_controls(store.log.last_run.controls)

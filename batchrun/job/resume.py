@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from batchrun.billing.bounds import Unbounded
@@ -21,10 +21,11 @@ from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
 from batchrun.job.lost_log import LostRuns
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.records.money import NOTHING
+from batchrun.records.money import NOTHING, total_usd, usd
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
+from batchrun.requests.overrides import differences
 from batchrun.requests.prescan import prescan
 from batchrun.requests.problems import SHOWN_PROBLEMS
 from batchrun.requests.reader import RequestFile
@@ -115,7 +116,8 @@ class Resume:
     """Compares a result file with its request file, once. `notices` are for the screen.
 
     `lost` has the runs without a log, as their records tell. `unbilled_usd` is what the removed records cost, in US
-    dollars: it is on no bill any more, so the run log keeps it.
+    dollars: it is on no bill any more, so the run log keeps it. It includes records that the log knows and that are
+    gone from the file. `options` are those of this run that change bodies.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Resume:
         *,
         retry_errors: bool = False,
         unbounded: Unbounded | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
@@ -133,6 +136,7 @@ class Resume:
         self._changed = changed
         self._unbounded = unbounded
         self._retry_errors = retry_errors
+        self._options = options or {}
         self._stored = HashTable()  # id → hash of the body; its last two bits are the outcome
         self._done = LineSet()
         self._replaced: set[int] = set()
@@ -152,6 +156,7 @@ class Resume:
             self._read_records(tally)
             requests.check(lambda line: self._match(requests.name, line))
             self._refuse_edited_and_foreign()
+        self._note_gone(tally)
         if self._unbounded is not None:
             for line in requests.requests(without=self._done) if tally.recorded else ():
                 self._unbounded.look(line)
@@ -216,9 +221,22 @@ class Resume:
         replaced = Tally(book)
         for heads in self._store.heads():
             replaced.add([head for head in heads if hash64(head.custom_id) in self._replaced])
-        self.unbilled_usd = replaced.cost_usd()
-        if self.unbilled_usd:
-            self._store.log.write(Replaced(replaced.recorded, self.unbilled_usd))
+        replaced_usd = replaced.cost_usd()
+        self.unbilled_usd = total_usd((self.unbilled_usd, replaced_usd))
+        self._store.log.write(Replaced(replaced.recorded, replaced_usd))
+
+    def _note_gone(self, tally: Tally) -> None:
+        """Count what records cost that are gone from the file, though no run removed them; and say so."""
+        paths = self._store.paths
+        count, gone_usd = self._store.log.last_run.gone(tally.recorded, tally.cost_of_records_usd())
+        if not count:
+            return
+        self.unbilled_usd = gone_usd
+        cost = f"the cost of ${usd(gone_usd)} stays counted as spent" if gone_usd else "what that cost is unknown"
+        anew = f"; remove {paths.log.name}, too, to begin anew" if not tally.recorded else ""
+        self.notices.append(
+            f"WARNING: {paths.results.name} has lost {counted(count, 'record')} of earlier runs; {cost}{anew}"
+        )
 
     def _set_aside_doubles(self) -> None:
         seen: set[int] = set()
@@ -263,6 +281,7 @@ class Resume:
 
     def _refuse_edited_and_foreign(self) -> None:
         if self._edited:
+            self._refuse_other_options()
             more = self._edited_count - len(self._edited)
             raise ResultFileError(
                 "\n".join([*self._edited, *([f"… and {more:,} more"] if more else [])])
@@ -272,6 +291,17 @@ class Resume:
             raise ResultFileError(
                 f"{self._store.paths.results} contains {counted(len(self._stored), 'result')}, "
                 "none for this request file; choose another -o (or --overwrite to discard them)"
+            )
+
+    def _refuse_other_options(self) -> None:
+        """Raise `ResultFileError` if this run has other options than the last one: then no line need be edited."""
+        before = self._store.log.last_run.options
+        differing = differences(before, self._options) if before is not None else []
+        if differing:
+            raise ResultFileError(
+                f"{counted(self._edited_count, 'line')} would be sent in another way than for the answers in "
+                f"{self._store.paths.results}: compared with the last run, {', '.join(differing)}; run it with the "
+                "same options, or use --changed resend to send such lines again, --changed keep to keep their answers"
             )
 
     def _tell(self) -> None:

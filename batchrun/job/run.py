@@ -34,6 +34,7 @@ from batchrun.limits.open_files import within_open_files
 from batchrun.limits.options import Limits
 from batchrun.records.attempt import InFlight
 from batchrun.records.money import NOTHING, total_usd
+from batchrun.requests.overrides import as_options
 from batchrun.requests.selection import Unwanted, first
 from batchrun.results.events import Start, Stop
 from batchrun.transport.endpoint import Endpoint
@@ -134,7 +135,13 @@ class Run:
         limited_s = monitor.bottleneck.rounded()
         with contextlib.suppress(DiskError):  # without this event the next run reports that this one died, no more
             why = runner.stopped.why if runner.stopped else "done"
-            store.log.write(Stop(why=why, numbers=runner.newly_recorded(), limited_s=limited_s))
+            stop = Stop(
+                why=why,
+                numbers=runner.newly_recorded(),
+                records_usd=self._prepared.tally.cost_of_records_usd(),
+                limited_s=limited_s,
+            )
+            store.log.write(stop)
         return Ended(
             recorded=runner.recorded,
             stopped=runner.stopped,
@@ -210,6 +217,9 @@ def _start_event(prepared: Prepared, started: str) -> Start:
         possibly_billed_twice=earlier.billed_twice if earlier is not None else None,
         unbilled_usd=earlier.unbilled_usd if earlier is not None else NOTHING,
         without_log=sorted(earlier.without_log) if earlier is not None else [],
+        records=prepared.tally.recorded,
+        records_usd=prepared.tally.cost_of_records_usd(),
+        options=as_options(job.overrides),
         controls=list(earlier.controls) if earlier is not None else [],
         max_cost_usd=job.max_cost_usd,
         base_url="simulated" if job.simulate else job.endpoint.base_url,

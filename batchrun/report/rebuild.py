@@ -10,6 +10,7 @@ from msgspec import structs
 from batchrun.billing.exposure import bound
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
@@ -48,10 +49,11 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
 
 def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
     """Add the figures that only the run log has."""
+    _, gone_usd = last_run.gone(tally.recorded, tally.cost_of_records_usd())
     left_in_flight = bound(last_run.sent.values(), tally.book, tally.longest_answer)
     return structs.replace(
         report,
         possibly_billed_twice=last_run.billed_before + left_in_flight,
-        unbilled_usd=last_run.unbilled_usd,
+        unbilled_usd=total_usd((last_run.unbilled_usd, gone_usd)),
         limited_s=last_run.limited_s,
     )

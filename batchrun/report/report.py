@@ -135,7 +135,7 @@ class Report(msgspec.Struct, frozen=True):
     `possibly_billed_twice`: lines that were in flight when a run ended, and the most that they may have cost. This
     field and the next two come from the run log; they are None without one.
     `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
-    halfway, on answers without a usage, and on records that were replaced.
+    halfway, on answers without a usage, and on records that were replaced or are gone from the result file.
     `limited_s`: seconds of the last run by what limited it, the longest first.
     `controls`: control requests that were answered; None if there are none. They come from the run log, too.
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may

@@ -96,7 +96,9 @@ def _notes(report: Report) -> list[str]:
         notes.append(f"{sent} to see whether the gateway answers (in the bill)")
     notes += _cost_notes(report.cost)
     if report.unbilled_usd:
-        notes.append(f"possible extra cost (failed or replaced attempts): up to ${usd(report.unbilled_usd)}")
+        notes.append(
+            f"possible extra cost (failed attempts, replaced or lost records): up to ${usd(report.unbilled_usd)}"
+        )
     if (twice := report.possibly_billed_twice) is not None and twice.lines:
         notes.append(f"{counted(twice.lines, 'line')} in flight when a run ended; {twice.in_words()}")
     return notes

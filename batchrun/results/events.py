@@ -31,7 +31,8 @@ class Start(_Timed, tag="start", kw_only=True):
     """Sending begins. The event has the sums over all earlier runs, so that a reader needs the last run only.
 
     `without_log` names, by their starts, runs that have records but no events in this log; the sums have their worst
-    case. `controls`: the control requests that earlier runs sent and that were answered.
+    case. `controls`: the control requests that earlier runs sent and that were answered. `records`: how many records
+    the result file has, and `records_usd` what they cost. `options`: the options that change bodies, by name.
     """
 
     version: str = ""
@@ -45,6 +46,9 @@ class Start(_Timed, tag="start", kw_only=True):
     unbilled_usd: Decimal = NOTHING
     without_log: list[str] = []
     controls: list[AnsweredControl] = []
+    records: int = 0
+    records_usd: Decimal = NOTHING
+    options: dict[str, str] | None = None
     max_cost_usd: Decimal | None = None
     base_url: str = ""
     concurrency: str = ""
@@ -79,9 +83,13 @@ class Ended(_Timed, tag="ended"):
 
 
 class Recorded(_Timed, tag="recorded"):
-    """The lines whose records were written since the last such event."""
+    """The lines whose records were written since the last such event.
+
+    `records_usd`: what all records of the file cost so far, in US dollars.
+    """
 
     numbers: list[int]
+    records_usd: Decimal = NOTHING
 
 
 class Unmeasured(_Timed, tag="unmeasured"):
@@ -166,10 +174,11 @@ class Back(_Timed, tag="back"):
 
 
 class Stop(_Timed, tag="stop", kw_only=True):
-    """The orderly end of a run; a run without this event was killed."""
+    """The orderly end of a run; a run without this event was killed. `numbers`, `records_usd`: as in `Recorded`."""
 
     why: str = ""
     numbers: list[int] = []
+    records_usd: Decimal = NOTHING
     limited_s: dict[str, float] | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import IO
 
@@ -37,7 +38,9 @@ class LastRun:
     `sent`: the attempts, by `key_of`, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
     US dollars. `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of the run by
-    what it was limited by. `recent`: what was sent of late.
+    what it was limited by. `recent`: what was sent of late. `options`: the options of the last run that change bodies,
+    None if the log does not say. `records`: how many records the result file should have, and `records_usd` what those
+    cost, in US dollars.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -49,6 +52,8 @@ class LastRun:
         self.controls: list[AnsweredControl] = []
         self.limited_s: dict[str, float] | None = None
         self.recent = RecentRequests()
+        self.options: dict[str, str] | None = None
+        self.records, self.records_usd = 0, NOTHING
         for raw in lines:
             if (event := decode_event(raw)) is not None:
                 self._add(event)
@@ -60,7 +65,7 @@ class LastRun:
                 self.sent[key_of(event)] = attempt
                 self.recent.note(event)
             case Recorded():
-                self._drop(event.numbers)
+                self._recorded(event)
                 self.recent.note(event)
             case Ended():
                 self._drop((key_of(event),))
@@ -79,8 +84,11 @@ class LastRun:
             case Stop():
                 self.stopped = True
                 self.recent.note(event)
-                self._drop(event.numbers)
+                self._recorded(event)
                 self.limited_s = event.limited_s or self.limited_s
+            case Replaced():
+                self.records -= event.lines
+                self.records_usd = total_usd((self.records_usd, -event.unbilled_usd))
             case _:
                 pass
         if isinstance(event, (Ended, Unmeasured, Billed, Replaced)) and event.unbilled_usd:
@@ -93,8 +101,25 @@ class LastRun:
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd
         self.controls = start.controls
+        self.options = start.options
+        self.records, self.records_usd = start.records, start.records_usd
         self.sent.clear()
         self.limited_s = None
+
+    def _recorded(self, event: Recorded | Stop) -> None:
+        self._drop(event.numbers)
+        self.records += len(event.numbers)
+        self.records_usd = event.records_usd or self.records_usd
+
+    def gone(self, records: int, records_usd: Decimal) -> tuple[int, Decimal]:
+        """How many records the result file has lost if it has `records`, which cost `records_usd`; what the lost cost.
+
+        Records that no run removed: somebody has deleted the file, or some of its lines.
+        """
+        lost = self.records - records
+        if lost <= 0:
+            return 0, NOTHING
+        return lost, max(NOTHING, total_usd((self.records_usd, -records_usd)))
 
     def _drop(self, keys: Iterable[int]) -> None:
         for key in keys:

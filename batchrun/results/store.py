@@ -104,8 +104,6 @@ class FileStore:
         except BaseException:
             self.log.close()
             raise
-        if self._journal.is_new:
-            self._forget_runs()  # the answers are gone, so the log of their runs no longer counts
 
     @property
     def quarantined(self) -> int:

@@ -666,7 +666,7 @@ def test_failed_attempts_have_their_price_in_the_report(tmp_path: Path) -> None:
     size = len(parse_request(line, 1).body)
     assert Decimal(str(report_of(tmp_path)["unbilled_usd"])) == cost(size, 100)
     shown = batchrun("report", tmp_path / "results.jsonl", "--prices", tmp_path / "prices.json")
-    assert "possible extra cost (failed or replaced attempts): up to $" in shown.output
+    assert "possible extra cost (failed attempts, replaced or lost records): up to $" in shown.output
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "nan", "inf", "twenty", "1e300"])

@@ -290,8 +290,55 @@ def test_changed_keep_keeps_the_old_answer(bench: Bench) -> None:
 def test_an_override_that_changes_the_body_is_an_edit(bench: Bench) -> None:
     bench.run()
     assert bench.sent_by(overrides=Overrides(model="fills in nothing here")) == 0
-    with pytest.raises(ResultFileError, match="edited"):
+    with pytest.raises(ResultFileError, match="would be sent in another way"):
         bench.run(overrides=Overrides(fields={"temperature": b"1"}))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (Overrides(fields={"temperature": 0}), Overrides(), "--set temperature=0 is missing now"),
+        (Overrides(), Overrides(fields={"temperature": 0}), "--set temperature=0 is new"),
+        (
+            Overrides(fields={"temperature": 0, "top_p": 1}),
+            Overrides(fields={"temperature": 1, "top_p": 1}),
+            "--set temperature=0 is now 1",
+        ),
+        (Overrides(stream=True), Overrides(), "--stream is missing now"),
+        (
+            Overrides(fields={"model": "a"}),
+            Overrides(fields={"model": "b"}, stream=True),
+            '--set model="a" is now "b", --stream is new',
+        ),
+    ],
+)
+def test_an_option_that_differs_from_the_last_run_is_named_and_no_line_is_called_edited(
+    bench: Bench, before: Overrides, now: Overrides, told: str
+) -> None:
+    bench.run(overrides=before)
+    with pytest.raises(ResultFileError) as refused:
+        bench.run(overrides=now)
+    assert f"5 lines would be sent in another way than for the answers in {bench.results}" in str(refused.value)
+    assert f"compared with the last run, {told}; run it with the same options" in str(refused.value)
+    assert "edited" not in str(refused.value)
+    assert bench.sent_by(overrides=before) == 0
+    assert bench.sent_by(overrides=now, changed=Changed.KEEP) == 0
+    assert bench.sent_by(overrides=now, changed=Changed.RESEND) == 5
+
+
+def test_a_line_is_called_edited_where_the_options_are_those_of_the_last_run(bench: Bench) -> None:
+    bench.run(overrides=Overrides(fields={"temperature": 0}))
+    bench.edit(2, "another question")
+    with pytest.raises(ResultFileError, match="'r-2' was edited after its answer"):
+        bench.run(overrides=Overrides(fields={"temperature": 0}))
+
+
+def test_a_long_value_of_an_option_is_in_no_log_and_still_compared(bench: Bench) -> None:
+    bench.run(overrides=Overrides(fields={"instructions": "be brief " * 30}))
+    assert "be brief" not in bench.results.with_name("results.jsonl.log").read_text()
+    with pytest.raises(ResultFileError, match=r"--set instructions=…[0-9a-f]{16} is now …[0-9a-f]{16};"):
+        bench.run(overrides=Overrides(fields={"instructions": "be brief " * 31}))
+    assert bench.sent_by(overrides=Overrides(fields={"instructions": "be brief " * 30})) == 0
 
 
 # ---------------------------------------------------------------------------------------------- failures
@@ -530,8 +577,7 @@ def test_without_a_limit_the_longest_answer_is_taken_and_that_is_said(bench: Ben
 
 def test_starting_over_forgets_what_died_before(bench: Bench) -> None:
     _log_of_a_death(bench, 1, 2)
-    assert bench.billed_twice().lines == 0, "there is no result file that this could be about"
-    _log_of_a_death(bench, 1, 2)
+    assert bench.billed_twice().lines == 2, "the money is spent, though there is no result file any more"
     assert bench.billed_twice(overwrite=True).lines == 0
     assert bench.billed_twice().lines == 0
 
