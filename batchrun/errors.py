@@ -43,6 +43,12 @@ class ResultFileError(UsageError):
     """
 
 
+class MissedError(BatchrunError):
+    """A threshold was missed, such as that of `--fail-under`: the figures are not what they must be."""
+
+    exit_code = 4
+
+
 class StopError(BatchrunError):
     """The job stopped early and can be resumed: a problem with the key, the quota, the gateway or the disk.
 

@@ -24,6 +24,7 @@ SECTIONS = {
         "export": "Write the answers of a result file as a table.",
         "report": "Print the bill, the failures and the latencies of a result file.",
         "verify": "Check that a result file answers every request exactly once.",
+        "eval": "Hold the answers against a table of right answers: accuracy, F1, kappa, confusion.",
     },
     "Tools": {
         "simulator": "Serve a simulated gateway on this machine.",

@@ -44,6 +44,17 @@ def wilson(hits: float, total: float, effective: float | None = None) -> Interva
     return Interval(share, lower, 1.0 if hits == total else min(1.0, centre + margin))
 
 
+def f1_of_class(hits: float, gold: float, answered: float, worth: float = 1.0) -> Interval:
+    """F1 of one class, which gold has in `gold` rows and the answers in `answered`; undefined where neither has it.
+
+    Among the rows that have it on either side, the hits are a plain share s, and F1 is 2s / (1 + s): so the bounds
+    are those of Wilson's interval of s. `worth`: as many independent rows a row is worth.
+    """
+    either = gold + answered - hits
+    found = wilson(hits, either, either * worth)
+    return Interval(*(None if share is None else 2 * share / (1 + share) for share in msgspec.structs.astuple(found)))
+
+
 def clustered_error(clusters: Iterable[tuple[float, float]]) -> float:
     """The standard error of a share over clusters of rows, each given as its hits and its rows; NaN without rows."""
     pairs = list(clusters)

@@ -17,6 +17,7 @@ from batchrun.stats.proportions import (
     Interval,
     Pairs,
     clustered_error,
+    f1_of_class,
     holm,
     mcnemar,
     paired_difference,
@@ -70,6 +71,13 @@ def test_f1_of_every_kind_and_balanced_accuracy(table: dict[Cell, int]) -> None:
         ("weighted", confusion.f1_weighted),
     ]:
         assert close(ours(sums), metrics.f1_score(gold, answers, average=average, **told)), average
+    for label, theirs in zip(seen, of_classes, strict=True):
+        of_class = f1_of_class(sums.hits[label], sums.gold[label], sums.answered[label])
+        assert close(of_class.value, theirs)
+        assert of_class.lower is not None
+        assert of_class.upper is not None
+        assert of_class.lower <= theirs <= of_class.upper
+        assert of_class.upper - of_class.lower > 0.01
     recalls = metrics.recall_score(gold, answers, average=None, labels=sorted(set(gold)), zero_division=0)
     assert close(confusion.balanced_accuracy(sums), sum(recalls) / len(recalls))
 

@@ -1,0 +1,49 @@
+"""Reads which of some choices an answer states: `choice(A-E)`. Pure.
+
+The last stated choice counts. An answer that could be read in two ways is no answer: a guess would be a false figure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from batchrun.errors import UsageError
+
+_SAYS = r"(?i:(?:final\s+)?(?:answer|choice|option)\b(?:\s+is\b)?\s*:?\s*)"
+
+
+def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | None]]:
+    """The choices that a text names (`A-E`, or `A|B|C`), and a function that finds one of them in an answer.
+
+    Raises `UsageError` for another text.
+    """
+    choices = _choices(told)
+    one = f"(?:{'|'.join(map(re.escape, choices))})"
+    small = rf"(?i:{one})(?=[\s*_\"')\]}}]*(?:[.,;:!]|$))"  # "a" is a word, but at the end of a sentence
+    mark = rf"[\s(*_\"'\[{{]*({one}|{small})(?![\w'])"
+    stated = re.compile(rf"\b{_SAYS}{mark}(?:[\s)*_\"'\]}}.]*\b(?:or|and)\b{mark})?")
+    alone = re.compile(rf"\W*({one})\W*", re.IGNORECASE)
+    named = re.compile(rf"(?<![\w'])({one})(?![\w'])")
+
+    def read(text: str) -> str | None:
+        if whole := alone.fullmatch(text):
+            return whole[1].upper()
+        if statements := stated.findall(text):
+            first, second = statements[-1]
+            return first.upper() if second.upper() in ("", first.upper()) else None
+        lines = text.split("\n")
+        if last := alone.fullmatch(next((line for line in reversed(lines) if line.strip()), "")):
+            return last[1].upper()
+        found = set(named.findall(text))
+        return found.pop() if len(found) == 1 else None
+
+    return choices, read
+
+
+def _choices(told: str) -> tuple[str, ...]:
+    span = re.fullmatch(r"([A-Z])-([A-Z])", told)
+    choices = [chr(code) for code in range(ord(span[1]), ord(span[2]) + 1)] if span else told.split("|")
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(re.fullmatch(r"[A-Z0-9]+", c) for c in choices):
+        raise UsageError(f"choice({told}): write choice(A-E), or choice(A|B|C) with capital letters and digits")
+    return tuple(choices)

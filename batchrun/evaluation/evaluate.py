@@ -1,0 +1,202 @@
+"""Holds the answers of a result file against a table of gold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from batchrun.datasets.lookup import RecordFile
+from batchrun.datasets.tables import Source, Table, open_table
+from batchrun.errors import UsageError
+from batchrun.evaluation.fields import Answer, choose_fields, seen_fields
+from batchrun.evaluation.figures import VERSION, Evaluation
+from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, key_column
+from batchrun.evaluation.scorers import Scorer
+from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
+from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
+from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
+from batchrun.evaluation.warnings import warnings_for
+from batchrun.records.index import LineSet
+from batchrun.records.words import counted
+from batchrun.stats.confusion import SEED
+from batchrun.stats.proportions import CONFIDENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a result file.
+
+    `gold`: the table with the right answers. `key`: its column of ids; None: `custom_id`. `columns`: the column of
+    gold for a field, where the two have other names. `scorers`: by field. `by`, `cluster`: columns of gold that group
+    rows, and that hold what belongs together. `orders`: the labels of a field in their order. `policy`: what rows
+    without an answer count as. `seed`: of the resampled intervals.
+    """
+
+    gold: Source
+    key: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    by: str | None = None
+    cluster: str | None = None
+    orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    policy: Unanswered = Unanswered.WRONG
+    seed: int = SEED
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """One record of the result file: where it belongs, the verdict on all its fields together and on each."""
+
+    place: Place
+    verdict: Verdict
+    fields: list[Judged]
+
+
+class Scoring:
+    """One result file and its gold, opened: `rows` judges record after record, `evaluation` sums up.
+
+    Raises `UsageError`, `InputError` or `ResultFileError` where one of the two cannot serve.
+    """
+
+    def __init__(self, results: RecordFile, table: Table, question: Question) -> None:
+        self._results, self._question, self._table = results, question, table
+        known = dict.fromkeys(chain([], table.columns))
+        fields = choose_fields(seen_fields(results.results()), known, question.columns, question.scorers, table.name)
+        key = key_column(known, question.key, table.name)
+        self.tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
+        self.rows_tally = RowTally()
+        self._by = self._group(question.by, "--by")
+        self._cluster = self._group(question.cluster, "--cluster")
+        extra = [column for column in (self._by, self._cluster) if column is not None]
+        self.gold = Gold(table, key, [*(tally.column for tally in self.tallies), *extra])
+        self._seen = LineSet()
+        self._seen_repeats = set[tuple[int, int]]()
+        self.duplicates = 0
+
+    def _group(self, name: str | None, option: str) -> Column | None:
+        if name is None:
+            return None
+        if name not in self._table.columns:
+            raise UsageError(f"{option} {name}: {self._table.name} has no such column")
+        return group_column(name)
+
+    def rows(self) -> Iterator[JudgedRow]:
+        """Every record, judged and counted; the first one of each id."""
+        for result in self._results.results():
+            row, repeat = self.gold.find(result.custom_id)
+            if row is not None and self._is_second(row, repeat):
+                self.duplicates += 1
+                continue
+            place = self._place(result.custom_id, row, repeat)
+            answer = Answer(result)
+            judged = [tally.judge(answer, row) for tally in self.tallies]
+            for tally, one in zip(self.tallies, judged, strict=True):
+                tally.take(one, place)
+            verdict = judged[0].verdict if len(judged) == 1 else of_all_fields([one.verdict for one in judged])
+            said = repr([one.said for one in judged]) if repeat else None
+            self.rows_tally.add(verdict, None if verdict is Verdict.UNANSWERED else said, place)
+            yield JudgedRow(place, verdict, judged)
+
+    def _is_second(self, row: int, repeat: int) -> bool:
+        if repeat:
+            is_second = (row, repeat) in self._seen_repeats
+            self._seen_repeats.add((row, repeat))
+        else:
+            is_second = row in self._seen
+        self._seen.add(row)
+        return is_second
+
+    def _place(self, custom_id: str, row: int | None, repeat: int) -> Place:
+        if row is None:
+            return Place(custom_id, None)
+        group = None if self._by is None else self._by.at(row) or ""
+        cluster: Any = row if repeat else None
+        if self._cluster is not None:
+            cluster = self._cluster.codes[row]
+            cluster = ("alone", row) if cluster == NO_CELL else cluster
+        return Place(custom_id, row, repeat, group, cluster)
+
+    def count_not_asked(self) -> Iterator[int]:
+        """Count the rows of gold that no record answers, and give each; after `rows`."""
+        for row in range(len(self.gold)):
+            if row in self._seen:
+                continue
+            has_gold = [tally.column.codes[row] != NO_CELL for tally in self.tallies]
+            group = None if self._by is None else self._by.at(row) or ""
+            for tally, has in zip(self.tallies, has_gold, strict=True):
+                if has:
+                    tally.count(Verdict.NOT_ASKED, group)
+            if any(has_gold):
+                self.rows_tally.count(Verdict.NOT_ASKED, group)
+                yield row
+
+    def evaluation(self) -> Evaluation:
+        """The figures; after `rows` and `count_not_asked`. Raises `UsageError` where nothing was answered or scored."""
+        question, tally = self._question, self.rows_tally
+        counts = Counts.of(tally.verdicts)
+        self._refuse_nothing(counts)
+        both = accuracies(tally)
+        fields = {
+            one.field.name: field_figures(one, question.policy, question.orders.get(one.field.name), question.seed)
+            for one in self.tallies
+        }
+        return Evaluation(
+            v=VERSION,
+            results=str(self._results.path),
+            gold=self._table.name,
+            policy=question.policy,
+            confidence=CONFIDENCE,
+            seed=question.seed,
+            counts=counts,
+            accuracy=both.of(question.policy),
+            accuracies=both,
+            fields=fields,
+            repeats=repeats(tally.tries),
+            groups=groups(tally, question.policy),
+            duplicates=self.duplicates,
+            damaged_lines=self._results.damaged,
+            warnings=warnings_for(fields, counts),
+        )
+
+    def _refuse_nothing(self, counts: Counts) -> None:
+        """No figure is made where there is nothing to make it of."""
+        if not counts.asked:
+            raise UsageError(
+                f"nothing was scored: no record of {self._results.path} has gold in {self._table.name} "
+                f"({counted(counts.unscored, 'record')} without gold, {counts.not_asked:,} rows of gold not asked); "
+                "look at --key"
+            )
+        whys = [f"{count:,} {why}" for tally in self.tallies for why, count in tally.why.most_common()]
+        if not counts.answered:
+            raise UsageError(
+                f"nothing was answered: {counted(counts.unanswered, 'row')} with gold, none with an answer that "
+                f"can be read ({', '.join(dict.fromkeys(whys))}); there is no figure"
+            )
+
+
+@contextmanager
+def scoring(results: Path, question: Question) -> Iterator[Scoring]:
+    """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
+    try:
+        with RecordFile(results) as file, open_table(question.gold) as table:
+            yield Scoring(file, table, question)
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
+
+
+def evaluate(results: Path, question: Question) -> Evaluation:
+    """The figures of a result file against gold.
+
+    Raises `UsageError` where nothing was answered, or scored, or a file or an option cannot serve; `InputError` for
+    rows of gold that cannot be used; `ResultFileError` for records of another version.
+    """
+    with scoring(results, question) as work:
+        for _ in work.rows():
+            pass
+        for _ in work.count_not_asked():
+            pass
+        return work.evaluation()

@@ -1,0 +1,122 @@
+"""Thresholds that figures must reach: the verdict that is printed and the exit code come from one value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import structs
+
+from batchrun.errors import MissedError, UsageError
+from batchrun.evaluation.figures import Evaluation, FieldFigures, Gate, Repeats
+from batchrun.stats.proportions import Interval
+
+_BOUND = re.compile(r"(lower|upper)\((.+)\)", re.DOTALL)
+_CLASS = re.compile(r"(precision|recall|f1)\((.+)\)", re.DOTALL)
+_OF_LABELS = (
+    "f1_macro",
+    "f1_micro",
+    "f1_weighted",
+    "balanced_accuracy",
+    "mcc",
+    "kappa",
+    "alpha_nominal",
+    "alpha_ordinal",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The least that a figure must be: its `value`, or the `lower` or `upper` end of its interval."""
+
+    text: str
+    figure: str
+    end: Literal["value", "lower", "upper"]
+    least: float
+
+
+def threshold(text: str) -> Threshold:
+    """`accuracy=0.9`, or `lower(topic.f1_macro)=0.85`. Raises `UsageError` for another text."""
+    told, equals, number = text.rpartition("=")
+    try:
+        least = float(number)
+    except ValueError:
+        equals = ""
+    if not told or not equals or not -1 <= least <= 1:
+        raise UsageError(
+            f"--fail-under {text}: write FIGURE=NUMBER, such as accuracy=0.9 or 'lower(topic.f1_macro)=0.85', "
+            "with a number from -1 to 1"
+        )
+    bounded = _BOUND.fullmatch(told)
+    if bounded is None:
+        return Threshold(text, told, "value", least)
+    return Threshold(text, bounded[2], "lower" if bounded[1] == "lower" else "upper", least)
+
+
+def check(found: Evaluation, thresholds: Iterable[Threshold], least_row_share: float | None = None) -> Evaluation:
+    """The evaluation with each threshold's verdict. `least_row_share`: what each row's repeats must reach.
+
+    Raises `UsageError` for a figure that there is not, or that is not defined for these rows: that is no verdict.
+    """
+    gates = [_check(found, one) for one in thresholds]
+    if least_row_share is not None:
+        gates.append(_check_rows(found.repeats, least_row_share))
+    return structs.replace(found, gates=[*found.gates, *gates])
+
+
+def missed(gates: Sequence[Gate]) -> MissedError | None:
+    """The error that names the gates that were missed; None where all passed."""
+    failed = [gate.words for gate in gates if not gate.passed]
+    return MissedError(f"missed: {'; '.join(failed)}") if failed else None
+
+
+def _check(found: Evaluation, told: Threshold) -> Gate:
+    interval = figure(found, told.figure)
+    value = getattr(interval, told.end)
+    if value is None:
+        raise UsageError(f"--fail-under {told.text}: {told.figure} is not defined for these rows; there is no verdict")
+    passed = value >= told.least
+    what = told.figure if told.end == "value" else f"the {told.end} end of {told.figure}"
+    return Gate(told.text, passed, f"{what} is {value:.4f}, {'not ' if passed else ''}below {told.least:g}")
+
+
+def _check_rows(repeats: Repeats | None, least: float) -> Gate:
+    if repeats is None:
+        raise UsageError("--fail-row-under needs rows that were asked more than once; no row here was")
+    passed = repeats.least_share >= least
+    words = f"the lowest share of right repeats of a row is {repeats.least_share:.4f}"
+    return Gate(f"row share={least:g}", passed, f"{words}, {'not ' if passed else ''}below {least:g}")
+
+
+def figure(found: Evaluation, name: str) -> Interval:
+    """A figure by its name: `accuracy`, `FIELD.accuracy`, `FIELD.f1_macro`, `FIELD.recall(LABEL)`.
+
+    Raises `UsageError` where there is none.
+    """
+    if name == "accuracy":
+        return found.accuracy
+    for field, figures in found.fields.items():
+        if name.startswith(f"{field}."):
+            of_field = _of_field(figures, name[len(field) + 1 :])
+            if of_field is not None:
+                return of_field
+    known = ["accuracy", *(f"{field}.{one}" for field, figures in found.fields.items() for one in _names(figures))]
+    raise UsageError(f"there is no figure {name!r} here; the figures are {', '.join(known)}")
+
+
+def _of_field(figures: FieldFigures, name: str) -> Interval | None:
+    if name == "accuracy":
+        return figures.accuracy
+    if figures.labels is None:
+        return None
+    if of_class := _CLASS.fullmatch(name):
+        one = figures.labels.classes.get(of_class[2])
+        return None if one is None else getattr(one, of_class[1])
+    return getattr(figures.labels, name) if name in _names(figures) else None
+
+
+def _names(figures: FieldFigures) -> Sequence[str]:
+    labels = figures.labels
+    return ["accuracy", *(name for name in _OF_LABELS if labels is not None and getattr(labels, name) is not None)]

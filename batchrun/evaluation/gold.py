@@ -1,0 +1,127 @@
+"""Gold: the rows of a table, by the id of the request that asked about them. Each distinct cell is kept once."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+from batchrun.datasets.row import Row
+from batchrun.datasets.tables import Table
+from batchrun.errors import UsageError
+from batchrun.evaluation.scorers import Scorer, as_text
+from batchrun.records.index import HashTable, hash64
+
+CUSTOM_ID = "custom_id"
+NO_CELL = -1
+_REPEAT = re.compile(r"(.*)#([1-9]\d*)", re.DOTALL)
+
+
+class Column:
+    """One column: a small number for the cell of each row, and the values that the numbers stand for.
+
+    `read` makes a value of a cell, or raises `ValueError`. An empty cell, null and a missing key are `NO_CELL`.
+    """
+
+    def __init__(self, name: str, read: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.codes = array("i")
+        self.values: list[Any] = []
+        self._read = read
+        self._known: dict[Any, int] = {}
+
+    def append(self, cell: Any) -> None:
+        """Add the cell of the next row. Raises `ValueError` in words for one that cannot be read; it counts as none."""
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            self.codes.append(NO_CELL)
+            return
+        known = cell if isinstance(cell, str) else (type(cell), orjson.dumps(cell, default=str))
+        code = self._known.get(known, NO_CELL)
+        if code == NO_CELL:
+            try:
+                self.values.append(self._read(cell))
+            except ValueError:
+                self.codes.append(NO_CELL)
+                raise
+            code = self._known[known] = len(self.values) - 1
+        self.codes.append(code)
+
+    def at(self, row: int) -> Any:
+        """The value of a row, None where it has none."""
+        code = self.codes[row]
+        return None if code == NO_CELL else self.values[code]
+
+
+def gold_column(name: str, scorer: Scorer) -> Column:
+    """A column of gold: each value is a tuple of the answers that are right."""
+
+    def read(cell: Any) -> tuple[Any, ...]:
+        if scorer.takes_many and isinstance(cell, list):
+            return tuple(map(scorer.read_gold, cell))
+        return (scorer.read_gold(cell),)
+
+    return Column(name, read)
+
+
+def group_column(name: str) -> Column:
+    """A column by which rows are grouped."""
+    return Column(name, as_text)
+
+
+def key_column(columns: Iterable[str], told: str | None, table: str) -> str:
+    """The column that holds the ids. Raises `UsageError` where there is none."""
+    known = list(columns)
+    if told is not None and told not in known:
+        raise UsageError(f"{table} has no column {told!r}; its columns are {', '.join(known)}")
+    if told is None and CUSTOM_ID not in known:
+        raise UsageError(
+            f"{table} has no column {CUSTOM_ID}; pass --key COLUMN, the one that holds the custom_id of each request"
+        )
+    return told or CUSTOM_ID
+
+
+class Gold:
+    """All rows of a gold table, by id.
+
+    Reading raises `InputError` where rows cannot be used: no id, an id twice, a cell that a scorer cannot read.
+    """
+
+    def __init__(self, table: Table, key: str, columns: Iterable[Column]) -> None:
+        self._rows = HashTable()
+        self._count = 0
+        wanted = list({id(column): column for column in columns}.values())
+        for row in table.rows():
+            self._add_key(table, row, key)
+            for column in wanted:
+                try:
+                    column.append(row.cells.get(column.name))
+                except ValueError as error:
+                    table.problems.add(row.line_number, row.number, f"{column.name}: {error}")
+            self._count += 1
+        table.problems.raise_any()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _add_key(self, table: Table, row: Row, key: str) -> None:
+        text = as_text(row.cells.get(key))
+        if not text:
+            table.problems.add(row.line_number, row.number, f"{key} is empty; write the custom_id of its request")
+            return
+        hashed = hash64(text)
+        if (first := self._rows.get(hashed)) is not None:
+            table.problems.add(row.line_number, row.number, f"{key} {text[:60]!r} is that of row {first + 1:,}, too")
+            return
+        self._rows.set(hashed, self._count)
+
+    def find(self, custom_id: str) -> tuple[int | None, int]:
+        """The row, from 0, of a request, None without gold; and which repeat it is, from 1, or 0 where it is none."""
+        row = self._rows.get(hash64(custom_id.strip()))
+        if row is None and (repeat := _REPEAT.fullmatch(custom_id)):
+            row = self._rows.get(hash64(repeat[1].strip()))
+            if row is not None:
+                return row, int(repeat[2])
+        return row, 0

@@ -1,0 +1,311 @@
+"""Scorers: how an answer is held against gold. Pure, but for a function of the user's own.
+
+A scorer reads gold and the answer, each into the value that is compared. An answer that cannot be read is unanswered;
+gold that cannot be read is a mistake in the user's table, and an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from batchrun.errors import UsageError
+from batchrun.evaluation.choice import choice_reader
+
+WORDS = (
+    "exact, casefold, choice(A-E), match, includes, regex(…), number(abs=…, rel=…), set, json, date, module:function"
+)
+
+
+class Kind(StrEnum):
+    """What the values are: labels have classes and a confusion table, numbers have errors and ranks."""
+
+    LABEL = "label"
+    NUMBER = "number"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """How a field is scored.
+
+    `read_gold` gives the value of a cell of gold, or raises `ValueError` in words. `read_answer` gives the value of an
+    answer, None where it cannot be read. `is_right` compares the two; None is unanswered. `takes_many`: a list in gold
+    holds several answers of which each is right.
+    """
+
+    name: str
+    kind: Kind
+    read_gold: Callable[[Any], Any]
+    read_answer: Callable[[Any], Any]
+    is_right: Callable[[Any, Any], bool | None] = lambda gold, answer: bool(gold == answer)
+    takes_many: bool = True
+
+
+def as_text(value: Any) -> str | None:
+    """A value as the text that is compared: trimmed; true and false as in JSON; None for null."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, (int, float)) else _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # a whole number beyond 64 bits, half a surrogate pair
+        return repr(value)
+
+
+def _text_of_gold(value: Any) -> str:
+    return as_text(value) or ""
+
+
+def _folded(value: Any) -> str | None:
+    text = as_text(value)
+    return None if text is None else " ".join(text.casefold().split())
+
+
+def _truth_of_gold(value: Any) -> str:
+    text = str(as_text(value)).casefold()
+    if text not in ("true", "false"):
+        raise ValueError(f"{value!r} is not true or false")
+    return text
+
+
+# --------------------------------------------------------------------------------------------- numbers, dates
+
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w])")
+
+
+def _number(value: Any) -> float | None:
+    """A number, or the last number in a text."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        found = _NUMBER.findall(value.replace("\N{MINUS SIGN}", "-"))
+        value = float(found[-1].replace(",", "")) if found else None
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _number_of_gold(value: Any) -> float:
+    text = value.strip().replace("\N{MINUS SIGN}", "-") if isinstance(value, str) else value
+    number = None if isinstance(text, str) and not _NUMBER.fullmatch(text) else _number(text)
+    if number is None:
+        raise ValueError(f"{value!r} is not a number")
+    return number
+
+
+def number(most_apart: float = 0.0, most_apart_share: float = 0.0) -> Scorer:
+    """Numbers that are apart by at most one of the two: an amount, or a share of gold."""
+
+    def is_near(gold: float, answer: float) -> bool:
+        return abs(gold - answer) <= max(most_apart, most_apart_share * abs(gold))
+
+    return Scorer("number", Kind.NUMBER, _number_of_gold, _number, is_near)
+
+
+def _date(value: Any) -> date | None:
+    """An ISO date, or the date of an ISO time."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return datetime.fromisoformat(value.strip()).date()
+    except ValueError:
+        return None
+
+
+def _date_of_gold(value: Any) -> date:
+    if (found := _date(value)) is None:
+        raise ValueError(f"{value!r} is not an ISO date, such as 2026-03-01")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ sets, JSON
+
+
+def _set(value: Any) -> frozenset[str] | None:
+    return frozenset(as_text(item) or "" for item in value) if isinstance(value, list) else None
+
+
+def _set_of_gold(value: Any) -> frozenset[str]:
+    """A list of JSON, or the texts between bars."""
+    if isinstance(value, str):
+        parsed = _json_of_gold(value) if value.lstrip().startswith("[") else value.split("|")
+        value = [part for part in parsed if part != ""]
+    if (found := _set(value)) is None:
+        raise ValueError(f"{value!r} is not a list")
+    return found
+
+
+def _json_of_gold(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{value!r} is not JSON: {error}") from None
+
+
+def _json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value  # a field that is a string
+
+
+def _are_equal(gold: Any, answer: Any) -> bool:
+    """Equal as JSON: 1 and 1.0 are, 1 and true are not; the order of members does not matter."""
+    if isinstance(gold, dict) and isinstance(answer, dict):
+        return gold.keys() == answer.keys() and all(_are_equal(gold[name], answer[name]) for name in gold)
+    if isinstance(gold, list) and isinstance(answer, list):
+        return len(gold) == len(answer) and all(map(_are_equal, gold, answer))
+    return isinstance(gold, bool) == isinstance(answer, bool) and bool(gold == answer)
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def _words(value: Any) -> str | None:
+    """A text without case, punctuation and double spaces, with a space at either end."""
+    text = _folded(value)
+    return None if text is None else f" {' '.join(_WORD.findall(text))} "
+
+
+def _words_of_gold(value: Any) -> str:
+    words = _words(value)
+    if words is None or not words.strip():
+        raise ValueError(f"{value!r} has no letter and no digit")
+    return words
+
+
+def regex(pattern: str) -> Scorer:
+    """The last match in the answer, or what its first group holds, equals gold."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"regex({pattern}): {error}") from None
+
+    def find(value: Any) -> str | None:
+        found = None
+        for found in compiled.finditer(as_text(value) or ""):  # noqa: B007
+            pass
+        return None if found is None else as_text(found[1] if compiled.groups else found[0])
+
+    return Scorer("regex", Kind.LABEL, _text_of_gold, find)
+
+
+def function(spec: str) -> Scorer:
+    """A function of the user's: `score(gold, answer)` gives True, False, or None where it cannot tell.
+
+    Raises `UsageError` if there is none.
+    """
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"the scorer {spec}: {error}") from None
+    if not callable(found) or inspect.isclass(found):
+        raise UsageError(f"the scorer {spec} is no function")
+
+    def is_right(gold: Any, answer: Any) -> bool | None:
+        verdict = found(gold, answer)
+        if verdict is not None and not isinstance(verdict, bool):
+            raise UsageError(f"the scorer {spec} gave {verdict!r}; it must give True, False or None")
+        return verdict
+
+    return Scorer(spec, Kind.OTHER, _as_it_is, _as_it_is, is_right, takes_many=False)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------- by name
+
+EXACT = Scorer("exact", Kind.LABEL, _text_of_gold, as_text)
+TRUTH = Scorer("exact", Kind.LABEL, _truth_of_gold, as_text)
+SET = Scorer("set", Kind.OTHER, _set_of_gold, _set, takes_many=False)
+JSON = Scorer("json", Kind.OTHER, _json_of_gold, _json, _are_equal, takes_many=False)
+_PLAIN = {
+    scorer.name: scorer
+    for scorer in (
+        EXACT,
+        SET,
+        JSON,
+        number(),
+        Scorer("casefold", Kind.LABEL, lambda value: _folded(value) or "", _folded),
+        Scorer("date", Kind.OTHER, _date_of_gold, _date),
+        Scorer(
+            "match", Kind.OTHER, _words_of_gold, _words, lambda gold, text: text.startswith(gold) or text.endswith(gold)
+        ),
+        Scorer("includes", Kind.OTHER, _words_of_gold, _words, lambda gold, text: gold in text),
+    )
+}
+_CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
+
+
+def scorer_of(text: str) -> Scorer:
+    """The scorer that a text names. Raises `UsageError` for another text."""
+    if text in _PLAIN:
+        return _PLAIN[text]
+    called = _CALL.fullmatch(text)
+    if called and called[1] == "regex":
+        return regex(called[2])
+    if called and called[1] == "choice":
+        choices, read = choice_reader(called[2])
+        return Scorer("choice", Kind.LABEL, _one_of(choices), lambda value: read(as_text(value) or ""))
+    if called and called[1] == "number":
+        return _number_with(text, called[2])
+    if re.fullmatch(r"[\w.]+:\w+", text):
+        return function(text)
+    raise UsageError(f"there is no scorer {text!r}; the scorers are {WORDS}")
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = (as_text(value) or "").upper()
+        if text not in choices:
+            raise ValueError(f"{value!r} is none of the choices {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _number_with(text: str, told: str) -> Scorer:
+    tolerances = {"abs": 0.0, "rel": 0.0}
+    for part in filter(None, map(str.strip, told.split(","))):
+        name, _, value = map(str.strip, part.partition("="))
+        try:
+            tolerance = float(value)
+        except ValueError:
+            tolerance = math.nan
+        if name not in tolerances or not 0 <= tolerance < math.inf:
+            raise UsageError(f"{text}: write number(abs=0.5), number(rel=0.01), or both")
+        tolerances[name] = tolerance
+    return number(tolerances["abs"], tolerances["rel"])

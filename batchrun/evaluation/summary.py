@@ -1,0 +1,188 @@
+"""From what was counted to figures. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import comb
+
+from batchrun.evaluation.figures import (
+    Accuracy,
+    ClassFigures,
+    Confusion,
+    FieldFigures,
+    Group,
+    Labels,
+    MixUp,
+    Numbers,
+    Repeats,
+)
+from batchrun.evaluation.scorers import Kind, as_text
+from batchrun.evaluation.tally import FieldTally, Pair, RowTally, Tries
+from batchrun.evaluation.verdict import Counts, Unanswered
+from batchrun.stats import confusion
+from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample
+from batchrun.stats.numbers import mean_absolute_error, rank_correlation
+from batchrun.stats.proportions import effective_rows, f1_of_class, wilson
+
+MOST_LABELS = 200
+"""A field with more different labels than this has no classes: it is free text."""
+SHOWN_MIX_UPS = 10
+_OVERALL: dict[str, Figure] = {
+    "f1_macro": confusion.f1_macro,
+    "f1_micro": confusion.f1_micro,
+    "f1_weighted": confusion.f1_weighted,
+    "balanced_accuracy": confusion.balanced_accuracy,
+    "mcc": confusion.mcc,
+    "kappa": confusion.kappa,
+    "alpha_nominal": confusion.alpha_nominal,
+    "alpha_ordinal": confusion.alpha_ordinal,
+}
+
+
+def accuracies(tally: RowTally) -> Accuracy:
+    """Both accuracies, with intervals that know of clusters."""
+    counts = Counts.of(tally.verdicts)
+    return Accuracy(
+        wilson(counts.right, counts.asked, _effective(tally, with_unanswered=True)),
+        wilson(counts.right, counts.answered, _effective(tally, with_unanswered=False)),
+    )
+
+
+def _effective(tally: RowTally, *, with_unanswered: bool) -> float | None:
+    clusters = tally.clusters.pairs(with_unanswered=with_unanswered)
+    return effective_rows(clusters) if clusters else None
+
+
+def groups(tally: RowTally, policy: Unanswered) -> dict[str, Group]:
+    """The accuracy of each group, in the order of their names."""
+    found = {}
+    for name in sorted(tally.groups):
+        counts = Counts.of(tally.groups[name])
+        found[name] = Group(counts, wilson(counts.right, counts.denominator(policy)))
+    return found
+
+
+def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> FieldFigures:
+    """The figures of a field. `order`: its labels in their order, where they have one."""
+    both = accuracies(tally)
+    return FieldFigures(
+        column=tally.field.column,
+        scorer=tally.field.scorer.name,
+        counts=Counts.of(tally.verdicts),
+        unanswered=dict(tally.why.most_common()),
+        accuracy=both.of(policy),
+        accuracies=both,
+        labels=_labels(tally, policy, order, seed),
+        numbers=_numbers(tally.cells) if tally.field.scorer.kind is Kind.NUMBER and tally.keeps_cells else None,
+        repeats=repeats(tally.tries),
+        groups=groups(tally, policy),
+    )
+
+
+def _numbers(cells: Counter[Pair]) -> Numbers:
+    answered = {pair: count for pair, count in cells.items() if pair[1] is not None}
+    return Numbers(mean_absolute_error(answered), rank_correlation(answered))
+
+
+# ----------------------------------------------------------------------------------------------------- labels
+
+
+def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> Labels | None:
+    values = {value for pair in tally.cells for value in pair if value is not None}
+    is_number = tally.field.scorer.kind is Kind.NUMBER
+    if not tally.keeps_cells or not values or len(values) > MOST_LABELS:
+        return None
+    if is_number and not all(float(value).is_integer() for value in values):
+        return None
+    if order is not None:
+        ordered = sorted(values, key=lambda value: (order.index(value) if value in order else len(order), value))
+    else:
+        ordered = sorted(values)
+    at = {value: number for number, value in enumerate(ordered)}
+    cells: dict[Cell, int] = {}
+    for (gold, answer), count in tally.cells.items():
+        if answer is not None:
+            cells[at[gold], at[answer]] = count
+        elif policy is Unanswered.WRONG:
+            cells[at[gold], UNANSWERED] = count
+    names = [as_text(value) or "" for value in ordered]
+    effective = _effective(tally, with_unanswered=policy is Unanswered.WRONG)
+    return _label_figures(cells, names, is_number or order is not None, effective, seed, _mix_ups(tally))
+
+
+def _label_figures(
+    cells: dict[Cell, int], names: list[str], is_ordinal: bool, effective: float | None, seed: int, mixed: list[MixUp]
+) -> Labels:
+    overall = {name: figure for name, figure in _OVERALL.items() if is_ordinal or name != "alpha_ordinal"}
+    drawn: Resampled = resample(cells, len(names), [*overall.values()], effective=effective, seed=seed)
+    values = dict(zip(overall, drawn.intervals, strict=True)) | ({} if is_ordinal else {"alpha_ordinal": None})
+    sums = Sums(list(cells), [float(count) for count in cells.values()], len(names))
+    worth = 1.0 if effective is None else effective / sums.total
+    classes = {name: _class(sums, label, worth) for label, name in enumerate(names)}
+    every = range(len(names))
+    table = Confusion(
+        names,
+        [[cells.get((gold, answer), 0) for answer in every] for gold in every],
+        [cells.get((gold, UNANSWERED), 0) for gold in every],
+    )
+    return Labels(**values, classes=classes, confusion=table, mix_ups=mixed)  # type: ignore[arg-type]
+
+
+def _class(sums: Sums, label: int, worth: float) -> ClassFigures:
+    """The figures of one class. `worth`: as many independent rows a row is worth."""
+    hits, gold, answered = sums.hits[label], sums.gold[label], sums.answered[label]
+    return ClassFigures(
+        wilson(hits, answered, answered * worth),
+        wilson(hits, gold, gold * worth),
+        f1_of_class(hits, gold, answered, worth),
+        int(gold),
+        int(answered),
+    )
+
+
+def _mix_ups(tally: FieldTally) -> list[MixUp]:
+    """The most frequent wrong pairs, with an example each."""
+    wrong = sorted(tally.examples, key=lambda pair: (-tally.cells[pair], str(pair)))[:SHOWN_MIX_UPS]
+    return [
+        MixUp(as_text(gold) or "", as_text(answer) or "", tally.cells[gold, answer], tally.examples[gold, answer])
+        for gold, answer in wrong
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- repeats
+
+
+def repeats(found: dict[int, Tries]) -> Repeats | None:
+    """The figures of rows that were asked more than once; None where no row was."""
+    tries = list(found.values())
+    if not tries:
+        return None
+    shares = [one.right / one.asked for one in tries]
+    by_row = [(one.right / one.asked, 1.0) for one in tries]
+    least = min(one.asked for one in tries)
+    ks = [k for k in range(1, least + 1) if k in (1, 2, 3, 5, 8, 10, least)]
+    return Repeats(
+        rows=len(tries),
+        mean=wilson(sum(shares), len(tries), effective_rows(by_row)),
+        majority=wilson(sum(map(_is_majority_right, tries)), len(tries)),
+        flips=wilson(sum(map(_does_flip, tries)), len(tries)),
+        pass_at={str(k): sum(_pass_at(one, k) for one in tries) / len(tries) for k in ks},
+        pass_all={str(k): sum(comb(one.right, k) / comb(one.asked, k) for one in tries) / len(tries) for k in ks},
+        least_share=min(shares),
+    )
+
+
+def _pass_at(tries: Tries, k: int) -> float:
+    return 1 - comb(tries.asked - tries.right, k) / comb(tries.asked, k)
+
+
+def _is_majority_right(tries: Tries) -> bool:
+    """Whether the answer that was given most often is right; a tie is not, and no answer is an answer that is wrong."""
+    votes = Counter(tries.said).most_common(2)
+    is_tie = len(votes) > 1 and votes[1][1] == votes[0][1]
+    return not is_tie and votes[0][0][1]
+
+
+def _does_flip(tries: Tries) -> bool:
+    return len({said for said, _ in tries.said}) > 1

@@ -1,0 +1,160 @@
+"""What one field's answers came to, counted while they are read: verdicts, cells, clusters, repeats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchrun.evaluation.fields import Answer, Field
+from batchrun.evaluation.gold import Column
+from batchrun.evaluation.scorers import Kind
+from batchrun.evaluation.verdict import Verdict
+
+Pair = tuple[Any, Any]  # what gold says, and what the answer says; None is unanswered
+MISSING, UNREADABLE = "missing field", "unreadable"
+MOST_CELLS = 20_000
+"""Different pairs of gold and answer that are kept; a field with more of them has no classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict on one field of one answer. `why`: for an unanswered one. `pair`: gold and the answer, as read."""
+
+    verdict: Verdict
+    why: str = ""
+    pair: Pair = (None, None)
+
+    @property
+    def said(self) -> str | None:
+        """The answer as a text; None where there is none."""
+        answer = self.pair[1]
+        return answer if answer is None or isinstance(answer, str) else repr(answer)
+
+
+@dataclass(slots=True)
+class Tries:
+    """The repeats of one row: what each said, as a text, and whether it was right; an unanswered one said None."""
+
+    said: list[tuple[str | None, bool]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> int:
+        """How many there are."""
+        return len(self.said)
+
+    @property
+    def right(self) -> int:
+        """How many are right."""
+        return sum(is_right for _, is_right in self.said)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an answer belongs: its `custom_id`, the `row` of gold (None without one), which `repeat` it is (0: none).
+
+    `group`: the value of the column by which rows are grouped. `cluster`: what its row belongs together with.
+    """
+
+    custom_id: str
+    row: int | None
+    repeat: int = 0
+    group: str | None = None
+    cluster: Any = None
+
+
+class Clusters:
+    """Rows that belong together, each with its hits and its rows."""
+
+    def __init__(self) -> None:
+        self._found: dict[Any, list[float]] = {}
+
+    def add(self, key: Any, verdict: Verdict) -> None:
+        """Count one row of a cluster that was asked."""
+        sums = self._found.setdefault(key, [0.0, 0.0, 0.0])
+        sums[0] += verdict is Verdict.RIGHT
+        sums[1] += verdict is Verdict.WRONG
+        sums[2] += verdict is Verdict.UNANSWERED
+
+    def pairs(self, *, with_unanswered: bool) -> list[tuple[float, float]]:
+        """Hits and rows of each cluster; empty where nothing was clustered."""
+        return [(right, right + wrong + with_unanswered * none) for right, wrong, none in self._found.values()]
+
+
+class RowTally:
+    """Verdicts on whole rows."""
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[Verdict] = Counter()
+        self.groups: dict[str, Counter[Verdict]] = {}
+        self.clusters = Clusters()
+        self.tries: dict[int, Tries] = {}
+
+    def count(self, verdict: Verdict, group: str | None, times: int = 1) -> None:
+        """Count a verdict, and in its group."""
+        self.verdicts[verdict] += times
+        if group is not None:
+            self.groups.setdefault(group, Counter())[verdict] += times
+
+    def add(self, verdict: Verdict, said: str | None, place: Place) -> None:
+        """Add an answer, by what it `said` as a text."""
+        self.count(verdict, place.group)
+        if verdict is Verdict.UNSCORED:
+            return
+        if place.cluster is not None:
+            self.clusters.add(place.cluster, verdict)
+        if place.repeat and place.row is not None:
+            self.tries.setdefault(place.row, Tries()).said.append((said, verdict is Verdict.RIGHT))
+
+
+class FieldTally(RowTally):
+    """Verdicts on one field, and what was said where."""
+
+    def __init__(self, told: Field, column: Column) -> None:
+        super().__init__()
+        self.field, self.column = told, column
+        self.why: Counter[str] = Counter()
+        self.cells: Counter[Pair] = Counter()
+        self.examples: dict[Pair, str] = {}
+        self.keeps_cells = told.scorer.kind is not Kind.OTHER
+
+    def judge(self, said: Answer, row: int | None) -> Judged:
+        """The verdict on the field of an answer."""
+        gold = None if row is None else self.column.at(row)
+        if gold is None:
+            return Judged(Verdict.UNSCORED)
+        value = None if said.why else self.field.read(said)
+        if value is None:
+            return Judged(Verdict.UNANSWERED, said.why or MISSING, (gold[0], None))
+        scorer = self.field.scorer
+        answer = scorer.read_answer(value)
+        if answer is None:
+            return Judged(Verdict.UNANSWERED, UNREADABLE, (gold[0], None))
+        verdict, meant = Verdict.WRONG, gold[0]
+        for one in gold:
+            is_right = scorer.is_right(one, answer)
+            if is_right is None:
+                return Judged(Verdict.UNANSWERED, UNREADABLE, (meant, None))
+            if is_right:
+                verdict, meant = Verdict.RIGHT, one
+                break
+        return Judged(verdict, "", (meant, answer))
+
+    def take(self, judged: Judged, place: Place) -> None:
+        """Count what `judge` found."""
+        self.add(judged.verdict, judged.said if place.repeat else None, place)
+        if judged.verdict is Verdict.UNSCORED:
+            return
+        if judged.why:
+            self.why[judged.why] += 1
+        if self.keeps_cells:
+            self._keep(judged, place.custom_id)
+
+    def _keep(self, judged: Judged, custom_id: str) -> None:
+        self.cells[judged.pair] += 1
+        if judged.verdict is Verdict.WRONG and judged.pair not in self.examples:
+            self.examples[judged.pair] = custom_id
+        if len(self.cells) > MOST_CELLS:
+            self.keeps_cells = False
+            self.cells.clear()
+            self.examples.clear()

@@ -1,0 +1,179 @@
+"""The figures of an evaluation as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from batchrun.evaluation.figures import Confusion, Evaluation, FieldFigures, Group, Labels, Repeats
+from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
+from batchrun.records.words import counted, printable
+from batchrun.stats.proportions import Interval
+
+ALL_FIELDS = "all fields"
+MOST_SHOWN = 12
+"""Labels whose confusion table is shown; beyond that it is too wide for a screen."""
+_LONGEST_LABEL = 24
+_COUNTS = (Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED, Verdict.NOT_ASKED)
+_POLICIES = {
+    Unanswered.WRONG: "unanswered rows count as wrong",
+    Unanswered.EXCLUDE: "unanswered rows are left out of the accuracy",
+}
+_FIGURES = {
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "f1_weighted": "F1, weighted",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "Matthews' correlation (MCC)",
+    "kappa": "Cohen's kappa",
+    "alpha_nominal": "alpha of the answered, nominal",
+    "alpha_ordinal": "alpha of the answered, ordinal",
+}
+
+
+def render(found: Evaluation) -> str:
+    """The evaluation as lines, ending in a newline."""
+    lines = [f"{printable(found.results)} against {printable(found.gold)}", ""]
+    several = len(found.fields) > 1
+    counts = {name: one.counts for name, one in found.fields.items()} | ({ALL_FIELDS: found.counts} if several else {})
+    lines += [*_count_table(counts), "", *_accuracy_table(found, several), ""]
+    lines.append(f"{_POLICIES[found.policy]}; intervals are {found.confidence:.0%}")
+    lines += [line for line in _left_out(found) if line]
+    if several:
+        lines += [*_group_table(found.groups), *_repeat_lines(found.repeats)]
+    for name, figures in found.fields.items():
+        lines += ["", *_field(name, figures)]
+    lines.append("")
+    if any(figures.labels for figures in found.fields.values()):
+        lines.append(f"intervals of the means of F1, of kappa, MCC and alpha: resampled, seed {found.seed}")
+    lines += [f"warning: {printable(warning)}" for warning in found.warnings]
+    lines += [f"{'passed' if gate.passed else 'MISSED'}: {printable(gate.words)}" for gate in found.gates]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def share(interval: Interval) -> str:
+    """A figure with its interval: `0.912 (0.871 to 0.941)`; a dash where it is not defined."""
+    if interval.value is None or interval.lower is None or interval.upper is None:
+        return "–"
+    return f"{interval.value:.3f} ({interval.lower:.3f} to {interval.upper:.3f})"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells in aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+
+
+def label_of(text: str) -> str:
+    """A label as it is shown: on one line, and not too long."""
+    shown = printable(text)
+    return shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
+
+
+def count_words(counts: Counts) -> str:
+    """The five counts in one line."""
+    return ", ".join(f"{getattr(counts, verdict.value):,} {verdict.value.replace('_', ' ')}" for verdict in _COUNTS)
+
+
+def _count_table(counts: Mapping[str, Counts]) -> list[str]:
+    head = ["rows", *(verdict.value.replace("_", " ") for verdict in _COUNTS)]
+    rows = [
+        [label_of(name), *(f"{getattr(one, verdict.value):,}" for verdict in _COUNTS)] for name, one in counts.items()
+    ]
+    return table([head, *rows])
+
+
+def _accuracy_table(found: Evaluation, several: bool) -> list[str]:
+    both = {name: one.accuracies for name, one in found.fields.items()}
+    both |= {ALL_FIELDS: found.accuracies} if several else {}
+    rows = [[label_of(name), share(one.asked), share(one.answered)] for name, one in both.items()]
+    return table([["accuracy", "unanswered is wrong", "of the answered"], *rows])
+
+
+def _left_out(found: Evaluation) -> Iterator[str]:
+    if found.duplicates:
+        yield f"{counted(found.duplicates, 'further record')} of an id that had one; the first one counts"
+    if found.damaged_lines:
+        yield f"{counted(found.damaged_lines, 'damaged line')} left out"
+
+
+def _field(name: str, figures: FieldFigures) -> list[str]:
+    lines = [f"{printable(name)}: {figures.scorer}, gold in column {printable(figures.column)}"]
+    if figures.unanswered:
+        whys = ", ".join(f"{count:,} {printable(why)}" for why, count in figures.unanswered.items())
+        lines.append(f"unanswered: {whys}")
+    if figures.numbers is not None:
+        error, correlation = figures.numbers.mean_absolute_error, figures.numbers.rank_correlation
+        lines.append(f"mean absolute error: {_plain(error)}; rank correlation: {_plain(correlation)}; of the answered")
+    if figures.labels is not None:
+        lines += _labels(figures.labels)
+    return lines + _group_table(figures.groups) + _repeat_lines(figures.repeats)
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _labels(labels: Labels) -> list[str]:
+    overall = [
+        [words, share(interval)]
+        for name, words in _FIGURES.items()
+        if isinstance(interval := getattr(labels, name), Interval)
+    ]
+    head = ["class", "precision", "recall", "F1", "gold", "answered"]
+    rows = [
+        [
+            label_of(name),
+            share(one.precision),
+            share(one.recall),
+            share(one.f1),
+            f"{one.support:,}",
+            f"{one.answered:,}",
+        ]
+        for name, one in labels.classes.items()
+    ]
+    lines = [*table(overall), "", *table([head, *rows]), "", *_confusion(labels.confusion)]
+    if labels.mix_ups:
+        lines += ["", "most frequent mix-ups, with an example each"]
+        lines += [
+            f"  {one.count:,} × {label_of(one.gold)} answered with {label_of(one.answer)}: {label_of(one.example)}"
+            for one in labels.mix_ups
+        ]
+    return lines
+
+
+def _confusion(found: Confusion) -> list[str]:
+    if len(found.labels) > MOST_SHOWN:
+        return [f"the confusion table of {len(found.labels)} labels is in --json"]
+    names = list(map(label_of, found.labels))
+    rows = [
+        [name, *(f"{count:,}" for count in counts), f"{unanswered:,}"]
+        for name, counts, unanswered in zip(names, found.cells, found.unanswered, strict=True)
+    ]
+    return table([["gold \\ answer", *names, "unanswered"], *rows])
+
+
+def _group_table(groups: Mapping[str, Group]) -> list[str]:
+    if not groups:
+        return []
+    rows = [
+        [
+            label_of(name) or "(empty)",
+            share(one.accuracy),
+            *(f"{getattr(one.counts, verdict.value):,}" for verdict in _COUNTS),
+        ]
+        for name, one in groups.items()
+    ]
+    return ["", *table([["group", "accuracy", *(verdict.value.replace("_", " ") for verdict in _COUNTS)], *rows])]
+
+
+def _repeat_lines(found: Repeats | None) -> list[str]:
+    if found is None:
+        return []
+    rows = [
+        ["mean of the rows", share(found.mean)],
+        ["majority vote", share(found.majority)],
+        ["rows that flip", share(found.flips)],
+        *([f"pass@{k}", f"{value:.3f}"] for k, value in found.pass_at.items()),
+        *([f"pass^{k}", f"{value:.3f}"] for k, value in found.pass_all.items()),
+    ]
+    return ["", f"{counted(found.rows, 'row')} with repeats", *table(rows)]

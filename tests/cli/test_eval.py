@@ -1,0 +1,163 @@
+"""`batchrun eval`: from a result file to a table, to JSON and to an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import FAST, Command
+from tests.evaluation.made import Outcome, write_gold, write_results
+
+
+@pytest.fixture
+def gold(batchrun: Command) -> Path:
+    """Ten rows: eight right, one wrong, one unanswered."""
+    answers = {f"r-{at}": {"topic": "yes" if at % 2 else "no"} for at in range(9)} | {"r-9": Outcome("refused")}
+    write_results(Path("r.jsonl"), answers)
+    rows = [(f"r-{at}", "yes" if at % 2 or at == 8 else "no") for at in range(10)]
+    return write_gold(Path("gold.csv"), ["custom_id", "topic"], rows)
+
+
+def test_the_results_of_a_run_are_scored(batchrun: Command, requests: Path) -> None:
+    batchrun("run", requests, "-o", "r.jsonl", *FAST)
+    text = json.loads(Path("r.jsonl").read_bytes().splitlines()[0])["response"]["body"]["output"][-1]["content"][0][
+        "text"
+    ]
+    write_gold(Path("gold.csv"), ["custom_id", "answer"], [(f"r-{at}", text) for at in range(5)])
+    done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", "--score", "answer=includes")
+    assert (done.code, done.err) == (0, "")
+    row = next(line for line in done.out.splitlines() if line.startswith("answer  "))
+    right, wrong, unanswered, unscored, not_asked = map(int, row.split()[1:])
+    assert right >= 1
+    assert (right + wrong, unanswered, unscored, not_asked) == (3, 0, 0, 2)
+
+
+def test_the_table_shows_the_five_counts_and_both_accuracies(batchrun: Command, gold: Path) -> None:
+    done = batchrun("eval", "r.jsonl", "--gold", gold)
+    assert (done.code, done.err) == (0, "")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["rows", "right", "wrong", "unanswered", "unscored", "not", "asked"] in lines
+    assert ["topic", "8", "1", "1", "0", "0"] in lines
+    assert "topic     0.800 (0.490 to 0.943)  0.889 (0.565 to 0.980)" in done.out
+    assert "unanswered: 1 refused" in done.out
+    assert "  1 × yes answered with no: r-8" in done.out
+    assert "warning: topic: fewer than 10 rows of gold for no (4), yes (6)" in done.out
+    assert "resampled, seed 14" in done.out
+
+
+def test_json_is_the_same_figures(batchrun: Command, gold: Path) -> None:
+    told = json.loads(batchrun("eval", "r.jsonl", "--gold", gold, "--json", "--unanswered", "exclude").out)
+    assert told["policy"] == "exclude"
+    assert told["fields"]["topic"]["accuracy"] == told["accuracies"]["answered"]
+    assert told["counts"]["unanswered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("threshold", "code"),
+    [
+        ("accuracy=0.8", 0),
+        ("accuracy=0.81", 4),
+        ("topic.accuracy=0.8", 0),
+        ("lower(accuracy)=0.49", 0),
+        ("lower(accuracy)=0.5", 4),
+        ("upper(accuracy)=0.9", 0),
+        ("topic.f1_macro=0.8", 0),
+        ("lower(topic.f1_macro)=0.8", 4),
+        ("topic.kappa=0.99", 4),
+        ("topic.recall(yes)=0.8", 4),
+        ("topic.recall(no)=1", 0),
+        ("topic.precision(yes)=1", 0),
+        ("topic.nothing=0.5", 2),
+        ("topic.alpha_ordinal=0.5", 2),
+        ("topic.recall(other)=0.5", 2),
+        ("accuracy", 2),
+        ("accuracy=high", 2),
+        ("accuracy=90", 2),
+        ("accuracy=nan", 2),
+    ],
+)
+def test_a_threshold_and_the_exit_code(batchrun: Command, gold: Path, threshold: str, code: int) -> None:
+    """The verdict that is printed and the code say the same, with --json as well."""
+    for options in ((), ("--json",)):
+        done = batchrun("eval", "r.jsonl", "--gold", gold, "--fail-under", threshold, *options)
+        assert done.code == code, done
+        if code == 2:
+            assert done.out == ""
+            assert "passed" not in done.err
+        elif options:
+            assert [gate["passed"] for gate in json.loads(done.out)["gates"]] == [code == 0]
+        else:
+            assert ("passed: " in done.out, "MISSED: " in done.out) == (code == 0, code == 4)
+        assert done.err.startswith("batchrun: missed: ") is (code == 4)
+
+
+def test_one_missed_threshold_of_several_is_enough(batchrun: Command, gold: Path) -> None:
+    passing, missing = ("--fail-under", "accuracy=0.1"), ("--fail-under", "accuracy=0.99")
+    assert batchrun("eval", "r.jsonl", "--gold", gold, *passing, *missing).code == 4
+    assert batchrun("eval", "r.jsonl", "--gold", gold, *passing).code == 0
+
+
+def test_the_repeats_of_each_row_have_a_threshold(batchrun: Command) -> None:
+    answers = {f"a#{at}": "yes" if at > 1 else "no" for at in range(1, 5)} | {f"b#{at}": "yes" for at in range(1, 5)}
+    write_results(Path("r.jsonl"), answers)
+    write_gold(Path("gold.csv"), ["custom_id", "answer"], [("a", "yes"), ("b", "yes")])
+    words = ("eval", "r.jsonl", "--gold", "gold.csv", "--fail-row-under")
+    assert [batchrun(*words, share).code for share in ("0.75", "0.8")] == [0, 4]
+    done = batchrun(*words[:-1])
+    assert "2 rows with repeats" in done.out
+    assert "pass^4" in done.out
+
+
+def test_a_row_threshold_without_repeats_is_no_verdict(batchrun: Command, gold: Path) -> None:
+    done = batchrun("eval", "r.jsonl", "--gold", gold, "--fail-row-under", "0.5")
+    assert done.code == 2
+    assert "no row here was" in done.err
+
+
+@pytest.mark.parametrize("answer", [Outcome("failed"), Outcome("refused"), "rubbish"])
+def test_nothing_answered_is_never_a_pass(batchrun: Command, answer: object) -> None:
+    """Not even with a threshold of 0, nor where unanswered rows are left out."""
+    write_results(Path("r.jsonl"), {"a": answer})
+    write_gold(Path("gold.csv"), ["custom_id", "topic"], [("a", "yes")])
+    told = ("eval", "r.jsonl", "--gold", "gold.csv", "--gold-column", "topic=topic", "--fail-under", "accuracy=0")
+    for options in ((), ("--unanswered", "exclude")):
+        done = batchrun(*told, *options)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("batchrun: nothing was answered: 1 row with gold")
+
+
+def test_what_a_file_says_is_shown_as_plain_text(batchrun: Command) -> None:
+    write_results(Path("r.jsonl"), {"a": {"topic": "\x1b[31mred\x1b[0m\nforged: line"}, "b": {"topic": "x"}})
+    write_gold(Path("gold.csv"), ["custom_id", "topic"], [("a", "x"), ("b", "x")])
+    out = batchrun("eval", "r.jsonl", "--gold", "gold.csv").out
+    assert "\x1b" not in out
+    assert "\nforged" not in out
+    raw = batchrun("eval", "r.jsonl", "--gold", "gold.csv", "--json").out
+    assert "\x1b" not in raw
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--score", "topic"), "--score topic: write FIELD=SCORER"),
+        (("--score", "topic=fuzzy"), "there is no scorer 'fuzzy'; the scorers are exact,"),
+        (("--score", "topic=exact", "--score", "topic=json"), "topic is told twice"),
+        (("--gold-column", "=x"), "--gold-column =x: write FIELD=COLUMN"),
+        (("--gold", "none.csv"), "none.csv"),
+        (("--gold", "gold.txt"), "its ending does not tell its format"),
+    ],
+)
+def test_a_bad_option_is_refused_in_words(batchrun: Command, gold: Path, options: tuple[str, ...], words: str) -> None:
+    told = () if "--gold" in options else ("--gold", str(gold))
+    done = batchrun("eval", "r.jsonl", *told, *options)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+def test_a_function_of_ones_own_scores(batchrun: Command, gold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found in the directory that the command is called in."""
+    Path("own_scorer.py").write_text("def same_end(gold, answer):\n    return answer[-1] == gold[-1]\n")
+    done = batchrun("eval", "r.jsonl", "--gold", gold, "--score", "topic=own_scorer:same_end", "--json")
+    assert json.loads(done.out)["fields"]["topic"]["scorer"] == "own_scorer:same_end"

@@ -1,0 +1,312 @@
+"""Answers held against gold: the five counts, the fields, the figures, the repeats, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.datasets.tables import Source
+from batchrun.errors import InputError, UsageError
+from batchrun.evaluation.evaluate import Question, evaluate
+from batchrun.evaluation.scorers import scorer_of
+from batchrun.evaluation.verdict import Counts, Unanswered
+from batchrun.stats.proportions import wilson
+from tests.evaluation.made import OUTCOMES, Outcome, evaluated, write_gold, write_results
+
+YES, NO = {"topic": "yes"}, {"topic": "no"}
+
+# ------------------------------------------------------------------------------------------- the five counts
+
+
+@pytest.mark.smoke
+def test_the_five_counts_are_never_mixed(tmp_path: Path) -> None:
+    answers = {"r": YES, "w": NO, "u": Outcome("failed"), "no gold": YES, "empty gold": YES}
+    rows = [("r", "yes"), ("w", "yes"), ("u", "yes"), ("empty gold", ""), ("not asked", "yes")]
+    found = evaluated(tmp_path, answers, rows, "topic")
+    assert found.counts == Counts(not_asked=1, right=1, wrong=1, unanswered=1, unscored=2)
+    assert found.fields["topic"].counts == found.counts
+    assert found.accuracies.asked == found.accuracy == wilson(1, 3)
+    assert found.accuracies.answered == wilson(1, 2)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_an_answer_that_did_not_succeed_is_unanswered_though_its_text_is_right(tmp_path: Path, outcome: str) -> None:
+    answers = {"a": YES, "b": Outcome(outcome, '{"topic": "yes"}')}
+    found = evaluated(tmp_path, answers, [("a", "yes"), ("b", "yes")], "topic")
+    assert found.counts == Counts(right=1, unanswered=1)
+    assert found.fields["topic"].unanswered == {outcome: 1}
+    assert found.accuracy.value == 0.5
+
+
+@pytest.mark.parametrize("rubbish", ["", "not JSON", "[1]", "7", '{"other": 1}', '{"topic": null}', '{"topic": '])
+def test_rubbish_is_unanswered(tmp_path: Path, rubbish: str) -> None:
+    found = evaluated(tmp_path, {"a": YES, "b": rubbish}, [("a", "yes"), ("b", "yes")], "topic")
+    assert found.counts == Counts(right=1, unanswered=1)
+    assert found.fields["topic"].unanswered == {"missing field": 1}
+
+
+def test_a_file_full_of_rubbish_gives_no_number_that_hides_it(tmp_path: Path) -> None:
+    """Two right answers among failures, refusals and rubbish: no figure is near 1."""
+    bad: list[Any] = [Outcome("failed"), Outcome("refused"), "?", Outcome("empty"), {"topic": None}]
+    answers = {"r-0": YES, "r-1": NO} | {f"r-{at}": bad[at % 5] for at in range(2, 60)}
+    rows = [(f"r-{at}", "no" if at % 2 else "yes") for at in range(60)]
+    found = evaluated(tmp_path, answers, rows, "topic")
+    labels = found.fields["topic"].labels
+    assert found.accuracy.value == 2 / 60
+    assert labels is not None
+    for interval in (labels.f1_macro, labels.f1_weighted, labels.balanced_accuracy, labels.kappa, labels.f1_micro):
+        assert interval.value is not None
+        assert interval.value < 0.1
+    assert labels.confusion.unanswered == [29, 29]
+    assert found.fields["topic"].unanswered == {"missing field": 24, "empty": 12, "failed": 11, "refused": 11}
+
+
+def test_unanswered_rows_may_be_left_out_and_both_figures_are_shown(tmp_path: Path) -> None:
+    answers = {"a": YES, "b": NO, "c": Outcome("refused")}
+    rows = [("a", "yes"), ("b", "no"), ("c", "yes")]
+    found = evaluated(tmp_path, answers, rows, "topic", policy=Unanswered.EXCLUDE)
+    assert found.accuracy == found.accuracies.answered == wilson(2, 2)
+    assert found.accuracies.asked == wilson(2, 3)
+    assert found.counts.unanswered == 1
+    labels = found.fields["topic"].labels
+    assert labels is not None
+    assert labels.f1_macro.value == 1
+    assert labels.confusion.unanswered == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"a": Outcome("failed"), "b": "?"}, "nothing was answered: 2 rows with gold, none with an answer"),
+        ({"x": YES}, "nothing was scored: no record of .* has gold"),
+    ],
+)
+def test_nothing_answered_or_scored_is_no_verdict(tmp_path: Path, answers: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        evaluated(tmp_path, answers, [("a", "yes"), ("b", "yes")], "topic", columns={"topic": "topic"})
+
+
+def test_the_first_record_of_an_id_counts_and_damaged_lines_are_told_of(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "r.jsonl", [("a", YES), ("a", NO), ("b", NO)])
+    results.write_bytes(results.read_bytes() + b"damaged\n")
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic"], [("a", "yes"), ("b", "no")])
+    found = evaluate(results, Question(Source(str(gold))))
+    assert (found.counts, found.duplicates, found.damaged_lines) == (Counts(right=2), 1, 1)
+
+
+# ------------------------------------------------------------------------------------------------- fields
+
+
+def test_several_fields_are_scored_each_by_its_values_and_all_together(tmp_path: Path) -> None:
+    answers = {
+        "a": {"topic": "x", "urgent": True, "score": 3, "tags": ["p", "q"], "to": {"city": "Ulm"}},
+        "b": {"topic": "y", "urgent": False, "score": 4, "tags": [], "to": {"city": "Bonn"}},
+    }
+    rows = [("a", "x", "TRUE", "3.0", "q|p", "Ulm"), ("b", "x", "false", "4", "", "Bonn")]
+    found = evaluated(tmp_path, answers, rows, "topic", "urgent", "score", "tags", "to.city")
+    assert {name: (one.scorer, one.counts.right) for name, one in found.fields.items()} == {
+        "topic": ("exact", 1),
+        "urgent": ("exact", 2),
+        "score": ("number", 2),
+        "tags": ("set", 1),
+        "to.city": ("exact", 2),
+    }
+    assert found.counts == Counts(right=1, unscored=1)  # b has no gold for its tags
+
+
+@pytest.mark.parametrize(
+    ("topic", "urgent", "counts"),
+    [
+        ("x", True, Counts(right=2)),
+        ("x", False, Counts(right=1, wrong=1)),
+        ("x", None, Counts(right=1, unanswered=1)),
+        ("y", None, Counts(right=1, unanswered=1)),
+    ],
+)
+def test_a_row_is_right_where_each_field_is(tmp_path: Path, topic: str, urgent: Any, counts: Counts) -> None:
+    answers = {"a": {"topic": "x", "urgent": True}, "b": {"topic": topic, "urgent": urgent}}
+    rows = [("a", "x", "true"), ("b", "x", "true")]
+    assert evaluated(tmp_path, answers, rows, "topic", "urgent").counts == counts
+
+
+def test_a_plain_text_is_the_field_answer(tmp_path: Path) -> None:
+    rows = [("a", "Paris"), ("b", "Rome")]
+    answers = {"a": " Paris\n", "b": "It is Rome."}
+    assert evaluated(tmp_path, answers, rows).counts == Counts(right=1, wrong=1)
+    loose = evaluated(
+        tmp_path, answers, rows, "capital", columns={"answer": "capital"}, scorers={"answer": scorer_of("includes")}
+    )
+    assert loose.counts == Counts(right=2)
+    assert loose.fields["answer"].labels is None
+
+
+def test_a_list_in_gold_holds_several_right_answers(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "r.jsonl", {"a": "UK", "b": "France"})
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"custom_id": "a", "answer": ["Britain", "UK"]}\n{"custom_id": "b", "answer": ["Spain"]}\n')
+    found = evaluate(results, Question(Source(str(gold))))
+    assert found.counts == Counts(right=1, wrong=1)
+
+
+def test_numbers_have_errors_and_ranks_and_whole_ones_an_order(tmp_path: Path) -> None:
+    answers = {str(at): {"score": at % 5 + (at % 7 == 0)} for at in range(40)}
+    found = evaluated(tmp_path, answers, [(str(at), at % 5) for at in range(40)], "score")
+    figures = found.fields["score"]
+    assert figures.numbers is not None
+    assert figures.numbers.mean_absolute_error == 6 / 40
+    assert figures.numbers.rank_correlation == pytest.approx(0.97, abs=0.02)
+    assert figures.labels is not None
+    assert figures.labels.alpha_ordinal is not None
+    assert list(figures.labels.classes) == ["0", "1", "2", "3", "4", "5"]
+    fractions = evaluated(tmp_path, {"a": {"score": 1.5}}, [("a", 1.5)], "score").fields["score"]
+    assert fractions.labels is None
+
+
+def test_the_worst_mix_ups_come_first_with_an_example_each(tmp_path: Path) -> None:
+    said = ["b"] * 3 + ["c"] * 2 + ["a"]
+    answers = {f"r-{at}": {"topic": label} for at, label in enumerate(said)}
+    found = evaluated(tmp_path, answers, [(f"r-{at}", "a") for at in range(6)], "topic").fields["topic"].labels
+    assert found is not None
+    assert [(one.gold, one.answer, one.count, one.example) for one in found.mix_ups] == [
+        ("a", "b", 3, "r-0"),
+        ("a", "c", 2, "r-3"),
+    ]
+
+
+def test_free_text_has_no_classes(tmp_path: Path) -> None:
+    answers = {f"r-{at}": f"text {at}" for at in range(300)}
+    found = evaluated(tmp_path, answers, [(f"r-{at}", f"text {at}") for at in range(300)])
+    assert found.fields["answer"].labels is None
+    assert found.accuracy.value == 1
+    assert any("more than 200 different labels" in warning for warning in found.warnings)
+
+
+def test_a_class_with_few_rows_is_warned_of(tmp_path: Path) -> None:
+    answers = {f"r-{at}": YES for at in range(20)}
+    rows = [(f"r-{at}", "no" if at < 3 else "yes") for at in range(20)]
+    warning = evaluated(tmp_path, answers, rows, "topic").warnings[0]
+    assert warning.startswith("topic: fewer than 10 rows of gold for no (3);")
+    assert not evaluated(tmp_path, answers, [(f"r-{at}", "yes") for at in range(20)], "topic").warnings
+
+
+# ------------------------------------------------------------------------------ groups, clusters, repeats
+
+
+def test_groups_have_counts_and_accuracies_of_their_own(tmp_path: Path) -> None:
+    answers = {"a": YES, "b": NO, "c": YES}
+    rows = [("a", "yes", "de"), ("b", "yes", "de"), ("c", "yes", "fr"), ("d", "yes", "fr")]
+    found = evaluated(tmp_path, answers, rows, "topic", "lang", by="lang")
+    assert {name: one.counts for name, one in found.groups.items()} == {
+        "de": Counts(right=1, wrong=1),
+        "fr": Counts(right=1, not_asked=1),
+    }
+    assert found.groups["de"].accuracy == wilson(1, 2)
+    assert found.fields["topic"].groups == found.groups
+
+
+def test_rows_of_a_cluster_widen_every_interval(tmp_path: Path) -> None:
+    """Ten documents of ten rows each, every one all right or all wrong: they say as much as ten rows."""
+    answers = {f"r-{at}": YES if at // 10 % 2 else NO for at in range(100)}
+    rows = [(f"r-{at}", "yes" if at % 10 else "no", at // 10) for at in range(100)]
+    alone = evaluated(tmp_path, answers, rows, "topic", "document")
+    together = evaluated(tmp_path, answers, rows, "topic", "document", cluster="document")
+    for one in ("accuracy", "labels.f1_macro", "labels.kappa"):
+        narrow, wide = (_figure(found.fields["topic"], one) for found in (alone, together))
+        assert narrow.value == wide.value
+        assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower), one
+
+
+def _figure(figures: Any, name: str) -> Any:
+    for part in name.split("."):
+        figures = getattr(figures, part)
+    return figures
+
+
+def test_repeats_belong_to_their_row(tmp_path: Path) -> None:
+    said: dict[str, list[Any]] = {"a": [YES, YES, NO], "b": [YES, YES, YES], "c": [NO, Outcome("failed"), YES]}
+    answers = {f"{row}#{number}": one for row, tries in said.items() for number, one in enumerate(tries, 1)}
+    found = evaluated(tmp_path, answers, [("a", "yes"), ("b", "yes"), ("c", "yes")], "topic")
+    repeats = found.fields["topic"].repeats
+    assert found.counts == Counts(right=6, wrong=2, unanswered=1)
+    assert repeats is not None
+    assert repeats.rows == 3
+    assert repeats.mean.value == pytest.approx((2 / 3 + 1 + 1 / 3) / 3)
+    assert repeats.majority == wilson(2, 3)  # c says three things: a tie is no vote
+    assert repeats.flips == wilson(2, 3)
+    assert repeats.pass_at == pytest.approx({"1": 2 / 3, "2": (1 + 1 + 2 / 3) / 3, "3": 1})
+    assert repeats.pass_all == pytest.approx({"1": 2 / 3, "2": (1 / 3 + 1) / 3, "3": 1 / 3})
+    assert repeats.least_share == pytest.approx(1 / 3)
+    assert found.repeats is not None
+    assert found.repeats.mean == repeats.mean
+
+
+def test_repeats_do_not_pass_for_more_rows(tmp_path: Path) -> None:
+    answers = {f"r-{row}#{number}": YES if row % 2 else NO for row in range(10) for number in range(1, 11)}
+    found = evaluated(tmp_path, answers, [(f"r-{row}", "yes") for row in range(10)], "topic")
+    assert found.accuracy == wilson(50, 100, 10)
+
+
+# --------------------------------------------------------------------------------------------------- gold
+
+
+def test_gold_is_matched_in_any_order_and_by_any_column(tmp_path: Path) -> None:
+    answers = [(f"r-{at}", YES if at % 3 else NO) for at in range(50)]
+    random.Random(3).shuffle(answers)
+    results = write_results(tmp_path / "r.jsonl", answers)
+    rows = [(f"r-{at}", "yes" if at % 3 else "no") for at in range(50)]
+    gold = write_gold(tmp_path / "gold.csv", ["id", "right"], rows)
+    found = evaluate(results, Question(Source(str(gold)), key="id", columns={"topic": "right"}))
+    assert found.counts == Counts(right=50)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "told", "words"),
+    [
+        (["id", "topic"], [("a", "yes")], {}, "has no column custom_id; pass --key COLUMN"),
+        (["custom_id", "topic"], [("a", "yes")], {"key": "id"}, "has no column 'id'; its columns are custom_id, topic"),
+        (["custom_id", "other"], [("a", "yes")], {}, "is named like a field of the answers .answer, topic."),
+        (["custom_id", "topic"], [("a", "yes")], {"columns": {"topic": "x"}}, "--gold-column topic=x: .* no column"),
+        (["custom_id", "topic"], [("a", "yes")], {"by": "lang"}, "--by lang: .* has no such column"),
+        (["custom_id", "topic"], [("a", "yes")], {"cluster": "doc"}, "--cluster doc: .* has no such column"),
+        (["custom_id", "topic"], [("a", "yes")], {"scorers": {"x": scorer_of("exact")}}, "pass --gold-column x=COLUMN"),
+    ],
+)
+def test_a_table_that_cannot_serve_is_refused(
+    tmp_path: Path, columns: list[str], rows: list[tuple[str, str]], told: dict[str, Any], words: str
+) -> None:
+    results = write_results(tmp_path / "r.jsonl", {"a": YES})
+    gold = write_gold(tmp_path / "gold.csv", columns, rows)
+    with pytest.raises(UsageError, match=words):
+        evaluate(results, Question(Source(str(gold)), **told))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("a", "1"), ("a", "2")], r"gold.csv:3 \(row 2\): custom_id 'a' is that of row 1, too"),
+        ([("a", "1"), ("", "2")], r"gold.csv:3 \(row 2\): custom_id is empty"),
+        ([("a", "1"), ("b", "two")], r"gold.csv:3 \(row 2\): score: 'two' is not a number"),
+    ],
+)
+def test_a_row_of_gold_that_cannot_be_used_is_named(tmp_path: Path, rows: list[tuple[str, str]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluated(tmp_path, {"a": {"score": 1}}, rows, "score")
+
+
+def test_the_json_has_the_figures_of_a_field_side_by_side(tmp_path: Path) -> None:
+    answers = {f"r-{at}": YES if at % 4 else NO for at in range(40)}
+    found = evaluated(tmp_path, answers, [(f"r-{at}", "yes" if at % 5 else "no") for at in range(40)], "topic")
+    told = json.loads(found.to_json())
+    field = told["fields"]["topic"]
+    assert told["v"] == 1
+    assert told["counts"] == {"not_asked": 0, "right": 26, "wrong": 14, "unanswered": 0, "unscored": 0}
+    assert told["seed"] == 14
+    assert field["accuracy"].keys() == field["f1_macro"].keys() == {"value", "lower", "upper"}
+    assert field["accuracy"]["value"] == 0.65
+    assert field["classes"]["yes"]["support"] == 32
+    assert field["confusion"] == {"labels": ["no", "yes"], "cells": [[2, 6], [8, 24]], "unanswered": [0, 0]}
+    assert found.to_json() == found.to_json()
