@@ -13,6 +13,8 @@ from click.shell_completion import CompletionItem
 
 SECTIONS = {
     "Data": {
+        "prepare": "Make requests from a table: one for each row.",
+        "schema": "Print the JSON schema of a short form.",
         "validate": "Check a request file. Nothing is sent.",
         "estimate": "Estimate the tokens, cost and time that a job still takes. Nothing is sent.",
     },

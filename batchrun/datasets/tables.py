@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +50,11 @@ class Source:
     encoding: str | None = None
     delimiter: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "standard input" if self.path == "-" else self.path
+
 
 class Rows(Protocol):
     """A reader of one format."""
@@ -64,11 +68,16 @@ class Rows(Protocol):
 class Table:
     """An open table. `columns`: their names, in order. `name`: what messages call it.
 
+    `folder`: where relative paths in its cells begin.
+
     `problems`: what was found wrong with it so far; whoever uses a row may add to them.
     """
 
-    def __init__(self, name: str, file: IO[bytes], reader: Rows, problems: RowProblems) -> None:
-        self.name = name
+    def __init__(self, source: Source, kind: Format, file: IO[bytes], reader: Rows, problems: RowProblems) -> None:
+        self.source = source
+        self.format = kind
+        self.name = source.name
+        self.folder = Path() if source.path == "-" else Path(source.path).parent
         self.columns = reader.columns
         self.problems = problems
         self._file = file
@@ -104,14 +113,13 @@ def open_table(source: Source) -> Iterator[Table]:
     """
     kind = _format_of(source)
     _check_options(source, kind)
-    name = "standard input" if source.path == "-" else source.path
-    problems = RowProblems(name)
+    problems = RowProblems(source.name)
     with contextlib.ExitStack() as files:
         try:
-            file, _ = opened(source.path, name, files)
+            file, _ = opened(source.path, source.name, files)
         except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
-        yield Table(name, file, _reader(file, kind, source, problems), problems)
+            raise UsageError(f"cannot read {source.name}: {getattr(error, 'strerror', None) or error}") from error
+        yield Table(source, kind, file, _reader(file, kind, source, problems), problems)
 
 
 def _reader(file: IO[bytes], kind: Format, source: Source, problems: RowProblems) -> Rows:
@@ -150,8 +158,3 @@ def _delimiter(text: str) -> str:
     if len(mark) != 1 or mark in '"\r\n\0':
         raise UsageError(f"--delimiter {text}: write one character, such as ';', or tab")
     return mark
-
-
-def same_file(path: Path, source: Source) -> bool:
-    """Whether a table is read from the file at `path`."""
-    return source.path != "-" and os.path.realpath(source.path) == os.path.realpath(path)

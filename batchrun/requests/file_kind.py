@@ -6,7 +6,6 @@ import shlex
 
 import msgspec
 
-_PYTHON = """json.dumps({"model": "gpt-4.1", "input": text})"""
 _MAGIC = {
     b"PK\x03\x04": "a zip archive (perhaps an Excel workbook); take out or export what is in it",
     b"PAR1": "a Parquet file; export it as JSON lines",
@@ -53,7 +52,7 @@ def recognize(start: bytes, name: str) -> str | None:
     if line.startswith(b"{"):
         return _other_lines(line)
     if _is_table(first):
-        return f"a table (CSV or the like); write a JSON object for each row, in Python with {_PYTHON}"
+        return f"a table (CSV or the like); make requests of it: batchrun prepare {file} -p TEMPLATE -o requests.jsonl"
     return None
 
 

@@ -7,21 +7,19 @@
 4. Patterns are matched in linear time, so that no pattern can delay other lines. A pattern with look-around therefore
    does not compile.
 
-jsonschema-rs, an optional extra, checks the schemas by the rules of JSON Schema: `format` alone is an annotation.
+jsonschema-rs checks the schemas by the rules of JSON Schema: `format` alone is an annotation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import orjson
 from msgspec import Raw
 
-from batchrun.errors import UsageError
 from batchrun.records.answer import final_texts
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 
@@ -86,14 +84,15 @@ class SchemaError(ValueError):
 class CompiledSchema:
     """One JSON schema, ready to check values.
 
-    Raises `SchemaError` if it cannot be compiled, `UsageError` if jsonschema-rs is not installed.
+    Raises `SchemaError` if it cannot be compiled.
     """
 
     def __init__(self, schema: bytes) -> None:
-        library = _library("this command")
-        linear = library.RegexOptions()
+        import jsonschema_rs
+
+        linear = jsonschema_rs.RegexOptions()
         try:
-            self._validator: Validator = library.validator_for(
+            self._validator: Validator = jsonschema_rs.validator_for(
                 orjson.loads(schema), retriever=_refuse, mask="the value", pattern_options=linear
             )
         except ValueError as error:
@@ -108,23 +107,10 @@ class CompiledSchema:
         return _shortened(f"{path}: {unfit.message}" if path else unfit.message)
 
 
-def _library(user: str) -> ModuleType:
-    """The library; `user` is what checks schemas, for the message where it is not installed."""
-    try:
-        import jsonschema_rs
-    except ImportError:
-        raise UsageError(f"{user} checks JSON schemas; pip install 'batchrun[schema]' for it") from None
-    return jsonschema_rs
-
-
 class MismatchCheck:
-    """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked.
-
-    Raises `UsageError` if jsonschema-rs is not installed.
-    """
+    """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked."""
 
     def __init__(self, notice: Callable[[str], None]) -> None:
-        _library("--max-errors-on schema_mismatch")
         self._notice = notice
         self._has_told = False
         self._compiled = lru_cache(KEPT_SCHEMAS)(_compiled)  # most files have one schema in all lines

@@ -12,12 +12,9 @@ from typing import Any
 
 import orjson
 import pytest
-from click.testing import CliRunner
 
 from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run_async
-from batchrun.cli.main import cli
 from batchrun.engine.error_limit import MaxErrors
-from batchrun.errors import UsageError
 from batchrun.records.index import digest
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, MismatchCheck, wanted_schema
@@ -322,15 +319,3 @@ async def test_a_streamed_answer_that_misfits_is_counted_too(requests: Path) -> 
     async with Hostile(sse(*whole_stream(BAD, output=[message(BAD)]))) as server:
         outcome = await run_async(job(requests, server.base_url, "0", "schema_mismatch"))
     assert (outcome.exit_code, outcome.report.lines.succeeded) == (3, 1)
-
-
-def test_without_jsonschema_rs_the_run_says_what_to_install(requests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
-    results = requests.with_name("results.jsonl")
-    words = ["run", str(requests), "-o", str(results), "--simulate", "--simulate-latency", "0", "--max-errors", "5"]
-    refused = CliRunner().invoke(cli, [*words, "--max-errors-on", "schema_mismatch"]).exception
-    assert isinstance(refused, UsageError)
-    assert str(refused) == "--max-errors-on schema_mismatch checks JSON schemas; pip install 'batchrun[schema]' for it"
-    assert refused.exit_code == 2
-    assert not results.exists(), "nothing was sent"
-    assert CliRunner().invoke(cli, words).exit_code == 0, "only where it is wanted"

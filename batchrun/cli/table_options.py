@@ -1,0 +1,196 @@
+"""The options of commands that make requests from a table: how it is read, which rows are taken, what is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from batchrun.cli.options import PATH, RequestOptions
+from batchrun.cli.text_option import text_of
+from batchrun.cli.types import WholeNumber
+from batchrun.cli.verb import Option, OptionGroup
+from batchrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchrun.datasets.recipe import Examples, Recipe
+    from batchrun.datasets.tables import Source
+
+FORMATS = ("csv", "tsv", "jsonl", "json")
+DATA = click.Path(allow_dash=True, readable=False)  # a string; the reader checks the file
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """How the table is read; None: by its name, as UTF-8, with the delimiter of its format."""
+
+    format: str | None
+    encoding: str | None
+    delimiter: str | None
+
+    def source(self, path: str) -> Source:
+        """The table at a path."""
+        from batchrun.datasets.tables import Format, Source
+
+        return Source(path, Format(self.format) if self.format is not None else None, self.encoding, self.delimiter)
+
+
+DATA_OPTIONS = OptionGroup(
+    "Files",
+    "data_options",
+    DataOptions,
+    (
+        Option(
+            ["--format"],
+            type=click.Choice(FORMATS),
+            metavar="|".join(FORMATS),
+            default_note="by the name of the file",
+            help="Format of DATA.",
+        ),
+        Option(["--encoding"], metavar="NAME", default_note="UTF-8, or UTF-16 by its BOM", help="Encoding of DATA."),
+        Option(
+            ["--delimiter"],
+            metavar="C|tab",
+            default_note="a comma; in a TSV a tab",
+            help="Character between the cells of DATA.",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """Which rows are taken, and how they are told apart."""
+
+    where: str | None
+    limit: int | None
+    id_column: str | None
+    repeat: int
+    missing: str
+
+
+ROWS = OptionGroup(
+    "Rows",
+    "rows",
+    RowOptions,
+    (
+        Option(["--where"], metavar="EXPR", help="Take only rows of which this is true, such as lang == 'de'."),
+        Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Take at most N rows."),
+        Option(
+            ["--id", "id_column"],
+            metavar="COLUMN",
+            default_note="made of the cells that are used",
+            help="Column with an id for each row, each of them once.",
+        ),
+        Option(
+            ["--repeat"],
+            type=WholeNumber(1),
+            default=1,
+            metavar="K",
+            help="Ask each row K times: ID#1, ID#2, and so on.",
+        ),
+        Option(
+            ["--missing"],
+            type=click.Choice(("error", "empty")),
+            default="error",
+            metavar="error|empty",
+            help="What a key is that a row of JSON lacks.",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """What is asked of each row. A text may be `@FILE`."""
+
+    prompt: str
+    schema: str | None
+    instructions: str | None
+    developer: str | None
+    examples: Path | None
+    example_answer: str | None
+    images: tuple[str, ...]
+    max_image_bytes: int
+    model: str | None
+    fields: tuple[str, ...]
+
+    def recipe(self, rows: RowOptions) -> Recipe:
+        """How requests are made. Raises `UsageError`."""
+        from batchrun.datasets.recipe import Recipe
+        from batchrun.datasets.schema import Schema
+
+        overrides = RequestOptions(self.model, self.fields, None, None).overrides()
+        return Recipe(
+            prompt=text_of("-p", self.prompt),
+            instructions=text_of("--instructions", self.instructions) if self.instructions is not None else None,
+            developer=text_of("--developer", self.developer) if self.developer is not None else None,
+            schema=Schema.parse(text_of("-s", self.schema)) if self.schema is not None else None,
+            model=overrides.model,
+            fields=overrides.fields,
+            examples=self._examples(),
+            images=self.images,
+            max_image_bytes=self.max_image_bytes,
+            where=rows.where,
+            limit=rows.limit,
+            id_column=rows.id_column,
+            repeat=rows.repeat,
+            missing_is_empty=rows.missing == "empty",
+        )
+
+    def _examples(self) -> Examples | None:
+        from batchrun.datasets.recipe import Examples
+        from batchrun.datasets.tables import Source
+
+        if (self.examples is None) != (self.example_answer is None):
+            raise UsageError("--examples and --example-answer go together: a table, and its column with the answers")
+        if self.examples is None or self.example_answer is None:
+            return None
+        return Examples(Source(str(self.examples)), self.example_answer)
+
+
+ASK = OptionGroup(
+    "Request",
+    "ask",
+    AskOptions,
+    (
+        Option(
+            ["-p", "--prompt"],
+            required=True,
+            metavar="TEXT|@FILE",
+            help="Template of the input. Columns are variables: {{ text }}, {{ row['any name'] }}; and row_number.",
+        ),
+        Option(
+            ["-s", "--schema"],
+            metavar="FORM|@FILE",
+            help="Schema of the answer: its short form, or a file with that or with a JSON schema.",
+        ),
+        Option(["--instructions"], metavar="TEXT|@FILE", help="Template of the instructions."),
+        Option(["--developer"], metavar="TEXT|@FILE", help="Template of a developer message before the input."),
+        Option(["--examples"], metavar="FILE", type=PATH, help="Table of examples, shown before every row."),
+        Option(["--example-answer"], metavar="COLUMN", help="Column of the examples that has the right answer."),
+        Option(
+            ["--image", "images"],
+            metavar="COLUMN",
+            multiple=True,
+            help="Column with a picture: a path, a URL or a data URL; repeatable.",
+        ),
+        Option(
+            ["--max-image-bytes"],
+            type=WholeNumber(1),
+            default=20 << 20,
+            metavar="N",
+            help="Largest picture that is taken, in bytes.",
+        ),
+        Option(["--model"], metavar="NAME", help="Model of the requests."),
+        Option(
+            ["--set", "fields"],
+            metavar="FIELD=JSON",
+            multiple=True,
+            help="Set a top-level field of every body; repeatable.",
+        ),
+    ),
+)

@@ -1,0 +1,252 @@
+"""`prepare`: a request for each row of a table, written whole or not at all, in one pass over the table.
+
+1. What can be known before the first row is refused before it: a name that no column has, bad syntax, a bad schema.
+2. Every row is tried, and the problems of all of them are told together. If there is one, nothing is written.
+3. Only hashes of ids grow with the table, and those go to a temporary file: see `Repeats`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import orjson
+
+from batchrun.datasets.bodies import Bodies
+from batchrun.datasets.examples import read_examples
+from batchrun.datasets.prepared import VERSION, Data, Prepared, PreparedExamples, prepared_path
+from batchrun.datasets.recipe import Recipe
+from batchrun.datasets.row import Row
+from batchrun.datasets.row_ids import RowKeys, numbered, with_repeats
+from batchrun.datasets.tables import Source, Table, open_table
+from batchrun.datasets.template import FAILURES, Templates
+from batchrun.errors import UsageError
+from batchrun.records.index import HashTable, Repeats, hash64
+from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLineError, read_request
+from batchrun.results.files import no_link, replace_whole, writing_whole
+from batchrun.results.paths import are_one
+
+_BUFFER = 1 << 17
+_IDS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was written: `size_bytes` of requests.
+
+    `unused`: columns that nothing uses. `skipped`: rows that `where` left out. `left_out`: how often an example was
+    left out because it was equal to its row.
+    """
+
+    prepared: Prepared
+    unused: tuple[str, ...]
+    skipped: int
+    left_out: int
+    size_bytes: int
+
+
+def prepare(source: Source, recipe: Recipe, output: Path) -> Summary:
+    """Write the requests for a table to `output`, and how they were made beside them.
+
+    Raises `UsageError`, and `InputError` with the first problems of the rows; then nothing is written.
+    """
+    output = Path(os.path.realpath(output))
+    _refuse_overwriting(output, source, recipe)
+    with open_table(source) as table:
+        work = _Work(table, recipe)
+        try:
+            return _written(work, output)
+        except OSError as error:
+            raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def _written(work: _Work, output: Path) -> Summary:
+    """Write the requests as a draft, which takes its place where no two rows are equal."""
+    draft = output.with_name(f".{secrets.token_hex(8)}.draft")
+    try:
+        with open(draft, "xb", _BUFFER, opener=no_link) as file:
+            has_equal_rows = work.write(file)
+        if has_equal_rows:
+            with draft.open("rb", _BUFFER) as lines, writing_whole(output) as file:
+                file.writelines(numbered(lines, work.repeat))
+        else:
+            draft.replace(output)
+        made = work.summary(output.stat().st_size)
+        replace_whole(prepared_path(output), made.prepared.to_json())
+    finally:
+        draft.unlink(missing_ok=True)
+    return made
+
+
+def _refuse_overwriting(output: Path, source: Source, recipe: Recipe) -> None:
+    read = [source, *([recipe.examples.source] if recipe.examples is not None else [])]
+    for table in read:
+        if table.path != "-" and any(are_one(path, Path(table.path)) for path in (output, prepared_path(output))):
+            raise UsageError(f"{table.path} is read; choose another file for the requests (-o)")
+
+
+class _Work:
+    """One pass over a table. Raises `UsageError` for what can be known before the first row."""
+
+    def __init__(self, table: Table, recipe: Recipe) -> None:
+        self._table = table
+        self._recipe = recipe
+        self.repeat = recipe.repeat
+        templates = Templates(table.columns)
+        self._bodies = Bodies(recipe, templates)
+        self._holds = templates.condition("--where", recipe.where) if recipe.where is not None else None
+        if recipe.id_column is not None:
+            templates.check("--id", recipe.id_column)
+        self._used = templates.used
+        self._keys = RowKeys(self._used)
+        self._examples = self._read_examples()
+        self._rows = self._skipped = 0
+
+    def _read_examples(self) -> PreparedExamples | None:
+        examples = self._recipe.examples
+        if examples is None:
+            return None
+        with open_table(examples.source) as table:
+            self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self._used))
+            return PreparedExamples(_data(table), examples.answer)
+
+    def write(self, file: IO[bytes]) -> bool:
+        """Write the requests of all rows; whether some have equal ids, which are still to be numbered.
+
+        Raises `InputError` if there are problems.
+        """
+        problems, ids, hashes = self._table.problems, Repeats(), list[int]()
+        for row in self._taken():
+            try:
+                custom_id, lines = self._requests(row)
+            except FAILURES as error:
+                problems.add(row.line_number, row.number, _why(error))
+                continue
+            file.writelines(lines)
+            hashes.append(hash64(custom_id))
+            if len(hashes) == _IDS_AT_ONCE:
+                ids.add(hashes)
+                hashes = []
+        problems.raise_any()
+        if not self._rows:
+            raise UsageError(f"--where {self._recipe.where}: none of the {self._skipped:,} rows meets it")
+        ids.add(hashes)
+        repeated = ids.found()
+        if repeated and self._recipe.id_column is not None:
+            self._name_twins(repeated)
+        return bool(repeated)
+
+    def _taken(self) -> Iterator[Row]:
+        """The rows that `where` and `limit` leave, every cell that is needed in its place."""
+        columns, problems, limit = self._table.columns, self._table.problems, self._recipe.limit
+        needed = {*self._used, *([self._recipe.id_column] if self._recipe.id_column is not None else [])}
+        for row in self._table.rows():
+            if len(row.cells) < len(columns):
+                if self._recipe.missing_is_empty:
+                    row = row._replace(cells={name: row.cells.get(name) for name in columns})
+                elif lacking := [name for name in columns if name in needed and name not in row.cells]:
+                    told = f'it has no "{lacking[0]}"; write it, if only as null, or pass --missing empty'
+                    problems.add(row.line_number, row.number, told)
+                    continue
+            if self._holds is not None and not self._is_wanted(row):
+                continue
+            self._rows += 1
+            yield row
+            if self._rows == limit:
+                return
+
+    def _is_wanted(self, row: Row) -> bool:
+        assert self._holds is not None
+        try:
+            is_wanted = self._holds(row.number, row.cells)
+        except FAILURES as error:
+            self._table.problems.add(row.line_number, row.number, f"--where: {_why(error)}")
+            return False
+        self._skipped += not is_wanted
+        return is_wanted
+
+    def _requests(self, row: Row) -> tuple[str, list[bytes]]:
+        """The id of a row, and its lines."""
+        key = self._keys.key(row.cells)
+        custom_id = self._keys.custom_id(key) if self._recipe.id_column is None else self._given_id(row.cells)
+        body = self._bodies.body(row.number, row.cells, key, self._table.folder)
+        lines = [
+            b'{"custom_id":%s,"method":"POST","url":"/v1/responses","body":%s}\n' % (orjson.dumps(one), body)
+            for one in with_repeats(custom_id, self._recipe.repeat)
+        ]
+        if self._rows == 1:
+            _check(lines[0])
+        if len(lines[0]) > MAX_LINE_BYTES:
+            raise ValueError(f"its request is longer than {MAX_LINE_BYTES:,} bytes; make it shorter")
+        return custom_id, lines
+
+    def _given_id(self, cells: dict[str, Any]) -> str:
+        given = cells[self._recipe.id_column or ""]
+        if isinstance(given, (dict, list, bool)) or given is None or str(given) == "":
+            raise ValueError(f'the id in "{self._recipe.id_column}" is empty or no text; write a unique one')
+        return str(given)
+
+    def _name_twins(self, repeated: Container[int]) -> None:
+        """Raise `InputError` that names both rows of each id that occurs twice."""
+        first, self._rows, self._skipped = HashTable(), 0, 0
+        problems = self._table.problems
+        for row in self._taken():
+            custom_id = self._given_id(row.cells)
+            key = hash64(custom_id)
+            if key not in repeated:
+                continue
+            if (number := first.get(key)) is None:
+                first.set(key, row.number)
+            else:
+                told = f'the id "{custom_id}" is that of row {number:,}, too; ids must be unique (--id)'
+                problems.add(row.line_number, row.number, told)
+        problems.raise_any()
+
+    def summary(self, size_bytes: int) -> Summary:
+        """What was written."""
+        recipe, table = self._recipe, self._table
+        made = Prepared(
+            VERSION,
+            _data(table),
+            self._used,
+            self._rows,
+            self._rows * recipe.repeat,
+            recipe.prompt,
+            recipe.id_column,
+            recipe.instructions,
+            recipe.developer,
+            recipe.schema.format if recipe.schema is not None else None,
+            recipe.model,
+            {name: msgspec.Raw(value) for name, value in recipe.fields.items()},
+            self._examples,
+            list(recipe.images),
+            recipe.where,
+            recipe.limit,
+            recipe.repeat,
+            recipe.missing_is_empty,
+        )
+        unused = tuple(name for name in table.columns if name not in self._used and name != recipe.id_column)
+        return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes)
+
+
+def _data(table: Table) -> Data:
+    source = table.source
+    return Data(source.path, table.format, table.digest(), source.encoding, source.delimiter)
+
+
+def _check(line: bytes) -> None:
+    """Raise `UsageError` if `run` would refuse such a line: what `--set` says may be nothing that can be sent."""
+    try:
+        read_request(line.rstrip(b"\n"), Overrides("any"))
+    except RequestLineError as problem:
+        raise UsageError(f"the requests could not be run: {problem}") from None
+
+
+def _why(error: Exception) -> str:
+    """What a template says of a row that it does not fit."""
+    return str(error) or type(error).__name__
