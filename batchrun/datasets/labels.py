@@ -49,7 +49,7 @@ MISSING = Label(RowStatus.MISSING)
 class LabelReader:
     """Reads the labels of answers to one schema: None takes any text, b"" any JSON.
 
-    `notice` is called where the schema cannot be checked. Raises `UsageError` if jsonschema-rs is needed and missing.
+    `notice` is called where the schema cannot be checked.
     """
 
     def __init__(self, schema: bytes | None, notice: Callable[[str], None]) -> None:
