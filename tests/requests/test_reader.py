@@ -660,7 +660,7 @@ BAD = {  # name → what is printed, {} standing for the path
     "method_get.jsonl": ['{}:1: "method" is "GET"; write "POST"'],
     "no_body.jsonl": ['{}:1: it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}'],
     "no_model.jsonl": ['{}:1: no "model"; write "model": "gpt-4.1" into the body, or pass --model NAME'],
-    "not_json.jsonl": ["{} is a table (CSV or the like); write a JSON object for each row, in Python with json.dumps("],
+    "not_json.jsonl": ["{} is a table (CSV or the like); make requests of it: batchrun prepare {} -p TEMPLATE"],
     "not_objects.jsonl": [f"{{}}:{number}: {NOT_AN_OBJECT}" for number in (1, 2, 3)],
     "one_json_array.jsonl": ["{} is a JSON array; write one object a line: jq -c '.[]' {} > requests.jsonl"],
     "cut_off.jsonl": [f"{{}}:2: not JSON (Input data was truncated); {ONE_OBJECT}"],
