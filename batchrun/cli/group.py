@@ -23,6 +23,7 @@ SECTIONS = {
         "tune": "Show how a run is doing, and change its limits.",
     },
     "Results": {
+        "join": "Write the rows of a table with their labels.",
         "export": "Write the answers of a result file as a table.",
         "report": "Print the bill, the failures and the latencies of a result file.",
         "verify": "Check that a result file answers every request exactly once.",

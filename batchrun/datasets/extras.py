@@ -63,6 +63,11 @@ class ExtraReader:
             return [None] * len(self.columns)
         return [value for read in self._readers for value in read(result)]
 
+    def folded(self, results: Sequence[Result | None]) -> list[Any]:
+        """The values for the answers to one row together: sums of numbers, lists of everything else."""
+        columns = zip(self.columns, *map(self.values, results), strict=True)
+        return [_folded(column, [value for value in values if value is not None]) for column, *values in columns]
+
     def _cost_usd(self, result: Result) -> Decimal | None:
         """What the bill of this record alone comes to, in US dollars; None where it has no usage or no price."""
         if result.run.usage is None:
@@ -71,6 +76,12 @@ class ExtraReader:
         tally.add([ResultHead(result.custom_id, result.run, result.error)])
         bill = tally.total().bill
         return None if bill.unpriced_lines else bill.cost_usd
+
+
+def _folded(column: Column, values: Sequence[Any]) -> Any:
+    if column.kind in (Kind.INTEGER, Kind.NUMBER):
+        return sum(values) if values else None
+    return list(values)
 
 
 def _tokens(result: Result) -> tuple[int | None, int | None]:

@@ -42,6 +42,11 @@ class Label:
     error: str = ""
     was_fenced: bool = False
 
+    @property
+    def is_ok(self) -> bool:
+        """Whether there is a value."""
+        return self.status is RowStatus.OK
+
 
 MISSING = Label(RowStatus.MISSING)
 

@@ -54,6 +54,10 @@ class NewColumns:
         """The values of one row; `told` are those of the label."""
         return [*told, label.status.value, label.error or None, *self._extras.values(result)]
 
+    def folded(self, told: Sequence[Any], label: Label, results: Sequence[Result | None]) -> list[Any]:
+        """The values of one row that was asked several times."""
+        return [*told, label.status.value, label.error or None, *self._extras.folded(results)]
+
 
 @dataclass(slots=True)
 class Counts:

@@ -1,0 +1,63 @@
+"""`batchrun join`: the rows of a table with their labels."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from batchrun.cli import console
+from batchrun.cli.export_options import TABLE, TableOptions, print_counts
+from batchrun.cli.options import RESULTS
+from batchrun.cli.table_options import DATA, DATA_OPTIONS, DataOptions
+from batchrun.cli.verb import Option, OptionGroup, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """What else is written, and whether the answers to the repeats of a row are folded into one."""
+
+    failures: Path | None
+    votes: bool
+
+
+JOIN = OptionGroup(
+    "Rows",
+    "join",
+    JoinOptions,
+    (
+        Option(
+            ["--failures"],
+            metavar="FILE",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Also write the rows that are not ok to FILE, to prepare them again.",
+        ),
+        Option(
+            ["--votes"],
+            is_flag=True,
+            help="Fold the answers of --repeat: each field, its share of the votes, and all values.",
+        ),
+    ),
+)
+
+
+@click.command("join", cls=Verb, groups=(TABLE, DATA_OPTIONS, JOIN))
+@click.argument("data", type=DATA)
+@click.argument("results", type=RESULTS)
+def command(data: str, results: Path, table: TableOptions, data_options: DataOptions, join: JoinOptions) -> None:
+    """Write the rows of DATA (- is standard input), as they are, with the labels that RESULTS has for them.
+
+    New columns: the fields of the JSON schema (or answer), _status and _error. Rows are found by the ids that
+    `batchrun prepare` gave them. The exit code is 1 if a row is not ok.
+
+    \b
+    Example:
+      batchrun join data.csv results.jsonl -o labelled.csv
+    """
+    from batchrun.datasets import join as joining
+
+    console.say_rescue(results)
+    what = joining.Joined(data_options.source(data), results, table.requests, join.failures, join.votes)
+    sys.exit(print_counts(joining.join(what, table.wanted()), table.out))

@@ -1,0 +1,223 @@
+"""`batchrun join`: the rows of a table with the labels that a result file has for them.
+
+1. The rows stay as they are and where they are: none is dropped, shifted or made up.
+2. A row's result is found by its id, which is made as `prepare` made it: so rows may have been sorted, inserted or
+   given further columns since.
+3. `--where` counts as it did then. `--limit` counts while the table is as it was: else rows may have moved beyond it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from batchrun.datasets.fields import Column, columns_of
+from batchrun.datasets.labels import MISSING, Label, LabelReader
+from batchrun.datasets.lookup import RecordFile, RecordsById
+from batchrun.datasets.output import Counts, NewColumns, Wanted, refuse_overwriting
+from batchrun.datasets.prepared import Prepared, prepared_path, read_prepared
+from batchrun.datasets.requests_of import find_requests
+from batchrun.datasets.row import Row
+from batchrun.datasets.row_ids import RowKeys, with_repeats
+from batchrun.datasets.tables import Format, Source, Table, open_table
+from batchrun.datasets.template import FAILURES, Templates
+from batchrun.datasets.votes import fold, vote_columns
+from batchrun.datasets.writers import TableWriter, check_ending, writing
+from batchrun.errors import UsageError
+from batchrun.records.answer import Result
+from batchrun.records.words import counted
+
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What `join` reads, and what else it writes.
+
+    `requests`: the request file, if the run log does not tell it. `failures`: a table of the rows that are not ok.
+    `votes`: whether the answers to the repeats of a row are folded into one.
+    """
+
+    source: Source
+    results: Path
+    requests: Path | None = None
+    failures: Path | None = None
+    votes: bool = False
+
+
+def join(joined: Joined, wanted: Wanted) -> Counts:
+    """Write the table with its labels; returns how the rows went.
+
+    Raises `UsageError` for files that do not go together, or cannot be read or written; `InputError` for a table that
+    cannot be read, `ResultFileError` for records of another version.
+    """
+    requests = _requests(joined)
+    prepared = read_prepared(requests)
+    if prepared is None:
+        raise UsageError(f"{prepared_path(requests)} is not there: it tells which row has which id; prepare writes it")
+    if prepared.repeat > 1 and not joined.votes:
+        raise UsageError(f"each row was asked {prepared.repeat} times; fold the answers with --votes")
+    _check_outputs(joined, wanted, requests)
+    source = _as_prepared(joined.source, prepared)
+    with contextlib.ExitStack() as files:
+        table = files.enter_context(open_table(source))
+        file = files.enter_context(RecordFile(joined.results))
+        work = _Work(table, prepared, wanted, votes=joined.votes)
+        given = [Column(name) for name in table.columns]
+        out = files.enter_context(writing(wanted.out, given, work.new.columns))
+        failed = files.enter_context(writing(joined.failures, given, ())) if joined.failures is not None else None
+        records = RecordsById(file)
+        counts = work.write(records, out, failed)
+        if file.damaged:
+            wanted.notice(f"{counted(file.damaged, 'damaged line')} of {joined.results} left out")
+    return counts
+
+
+def _requests(joined: Joined) -> Path:
+    found = find_requests(joined.results, joined.requests)
+    if found is None:
+        raise UsageError(f"the request file of {joined.results} is not known; name it with --requests FILE")
+    return found
+
+
+def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
+    read = [("the request file", requests), ("what was prepared", prepared_path(requests))]
+    if joined.source.path != "-":
+        read.append(("the table that is read", Path(joined.source.path)))
+    outputs = [wanted.out, *([joined.failures] if joined.failures is not None else [])]
+    for output in outputs:
+        check_ending(output)
+        refuse_overwriting(output, joined.results, read)
+    if len(outputs) == 2:
+        refuse_overwriting(outputs[1], joined.results, [("the joined table", outputs[0])])
+
+
+def _as_prepared(source: Source, prepared: Prepared) -> Source:
+    """A table that is read as it was when it was prepared, but for what is said now."""
+    data = prepared.data
+    if source.path != data.name or source.format is not None:
+        return source
+    return Source(
+        source.path, Format(data.format), source.encoding or data.encoding, source.delimiter or data.delimiter
+    )
+
+
+class _Work:
+    """The way of each row: its ids, its results, its label, out. `new` are the columns that are added."""
+
+    def __init__(self, table: Table, prepared: Prepared, wanted: Wanted, *, votes: bool) -> None:
+        schema = (prepared.format or {}).get("schema")
+        encoded = orjson.dumps(schema) if schema is not None else None
+        self._table = table
+        self._notice = wanted.notice
+        self._reader = LabelReader(encoded, wanted.notice)
+        self._fields = columns_of(encoded)
+        self._votes = votes
+        self._repeat = prepared.repeat
+        self.new = NewColumns([Column(name) for name in table.columns], self._told(), wanted)
+        self._ids = _RowIds(table, prepared, wanted.notice)
+
+    def _told(self) -> Sequence[Column]:
+        return vote_columns(self._fields) if self._votes else self._fields
+
+    def write(self, records: RecordsById, out: TableWriter, failed: TableWriter | None) -> Counts:
+        """Write every row."""
+        counts, found = Counts(), 0
+        for row in self._table.rows():
+            results = [records.find(custom_id) for custom_id in self._ids.of(row, records)]
+            found += len(results) - results.count(None)
+            label, values = self._label(results)
+            cells = _cells(row, self._table.columns)
+            out.write(cells, values, row.source)
+            counts.add(label)
+            if failed is not None and not label.is_ok:
+                failed.write(cells, (), row.source)
+        if left := len(records) - found:
+            self._notice(f"{counted(left, 'record')} of no row of {self._table.name} left out")
+        return counts
+
+    def _label(self, results: Sequence[Result | None]) -> tuple[Label, list[Any]]:
+        """The label of a row, and the values of its new columns. A row that was not asked has no results."""
+        if self._votes:
+            labels = [self._reader.read(result) for result in results] or [MISSING] * self._repeat
+            label, told = fold(labels, self._fields)
+            return label, self.new.folded(told, label, results)
+        result = results[0] if results else None
+        label = self._reader.read(result)
+        return label, self.new.values([field.value(label.value) for field in self._fields], label, result)
+
+
+class _RowIds:
+    """The ids of the requests that were made of a row. Raises `UsageError` for a table that has other columns."""
+
+    def __init__(self, table: Table, prepared: Prepared, notice: Callable[[str], None]) -> None:
+        self._table = table
+        self._prepared = prepared
+        self._keys = RowKeys(prepared.columns)
+        self._taken = 0
+        self._limit = prepared.limit
+        needed = [*prepared.columns, *([prepared.id_column] if prepared.id_column is not None else [])]
+        if lacking := [name for name in needed if name not in table.columns]:
+            raise UsageError(f'{table.name} has no column "{lacking[0]}", which the requests were made of')
+        self._holds = self._condition(Templates(table.columns), prepared.where)
+        if table.digest() != prepared.data.hash:
+            self._limit = None
+            notice(f"{table.name} was changed since it was prepared: rows are found by their ids, wherever they stand")
+
+    @staticmethod
+    def _condition(templates: Templates, where: str | None) -> Callable[[int, Mapping[str, Any]], bool]:
+        return templates.condition("--where", where) if where is not None else lambda number, cells: True
+
+    def of(self, row: Row, records: RecordsById) -> Sequence[str]:
+        """The ids of a row, one for each repeat; none if it was not asked. Problems are noted at the table."""
+        if not self._is_taken(row):
+            return ()
+        custom_id = self._id(row)
+        if custom_id is None:
+            return ()
+        count = records.occurrence(custom_id)
+        if count > 1:
+            if self._prepared.id_column is not None:
+                told = f'the id "{custom_id}" is that of an earlier row, too; ids must be unique (--id)'
+                self._table.problems.add(row.line_number, row.number, told)
+                return ()
+            custom_id = f"{custom_id}-{count}"
+        return list(with_repeats(custom_id, self._prepared.repeat))
+
+    def _is_taken(self, row: Row) -> bool:
+        if self._limit is not None and self._taken == self._limit:
+            return False
+        try:
+            is_taken = self._holds(row.number, {name: row.cells.get(name) for name in self._table.columns})
+        except FAILURES as error:
+            self._table.problems.add(row.line_number, row.number, f"--where: {error}")
+            return False
+        self._taken += is_taken
+        return is_taken
+
+    def _id(self, row: Row) -> str | None:
+        """The id that `prepare` gave to the first row with these cells; None for a row without an id."""
+        if self._prepared.id_column is None:
+            return self._keys.custom_id(self._keys.key(row.cells))
+        given = row.cells.get(self._prepared.id_column)
+        return None if given is None else str(given)
+
+
+def _cells(row: Row, columns: Sequence[str]) -> Sequence[Any]:
+    """The cells of a row in the order of the columns; lists and objects as they are written, if they are JSON."""
+    if not row.source:
+        return list(row.cells.values()) if len(row.cells) == len(columns) else [row.cells.get(name) for name in columns]
+    written: dict[str, Raw] | None = None
+    cells = [row.cells.get(name) for name in columns]
+    for place, cell in enumerate(cells):
+        if type(cell) in (list, dict):
+            written = written or _decode_members(row.source)
+            cells[place] = written.get(columns[place], cell)
+    return cells

@@ -1,0 +1,42 @@
+"""`batchrun join`, after `prepare` and `run`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import FAST, Command
+
+TOPICS = {"billing", "delivery", "other"}
+
+
+@pytest.mark.smoke
+def test_from_a_table_to_its_labels(batchrun: Command) -> None:
+    rows = [{"id": f"{number:03}", "text": f"message {number}"} for number in range(20)]
+    Path("data.csv").write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
+    schema = "topic enum(billing|delivery|other), urgent bool"
+    made = ("prepare", "data.csv", "-p", "About: {{ text }}", "-s", schema, "--model", "gpt-4.1")
+    assert batchrun(*made, "-o", "requests.jsonl").code == 0
+    assert batchrun("run", "requests.jsonl", "-o", "results.jsonl", *FAST, "-n", "15").code == 0
+    done = batchrun("join", "data.csv", "results.jsonl", "-o", "labelled.csv")
+    assert (done.code, done.out, done.err) == (1, "15 ok, 5 missing: labelled.csv\n", "")
+    assert batchrun("run", "requests.jsonl", "-o", "results.jsonl", *FAST).code == 0
+    done = batchrun("join", "data.csv", "results.jsonl", "-o", "labelled.csv")
+    assert (done.code, done.out, done.err) == (0, "20 ok: labelled.csv\n", "")
+    with Path("labelled.csv").open(newline="") as lines:
+        labelled = list(csv.DictReader(lines))
+    assert [{"id": row["id"], "text": row["text"]} for row in labelled] == rows
+    assert all(row["topic"] in TOPICS and row["urgent"] in ("true", "false") for row in labelled)
+
+
+def test_answers_in_the_rescue_file_are_named(batchrun: Command) -> None:
+    Path("data.csv").write_text("text\na\n")
+    batchrun("prepare", "data.csv", "-p", "{{ text }}", "--model", "gpt-4.1", "-o", "requests.jsonl")
+    batchrun("run", "requests.jsonl", "-o", "results.jsonl", *FAST)
+    Path("results.jsonl.rescue").write_bytes(Path("results.jsonl").read_bytes())
+    done = batchrun("join", "data.csv", "results.jsonl", "-o", "out.csv")
+    assert (done.code, done.err) == (
+        *(0, "batchrun: the answers in results.jsonl.rescue are not counted; the next run adds them\n"),
+    )
