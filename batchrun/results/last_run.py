@@ -163,14 +163,14 @@ def _is_over(log: IO[bytes]) -> bool:
         return True
 
 
-def requests_named(log: Path) -> str | None:
-    """The request file of the last run in the log at `log`, as it was named then; None if the log names none."""
-    named = None
+def last_start(log: Path) -> Start | None:
+    """The event with which the last run in the log at `log` began to send; None if there is none."""
+    last = None
     with contextlib.suppress(OSError), log.open("rb") as events:
         for raw in events:
             if _START in raw[:64] and isinstance(event := decode_event(raw), Start):
-                named = event.requests
-    return named or None
+                last = event
+    return last
 
 
 _START = b'"event":"start"'

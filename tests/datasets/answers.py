@@ -63,6 +63,13 @@ def failure(custom_id: str, line: int = 1, code: str = "http_503", text: str = "
 
 
 def name_requests(results: Path, requests: Path) -> None:
-    """Write a run log that names the request file."""
-    event = {"event": "start", "t": 0.1, "started": "2026-01-02T03:04:05.678Z", "requests": str(requests)}
+    """Write a run log that names the request file, and its size if it is there."""
+    event: dict[str, Any] = {
+        "event": "start",
+        "t": 0.1,
+        "started": "2026-01-02T03:04:05.678Z",
+        "requests": str(requests),
+    }
+    if requests.exists():
+        event["input_bytes"] = requests.stat().st_size
     results.with_name(results.name + ".log").write_text(json.dumps(event, separators=(",", ":")) + "\n")

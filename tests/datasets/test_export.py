@@ -159,6 +159,23 @@ def test_a_name_in_the_log_is_looked_for_beside_the_results(
     assert len(bench.rows()) == 6
 
 
+def test_of_two_files_of_that_name_the_one_counts_that_is_as_long_as_it_was(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    name_requests(bench.results, bench.requests)
+    log = bench.results.with_name("results.jsonl.log")
+    log.write_text(log.read_text().replace(str(bench.requests), "requests.jsonl"))
+    (here / "requests.jsonl").write_bytes(request("another"))
+    bench.export()
+    assert [row["id"] for row in bench.rows()] == [f"r-{number}" for number in range(1, 7)]
+    with bench.requests.open("ab") as file:
+        file.write(request("r-7"))
+    bench.export()
+    assert [row["id"] for row in bench.rows()] == ["another"]
+
+
 def test_records_of_no_request_and_damaged_lines_are_left_out_and_counted(bench: Bench) -> None:
     with bench.results.open("ab") as file:
         file.write(answer("r-9", GOOD, 9) + b"damaged\n")
