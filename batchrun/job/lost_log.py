@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import cast
 
 from batchrun.billing.bounds import Bounds
 from batchrun.billing.exposure import bound
@@ -19,9 +21,9 @@ from batchrun.billing.tally import Tally
 from batchrun.records.attempt import BilledTwice, InFlight
 from batchrun.records.index import LineSet
 from batchrun.records.money import NOTHING, total_usd, usd
-from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
+from batchrun.requests.reader import RequestFile
 
 
 class LostRuns:
@@ -32,20 +34,36 @@ class LostRuns:
         self._attempts: Counter[int] = Counter()
         self.starts: set[str] = set()
 
-    def add(self, heads: Iterable[ResultHead]) -> None:
+    def add(self, heads: Sequence[ResultHead]) -> None:
         """Look at records."""
+        self.starts.update({head.run.started for head in heads} - self.logged)
         for head in heads:
             run = head.run
-            if run.started in self.logged:
-                continue
-            self.starts.add(run.started)
+            if run.attempts == 1 and run.usage is not None and not run.throttles:
+                continue  # as nearly always: its one attempt has the answer
             is_settled = run.usage is not None or (run.outcome == "failed" and not run.retryable)
-            if attempts := run.attempts - run.throttles - is_settled:
+            if (attempts := run.attempts - run.throttles - is_settled) and run.started not in self.logged:
                 self._attempts[run.line] += attempts
 
     def attempts_of(self, line: int) -> int:
         """How many attempts of a recorded line may be on no bill."""
-        return self._attempts[line]
+        return self._attempts.get(line, 0)
+
+    @property
+    def first_line(self) -> int:
+        """The number of the first line that has such attempts."""
+        return min(self._attempts, default=sys.maxsize)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """The numbers of the lines that can have cost nothing beyond their records."""
+
+    done: LineSet
+    lost: LostRuns
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.done and not self.lost.attempts_of(cast("int", number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +85,14 @@ class WorstCase:
 
 
 def worst_case(
-    lines: Iterable[RequestLine], done: LineSet, lost: LostRuns, most_in_flight: int, bounds: Bounds, tally: Tally
+    requests: RequestFile, done: LineSet, lost: LostRuns, most_in_flight: int, bounds: Bounds, tally: Tally
 ) -> WorstCase:
-    """The most that the runs without a log may have cost beyond their records. `lines` is the whole request file."""
+    """The most that the runs without a log may have cost beyond their records."""
     unbilled: list[Decimal] = []
     dearest: list[tuple[Decimal, int, InFlight]] = []
-    for line in lines:
+    for line in requests.requests(_Settled(done, lost), min(done.first_gap(), lost.first_line)):
         if line.line_number in done:
-            if attempts := lost.attempts_of(line.line_number):
-                unbilled.append((bounds.upper(line) or NOTHING) * attempts)
+            unbilled.append((bounds.upper(line) or NOTHING) * lost.attempts_of(line.line_number))
             continue
         upper_usd = bounds.upper(line)
         attempt = InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd)

@@ -186,7 +186,7 @@ class _Start:
         """Add the worst case of runs whose log is gone, and say so."""
         if not lost.starts:
             return earlier
-        worst = worst_case(self.requests.requests(), done, lost, self.job.limits.bounds.most, self.bounds, self.tally)
+        worst = worst_case(self.requests, done, lost, self.job.limits.bounds.most, self.bounds, self.tally)
         self.observer.notice(worst.in_words(log))
         return replace(
             earlier,
@@ -197,7 +197,7 @@ class _Start:
 
     def _earlier(self, last_run: LastRun) -> Earlier:
         """What the run log says about earlier runs; shows a notice about lines that the last one left in flight."""
-        new = bound(last_run.sent.values(), self.tally.book, self.tally.longest_answer)
+        new = bound(last_run.in_flight, self.tally.book, self.tally.longest_answer)
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
             self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")

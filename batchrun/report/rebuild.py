@@ -50,7 +50,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
 def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
     """Add the figures that only the run log has."""
     _, gone_usd = last_run.gone(tally.recorded, tally.cost_of_records_usd())
-    left_in_flight = bound(last_run.sent.values(), tally.book, tally.longest_answer)
+    left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer)
     return structs.replace(
         report,
         possibly_billed_twice=last_run.billed_before + left_in_flight,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -207,12 +208,21 @@ def key_of(attempt: Sent | Ended | Control) -> int:
 
 
 encode_events = msgspec.json.Encoder().encode_lines
-_decode = msgspec.json.Decoder(Event).decode
+_decoder = msgspec.json.Decoder(Event)
+
+
+def decode_events(lines: Sequence[bytes]) -> Sequence[Event]:
+    """Lines of a run log, without those that are torn, or events that this program does not know."""
+    try:
+        events = _decoder.decode_lines(b"".join(lines))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        events = []
+    return events if len(events) == len(lines) else [event for raw in lines if (event := decode_event(raw)) is not None]
 
 
 def decode_event(raw: bytes) -> Event | None:
     """One line of a run log; None if it is torn, or an event that this program does not know."""
     try:
-        return _decode(raw)
+        return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -10,14 +10,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchrun.records.outcome import FailureCode
-from batchrun.results.events import Control, Ended, Open, Recorded, Sent, Stop, key_of
+from batchrun.results.events import Control, Ended, Event, Open, Recorded, Sent, Stop, key_of
 
 MINUTE_S = 60.0
 _SOME = 1 << 16
-_Noted = Sent | Ended | Control | Recorded | Stop
+_REQUESTS = (Sent, Ended, Control, Recorded, Stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,39 @@ class RecentRequests:
     def __init__(self) -> None:
         self.is_incomplete = False
         self.lost_at: float | None = None
-        self._opened = Open()
-        self._events: list[tuple[Open, _Noted]] = []
+        self._events: list[tuple[Open, list[Event]]] = [(Open(), [])]
+        self._count = 0
         self._forget_at = _SOME
+
+    def __len__(self) -> int:
+        return self._count
 
     def opened(self, event: Open) -> None:
         """A process opened the log: the times of the next events are its own."""
-        self._opened = event
+        self._events.append((event, []))
 
-    def note(self, event: _Noted) -> None:
-        """A request was sent, or ended, or got its record."""
-        if not self._opened.at:
-            self.is_incomplete = True  # cut off at its start, or of a version that did not keep the time
+    def note(self, events: Sequence[Event]) -> None:
+        """Requests were sent, or ended, or got their records; other events say nothing here."""
+        if not events:
             return
-        self._events.append((self._opened, event))
-        if len(self._events) >= self._forget_at:
-            at, clock = self._opened.at + event.t, self._opened.clock + event.t
-            self._events = [one for one in self._events if _age_s(*one, at, clock) < MINUTE_S]
-            self._forget_at = 2 * len(self._events) + _SOME
+        opened, noted = self._events[-1]
+        if not opened.at:  # cut off at its start, or of a version that did not keep the time
+            self.is_incomplete = self.is_incomplete or any(isinstance(event, _REQUESTS) for event in events)
+            return
+        noted += events
+        self._count += len(events)
+        if self._count >= self._forget_at:
+            self._forget(opened, events[-1].t)
+
+    def _forget(self, latest: Open, t: float) -> None:
+        """Forget what was over a minute old `t` seconds after the process of `latest` opened the log."""
+        at, clock = latest.at + t, latest.clock + t
+        earlier = [(opened, [one for one in events if _age_s(opened, one, at, clock) < MINUTE_S])
+                   for opened, events in self._events[:-1]]  # fmt: skip
+        recent = [event for event in self._events[-1][1] if event.t > t - MINUTE_S]
+        self._events = [(opened, events) for opened, events in earlier if events] + [(latest, recent)]
+        self._count = sum(len(events) for _, events in self._events)
+        self._forget_at = 2 * self._count + _SOME
 
     def lost_age_s(self, at: float) -> float | None:
         """How long ago requests may have been sent of which the log says nothing; None if it was over a minute ago."""
@@ -66,7 +82,7 @@ class RecentRequests:
         """
         found: dict[tuple[int, int], list[float]] = {}  # by process and line, the last one: age and tokens
         requests: list[list[float]] = []
-        for opened, event in self._events:
+        for opened, event in ((opened, event) for opened, events in self._events for event in events):
             age_s = _age_s(opened, event, at, clock)
             if age_s >= MINUTE_S:
                 continue
@@ -91,7 +107,7 @@ class RecentRequests:
         return sorted(kept, key=lambda one: -one.age_s)
 
 
-def _age_s(opened: Open, event: _Noted, at: float, clock: float) -> float:
+def _age_s(opened: Open, event: Event, at: float, clock: float) -> float:
     """How long ago that was."""
     ages = (at - opened.at - event.t, clock - opened.clock - event.t)
     return min((age_s for age_s in ages if age_s >= 0), default=0.0)

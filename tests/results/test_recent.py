@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchrun.results.events import Ended, Open, Recorded, Sent
+from batchrun.results.events import Ended, Limited, Open, Recorded, Sent, Start
 from batchrun.results.recent import RecentRequests
 from tests.support import near
 
@@ -18,8 +18,7 @@ def sent(t: float, line: int = 1, max_output_tokens: int | None = 100) -> Sent:
 def recent(*events: Sent | Ended | Recorded, opened: Open = OPENED) -> RecentRequests:
     found = RecentRequests()
     found.opened(opened)
-    for event in events:
-        found.note(event)
+    found.note(events)
     return found
 
 
@@ -61,21 +60,27 @@ def test_what_was_not_sent_or_failed_used_no_tokens() -> None:
 def test_each_process_has_its_own_times() -> None:
     found = recent(sent(2.0))
     found.opened(Open(pid=2, at=OPENED.at + 30, clock=OPENED.clock + 30))
-    found.note(sent(2.0))
+    found.note([sent(2.0)])
     assert ages(found, OPENED.at + 40, OPENED.clock + 40) == [38, 8]
 
 
 def test_a_long_log_takes_the_memory_of_a_minute() -> None:
     found = recent()
     for number in range(300_000):
-        found.note(sent(number / 100, number))
-    assert len(found._events) < 80_000
+        found.note([sent(number / 100, number)])
+    assert len(found) < 80_000
     assert len(ages(found, OPENED.at + 3000, OPENED.clock + 3000)) == near(6000, abs=2)
 
 
 def test_a_log_without_its_start_is_incomplete() -> None:
     found = RecentRequests()
-    found.note(sent(1.0))
+    found.note([sent(1.0)])
     assert found.is_incomplete
     found.lost_at = 500.0
     assert [found.lost_age_s(at) for at in (490.0, 530.0, 560.0)] == [0.0, 30.0, None]
+
+
+def test_events_that_say_nothing_of_requests_do_not_make_a_log_incomplete() -> None:
+    found = RecentRequests()
+    found.note([Limited(t=1.0), Start(t=2.0)])
+    assert not found.is_incomplete

@@ -111,7 +111,7 @@ def test_what_was_in_flight_is_what_was_sent_and_neither_ended_nor_recorded(path
     )
     last = last_run(path)
     assert (last.started, last.stopped) == (STARTED, False)
-    assert last.sent == {3: InFlight("gpt", 7, 9), 4: InFlight("m", 100, None)}
+    assert (list(last.sent), last.in_flight) == ([3, 4], [InFlight("gpt", 7, 9), InFlight("m", 100, None)])
 
 
 def test_a_record_settles_a_line_of_the_same_run_alone(path: Path) -> None:
@@ -268,3 +268,11 @@ def test_what_nobody_can_know_is_not_called_nothing(book: PriceBook) -> None:
 
 def test_nothing_in_flight(book: PriceBook) -> None:
     assert bound([], book, 0) == BilledTwice()
+
+
+def test_many_events_are_read_together_and_a_torn_one_among_them_is_left_out(path: Path) -> None:
+    written(path, START, *map(sent, range(1, 3000)), Recorded(list(range(1, 2500))))
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole, torn = LastRun(lines), LastRun([*lines[:1500], lines[1500][:20] + b"\n", *lines[1501:]])
+    assert list(whole.sent) == list(torn.sent) == list(range(2500, 3000))
+    assert len(torn.recent) == len(whole.recent) - 1
