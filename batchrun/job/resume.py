@@ -4,14 +4,13 @@
 2. A line with a retryable failure is always sent again; with `retry_errors`, every failed line is.
 3. A line that was edited after its answer is refused, unless `Changed` says what to do.
 4. Nearly always, each record belongs to the line whose number it names. So records and lines are first matched by
-   number, at 8 bytes a line. If that does not account for all records, all are matched by `custom_id`, at some tens of
+   number, at 9 bytes a line. If that does not account for all records, all are matched by `custom_id`, at some tens of
    bytes a line.
 5. Records that will be replaced are removed before anything is sent; the file never has two records of one line.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
@@ -29,6 +28,7 @@ from batchrun.requests.overrides import differences
 from batchrun.requests.prescan import prescan
 from batchrun.requests.problems import SHOWN_PROBLEMS
 from batchrun.requests.reader import RequestFile
+from batchrun.results.by_line import FAILED, RETRYABLE, SUCCEEDED, ByLine, outcome_of
 from batchrun.results.events import Replaced
 from batchrun.results.store import FileStore
 
@@ -46,70 +46,7 @@ class Changed(Enum):
     KEEP = "keep"
 
 
-_SUCCEEDED, _FAILED, _RETRYABLE = 1, 2, 3  # kept in the two bits that `_BITS` leaves free
-_BITS = 0xFFFF_FFFF_FFFF_FFFC
-
-
-class _ByLine:
-    """Records by the number of their line: one look-up shows whether the line is unchanged.
-
-    Keeps for each line its outcome and 62 bits made from its id and the hash of its body; 0 if it has no record.
-    """
-
-    def __init__(self) -> None:
-        self._stored = array("Q", bytes(8 * 1024))
-        self._count = 0
-        self._found = 0
-        self._is_clear = True
-
-    @property
-    def is_all_found(self) -> bool:
-        """Whether each record has a line number of its own, and each has been found by its line."""
-        return self._is_clear and self._found == self._count
-
-    def add(self, heads: Sequence[ResultHead]) -> None:
-        """Add records."""
-        stored, free = self._stored, len(self._stored)
-        for head in heads:
-            run = head.run
-            number = run.line
-            if number >= free:
-                if not self._has_grown(number):
-                    continue
-                free = len(stored)
-            if stored[number]:
-                self._is_clear = False
-            outcome = _SUCCEEDED if head.error is None else _outcome(head)
-            stored[number] = (hash(head.custom_id) ^ hash(run.body_hash)) & _BITS | outcome
-        self._count += len(heads)
-
-    def _has_grown(self, number: int) -> bool:
-        """Make room for line `number`, unless that takes far too much memory for so few records."""
-        if number > 1_000_000 + 64 * self._count:
-            self._is_clear = False
-            return False
-        self._stored.frombytes(bytes(8 * (number + number // 16 - len(self._stored) + 1)))
-        return True
-
-    def find(self, line: RequestLine) -> int:
-        """The outcome of a line's record; 0 if its number has no record, or a record of another line."""
-        number = line.line_number
-        stored = self._stored[number] if number < len(self._stored) else 0
-        if not stored or (stored ^ hash(line.custom_id) ^ hash(line.body_hash)) & _BITS:
-            return 0
-        self._found += 1
-        return stored & 3
-
-    def find_succeeded(self, first: int, ids: list[str], body_hashes: list[str]) -> list[str]:
-        """The ids of the lines from `first` on whose number has their record and it is a success; "" for others."""
-        lines = zip(ids, body_hashes, strict=True)
-        looked_for = [(hash(custom_id) ^ hash(body_hash)) & _BITS | _SUCCEEDED for custom_id, body_hash in lines]
-        stored = self._stored[first : first + len(ids)].tolist()
-        if stored != looked_for or not all(ids):
-            stored += [0] * (len(ids) - len(stored))
-            ids = [ids[at] if stored[at] == looked_for[at] else "" for at in range(len(ids))]
-        self._found += len(ids) - ids.count("")
-        return ids
+_BITS = 0xFFFF_FFFF_FFFF_FFFC  # the outcome is kept in the two bits that these leave free
 
 
 class Resume:
@@ -173,7 +110,7 @@ class Resume:
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False if that does not account for every record."""
-        records, last_run = _ByLine(), self._store.log.last_run
+        records, last_run = ByLine(), self._store.log.last_run
         for heads in self._store.heads():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)
@@ -209,7 +146,7 @@ class Resume:
             for head in heads:
                 key = hash64(head.custom_id)
                 if self._stored.get(key) is None:
-                    self._stored.set(key, _stored_value(int(head.run.body_hash[:16], 16), _outcome(head)))
+                    self._stored.set(key, _stored_value(int(head.run.body_hash[:16], 16), outcome_of(head)))
                     firsts.append(head)
             doubled += len(heads) - len(firsts)
             tally.add(firsts)
@@ -271,13 +208,13 @@ class Resume:
 
     def _decide(self, line: RequestLine, outcome: int) -> None:
         """Decide about a line whose record matches: it is done, or it is sent again."""
-        if outcome != _SUCCEEDED and self._goes_again(outcome):
+        if outcome != SUCCEEDED and self._goes_again(outcome):
             self._replaced.add(hash64(line.custom_id))
         else:
             self._done.add(line.line_number)
 
     def _goes_again(self, outcome: int) -> bool:
-        return outcome == _RETRYABLE or (outcome == _FAILED and self._retry_errors)
+        return outcome == RETRYABLE or (outcome == FAILED and self._retry_errors)
 
     def _refuse_edited_and_foreign(self) -> None:
         if self._edited:
@@ -316,12 +253,6 @@ class Resume:
             self.notices.append(f"{counted(foreign, 'record')} with an id that is in no request; kept")
         if self._store.rescued:
             self.notices.append(f"added {counted(self._store.rescued, 'answer')} from the rescue file")
-
-
-def _outcome(head: ResultHead) -> int:
-    if head.error is None:
-        return _SUCCEEDED
-    return _RETRYABLE if head.run.retryable else _FAILED
 
 
 def _stored_value(bits: int, outcome: int) -> int:

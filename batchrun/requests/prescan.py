@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Raw
 
-from batchrun.records.index import hash_body
+from batchrun.records.index import hash_bodies
 from batchrun.records.rawjson import REFUSED
 from batchrun.records.request import MAX_DEPTH, MAX_LINE_BYTES
 
@@ -44,7 +44,7 @@ def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
         return _one_by_one(lines)
     if max(map(len, lines), default=0) > 2 * MAX_DEPTH and any(map(_may_nest_too_deep, lines, decoded)):
         return _one_by_one(lines)
-    return [line.custom_id for line in decoded], [hash_body(line.body) for line in decoded]
+    return [line.custom_id for line in decoded], hash_bodies([line.body for line in decoded])
 
 
 def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:

@@ -29,7 +29,7 @@ import msgspec
 from msgspec import UNSET
 
 from batchrun.errors import InputError, StopError, UsageError
-from batchrun.records.index import HashTable, LineSet, Repeats, hash64
+from batchrun.records.index import HashTable, LineSet, Repeats, hash64, hash64_all
 from batchrun.records.request import (
     MAX_LINE_BYTES,
     Overrides,
@@ -134,7 +134,7 @@ class RequestFile:
             known = None  # lines are not sent as they are; a default model alone changes only lines without one
         for first, lines in self._batches():
             known_ids = known(first, lines) if known is not None else [""] * len(lines)
-            hashes = [hash64(known_id) for known_id in known_ids if known_id]
+            hashes = hash64_all(known_ids if all(known_ids) else [known_id for known_id in known_ids if known_id])
             self._note_sums(first, lines, are_known=len(hashes) == len(lines))
             if len(hashes) == len(lines):
                 ids.add(hashes)
