@@ -35,7 +35,7 @@ def read_charges(fields: _Fields, outcome: str) -> Charges:
     usage = parse_usage(reported)
     if usage is None:
         return Charges(None, tier if isinstance(tier, str) else None, _gateway_cost(reported))
-    if usage.is_zero and outcome not in ("empty", "failed"):
+    if not usage.total_tokens and outcome not in ("empty", "failed"):
         usage = None
     elif calls := _count_calls(fields, reported):
         usage = msgspec.structs.replace(usage, tool_calls={**(usage.tool_calls or {}), **calls})
@@ -82,8 +82,8 @@ def _count_calls(fields: _Fields, usage: object) -> dict[str, int]:
     calls: dict[str, int] = {}
     output, choices = fields.get("output"), fields.get("choices")
     if isinstance(output, list):
-        for item in [item for item in output if type(item) is dict and item.get("type") not in _TEXTS]:
-            if name := _paid_tool(item):
+        for item in output:
+            if type(item) is dict and item.get("type") not in _TEXTS and (name := _paid_tool(item)):
                 calls[name] = calls.get(name, 0) + 1
     if choices and isinstance(choices, list) and True in map(_cites, choices):
         calls["web_search"] = 1  # a search model searches once for each request, and no item says so

@@ -114,6 +114,14 @@ class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     error: ErrorInfo | None
 
 
+class _DecodedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
+    """The same shape, of a line that is decoded already."""
+
+    id: str
+    response: Any
+    error: ErrorInfo | None
+
+
 _HEX = b"0123456789abcdef"
 _HASH_DIGITS = 32
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -158,10 +166,6 @@ def parse_result(raw: bytes) -> ResultHead:
 
 def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
     """Many stored result lines, faster than one by one. Raises `ValueError` if any is not a record of `VERSION`."""
-    return _decode_all(lines)
-
-
-def _decode_all(lines: Sequence[bytes]) -> list[_CheckedRecord]:
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -169,17 +173,25 @@ def _decode_all(lines: Sequence[bytes]) -> list[_CheckedRecord]:
         records = list(map(_decode_record, lines))
     except REFUSED as error:
         raise ValueError(str(error)) from None
+    check_results(records)
+    return records
+
+
+def convert_result(record: object) -> ResultHead:
+    """One stored result line that is decoded already. Amounts of money are as exact as a float.
+
+    Raises `ValueError` if it has not the shape of a record of `VERSION`; what is in it, `check_results` checks.
+    """
+    return msgspec.convert(record, _DecodedRecord)
+
+
+def check_results(records: Sequence[ResultHead]) -> None:
+    """Raise `ValueError` if the start of any run is no time, or the hash of any body no hash."""
     for started in {record.run.started for record in records}:
         _check_started(started)
     hashes = [record.run.body_hash for record in records]
     if not {_HASH_DIGITS}.issuperset(map(len, hashes)) or "".join(hashes).encode().translate(None, _HEX):
         raise ValueError("one of them is not a body hash")
-    return records
-
-
-def parse_all_stored(lines: Sequence[bytes]) -> list[tuple[ResultHead, Raw]]:
-    """Many stored result lines as `parse_stored` gives them. Raises as `parse_results` does."""
-    return [(record, record.response) for record in _decode_all(lines)]
 
 
 def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:

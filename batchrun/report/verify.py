@@ -7,30 +7,26 @@ made from the same body, be whole and valid JSON for strict readers, and have th
 from __future__ import annotations
 
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
-import orjson
-from msgspec import Raw
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
-from batchrun.records.charges import Charges, charges_of
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.records.rawjson import REFUSED
 from batchrun.records.request import RequestLine
-from batchrun.records.result import ResultHead, UnknownVersionError, parse_all_stored, parse_stored
+from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.records.words import counted, printable, printable_json
+from batchrun.report.stored import Findings, checked_records
+from batchrun.requests.prescan import prescan
 from batchrun.requests.reader import RequestFile
+from batchrun.requests.survey import Survey
+from batchrun.results.by_line import ByLine
 from batchrun.results.last_run import read_controls
 from batchrun.results.paths import ResultPaths
-from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
-
-SHOWN = 20
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -72,18 +68,17 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Verifier:
-    """Checks one pair of files: `run` reads the results, then the requests, in bounded memory."""
+    """Checks one pair of files: `run` reads the results, then the requests, in bounded memory.
+
+    Nearly always, each record belongs to the line whose number it names. Where that does not account for every record,
+    both files are read again, and records and lines are matched by `custom_id`.
+    """
 
     def __init__(self, requests: RequestFile, results: Path, book: PriceBook) -> None:
         self._requests = requests
         self._results = results
         self._tally = Tally(book)
-        self._counts: Counter[str] = Counter()
-        self._findings: list[str] = []
-        self._is_any = False  # whether any line of the file is a record
-        self._body_hashes = array("q")  # by the number of the record, less one
-        self._record_of = HashTable()  # id → number of its first record
-        self._claimed = LineSet()  # numbers of the records that belong to a request
+        self._findings = Findings()
 
     def run(self) -> Verification:
         """Check everything.
@@ -92,17 +87,8 @@ class Verifier:
         pass their own check, `ResultFileError` if a record has another version, `OSError` if the result file cannot be
         read.
         """
-        number = 0
-        for lines in self._stored_lines():
-            self._look_at_all(number + 1, lines)
-            number += len(lines)
-        if number and not self._is_any:
-            raise no_results(self._results)
-        survey = self._requests.check(self._match)
-        counts = self._counts
-        counts["unknown_ids"] = len(self._record_of) - len(self._claimed)
-        if counts["unknown_ids"]:
-            self._find(f"{counted(counts['unknown_ids'], 'record')} with an id that is in no request")
+        survey = self._match_by_number() or self._match_by_id()
+        counts = self._findings.counts
         self._tally.add_controls(read_controls(ResultPaths.of(self._results).log))
         errors, bill = self._tally.total().errors, self._tally.bill()
         problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
@@ -118,118 +104,94 @@ class Verifier:
             unpriced_lines=bill.unpriced_lines,
             control_requests=self._tally.control_requests,
             is_complete=not self._tally.failed and not any(counts[problem] for problem in problems),
-            findings=self._findings,
+            findings=self._findings.texts,
         )
 
-    def _stored_lines(self) -> Iterator[list[bytes]]:
-        with self._results.open("rb", buffering=BUFFER_BYTES) as lines:
-            while batch := lines.readlines(BUFFER_BYTES):
-                yield batch
+    def _match_by_number(self) -> Survey | None:
+        """Match records and lines by number; None if that does not account for every record."""
+        records = ByLine()
+        for _, heads in checked_records(self._results, self._findings):
+            records.add(heads)
+            self._tally.add(heads)
 
-    def _look_at_all(self, first: int, lines: list[bytes]) -> None:
-        """Check some lines of the result file: together, or one by one if anything is wrong with any of them."""
-        self._body_hashes.frombytes(bytes(self._body_hashes.itemsize * len(lines)))
-        try:
-            records = parse_all_stored(lines) if lines[-1].endswith(b"\n") else []
-            deque(map(orjson.loads, lines if records else ()), maxlen=0)
-        except ValueError:
-            records = []
-        if not records:
-            for number, raw in enumerate(lines, first):
-                self._look_at(number, raw)
-            return
-        self._is_any = True
+        def match(line: RequestLine) -> None:
+            if not records.find(line):
+                self._miss(line)
+
+        def known(first: int, lines: Sequence[bytes]) -> list[str]:
+            return records.find_succeeded(first, *prescan(lines))
+
+        survey = self._requests.check(match, known)
+        return survey if records.is_all_found else None
+
+    def _match_by_id(self) -> Survey:
+        """Match records and lines by `custom_id`. What was found before counts no more."""
+        records, self._findings = _ById(), Findings()
+        self._tally.clear()
+        for number, heads in checked_records(self._results, self._findings):
+            self._tally.add(self._firsts(records, number, heads))
+
+        def match(line: RequestLine) -> None:
+            if (body_hash := records.claim(line.custom_id)) is None:
+                self._miss(line)
+            elif body_hash != hash(line.body_hash):
+                how = "was edited after its answer (or was sent with other --model, --set or --stream)"
+                self._findings.add("edited", f"{self._place(line)} {how}")
+
+        survey = self._requests.check(match)
+        if unknown := records.unclaimed:
+            what = f"{counted(unknown, 'record')} with an id that is in no request"
+            self._findings.add("unknown_ids", what, unknown)
+        return survey
+
+    def _firsts(self, records: _ById, number: int, heads: Sequence[ResultHead]) -> list[ResultHead]:
+        """Those of the records on lines from `number` on that are the first ones of their ids."""
         firsts = []
-        for number, (head, response) in enumerate(records, first):
-            if self._take(number, head, response):
+        for at, head in enumerate(heads, number):
+            if (first := records.add(at, head)) == at:
                 firsts.append(head)
-        self._tally.add(firsts)
+            else:
+                where = f"{self._results}:{at}: {head.custom_id[:60]!r}"
+                self._findings.add("duplicates", f"{where} already has a record on line {first}")
+        return firsts
 
-    def _look_at(self, number: int, raw: bytes) -> None:
-        """Check one line of the result file."""
-        where = f"{self._results}:{number}"
-        try:
-            head, response = parse_stored(raw.removesuffix(b"\n"))
-            orjson.loads(raw)
-            self._is_any = True
-        except UnknownVersionError as error:
-            raise other_version(self._results, error) from None
-        except ValueError as error:
-            if not raw.endswith(b"\n"):
-                self._truncated(where)
-                return
-            self._counts["damaged"] += 1
-            self._find(f"{where}: not a valid record ({error}); the next run quarantines it and sends its line again")
-            return
-        if not raw.endswith(b"\n"):
-            self._truncated(where)
-            return
-        if self._take(number, head, Raw(response)):
-            self._tally.add([head])
+    def _miss(self, line: RequestLine) -> None:
+        self._findings.add("missing", f"{self._place(line)} has no record")
 
-    def _truncated(self, where: str) -> None:
-        self._counts["truncated"] += 1
-        self._find(f"{where}: the line has no newline; the next run repairs it")
+    def _place(self, line: RequestLine) -> str:
+        return f"{self._requests.name}:{line.line_number}: {line.custom_id[:60]!r}"
 
-    def _take(self, number: int, head: ResultHead, response: Raw) -> bool:
-        """Check a valid record; False if its id has one already."""
+
+class _ById:
+    """The first record of each id: its line in the result file, and the hash of its body."""
+
+    def __init__(self) -> None:
+        self._line_of = HashTable()
+        self._body_hashes = array("q")  # by the line, less one
+        self._claimed = LineSet()
+
+    @property
+    def unclaimed(self) -> int:
+        """How many ids nobody has claimed."""
+        return len(self._line_of) - len(self._claimed)
+
+    def add(self, number: int, head: ResultHead) -> int:
+        """Add the record on line `number`, unless its id has one; the line of the record that it has then."""
         key = hash64(head.custom_id)
-        if (first := self._record_of.get(key)) is not None:
-            self._counts["duplicates"] += 1
-            self._find(f"{self._results}:{number}: {head.custom_id[:60]!r} already has a record on line {first}")
-            return False
-        self._record_of.set(key, number)
-        self._body_hashes[number - 1] = hash(head.run.body_hash)
-        if (body := _answer(response)) is not None and _differs(head, charges_of(body, head.run.outcome)):
-            self._counts["wrong_usage"] += 1
-            self._find(f"{self._results}:{number}: {head.custom_id[:60]!r} records a different usage than its answer")
-        return True
+        if (first := self._line_of.get(key)) is not None:
+            return first
+        self._line_of.set(key, number)
+        self._body_hashes.frombytes(bytes(8 * (number - 1 - len(self._body_hashes))))
+        self._body_hashes.append(hash(head.run.body_hash))
+        return number
 
-    def _match(self, line: RequestLine) -> None:
-        """Check whether one request has its record."""
-        key = hash64(line.custom_id)
-        number = self._record_of.get(key)
-        where = f"{self._requests.name}:{line.line_number}: {line.custom_id[:60]!r}"
+    def claim(self, custom_id: str) -> int | None:
+        """The `hash` of the body hash of an id's record; None if it has none."""
+        number = self._line_of.get(hash64(custom_id))
         if number is None:
-            self._counts["missing"] += 1
-            self._find(f"{where} has no record")
-            return
+            return None
         self._claimed.add(number)
-        if self._body_hashes[number - 1] != hash(line.body_hash):
-            self._counts["edited"] += 1
-            self._find(f"{where} was edited after its answer (or was sent with other --model, --set or --stream)")
-
-    def _find(self, finding: str) -> None:
-        if len(self._findings) < SHOWN:
-            self._findings.append(finding)
-
-
-def _differs(head: ResultHead, charges: Charges) -> bool:
-    """Whether a record has another usage than its payload, or another tier or charge than that says."""
-    run = head.run
-    return (
-        charges.usage != run.usage
-        or run.service_tier not in (None, charges.service_tier)
-        or run.gateway_cost_usd not in (None, charges.gateway_cost_usd)
-    )
-
-
-class _Response(msgspec.Struct, gc=False):
-    status_code: Raw = Raw(b"")
-    body: Raw = Raw(b"")
-
-
-_decode_response = msgspec.json.Decoder(_Response).decode
-
-
-def _answer(response: Raw) -> bytes | None:
-    """The body of a response, if it is an answer: an object, with a 2xx status."""
-    try:
-        decoded = _decode_response(response)
-    except REFUSED:  # there is none
-        return None
-    body = bytes(decoded.body)
-    return body if bytes(decoded.status_code).startswith(b"2") and body.startswith(b"{") else None
+        return self._body_hashes[number - 1]
 
 
 _COUNTS = {

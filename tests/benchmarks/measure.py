@@ -45,6 +45,7 @@ class Cost:
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
     """Run a command to its end, by itself on a core. Raises `RuntimeError` with its output where it fails."""
     environment = os.environ | {"OPENAI_API_KEY": "sk-benchmark-0123456789", "OPENAI_BASE_URL": base_url}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a program that is installed has its bytecode
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as figures:
         done = subprocess.run(

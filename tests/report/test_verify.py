@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,7 @@ import pytest
 from batchrun import Endpoint, GatewayOptions, Job, run
 from batchrun.billing.pricing import PriceBook
 from batchrun.cli.main import main
+from batchrun.report.stored import Findings, checked_records
 from batchrun.report.verify import Verification, Verifier, render
 from batchrun.requests.reader import RequestFile
 
@@ -64,6 +66,10 @@ def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: 
         ("truncated", LINES - 1, b"\n", b""),
         ("damaged", 1, b'"response":', b'"response"\0'),
         ("damaged", 1, b'"object":"response"', b'"object":"\\ud800"'),
+        ("damaged", 1, b'"object":"response"', b'"object":1e999'),  # past every float
+        ("damaged", 1, b'"object":"response"', b'"object":' + b"[" * 1020 + b"]" * 1020),  # only some readers can
+        ("damaged", 1, b'"object":"response"', b'"object":"\xff"'),
+        ("damaged", 1, b'"body_hash":"', b'"body_hash":"g'),
         ("edited", 0, b'"body_hash":"', b'"body_hash":"0000'),
         ("unknown_ids", 3, b'"custom_id":"r-', b'"custom_id":"x-'),
         ("wrong_usage", 4, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1'),
@@ -99,6 +105,39 @@ def test_a_second_record_of_a_line_is_found(requests: Path, results: Path) -> No
         file.write(first)
     found = verify(requests, results)
     assert (found.duplicates, found.missing, found.is_complete) == (1, 0, False)
+
+
+def test_records_that_name_other_lines_are_matched_by_their_ids(requests: Path, results: Path) -> None:
+    """As where lines were moved since; whatever is wrong is found by the same names."""
+    for number in range(LINES):
+        line = orjson.loads(results.read_bytes().splitlines()[number])["run"]["line"]
+        edit(results, number, b'"line":%d,' % line, b'"line":%d,' % (line + 10**number))
+    expected = verify(requests, results)
+    assert expected.is_complete
+    assert (expected.lines, expected.records, expected.usage.input_tokens > 0) == (LINES, LINES, True)
+    edit(results, 0, b'"custom_id":"r-', b'"custom_id":"x-')
+    edit(requests, 3, b"question", b"Question")
+    found = verify(requests, results)
+    assert (found.unknown_ids, found.missing, found.edited, found.records) == (1, 1, 1, LINES)
+    assert len(found.findings) == 3
+
+
+def test_both_ways_to_match_find_the_same(requests: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(results, 2, b'"usage":{"input_tokens":', b'"usage":{"input_tokens":1')
+    edit(results, 3, b'"response":', b'"response"')
+    by_number = verify(requests, results)
+    monkeypatch.setattr("batchrun.results.by_line.ByLine.is_all_found", False)
+    by_id = verify(requests, results)
+    assert by_number == by_id
+    assert (by_id.damaged, by_id.missing) == (1, 1)
+
+
+def test_the_gateways_own_charge_is_summed_exactly(requests: Path, results: Path) -> None:
+    """A float would not hold it."""
+    exact = b"0.12345678901234567891"
+    edit(results, 0, b'},"response"', b',"gateway_cost_usd":' + exact + b'},"response"')
+    record = next(checked_records(results, Findings()))[1][0]
+    assert record.run.gateway_cost_usd == Decimal(exact.decode())
 
 
 def test_a_failed_line_is_named_by_its_code_and_is_not_complete(requests: Path, tmp_path: Path) -> None:
@@ -155,5 +194,5 @@ def test_good_records_are_checked_together(requests: Path, results: Path, monkey
     def never(raw: bytes) -> None:
         raise AssertionError(raw)
 
-    monkeypatch.setattr("batchrun.report.verify.parse_stored", never)
+    monkeypatch.setattr("batchrun.report.stored.parse_result", never)
     assert verify(requests, results).is_complete
