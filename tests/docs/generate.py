@@ -56,5 +56,10 @@ def replace_part(text: str, name: str, content: str) -> str:
 def write_generated() -> None:
     """Write every generated part anew."""
     for name, (page, generate) in GENERATED.items():
-        path = MANUAL[page].path
-        path.write_text(replace_part(path.read_text("utf-8"), name, generate()), encoding="utf-8")
+        write_part(page, name, generate())
+
+
+def write_part(page: str, name: str, content: str) -> None:
+    """Write one part of a page of the manual anew."""
+    path = MANUAL[page].path
+    path.write_text(replace_part(path.read_text("utf-8"), name, content), encoding="utf-8")
