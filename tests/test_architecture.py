@@ -179,7 +179,18 @@ def test_the_rule_sees_what_it_forbids() -> None:
 # ------------------------------------------------------------------------------------------- libraries
 
 HEAVY = {
-    *("genai_prices", "jinja2", "jsonschema_rs", "msgspec", "orjson", "pyarrow", "rs_bpe", "tqdm", "uvloop"),
+    *(
+        "genai_prices",
+        "jinja2",
+        "jsonschema_rs",
+        "msgspec",
+        "orjson",
+        "pyarrow",
+        "python_calamine",
+        "rs_bpe",
+        "tqdm",
+        "uvloop",
+    ),
     "zstandard",
 }
 LIBRARIES = {  # library → where alone it may be imported
@@ -188,6 +199,8 @@ LIBRARIES = {  # library → where alone it may be imported
     "genai_prices": {"billing.pricelist"},
     "jinja2": {"datasets.template"},
     "jsonschema_rs": {"validation.schema"},
+    "pyarrow": {"datasets.parquet", "datasets.writers"},
+    "python_calamine": {"datasets.excel"},
     "tqdm": {"cli.progress"},
     "uvloop": {"cli.signals"},
 }

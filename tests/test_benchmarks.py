@@ -35,5 +35,7 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
         "report",
         "join",
         "join_memory",
+        "prepare",
+        "prepare_memory",
     } | {f"large_{name}" for name in GOALS}
     assert all(row["name"] in done.stdout for row in rows)

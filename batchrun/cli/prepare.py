@@ -46,7 +46,9 @@ FILES = OptionGroup(
 @click.command("prepare", cls=Verb, groups=(FILES, DATA_OPTIONS, ROWS, ASK))
 @click.argument("data", type=DATA)
 def command(data: str, files: FileOptions, data_options: DataOptions, rows: RowOptions, ask: AskOptions) -> None:
-    """Make a request of each row of DATA: a CSV, TSV, JSONL or JSON file (- is standard input). Nothing is sent.
+    """Make a request of each row of DATA: a CSV, TSV, JSONL, JSON, Parquet or Excel file. Nothing is sent.
+
+    DATA may be compressed; - is standard input, and book.xlsx#Sheet one sheet of a workbook.
 
     \b
     Example:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchrun.datasets.recipe import Examples, Recipe
     from batchrun.datasets.tables import Source
 
-FORMATS = ("csv", "tsv", "jsonl", "json")
+FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 DATA = click.Path(allow_dash=True, readable=False)  # a string; the reader checks the file
 
 

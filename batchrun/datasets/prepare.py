@@ -86,7 +86,7 @@ def _written(work: _Work, output: Path) -> Summary:
 def _refuse_overwriting(output: Path, source: Source, recipe: Recipe) -> None:
     read = [source, *([recipe.examples.source] if recipe.examples is not None else [])]
     for table in read:
-        if table.path != "-" and any(are_one(path, Path(table.path)) for path in (output, prepared_path(output))):
+        if table.path != "-" and any(are_one(path, Path(table.file)) for path in (output, prepared_path(output))):
             raise UsageError(f"{table.path} is read; choose another file for the requests (-o)")
 
 

@@ -1,8 +1,9 @@
-"""Opens a table: CSV, TSV, JSON lines, a JSON array; compressed ones too, and standard input. Rows are streamed."""
+"""Opens a table: CSV, TSV, JSON lines, a JSON array, Parquet, a workbook; compressed ones too, and standard input."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from pathlib import Path, PurePath
 from typing import IO, Protocol
 
 from batchrun.datasets.delimited import Delimited
+from batchrun.datasets.excel import ExcelTable
 from batchrun.datasets.json_values import JsonTable, elements_of, lines_of
+from batchrun.datasets.parquet import ParquetTable
 from batchrun.datasets.row import Row
 from batchrun.datasets.row_problems import RowProblems
 from batchrun.datasets.text import Text
@@ -22,6 +25,7 @@ from batchrun.requests.opened import opened
 
 _PACKED = (".gz", ".zst", ".zstd")
 _OTHERS = {b"PK\x03\x04": ("a zip archive, perhaps a workbook", "xlsx"), b"PAR1": ("Parquet", "parquet")}
+_SHEET = re.compile(r"(.+\.xlsx)#(.+)", re.IGNORECASE | re.DOTALL)
 _PIECE = 1 << 20
 
 
@@ -32,8 +36,11 @@ class Format(StrEnum):
     TSV = "tsv"
     JSONL = "jsonl"
     JSON = "json"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
 
 
+TEXT_FORMATS = (Format.CSV, Format.TSV)
 _ENDINGS = {f".{kind}": kind for kind in Format} | {".ndjson": Format.JSONL}
 
 
@@ -41,8 +48,8 @@ _ENDINGS = {f".{kind}": kind for kind in Format} | {".ndjson": Format.JSONL}
 class Source:
     """Where a table is, and how it is written.
 
-    `path`: a file, or `-` for standard input. `format` None: by the ending of the name. `encoding` None: UTF-8, or
-    UTF-16 by its BOM. `delimiter` None: a comma, and a tab for TSV.
+    `path`: a file, or `-` for standard input; `book.xlsx#Sheet` is one sheet. `format` None: by the ending of the name.
+    `encoding` None: UTF-8, or UTF-16 by its BOM. `delimiter` None: a comma, and a tab for TSV.
     """
 
     path: str
@@ -54,6 +61,18 @@ class Source:
     def name(self) -> str:
         """What messages call it."""
         return "standard input" if self.path == "-" else self.path
+
+    @property
+    def file(self) -> str:
+        """The path without the sheet."""
+        found = _SHEET.fullmatch(self.path)
+        return found[1] if found else self.path
+
+    @property
+    def sheet(self) -> str | None:
+        """The sheet that is named; None is the first one."""
+        found = _SHEET.fullmatch(self.path)
+        return found[2] if found else None
 
 
 class Rows(Protocol):
@@ -77,7 +96,7 @@ class Table:
         self.source = source
         self.format = kind
         self.name = source.name
-        self.folder = Path() if source.path == "-" else Path(source.path).parent
+        self.folder = Path() if source.path == "-" else Path(source.file).parent
         self.columns = reader.columns
         self.problems = problems
         self._file = file
@@ -116,18 +135,22 @@ def open_table(source: Source) -> Iterator[Table]:
     problems = RowProblems(source.name)
     with contextlib.ExitStack() as files:
         try:
-            file, _ = opened(source.path, source.name, files)
+            file, _ = opened(source.file, source.name, files)
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"cannot read {source.name}: {getattr(error, 'strerror', None) or error}") from error
         yield Table(source, kind, file, _reader(file, kind, source, problems), problems)
 
 
 def _reader(file: IO[bytes], kind: Format, source: Source, problems: RowProblems) -> Rows:
+    if kind == Format.PARQUET:
+        return ParquetTable(file, problems)
+    if kind == Format.XLSX:
+        return ExcelTable(file, source.sheet, problems)
     text = Text(file, problems, source.encoding)
     for magic, (what, instead) in _OTHERS.items():
         if text.start.startswith(magic):
             problems.stop(1, None, f"{what}, not {kind}; pass --format {instead}")
-    if kind in (Format.CSV, Format.TSV):
+    if kind in TEXT_FORMATS:
         usual = "\t" if kind == Format.TSV else ","
         return Delimited(text, _delimiter(source.delimiter) if source.delimiter else usual, problems)
     return JsonTable(text, lines_of if kind == Format.JSONL else elements_of, problems)
@@ -139,7 +162,7 @@ def _format_of(source: Source) -> Format:
     words = "|".join(Format)
     if source.path == "-":
         raise UsageError(f"standard input has no name that tells its format; pass --format {words}")
-    name = PurePath(source.path)
+    name = PurePath(source.file)
     ending = PurePath(name.stem).suffix if name.suffix.lower() in _PACKED else name.suffix
     found = _ENDINGS.get(ending.lower())
     if found is None:
@@ -148,8 +171,10 @@ def _format_of(source: Source) -> Format:
 
 
 def _check_options(source: Source, kind: Format) -> None:
-    if source.delimiter is not None and kind not in (Format.CSV, Format.TSV):
+    if source.delimiter is not None and kind not in TEXT_FORMATS:
         raise UsageError(f"--delimiter is for csv and tsv; {source.path} is {kind}")
+    if source.encoding is not None and kind in (Format.PARQUET, Format.XLSX):
+        raise UsageError(f"--encoding is for text; {source.path} is {kind}")
 
 
 def _delimiter(text: str) -> str:

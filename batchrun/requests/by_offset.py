@@ -29,10 +29,11 @@ class _ByOffset(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset, from the beginning."""
-        assert whence == os.SEEK_SET, "batches are read from a known offset"
-        self._offset = offset
-        return offset
+        """Go to an offset from the beginning, from here or from the end; the offset from the beginning."""
+        from_end = whence == os.SEEK_END
+        start = os.fstat(self._descriptor).st_size if from_end else self._offset if whence == os.SEEK_CUR else 0
+        self._offset = start + offset
+        return self._offset
 
     def tell(self) -> int:
         """The offset of the next byte."""

@@ -7,8 +7,8 @@ import shlex
 import msgspec
 
 _MAGIC = {
-    b"PK\x03\x04": "a zip archive (perhaps an Excel workbook); take out or export what is in it",
-    b"PAR1": "a Parquet file; export it as JSON lines",
+    b"PK\x03\x04": "a zip archive; a workbook of Excel is for batchrun prepare, of others take out what is in it",
+    b"PAR1": "a Parquet file; make requests of it with batchrun prepare",
     b"BZh": "compressed with bzip2; unpack it first: bunzip2",
     b"\xfd7zXZ": "compressed with xz; unpack it first: unxz",
     b"%PDF": "a PDF",

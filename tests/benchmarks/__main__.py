@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import found_out, pace
+from tests.benchmarks.prepare import prepare
 from tests.benchmarks.tables import join
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
@@ -22,6 +23,7 @@ WORKLOADS |= {
     "large": large,
     "resume_bare": resume_bare,
     "one_line": one_line,
+    "prepare": prepare,
     "pace": pace,
     "found_out": found_out,
     "join": join,

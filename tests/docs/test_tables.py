@@ -11,6 +11,7 @@ import click
 import pytest
 
 from batchrun.cli.progress import LIMITED_BY
+from batchrun.datasets.prepared import Data, Prepared
 from batchrun.engine.error_limit import DEFAULT_KINDS, KINDS
 from batchrun.job.job import Job
 from batchrun.limits.limited_by import LimitedBy
@@ -66,6 +67,12 @@ def test_every_field_of_an_event_is_in_the_row_of_its_event() -> None:
 def test_every_event_of_the_manual_can_be_read_back() -> None:
     names = FORMATS.names("Run log")
     assert LastRun([f'{{"event": "{name}"}}'.encode() for name in names]).stopped in (True, False)
+
+
+def test_every_field_of_what_stands_beside_prepared_requests_has_its_row_in_order() -> None:
+    assert FORMATS.names("Prepared requests") == list(Prepared.__struct_fields__)
+    told = FORMATS.section("Prepared requests")
+    assert [name for name in (*Data.__struct_fields__, "answer") if f"`{name}`" not in told] == []
 
 
 def test_every_file_beside_the_results_is_explained() -> None:
