@@ -124,6 +124,16 @@ class Totals:
         self.first_text.merge(other.first_text)
 
 
+def cost_of(run: RunInfo, book: PriceBook) -> Decimal | None:
+    """What one record adds to the bill, in US dollars; None if it has no usage, or its model no price."""
+    if run.usage is None:
+        return None
+    when = _moment(run.started)
+    bill, charged = Bill(book, when), [run.gateway_cost_usd]
+    bill.add(run.model, run.requested_model, [run.usage], when, [run.elapsed_s], run.service_tier, charged)
+    return None if bill.unpriced_lines else bill.cost_usd
+
+
 class Tally:
     """All records of a result file, added up by model. `tokens`, `output_tokens` and `longest_answer` are in tokens.
 

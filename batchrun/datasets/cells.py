@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
 
 def cell_text(value: Any) -> str:
     """A value as the text of a cell: null is empty, lists and objects are JSON, and text is as it is."""
@@ -25,6 +23,14 @@ def cell_text(value: Any) -> str:
     if type(value) in (bool, int, float, list, dict):
         return json_text(value).decode()
     return str(value)  # a number that is kept as it was written, a date
+
+
+def _as_written(value: Any) -> Any:
+    """A number that is kept as it was written; anything else that JSON has no word for as text."""
+    return Raw(str(value).encode()) if isinstance(value, float) else str(value)
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_as_written).encode
 
 
 def json_text(value: Any) -> bytes:

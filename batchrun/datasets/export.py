@@ -87,7 +87,7 @@ def export(results: Path, requests: Path | None, wanted: Wanted) -> Counts:
             label = asked.readers[schema].read(result)
             told = [column.value(label.value) for column in columns]
             text = None if result is None else result.text
-            table.write((custom_id, number), new.values([*told, text], label, result))
+            table.write((custom_id, number), new.values([*told, text], label, result, custom_id))
             counts.add(label)
         if file.damaged:
             wanted.notice(f"{counted(file.damaged, 'damaged line')} of {results} left out")

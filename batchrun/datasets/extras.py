@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from msgspec import Raw
 
 from batchrun.billing.pricing import PriceBook
-from batchrun.billing.tally import Tally
+from batchrun.billing.tally import cost_of
 from batchrun.datasets.fields import Column, Kind
 from batchrun.records.answer import Result
 from batchrun.records.rawjson import member
-from batchrun.records.result import ResultHead
 
 
 class Extra(StrEnum):
@@ -40,13 +38,15 @@ COLUMNS = {
 }
 
 
+(_ID,) = COLUMNS[Extra.ID]
+
+
 class ExtraReader:
     """Reads the values of some extras out of results. `prices` are for the cost."""
 
     def __init__(self, extras: Sequence[Extra], prices: PriceBook) -> None:
-        self._prices = prices
         read: dict[Extra, Callable[[Result], tuple[Any, ...]]] = {
-            Extra.COST: lambda result: (self._cost_usd(result),),
+            Extra.COST: lambda result: (cost_of(result.run, prices),),
             Extra.TOKENS: _tokens,
             Extra.LATENCY: lambda result: (result.run.latency_s,),
             Extra.MODEL: lambda result: (result.run.model,),
@@ -57,25 +57,16 @@ class ExtraReader:
         self._readers = [read[extra] for extra in extras]
         self.columns = tuple(column for extra in extras for column in COLUMNS[extra])
 
-    def values(self, result: Result | None) -> list[Any]:
-        """The values for one result; all None without one."""
+    def values(self, result: Result | None, custom_id: str | None = None) -> list[Any]:
+        """The values for one result; without one, all None but the id of the request."""
         if result is None:
-            return [None] * len(self.columns)
+            return [custom_id if column is _ID else None for column in self.columns]
         return [value for read in self._readers for value in read(result)]
 
-    def folded(self, results: Sequence[Result | None]) -> list[Any]:
+    def folded(self, results: Sequence[Result | None], ids: Sequence[str]) -> list[Any]:
         """The values for the answers to one row together: sums of numbers, lists of everything else."""
-        columns = zip(self.columns, *map(self.values, results), strict=True)
+        columns = zip(self.columns, *map(self.values, results, ids), strict=True)
         return [_folded(column, [value for value in values if value is not None]) for column, *values in columns]
-
-    def _cost_usd(self, result: Result) -> Decimal | None:
-        """What the bill of this record alone comes to, in US dollars; None where it has no usage or no price."""
-        if result.run.usage is None:
-            return None
-        tally = Tally(self._prices)
-        tally.add([ResultHead(result.custom_id, result.run, result.error)])
-        bill = tally.total().bill
-        return None if bill.unpriced_lines else bill.cost_usd
 
 
 def _folded(column: Column, values: Sequence[Any]) -> Any:

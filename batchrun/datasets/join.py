@@ -131,9 +131,10 @@ class _Work:
         """Write every row."""
         counts, found = Counts(), 0
         for row in self._table.rows():
-            results = [records.find(custom_id) for custom_id in self._ids.of(row, records)]
+            ids = self._ids.of(row, records)
+            results = list(map(records.find, ids))
             found += len(results) - results.count(None)
-            label, values = self._label(results)
+            label, values = self._label(results, ids)
             cells = _cells(row, self._table.columns)
             out.write(cells, values, row.source)
             counts.add(label)
@@ -143,15 +144,16 @@ class _Work:
             self._notice(f"{counted(left, 'record')} of no row of {self._table.name} left out")
         return counts
 
-    def _label(self, results: Sequence[Result | None]) -> tuple[Label, list[Any]]:
+    def _label(self, results: Sequence[Result | None], ids: Sequence[str]) -> tuple[Label, list[Any]]:
         """The label of a row, and the values of its new columns. A row that was not asked has no results."""
         if self._votes:
             labels = [self._reader.read(result) for result in results] or [MISSING] * self._repeat
             label, told = fold(labels, self._fields)
-            return label, self.new.folded(told, label, results)
-        result = results[0] if results else None
+            return label, self.new.folded(told, label, results, ids)
+        result, custom_id = (results[0], ids[0]) if ids else (None, None)
         label = self._reader.read(result)
-        return label, self.new.values([field.value(label.value) for field in self._fields], label, result)
+        told = [field.value(label.value) for field in self._fields]
+        return label, self.new.values(told, label, result, custom_id)
 
 
 class _RowIds:

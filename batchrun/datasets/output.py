@@ -50,13 +50,15 @@ class NewColumns:
             "write --prefix NAME_ to name the new ones apart",
         )
 
-    def values(self, told: Sequence[Any], label: Label, result: Result | None) -> list[Any]:
-        """The values of one row; `told` are those of the label."""
-        return [*told, label.status.value, label.error or None, *self._extras.values(result)]
+    def values(self, told: Sequence[Any], label: Label, result: Result | None, custom_id: str | None) -> list[Any]:
+        """The values of one row; `told` are those of the label. `custom_id` None: the row was not asked."""
+        return [*told, label.status.value, label.error or None, *self._extras.values(result, custom_id)]
 
-    def folded(self, told: Sequence[Any], label: Label, results: Sequence[Result | None]) -> list[Any]:
+    def folded(
+        self, told: Sequence[Any], label: Label, results: Sequence[Result | None], ids: Sequence[str]
+    ) -> list[Any]:
         """The values of one row that was asked several times."""
-        return [*told, label.status.value, label.error or None, *self._extras.folded(results)]
+        return [*told, label.status.value, label.error or None, *self._extras.folded(results, ids)]
 
 
 @dataclass(slots=True)

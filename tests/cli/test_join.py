@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,17 @@ def test_from_a_table_to_its_labels(batchrun: Command) -> None:
         labelled = list(csv.DictReader(lines))
     assert [{"id": row["id"], "text": row["text"]} for row in labelled] == rows
     assert all(row["topic"] in TOPICS and row["urgent"] in ("true", "false") for row in labelled)
+
+
+def test_the_costs_of_the_rows_add_up_to_the_bill(batchrun: Command, requests: Path) -> None:
+    Path("prices.json").write_text(json.dumps({"gpt-4.1": {"input": 1.1, "cached": 0.37, "output": 7.3}}))
+    assert batchrun("run", requests, "-o", "r.jsonl", *FAST, "-n", "2").code == 0
+    batchrun("export", "r.jsonl", "-o", "out.csv", "--with", "cost", "--prices", "prices.json")
+    with Path("out.csv").open(newline="") as lines:
+        costs = [row["_cost_usd"] for row in csv.DictReader(lines)]
+    report = json.loads(batchrun("report", "r.jsonl", "--prices", "prices.json", "--json").out, parse_float=Decimal)
+    assert sorted(map(bool, costs)) == [False, True, True]
+    assert sum(map(Decimal, filter(None, costs))) == report["cost"]["total_usd"] > 0
 
 
 def test_answers_in_the_rescue_file_are_named(batchrun: Command) -> None:

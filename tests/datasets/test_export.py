@@ -81,7 +81,7 @@ def test_more_columns_are_added_in_the_order_in_which_they_are_asked_for(bench: 
     prices = write_prices(bench.folder)
     done = bench.export("--with", "raw,id,cost,tokens,latency,model,attempts", "--prices", str(prices))
     assert done.exit_code == 1
-    first, _, failed, *_ = bench.rows()
+    first, _, failed, *_, missing = bench.rows()
     added = list(first)[list(first).index("_error") + 1 :]
     assert added == [
         *("_raw", "_id", "_cost_usd", "_input_tokens", "_output_tokens", "_latency_s", "_model", "_attempts"),
@@ -89,6 +89,7 @@ def test_more_columns_are_added_in_the_order_in_which_they_are_asked_for(bench: 
     assert json.loads(first["_raw"])["object"] == "response"
     assert [first[name] for name in added[1:]] == ["r-1", "0.00018", "10", "20", "0.5", MODEL, "1"]
     assert [failed[name] for name in added] == ["", "r-3", "", "", "", "0.5", "", "1"]
+    assert [missing[name] for name in added] == ["", "r-6", "", "", "", "", "", ""]
 
 
 def test_the_words_of_with_are_those_of_the_code(bench: Bench) -> None:

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchrun.cli.main import cli
+from batchrun.datasets.cells import cell_text
+from batchrun.datasets.tables import Source, open_table
 from batchrun.errors import InputError, UsageError
 from tests.datasets.answers import GOOD, SCHEMA, answer, failure, message, name_requests
 
@@ -322,6 +324,39 @@ def test_a_table_that_cannot_be_read_to_its_end_leaves_no_table(bench: Bench) ->
     assert "(row 6)" in str(done.exception)
     assert not list(bench.folder.glob("*.tmp")) + list(bench.folder.glob(".*.tmp"))
     assert not bench.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("bom.csv", "\ufefftext\r\na\r\n\r\nb\r\n".encode()),
+        ("utf16.csv", "text\nа\nб\n".encode("utf-16")),
+        ("semicolons.csv", b"text;n\na;1\nb;2\n"),
+        ("tabs.tsv", b'text\tn\n"a\tb"\t1\nc\t2\n'),
+        ("right_to_left.csv", "text\nשלום\nمرحبا\n".encode()),
+        ("long.csv", b"text\n" + b"x" * 200_000 + b"\n" + b"y" * 200_000 + b"\n"),
+        ("json.csv", b'text\n"{""a"": [1, 2]}"\n"line\r\nbreak"\n'),
+        ("array.json", b'[{"text": "a"},\n {"text":\n "b"}]'),
+        ("nested.jsonl", b'{"text": ["a", {"b": 1.10}]}\n{"text": null}\n'),
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_odd_tables_come_back_cell_for_cell(bench: Bench, name: str, data: bytes, ending: str) -> None:
+    """As the reader of tables reads them: what goes in, and what comes out."""
+    bench.data, bench.out = bench.folder / name, bench.folder / f"out{ending}"
+    bench.data.write_bytes(data)
+    given = ["--delimiter", ";"] if name == "semicolons.csv" else []
+    ids = bench.prepare(*given)
+    bench.results.write_bytes(b"".join(answer(custom_id, GOOD) for custom_id in reversed(ids)))
+    assert bench.join().exit_code == 0
+    with open_table(Source(str(bench.data), None, None, given[-1] if given else None)) as table:
+        rows = [[cell_text(row.cells[name]) for name in table.columns] for row in table.rows()]
+    with open_table(Source(str(bench.out))) as joined:
+        found = [[cell_text(row.cells[name]) for name in table.columns] for row in joined.rows()]
+    assert len(ids) == len(rows) == 2
+    assert [[cell.replace(" ", "") for cell in row] for row in found] == [
+        [cell.replace(" ", "") for cell in row] for row in rows
+    ]
 
 
 # ------------------------------------------------------------------------------------------ whatever comes
