@@ -7,14 +7,20 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
-from batchrun.cli.eval_options import GATES, SCORING, GateOptions, ScoringOptions
+from batchrun.cli.eval_options import GATES, INTERVALS, SCORING, GateOptions, IntervalOptions, ScoringOptions
 from batchrun.cli.options import OUTPUT, RESULTS, OutputOptions
 from batchrun.cli.verb import Verb
 
 
-@click.command("eval", cls=Verb, groups=(SCORING, GATES, OUTPUT))
+@click.command("eval", cls=Verb, groups=(SCORING, INTERVALS, GATES, OUTPUT))
 @click.argument("results", type=RESULTS)
-def command(results: Path, scoring: ScoringOptions, gates: GateOptions, output: OutputOptions) -> None:
+def command(
+    results: Path,
+    scoring: ScoringOptions,
+    intervals: IntervalOptions,
+    gates: GateOptions,
+    output: OutputOptions,
+) -> None:
     """Hold the answers in RESULTS against a table of right answers. Nothing is sent.
 
     A row without an answer counts as wrong, and is shown as unanswered. Every figure comes with its 95% interval.
@@ -24,13 +30,15 @@ def command(results: Path, scoring: ScoringOptions, gates: GateOptions, output: 
       batchrun eval results.jsonl --gold gold.csv --key id
     """
     from batchrun.evaluation.evaluate import evaluate
-    from batchrun.evaluation.gates import check, missed
+    from batchrun.evaluation.gates import against, check, missed
     from batchrun.evaluation.text import render
 
     thresholds = gates.parsed()
     console.say_rescue(results)
-    found = evaluate(results, scoring.question())
+    question = scoring.question(intervals)
+    found = evaluate(results, question)
     found = check(found, thresholds, gates.least_row_share)
+    found.gates.extend(against(base, results, question, margin) for base, margin in gates.bases())
     console.print_out(found.to_json() if output.as_json else render(found))
     if error := missed(found.gates):
         raise error

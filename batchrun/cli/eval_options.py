@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchrun.cli.options import RESULTS
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
@@ -33,25 +34,31 @@ def assignments(option: str, told: tuple[str, ...], example: str) -> dict[str, s
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """What is scored, as the user wrote it."""
+    """What is scored, as the user wrote it. `gold` None: there are no right answers."""
 
-    gold: str
+    gold: str | None
     key: str | None
     columns: tuple[str, ...]
     scorers: tuple[str, ...]
     by: str | None
-    cluster: str | None
     unanswered: str
-    seed: int | None
 
-    def question(self) -> Question:
-        """The values. Raises `UsageError` for a bad assignment, or a scorer that there is not."""
+    def refuse_without_gold(self) -> None:
+        """Raise `UsageError` for options that mean nothing without gold."""
+        told = {"--key": self.key, "--gold-column": self.columns, "--score": self.scorers, "--by": self.by}
+        if useless := [option for option, value in told.items() if value]:
+            raise UsageError(f"{useless[0]} needs --gold FILE")
+
+    def question(self, intervals: IntervalOptions | None = None) -> Question:
+        """The values. Raises `UsageError` for a bad assignment, a scorer that there is not, or without gold."""
         from batchrun.datasets.tables import Source
         from batchrun.evaluation.evaluate import Question
         from batchrun.evaluation.scorers import scorer_of
         from batchrun.evaluation.verdict import Unanswered
         from batchrun.stats.confusion import SEED
 
+        if self.gold is None:
+            raise UsageError("--gold FILE is missing")
         sys.path.append(str(Path.cwd()))  # where a function of the user's own may be
         scorers = assignments("--score", self.scorers, "FIELD=SCORER, such as answer='choice(A-E)'")
         return Question(
@@ -60,10 +67,18 @@ class ScoringOptions:
             columns=assignments("--gold-column", self.columns, "FIELD=COLUMN, such as topic=right_topic"),
             scorers={name: scorer_of(text) for name, text in scorers.items()},
             by=self.by,
-            cluster=self.cluster,
+            cluster=None if intervals is None else intervals.cluster,
             policy=Unanswered(self.unanswered),
-            seed=SEED if self.seed is None else self.seed,
+            seed=SEED if intervals is None or intervals.seed is None else intervals.seed,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalOptions:
+    """What the intervals take into account."""
+
+    cluster: str | None
+    seed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,18 @@ class GateOptions:
 
     thresholds: tuple[str, ...]
     least_row_share: float | None
+    base: Path | None
+    as_good_base: Path | None
+    margin: float | None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and self.as_good_base is None:
+            raise UsageError("--margin is for --fail-unless-as-good BASE, which is missing")
+
+    def bases(self) -> list[tuple[Path, float | None]]:
+        """The result files to stand against, each with the margin, None where it is that of `--fail-if-worse`."""
+        found: list[tuple[Path, float | None]] = [(self.base, None)] if self.base else []
+        return found + ([(self.as_good_base, self.margin or 0.0)] if self.as_good_base else [])
 
     def parsed(self) -> list[Threshold]:
         """The thresholds. Raises `UsageError` for one that is none."""
@@ -88,7 +115,6 @@ SCORING = OptionGroup(
         Option(
             ["--gold"],
             metavar="FILE",
-            required=True,
             type=click.Path(),
             help="Table with the right answers: CSV, TSV, JSON lines or a JSON array.",
         ),
@@ -113,15 +139,23 @@ SCORING = OptionGroup(
         ),
         Option(["--by"], metavar="COLUMN", help="Show the accuracy for each value of a column of the table."),
         Option(
-            ["--cluster"],
-            metavar="COLUMN",
-            help="Column whose equal values belong together, such as a document; widens the intervals.",
-        ),
-        Option(
             ["--unanswered"],
             type=click.Choice(("wrong", "exclude")),
             default="wrong",
             help="What rows without an answer count as; both accuracies are shown either way.",
+        ),
+    ),
+)
+
+INTERVALS = OptionGroup(
+    "Files",
+    "intervals",
+    IntervalOptions,
+    (
+        Option(
+            ["--cluster"],
+            metavar="COLUMN",
+            help="Column whose equal values belong together, such as a document; widens the intervals.",
         ),
         Option(
             ["--seed"], type=WholeNumber(0), metavar="N", default_note="14", help="Seed of the resampled intervals."
@@ -145,6 +179,25 @@ GATES = OptionGroup(
             type=FiniteRange(0, 1),
             metavar="SHARE",
             help="Exit with 4 where of any row's repeats a smaller share is right.",
+        ),
+        Option(
+            ["--fail-if-worse", "base"],
+            type=RESULTS,
+            metavar="BASE",
+            help="Exit with 4 where the whole interval shows a loss against the results in BASE.",
+        ),
+        Option(
+            ["--fail-unless-as-good", "as_good_base"],
+            type=RESULTS,
+            metavar="BASE",
+            help="Exit with 4 unless a loss against BASE above the margin is ruled out.",
+        ),
+        Option(
+            ["--margin"],
+            type=FiniteRange(0, 1),
+            metavar="SHARE",
+            default_note="0",
+            help="The loss of accuracy that --fail-unless-as-good allows, such as 0.01.",
         ),
     ),
 )

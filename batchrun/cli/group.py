@@ -28,6 +28,7 @@ SECTIONS = {
         "report": "Print the bill, the failures and the latencies of a result file.",
         "verify": "Check that a result file answers every request exactly once.",
         "eval": "Hold the answers against a table of right answers: accuracy, F1, kappa, confusion.",
+        "compare": "Compare result files, row by row: who is better, by how much, and is it shown.",
     },
     "Tools": {
         "simulator": "Serve a simulated gateway on this machine.",

@@ -64,9 +64,18 @@ class RecordFile:
 
     def results(self) -> Iterator[Result]:
         """Every record, in the order of the file. Raises as `places` does."""
+        return (result for result, _ in self.placed_results())
+
+    def placed_results(self) -> Iterator[tuple[Result, int]]:
+        """Every record and its offset, in the order of the file. Raises as `places` does."""
         self._file.seek(0)
-        pairs = self._without_damage((self._read(raw), None) for raw in self._file)
-        return (result for result, _ in pairs)
+        return self._without_damage(self._placed_lines())
+
+    def _placed_lines(self) -> Iterator[tuple[Result | None, int]]:
+        start = 0
+        for raw in self._file:
+            yield self._read(raw), start
+            start += len(raw)
 
     def _without_damage(self, lines: Iterable[tuple[T | None, P]]) -> Iterator[tuple[T, P]]:
         """The lines that are records; the others are counted."""

@@ -15,11 +15,12 @@ from batchrun.errors import UsageError
 from batchrun.evaluation.fields import Answer, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, key_column
-from batchrun.evaluation.scorers import Scorer
+from batchrun.evaluation.scorers import Scorer, as_text
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
 from batchrun.evaluation.warnings import warnings_for
+from batchrun.records.answer import Result
 from batchrun.records.index import LineSet
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
@@ -49,11 +50,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRow:
-    """One record of the result file: where it belongs, the verdict on all its fields together and on each."""
+    """One record of the result file: where it belongs, the verdict on all its fields together and on each.
+
+    `offset`: where it begins in the file.
+    """
 
     place: Place
     verdict: Verdict
     fields: list[Judged]
+    result: Result
+    offset: int
 
 
 class Scoring:
@@ -86,7 +92,7 @@ class Scoring:
 
     def rows(self) -> Iterator[JudgedRow]:
         """Every record, judged and counted; the first one of each id."""
-        for result in self._results.results():
+        for result, offset in self._results.placed_results():
             row, repeat = self.gold.find(result.custom_id)
             if row is not None and self._is_second(row, repeat):
                 self.duplicates += 1
@@ -99,7 +105,26 @@ class Scoring:
             verdict = judged[0].verdict if len(judged) == 1 else of_all_fields([one.verdict for one in judged])
             said = repr([one.said for one in judged]) if repeat else None
             self.rows_tally.add(verdict, None if verdict is Verdict.UNANSWERED else said, place)
-            yield JudgedRow(place, verdict, judged)
+            yield JudgedRow(place, verdict, judged, result, offset)
+
+    def said_at(self, offset: int, field: int) -> str | None:
+        """What the record at an offset answered in one field, as a text; None where it did not."""
+        result = self._results.at(offset)
+        row, _ = self.gold.find(result.custom_id)
+        return self.tallies[field].judge(Answer(result), row).said
+
+    def group_of(self, row: int) -> str:
+        """The value of the column `by` in a row of gold; "" where it has none."""
+        return "" if self._by is None else self._by.at(row) or ""
+
+    def gold_text(self, row: int, field: int) -> str:
+        """What gold says in one field of a row."""
+        right = self.tallies[field].column.at(row)
+        return " | ".join(as_text(one) or "" for one in right or ())
+
+    def id_at(self, offset: int) -> str:
+        """The id of the record at an offset."""
+        return self._results.at(offset).custom_id
 
     def _is_second(self, row: int, repeat: int) -> bool:
         if repeat:
@@ -113,7 +138,7 @@ class Scoring:
     def _place(self, custom_id: str, row: int | None, repeat: int) -> Place:
         if row is None:
             return Place(custom_id, None)
-        group = None if self._by is None else self._by.at(row) or ""
+        group = None if self._by is None else self.group_of(row)
         cluster: Any = row if repeat else None
         if self._cluster is not None:
             cluster = self._cluster.codes[row]
@@ -126,7 +151,7 @@ class Scoring:
             if row in self._seen:
                 continue
             has_gold = [tally.column.codes[row] != NO_CELL for tally in self.tallies]
-            group = None if self._by is None else self._by.at(row) or ""
+            group = None if self._by is None else self.group_of(row)
             for tally, has in zip(self.tallies, has_gold, strict=True):
                 if has:
                     tally.count(Verdict.NOT_ASKED, group)

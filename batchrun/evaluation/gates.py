@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
 
+from batchrun.billing.pricing import PriceBook
 from batchrun.errors import MissedError, UsageError
+from batchrun.evaluation.compare import Difference, compare
+from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.figures import Evaluation, FieldFigures, Gate, Repeats
 from batchrun.stats.proportions import Interval
 
@@ -64,6 +68,32 @@ def check(found: Evaluation, thresholds: Iterable[Threshold], least_row_share: f
     if least_row_share is not None:
         gates.append(_check_rows(found.repeats, least_row_share))
     return structs.replace(found, gates=[*found.gates, *gates])
+
+
+def against(base: Path, results: Path, question: Question, margin: float | None) -> Gate:
+    """Whether `results` stands its ground against `base`, as `check_base` has it; all fields together.
+
+    Raises as `compare` does, also where the two have no row in common: that is no verdict.
+    """
+    found = compare([base, results], question, PriceBook())
+    return check_base(next(iter(found.fields.values()))[0], margin)
+
+
+def check_base(one: Difference, margin: float | None) -> Gate:
+    """Whether the second file of a comparison stands its ground against the first, its base.
+
+    `margin` None: it is missed where the whole interval of the difference shows a loss. A margin: it is missed unless
+    a loss above the margin is ruled out.
+    """
+    lower, upper = one.difference.lower, one.difference.upper
+    assert one.difference.value is not None and lower is not None and upper is not None  # noqa: PT018 (it has rows)
+    found = f"against {one.first} it is {one.difference.value:+.4f} ({lower:+.4f} to {upper:+.4f}) on {one.rows:,} rows"
+    if margin is None:
+        passed = upper >= 0
+        return Gate(f"worse than {one.first}", passed, f"{found}, {'no loss is shown' if passed else 'a loss'}")
+    passed = lower > -margin
+    words = "is ruled out" if passed else "is not ruled out"
+    return Gate(f"as good as {one.first}, margin {margin:g}", passed, f"{found}, a loss above {margin:g} {words}")
 
 
 def missed(gates: Sequence[Gate]) -> MissedError | None:

@@ -151,13 +151,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def smallest_difference(pairs: Pairs) -> float | None:
     """The smallest difference of two shares that so many rows, of which so many flip, show at 80 % power.
 
-    None where no number of rows like these could have shown any, or without rows.
+    None where they could have shown none, however large.
     """
     n = pairs.rows
     if not n:
         return None
     flips = (pairs.first_only + pairs.second_only + 1) / (n + 2)  # no flip among few rows does not mean that none is
-    low, high = 0.0, min(1.0, flips)
+    low, high = 0.0, 1.0
     if _power(high, flips, n) < POWER:
         return None
     while high - low > 1e-6:
@@ -167,6 +167,7 @@ def smallest_difference(pairs: Pairs) -> float | None:
 
 
 def _power(difference: float, flips: float, rows: int) -> float:
-    """The chance that McNemar's test finds a difference where so large a share of the rows flips."""
+    """The chance that McNemar's test finds a difference where so large a share of the rows flips, or just that much."""
+    flips = max(flips, difference)
     spread = math.sqrt(max(1e-12, flips - difference**2))
     return NormalDist().cdf((difference * math.sqrt(rows) - Z * math.sqrt(flips)) / spread)

@@ -1,0 +1,44 @@
+"""`batchrun compare`: which of several result files is better, row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batchrun.cli import console
+from batchrun.cli.eval_options import SCORING, ScoringOptions
+from batchrun.cli.options import OUTPUT, PRICES, RESULTS, OutputOptions, PriceOptions
+from batchrun.cli.verb import Verb
+from batchrun.errors import UsageError
+
+
+@click.command("compare", cls=Verb, groups=(SCORING, PRICES, OUTPUT))
+@click.argument("results", type=RESULTS, nargs=-1, required=True)
+def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOptions, output: OutputOptions) -> None:
+    """Compare result files over the rows that they have in common. Nothing is sent.
+
+    The difference of each two files comes with its 95% interval and a test of the rows on which they differ.
+    Without --gold, it is shown how far they agree.
+
+    \b
+    Example:
+      batchrun compare old.jsonl new.jsonl --gold gold.csv --key id
+    """
+    from batchrun.billing.pricing import PriceBook
+    from batchrun.evaluation.agreement import agree
+    from batchrun.evaluation.compare import compare
+    from batchrun.evaluation.compare_text import render, render_agreement
+
+    if len(results) < 2:
+        raise UsageError("compare needs two result files or more")
+    for path in results:
+        console.say_rescue(path)
+    book = PriceBook.load(prices.prices)
+    if scoring.gold is None:
+        scoring.refuse_without_gold()
+        agreement = agree(results, book)
+        console.print_out(agreement.to_json() if output.as_json else render_agreement(agreement))
+        return
+    found = compare(results, scoring.question(), book)
+    console.print_out(found.to_json() if output.as_json else render(found))

@@ -1,0 +1,149 @@
+"""How far result files agree where there is no gold."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.datasets.lookup import RecordFile
+from batchrun.errors import UsageError
+from batchrun.evaluation.fields import ANSWER, Answer, Field, seen_fields
+from batchrun.evaluation.scorers import as_text
+from batchrun.evaluation.side import Spending, Spent
+from batchrun.evaluation.summary import MOST_LABELS
+from batchrun.records.index import HashTable, hash64
+from batchrun.records.words import printable_json
+from batchrun.stats.confusion import SEED, kappa, resample
+from batchrun.stats.proportions import CONFIDENCE, UNDEFINED, Interval, wilson
+
+_ABSENT, _UNANSWERED = -2, -1
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """Two files in one field, over the `rows` that both answered.
+
+    `agreement`: the share of rows with the same answer. `kappa`: not defined for free text. `unanswered`: rows that
+    both were asked and one did not answer. `only_first`, `only_second`: rows that are in one file alone.
+    """
+
+    first: str
+    second: str
+    rows: int
+    only_first: int
+    only_second: int
+    unanswered: int
+    agreement: Interval
+    kappa: Interval
+
+
+class AgreeingFile(msgspec.Struct, frozen=True):
+    """One file, and what its records cost."""
+
+    results: str
+    spent: Spent
+
+
+class Agreements(msgspec.Struct, frozen=True):
+    """Each pair of files by field."""
+
+    v: Literal[1]
+    confidence: float
+    seed: int
+    files: list[AgreeingFile]
+    fields: dict[str, list[Agreement]]
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a newline."""
+        return printable_json(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+
+
+class _Said:
+    """What each of the files answered in one field, as numbers of labels, by the number of the id."""
+
+    def __init__(self, field: Field, files: int) -> None:
+        self.field = field
+        self.codes = [array("i") for _ in range(files)]
+        self._labels: dict[str, int] = {}
+
+    def take(self, file: int, number: int, answer: Answer) -> None:
+        """Note what one file says to the id of that number; the first record counts."""
+        codes = self.codes[file]
+        codes.extend([_ABSENT] * (number + 1 - len(codes)))
+        if codes[number] == _ABSENT:
+            value = None if answer.why else self.field.read(answer)
+            codes[number] = _UNANSWERED if value is None else self._label(value)
+
+    def _label(self, value: Any) -> int:
+        return self._labels.setdefault(as_text(value) or "", len(self._labels))
+
+    def compare(self, first: int, second: int, paths: Sequence[Path]) -> Agreement:
+        """Two of the files."""
+        one, other = self.codes[first], self.codes[second]
+        size = max(len(one), len(other))
+        for codes in (one, other):
+            codes.extend([_ABSENT] * (size - len(codes)))
+        pairs = Counter(zip(one, other, strict=True))
+        both = {pair: count for pair, count in pairs.items() if min(pair) >= 0}
+        rows = sum(both.values())
+        seen = sorted({label for pair in both for label in pair})
+        at = {label: number for number, label in enumerate(seen)}
+        cells = {(at[gold], at[answer]): count for (gold, answer), count in both.items()}
+        is_labels = 0 < len(seen) <= MOST_LABELS
+        return Agreement(
+            first=str(paths[first]),
+            second=str(paths[second]),
+            rows=rows,
+            only_first=sum(count for pair, count in pairs.items() if pair[1] == _ABSENT != pair[0]),
+            only_second=sum(count for pair, count in pairs.items() if pair[0] == _ABSENT != pair[1]),
+            unanswered=sum(count for pair, count in pairs.items() if _ABSENT not in pair and _UNANSWERED in pair),
+            agreement=wilson(sum(count for pair, count in both.items() if pair[0] == pair[1]), rows),
+            kappa=resample(cells, len(seen), [kappa]).intervals[0] if is_labels else UNDEFINED,
+        )
+
+
+def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
+    """How far result files agree, row by row, in each field that all have.
+
+    Raises `UsageError` where no two have an answer to the same row, or a file cannot be read.
+    """
+    try:
+        with ExitStack() as stack:
+            return _agree([stack.enter_context(RecordFile(path)) for path in results], list(results), book)
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agreements:
+    seen = [seen_fields(file.results()) for file in files]
+    scorers = {name: scorer for name, scorer in seen[0].items() if all(name in other for other in seen)}
+    names = [name for name in scorers if name != ANSWER] or [ANSWER]
+    said = [_Said(Field(name, name, scorers[name]), len(files)) for name in names]
+    numbers, told = HashTable(), list[AgreeingFile]()
+    for at, file in enumerate(files):
+        spending = Spending(book)
+        for result in file.results():
+            spending.add(result)
+            key = hash64(result.custom_id)
+            number = numbers.get(key)
+            if number is None:
+                number = len(numbers)
+                numbers.set(key, number)
+            answer = Answer(result)
+            for one in said:
+                one.take(at, number, answer)
+        told.append(AgreeingFile(str(paths[at]), spending.total()))
+    fields = {
+        one.field.name: [one.compare(first, second, paths) for first, second in combinations(range(len(files)), 2)]
+        for one in said
+    }
+    if not any(agreement.rows for found in fields.values() for agreement in found):
+        raise UsageError("the files have no answered row in common; there is nothing to compare")
+    return Agreements(1, CONFIDENCE, SEED, told, fields)

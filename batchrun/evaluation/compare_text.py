@@ -1,0 +1,150 @@
+"""A comparison as text for people: never "better" where the interval holds 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from batchrun.evaluation.agreement import Agreement, Agreements
+from batchrun.evaluation.compare import Comparison, Difference, File, Flip, Winner
+from batchrun.evaluation.side import Spent
+from batchrun.evaluation.text import ALL_FIELDS, count_words, label_of, share, table
+from batchrun.evaluation.verdict import Unanswered
+from batchrun.records.words import counted, printable
+
+_LONGEST_NAME = 40
+
+
+def render(found: Comparison) -> str:
+    """The comparison as lines, ending in a newline."""
+    lines = [f"compared with {printable(found.gold)}", "", *_files(found.files), ""]
+    for name, differences in found.fields.items():
+        for difference in differences:
+            lines += [*_difference(name or ALL_FIELDS, difference, len(differences) > 1), ""]
+    policy = "count as wrong" if found.policy is Unanswered.WRONG else "are left out"
+    lines.append(f"unanswered rows {policy}; intervals are {found.confidence:.0%}; {found.method}")
+    return "\n".join(lines) + "\n"
+
+
+def render_agreement(found: Agreements) -> str:
+    """How far files agree, as lines, ending in a newline."""
+    lines = [*_spent_table({one.results: one.spent for one in found.files}), ""]
+    for name, agreements in found.fields.items():
+        for one in agreements:
+            lines += [*_agreement(name, one), ""]
+    lines.append(f"there is no gold: who agrees may be wrong together; intervals are {found.confidence:.0%}")
+    lines.append(f"intervals of kappa: resampled, seed {found.seed}")
+    return "\n".join(lines) + "\n"
+
+
+def _agreement(name: str, one: Agreement) -> list[str]:
+    return [
+        f"{label_of(name)}: {_name(one.first)} and {_name(one.second)}, {counted(one.rows, 'row')} that both answered "
+        f"({one.only_first:,} only in the first, {one.only_second:,} only in the second, "
+        f"{one.unanswered:,} unanswered in either)",
+        *table([["agreement", share(one.agreement)], ["Cohen's kappa", share(one.kappa)]]),
+    ]
+
+
+def _name(path: str) -> str:
+    shown = printable(path)
+    return shown if len(shown) <= _LONGEST_NAME else f"…{shown[1 - _LONGEST_NAME :]}"
+
+
+def _files(files: list[File]) -> list[str]:
+    spent = {file.results: file.spent for file in files}
+    return [*_spent_table(spent), "", *(f"{_name(file.results)}: {count_words(file.counts[''])}" for file in files)]
+
+
+def _spent_table(files: Mapping[str, Spent]) -> list[str]:
+    head = ["file", "cost", "input tokens", "output tokens", "latency p50", "p95"]
+    rows = [
+        [
+            _name(path),
+            _cost(spent),
+            f"{spent.input_tokens:,}",
+            f"{spent.output_tokens:,}",
+            _seconds(spent.latency_p50_s),
+            _seconds(spent.latency_p95_s),
+        ]
+        for path, spent in files.items()
+    ]
+    return table([head, *rows])
+
+
+def _cost(spent: Spent) -> str:
+    unpriced = f" and {spent.unpriced_lines:,} unpriced" if spent.unpriced_lines else ""
+    return f"${spent.cost_usd:.4f}{unpriced}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def _difference(name: str, one: Difference, is_corrected: bool) -> list[str]:
+    first, second = _name(one.first), _name(one.second)
+    p_value = f"p {one.p_value:.4f}" + (f", {one.p_holm:.4f} corrected by Holm" if is_corrected else "")
+    lines = [
+        f"{label_of(name)}: {first} and {second}, {counted(one.rows, 'row')} that both have "
+        f"({one.only_first:,} only in the first, {one.only_second:,} only in the second, {one.left_out:,} left out)",
+        *table(
+            [
+                [first, share(one.first_accuracy)],
+                [second, share(one.second_accuracy)],
+                ["second less first", share(one.difference)],
+            ]
+        ),
+        f"both right {one.pairs.both:,}, first alone {one.pairs.first_only:,}, second alone {one.pairs.second_only:,}, "
+        f"neither {one.pairs.neither:,}; {p_value}",
+        _verdict(one, first, second),
+        _power(one),
+    ]
+    return lines + _groups(one) + _flips(one)
+
+
+def _verdict(one: Difference, first: str, second: str) -> str:
+    """Who is better, in a sentence."""
+    if one.winner is Winner.NEITHER:
+        return f"These rows do not show a difference between {first} and {second}."
+    better, other = (second, first) if one.winner is Winner.SECOND else (first, second)
+    return f"{better} is better than {other}."
+
+
+def _power(one: Difference) -> str:
+    if one.smallest_difference is None:
+        return "So few rows would show no difference, however large, in 80 % of cases."
+    points = 100 * one.smallest_difference
+    return (
+        f"In 80 % of cases these rows would show a difference of {points:.1f} percentage points; a smaller one, less."
+    )
+
+
+def _groups(one: Difference) -> list[str]:
+    if not one.groups:
+        return []
+    rows = [
+        [
+            label_of(name) or "(empty)",
+            share(of_group.first_accuracy),
+            share(of_group.second_accuracy),
+            share(of_group.difference),
+            f"{of_group.rows:,}",
+        ]
+        for name, of_group in one.groups.items()
+    ]
+    return ["", *table([["group", "first", "second", "second less first", "rows"], *rows])]
+
+
+def _flips(one: Difference) -> list[str]:
+    if not one.flips:
+        return []
+    total = one.pairs.first_only + one.pairs.second_only
+    lines = ["", f"flips, {len(one.flips)} of {total:,}"]
+    return lines + [_flip(flip) for flip in one.flips]
+
+
+def _flip(flip: Flip) -> str:
+    said = ", ".join(
+        f"{name} said {'nothing' if answer is None else label_of(answer)}"
+        for name, answer in (("first", flip.first), ("second", flip.second))
+    )
+    return f"  {label_of(flip.custom_id)}, {label_of(flip.field)}: gold is {label_of(flip.gold)}, {said}"

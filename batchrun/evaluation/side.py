@@ -1,0 +1,120 @@
+"""One of the result files that are compared: a verdict for each row of gold, and what its answers cost."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import msgspec
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.billing.tally import Tally
+from batchrun.evaluation.evaluate import Scoring
+from batchrun.evaluation.tally import RowTally
+from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
+from batchrun.records.answer import Result
+from batchrun.records.result import ResultHead
+
+ABSENT, RIGHT, WRONG, UNANSWERED, UNSCORED = range(5)
+_CODES = {
+    Verdict.NOT_ASKED: ABSENT,
+    Verdict.RIGHT: RIGHT,
+    Verdict.WRONG: WRONG,
+    Verdict.UNANSWERED: UNANSWERED,
+    Verdict.UNSCORED: UNSCORED,
+}
+_BATCH = 4096
+NOWHERE = (1 << 64) - 1
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What all records of a file came to: US dollars, tokens, seconds.
+
+    `cost_usd` leaves out the `unpriced_lines`. `latency_p50_s`, `latency_p95_s`: None where nothing was measured.
+    """
+
+    cost_usd: float
+    unpriced_lines: int
+    input_tokens: int
+    output_tokens: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+
+
+class Spending:
+    """Adds up what results came to."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._tally = Tally(book)
+        self._heads: list[ResultHead] = []  # many at once are faster
+
+    def add(self, result: Result) -> None:
+        """Add one."""
+        self._heads.append(ResultHead(result.custom_id, result.run, result.error))
+        if len(self._heads) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tally.add(self._heads)
+        self._heads.clear()
+
+    def total(self) -> Spent:
+        """The sums of all that were added."""
+        self._flush()
+        total = self._tally.total()
+        latency = total.latency.summary()
+        return Spent(
+            cost_usd=float(total.bill.cost_usd),
+            unpriced_lines=total.bill.unpriced_lines,
+            input_tokens=total.bill.usage.input_tokens,
+            output_tokens=total.bill.usage.output_tokens,
+            latency_p50_s=latency.p50,
+            latency_p95_s=latency.p95,
+        )
+
+
+class Side:
+    """A result file, read once. `verdicts`: by field, a code for each row of gold; under "" that of all fields.
+
+    Several repeats of a row have the verdict of most of them: right where more than half are.
+    """
+
+    def __init__(self, path: Path, scoring: Scoring, book: PriceBook) -> None:
+        self.path, self.scoring = path, scoring
+        rows, names = len(scoring.gold), [tally.field.name for tally in scoring.tallies]
+        self.verdicts = {name: bytearray(rows) for name in ("", *names)}
+        self.offsets = array("Q", [NOWHERE]) * rows
+        self._read(names, Spending(book))
+
+    def _read(self, names: list[str], spending: Spending) -> None:
+        for judged in self.scoring.rows():
+            spending.add(judged.result)
+            row = judged.place.row
+            if row is None:
+                continue
+            self.offsets[row] = judged.offset
+            self.verdicts[""][row] = _CODES[judged.verdict]
+            for name, one in zip(names, judged.fields, strict=True):
+                self.verdicts[name][row] = _CODES[one.verdict]
+        self._settle_repeats("", self.scoring.rows_tally)
+        for name, field in zip(names, self.scoring.tallies, strict=True):
+            self._settle_repeats(name, field)
+        self.spent = spending.total()
+        self.counts = {"": Counts.of(self.scoring.rows_tally.verdicts)} | {
+            name: Counts.of(field.verdicts) for name, field in zip(names, self.scoring.tallies, strict=True)
+        }
+
+    def _settle_repeats(self, name: str, tally: RowTally) -> None:
+        for row, tries in tally.tries.items():
+            is_answered = any(said is not None for said, _ in tries.said)
+            lost = WRONG if is_answered else UNANSWERED
+            self.verdicts[name][row] = RIGHT if 2 * tries.right > tries.asked else lost
+
+    def said(self, row: int, field: int) -> str | None:
+        """What the file answered about a row, in one field; of repeats the last one."""
+        return self.scoring.said_at(self.offsets[row], field)
+
+
+def counts_as(policy: Unanswered) -> frozenset[int]:
+    """The codes of rows that are compared."""
+    return frozenset({RIGHT, WRONG, UNANSWERED} if policy is Unanswered.WRONG else {RIGHT, WRONG})

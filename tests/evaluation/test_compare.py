@@ -1,0 +1,193 @@
+"""Two result files and more against gold, row by row; and against one another where there is no gold."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.datasets.tables import Source
+from batchrun.errors import UsageError
+from batchrun.evaluation.agreement import agree
+from batchrun.evaluation.compare import Comparison, Winner, compare
+from batchrun.evaluation.compare_text import render, render_agreement
+from batchrun.evaluation.evaluate import Question
+from batchrun.evaluation.verdict import Unanswered
+from batchrun.stats.proportions import Pairs, mcnemar, paired_difference, wilson
+from tests.evaluation.made import Outcome, write_gold, write_results
+
+
+def files(folder: Path, *answers: Any) -> list[Path]:
+    return [write_results(folder / f"{name}.jsonl", told) for name, told in zip("abcdef", answers, strict=False)]
+
+
+def compared(folder: Path, rows: list[Any], *answers: Any, columns: tuple[str, ...] = (), **told: Any) -> Comparison:
+    gold = write_gold(folder / "gold.csv", ["custom_id", *(columns or ["answer"])], rows)
+    return compare(files(folder, *answers), Question(Source(str(gold)), **told), PriceBook())
+
+
+def said(rights: int, total: int, seed: int = 0) -> dict[str, str]:
+    """Answers of which so many are right, in random places."""
+    marks = ["yes"] * rights + ["no"] * (total - rights)
+    random.Random(seed).shuffle(marks)
+    return {f"r-{at}": mark for at, mark in enumerate(marks)}
+
+
+def gold_rows(total: int) -> list[Any]:
+    return [(f"r-{at}", "yes") for at in range(total)]
+
+
+# --------------------------------------------------------------------------------------------- with gold
+
+
+def test_rows_that_both_have_are_paired_and_the_others_counted(tmp_path: Path) -> None:
+    first = {"r-0": "yes", "r-1": "yes", "r-2": "no", "r-3": Outcome("failed"), "r-4": "yes"}
+    second = {"r-0": "yes", "r-1": "no", "r-2": "yes", "r-3": "yes", "r-5": "no", "r-6": "yes"}
+    found = compared(tmp_path, [*gold_rows(6), ("r-7", "yes")], first, second).fields["answer"][0]
+    assert found.pairs == Pairs(both=1, first_only=1, second_only=2, neither=0)
+    assert (found.rows, found.only_first, found.only_second, found.left_out) == (4, 1, 1, 0)
+    assert (found.first_accuracy, found.second_accuracy) == (wilson(2, 4), wilson(3, 4))
+    assert found.difference == paired_difference(found.pairs)
+    assert found.p_value == found.p_holm == mcnemar(found.pairs)
+    assert found.winner is Winner.NEITHER
+
+
+def test_unanswered_rows_may_be_left_out(tmp_path: Path) -> None:
+    first, second = {"r-0": "yes", "r-1": Outcome("refused")}, {"r-0": "yes", "r-1": "yes"}
+    found = compared(tmp_path, gold_rows(2), first, second, policy=Unanswered.EXCLUDE).fields["answer"][0]
+    assert (found.rows, found.left_out) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "winner", "words"),
+    [
+        (120, 180, Winner.SECOND, "b.jsonl is better than "),
+        (180, 120, Winner.FIRST, "a.jsonl is better than "),
+        (150, 155, Winner.NEITHER, "do not show a difference"),
+    ],
+)
+def test_a_file_is_better_only_where_the_interval_does_not_hold_0(
+    tmp_path: Path, first: int, second: int, winner: Winner, words: str
+) -> None:
+    found = compared(tmp_path, gold_rows(200), said(first, 200, 1), said(second, 200, 2))
+    one = found.fields["answer"][0]
+    assert one.winner is winner
+    assert one.difference.lower is not None
+    assert one.difference.upper is not None
+    assert (one.difference.lower <= 0 <= one.difference.upper) is (winner is Winner.NEITHER)
+    text = render(found)
+    assert words in text
+    assert ("is better than" in text) is (winner is not Winner.NEITHER)
+    assert "Newcombe 1998, method 10" in text
+
+
+def test_the_smallest_difference_that_the_rows_show_stands_in_a_sentence(tmp_path: Path) -> None:
+    found = compared(tmp_path, gold_rows(300), said(150, 300, 1), said(150, 300, 2))
+    difference = found.fields["answer"][0].smallest_difference
+    assert difference is not None
+    assert 0.08 < difference < 0.15
+    assert f"In 80 % of cases these rows would show a difference of {100 * difference:.1f} percentage" in render(found)
+    few = compared(tmp_path, gold_rows(3), said(1, 3, 1), said(2, 3, 2))
+    assert "So few rows would show no difference" in render(few)
+
+
+def test_several_pairs_are_corrected_by_holm(tmp_path: Path) -> None:
+    """Three files with one true difference in three: a p of 0.03 alone is no winner among three."""
+    answers = [said(100, 200, 1), said(121, 200, 2), said(101, 200, 3)]
+    found = compared(tmp_path, gold_rows(200), *answers).fields["answer"]
+    assert [(Path(one.first).stem, Path(one.second).stem) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    alone = compared(tmp_path, gold_rows(200), *answers[:2]).fields["answer"][0]
+    assert alone.p_value == found[0].p_value < 0.05 < found[0].p_holm == pytest.approx(3 * alone.p_value)
+    assert (alone.winner, found[0].winner) == (Winner.SECOND, Winner.NEITHER)
+
+
+def test_who_wins_where_is_shown_by_group(tmp_path: Path) -> None:
+    rows = [(f"r-{at}", "yes", "de" if at < 40 else "fr") for at in range(80)]
+    first = {f"r-{at}": "yes" if at < 40 else "no" for at in range(80)}
+    second = {f"r-{at}": "no" if at < 40 else "yes" for at in range(80)}
+    found = compared(tmp_path, rows, first, second, columns=("answer", "lang"), by="lang").fields["answer"][0]
+    assert found.winner is Winner.NEITHER
+    assert {name: one.winner for name, one in found.groups.items()} == {"de": Winner.FIRST, "fr": Winner.SECOND}
+
+
+def test_flips_show_what_each_said(tmp_path: Path) -> None:
+    first = {"r-0": {"topic": "x", "urgent": True}, "r-1": {"topic": "x", "urgent": True}}
+    second = {"r-0": {"topic": "y", "urgent": True}, "r-1": Outcome("failed")}
+    rows = [("r-0", "x", "true"), ("r-1", "x", "true")]
+    found = compared(tmp_path, rows, first, second, columns=("topic", "urgent"))
+    assert list(found.fields) == ["", "topic", "urgent"]
+    flips = [
+        (one.custom_id, one.winner, one.field, one.gold, one.first, one.second) for one in found.fields[""][0].flips
+    ]
+    assert flips == [
+        ("r-0", Winner.FIRST, "topic", "x", "x", "y"),
+        ("r-1", Winner.FIRST, "topic", "x", "x", None),
+    ]
+    text = render(found)
+    assert "  r-0, topic: gold is x, first said x, second said y" in text
+    assert "second said nothing" in text
+
+
+def test_damaged_lines_do_not_shift_the_flips(tmp_path: Path) -> None:
+    paths = files(tmp_path, said(10, 10), said(0, 10))
+    for path in paths:
+        path.write_bytes(b"damaged\n" + path.read_bytes())
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "answer"], gold_rows(10))
+    flips = compare(paths, Question(Source(str(gold))), PriceBook()).fields["answer"][0].flips
+    assert [(one.custom_id, one.first, one.second) for one in flips] == [(f"r-{at}", "yes", "no") for at in range(10)]
+
+
+def test_of_repeats_most_decide(tmp_path: Path) -> None:
+    first = {"r-0#1": "yes", "r-0#2": "yes", "r-0#3": "no", "r-1#1": "no", "r-1#2": "yes"}
+    found = compared(tmp_path, gold_rows(2), first, said(2, 2)).fields["answer"][0]
+    assert found.pairs == Pairs(1, 0, 1, 0)
+
+
+def test_cost_tokens_and_latency_stand_beside_each(tmp_path: Path) -> None:
+    found = compared(tmp_path, gold_rows(4), said(4, 4), said(2, 4))
+    assert [Path(one.results).name for one in found.files] == ["a.jsonl", "b.jsonl"]
+    assert found.files[0].spent.latency_p50_s == pytest.approx(0.5, rel=0.02)
+    told = json.loads(found.to_json())
+    assert told["v"] == 1
+    assert told["files"][1]["counts"]["answer"]["right"] == 2
+    assert told["fields"]["answer"][0]["pairs"] == {"both": 2, "first_only": 2, "second_only": 0, "neither": 0}
+
+
+@pytest.mark.parametrize("second", [{"r-5": "yes"}, {"other": "yes"}])
+def test_no_row_in_common_is_no_verdict(tmp_path: Path, second: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"have no row of .* in common that can be compared"):
+        compared(tmp_path, gold_rows(6), {"r-0": "yes"}, second)
+
+
+# ------------------------------------------------------------------------------------------ without gold
+
+
+def test_without_gold_agreement_and_kappa_are_shown(tmp_path: Path) -> None:
+    first = said(50, 100) | {"r-100": Outcome("failed"), "r-101": "yes"}
+    second = said(50, 100) | {"r-0": "maybe", "r-100": "yes", "r-102": "yes"}
+    random_order = list(second.items())
+    random.Random(5).shuffle(random_order)
+    found = agree(files(tmp_path, first, random_order), PriceBook())
+    one = found.fields["answer"][0]
+    assert (one.rows, one.only_first, one.only_second, one.unanswered) == (100, 1, 1, 1)
+    assert one.agreement == wilson(99, 100)
+    assert one.kappa.value == pytest.approx(0.98, abs=0.003)
+    text = render_agreement(found)
+    assert "who agrees may be wrong together" in text
+    assert json.loads(found.to_json())["fields"]["answer"][0]["rows"] == 100
+
+
+def test_free_text_agrees_without_a_kappa(tmp_path: Path) -> None:
+    text = {f"r-{at}": f"text {at}" for at in range(250)}
+    one = agree(files(tmp_path, text, text), PriceBook()).fields["answer"][0]
+    assert one.agreement.value == 1
+    assert one.kappa.value is None
+
+
+def test_files_without_a_row_in_common_cannot_be_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no answered row in common"):
+        agree(files(tmp_path, {"a": "yes"}, {"b": "yes"}), PriceBook())
