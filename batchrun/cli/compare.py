@@ -14,7 +14,7 @@ from batchrun.errors import UsageError
 
 
 @click.command("compare", cls=Verb, groups=(SCORING, PRICES, OUTPUT))
-@click.argument("results", type=RESULTS, nargs=-1, required=True)
+@click.argument("results", type=RESULTS, nargs=-1, required=True, metavar="RESULTS OTHER [MORE]")
 def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOptions, output: OutputOptions) -> None:
     """Compare result files over the rows that they have in common. Nothing is sent.
 

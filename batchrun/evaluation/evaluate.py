@@ -107,11 +107,9 @@ class Scoring:
             self.rows_tally.add(verdict, None if verdict is Verdict.UNANSWERED else said, place)
             yield JudgedRow(place, verdict, judged, result, offset)
 
-    def said_at(self, offset: int, field: int) -> str | None:
-        """What the record at an offset answered in one field, as a text; None where it did not."""
-        result = self._results.at(offset)
-        row, _ = self.gold.find(result.custom_id)
-        return self.tallies[field].judge(Answer(result), row).said
+    def said_at(self, offset: int, row: int, field: int) -> str | None:
+        """What the record at an offset answered to a row, in one field, as a text; None where it did not."""
+        return self.tallies[field].judge(Answer(self._results.at(offset)), row).said
 
     def group_of(self, row: int) -> str:
         """The value of the column `by` in a row of gold; "" where it has none."""

@@ -117,6 +117,10 @@ class Gold:
             return
         self._rows.set(hashed, self._count)
 
+    def forget_ids(self) -> None:
+        """Free the memory of the ids; no row is found any more."""
+        self._rows = HashTable()
+
     def find(self, custom_id: str) -> tuple[int | None, int]:
         """The row, from 0, of a request, None without gold; and which repeat it is, from 1, or 0 where it is none."""
         row = self._rows.get(hash64(custom_id.strip()))

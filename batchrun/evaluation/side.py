@@ -100,6 +100,7 @@ class Side:
         for name, field in zip(names, self.scoring.tallies, strict=True):
             self._settle_repeats(name, field)
         self.spent = spending.total()
+        self.scoring.gold.forget_ids()  # several sides stand in memory at once
         self.counts = {"": Counts.of(self.scoring.rows_tally.verdicts)} | {
             name: Counts.of(field.verdicts) for name, field in zip(names, self.scoring.tallies, strict=True)
         }
@@ -112,7 +113,7 @@ class Side:
 
     def said(self, row: int, field: int) -> str | None:
         """What the file answered about a row, in one field; of repeats the last one."""
-        return self.scoring.said_at(self.offsets[row], field)
+        return self.scoring.said_at(self.offsets[row], row, field)
 
 
 def counts_as(policy: Unanswered) -> frozenset[int]:

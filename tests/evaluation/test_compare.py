@@ -90,7 +90,7 @@ def test_the_smallest_difference_that_the_rows_show_stands_in_a_sentence(tmp_pat
     difference = found.fields["answer"][0].smallest_difference
     assert difference is not None
     assert 0.08 < difference < 0.15
-    assert f"In 80 % of cases these rows would show a difference of {100 * difference:.1f} percentage" in render(found)
+    assert f"In 80 % of cases these rows would show a difference of {100 * difference:.2g} percentage" in render(found)
     few = compared(tmp_path, gold_rows(3), said(1, 3, 1), said(2, 3, 2))
     assert "So few rows would show no difference" in render(few)
 
