@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from datetime import date, time
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -11,18 +14,25 @@ from msgspec import Raw
 
 
 def cell_text(value: Any) -> str:
-    """A value as the text of a cell: null is empty, lists and objects are JSON, and text is as it is."""
+    """A value as the text of a cell: null is empty, lists and objects are JSON, and text is as it is.
+
+    Times are as ISO 8601 has them, bytes in base64, both as in JSON.
+    """
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        return f"{value:f}"
     if isinstance(value, Raw):
         return bytes(value).decode(errors="replace")
-    if type(value) in (bool, int, float, list, dict):
+    if type(value) in (bool, int, list, dict) or (type(value) is float and isfinite(value)):
         return json_text(value).decode()
-    return str(value)  # a number that is kept as it was written, a date
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return str(value)  # a number that is kept as it was written
 
 
 def _as_written(value: Any) -> Any:

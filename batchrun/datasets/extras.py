@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +47,7 @@ class ExtraReader:
 
     def __init__(self, extras: Sequence[Extra], prices: PriceBook) -> None:
         read: dict[Extra, Callable[[Result], tuple[Any, ...]]] = {
-            Extra.COST: lambda result: (cost_of(result.run, prices),),
+            Extra.COST: lambda result: (_cost_usd(result, prices),),
             Extra.TOKENS: _tokens,
             Extra.LATENCY: lambda result: (result.run.latency_s,),
             Extra.MODEL: lambda result: (result.run.model,),
@@ -73,6 +74,11 @@ def _folded(column: Column, values: Sequence[Any]) -> Any:
     if column.kind in (Kind.INTEGER, Kind.NUMBER):
         return sum(values) if values else None
     return list(values)
+
+
+def _cost_usd(result: Result, prices: PriceBook) -> Decimal | None:
+    cost = cost_of(result.run, prices)
+    return None if cost is None else cost.normalize()
 
 
 def _tokens(result: Result) -> tuple[int | None, int | None]:

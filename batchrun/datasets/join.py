@@ -71,8 +71,10 @@ def join(joined: Joined, wanted: Wanted) -> Counts:
         file = files.enter_context(RecordFile(joined.results))
         work = _Work(table, prepared, wanted, votes=joined.votes)
         given = [Column(name) for name in table.columns]
-        out = files.enter_context(writing(wanted.out, given, work.new.columns))
-        failed = files.enter_context(writing(joined.failures, given, ())) if joined.failures is not None else None
+        out = files.enter_context(writing(wanted.out, given, work.new.columns, table.schema))
+        failed = None
+        if joined.failures is not None:
+            failed = files.enter_context(writing(joined.failures, given, (), table.schema))
         records = RecordsById(file)
         counts = work.write(records, out, failed)
         if file.damaged:
@@ -90,7 +92,7 @@ def _requests(joined: Joined) -> Path:
 def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
     read = [("the request file", requests), ("what was prepared", prepared_path(requests))]
     if joined.source.path != "-":
-        read.append(("the table that is read", Path(joined.source.path)))
+        read.append(("the table that is read", Path(joined.source.file)))
     outputs = [wanted.out, *([joined.failures] if joined.failures is not None else [])]
     for output in outputs:
         check_ending(output)

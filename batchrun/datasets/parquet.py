@@ -15,7 +15,10 @@ _ROWS_AT_ONCE = 1024
 
 
 class ParquetTable:
-    """The rows of a Parquet file. Raises `UsageError` if pyarrow is not installed, `InputError` for what is none."""
+    """The rows of a Parquet file. `schema` is its own: of Arrow, with the types of the columns.
+
+    Raises `UsageError` if pyarrow is not installed, `InputError` for what is no Parquet.
+    """
 
     def __init__(self, file: IO[bytes], problems: RowProblems) -> None:
         try:
@@ -29,9 +32,10 @@ class ParquetTable:
         self._file = file
         self._problems = problems
         try:
-            self.columns: list[str] = self._opened().schema_arrow.names
+            self.schema: Any = self._opened().schema_arrow
         except pyarrow.ArrowException as error:
             problems.stop(1, None, f"it cannot be read as Parquet ({error}); is the file complete?")
+        self.columns: list[str] = self.schema.names
         check_header(self.columns, 1, problems)
 
     def _opened(self) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path, PurePath
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from batchrun.datasets.delimited import Delimited
 from batchrun.datasets.excel import ExcelTable
@@ -87,7 +87,7 @@ class Rows(Protocol):
 class Table:
     """An open table. `columns`: their names, in order. `name`: what messages call it.
 
-    `folder`: where relative paths in its cells begin.
+    `folder`: where relative paths in its cells begin. `schema`: that of a Parquet file, else None.
 
     `problems`: what was found wrong with it so far; whoever uses a row may add to them.
     """
@@ -98,6 +98,7 @@ class Table:
         self.name = source.name
         self.folder = Path() if source.path == "-" else Path(source.file).parent
         self.columns = reader.columns
+        self.schema: Any = reader.schema if isinstance(reader, ParquetTable) else None
         self.problems = problems
         self._file = file
         self._reader = reader

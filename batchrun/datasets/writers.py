@@ -46,15 +46,17 @@ def check_ending(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, given: Sequence[Column], new: Sequence[Column]) -> Iterator[TableWriter]:
+def writing(path: Path, given: Sequence[Column], new: Sequence[Column], schema: Any = None) -> Iterator[TableWriter]:
     """Write a table: the columns that were given, and new ones. It is there once the block has ended without an error.
+
+    `schema`: what the columns that were given are in Parquet; None goes by their kinds.
 
     Raises `UsageError` for another ending, or if the file cannot be written.
     """
     check_ending(path)
     try:
         with writing_whole(path) as file:
-            writer = _writer(path, file, given, new)
+            writer = _writer(path, file, given, new, schema)
             try:
                 yield writer
                 writer.finish()
@@ -65,12 +67,12 @@ def writing(path: Path, given: Sequence[Column], new: Sequence[Column]) -> Itera
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _writer(path: Path, file: IO[bytes], given: Sequence[Column], new: Sequence[Column]) -> TableWriter:
+def _writer(path: Path, file: IO[bytes], given: Sequence[Column], new: Sequence[Column], schema: Any) -> TableWriter:
     match path.suffix.lower():
         case ".jsonl":
             return _JsonLines(file, given, new)
         case ".parquet":
-            return _Parquet(file, (*given, *new))
+            return _Parquet(file, (*given, *new), schema)
         case ending:
             return _Delimited(file, (*given, *new), "\t" if ending == ".tsv" else ",")
 
@@ -137,7 +139,7 @@ def _members(names: Sequence[bytes], values: Sequence[Any]) -> bytes:
 class _Parquet:
     """Parquet, each column by what it is. Raises `UsageError` if pyarrow is not installed."""
 
-    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+    def __init__(self, file: IO[bytes], columns: Sequence[Column], schema: Any) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
@@ -146,9 +148,11 @@ class _Parquet:
         text = pyarrow.string()
         types = {Kind.INTEGER: pyarrow.int64(), Kind.NUMBER: pyarrow.float64(), Kind.BOOLEAN: pyarrow.bool_()}
         self._arrow = pyarrow
-        self._schema = pyarrow.schema([(column.name, types.get(column.kind, text)) for column in columns])
+        known = list(schema) if schema is not None else []
+        fields = [pyarrow.field(column.name, types.get(column.kind, text)) for column in columns[len(known) :]]
+        self._schema = pyarrow.schema([*known, *fields])
         self._file = pyarrow.parquet.ParquetWriter(file, self._schema)
-        self._convert = [_CONVERSIONS[column.kind] for column in columns]
+        self._convert = [_same for _ in known] + [_CONVERSIONS[column.kind] for column in columns[len(known) :]]
         self._rows: list[list[Any]] = []
 
     def write(self, cells: Sequence[Any], values: Sequence[Any], source: str = "") -> None:

@@ -6,9 +6,12 @@ import csv
 import json
 import random
 from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
@@ -20,6 +23,7 @@ from batchrun.datasets.cells import cell_text
 from batchrun.datasets.tables import Source, open_table
 from batchrun.errors import InputError, UsageError
 from tests.datasets.answers import GOOD, SCHEMA, answer, failure, message, name_requests
+from tests.datasets.test_typed_tables import xlsx
 
 TABLE = [
     ["name", "text"],
@@ -324,6 +328,45 @@ def test_a_table_that_cannot_be_read_to_its_end_leaves_no_table(bench: Bench) ->
     assert "(row 6)" in str(done.exception)
     assert not list(bench.folder.glob("*.tmp")) + list(bench.folder.glob(".*.tmp"))
     assert not bench.out.exists()
+
+
+def test_a_table_in_parquet_keeps_its_types_in_parquet_and_its_values_elsewhere(bench: Bench) -> None:
+    columns = {
+        "text": pyarrow.array(["a", None]),
+        "small": pyarrow.array([7, None], pyarrow.int8()),
+        "at": pyarrow.array([datetime(2026, 1, 2, 3, 4, 5), None], pyarrow.timestamp("us")),
+        "exact": pyarrow.array([Decimal("1.10"), None], pyarrow.decimal128(9, 2)),
+        "many": pyarrow.array([[1, None], []], pyarrow.list_(pyarrow.int64())),
+        "deep": pyarrow.array([{"x": 0.5}, None], pyarrow.struct([("x", pyarrow.float32())])),
+        "bytes": pyarrow.array([b"\xff\x00", None]),
+        "odd": pyarrow.array([float("nan"), 1e300]),
+    }
+    bench.data = bench.folder / "data.parquet"
+    table = pyarrow.table(columns)
+    pyarrow.parquet.write_table(table, bench.data)
+    ids = bench.prepare()
+    bench.results.write_bytes(answer(ids[1], GOOD))
+    bench.out = bench.folder / "out.parquet"
+    failures = bench.folder / "again.parquet"
+    assert bench.join("--failures", str(failures)).exit_code == 1
+    joined = pyarrow.parquet.read_table(bench.out)
+    assert joined.column("_status").to_pylist() == ["missing", "ok"]
+    assert joined.select(list(columns)).schema.equals(table.schema)
+    assert str(joined.select(list(columns)).to_pylist()) == str(table.to_pylist())
+    assert pyarrow.parquet.read_table(failures).schema.equals(table.schema)
+    bench.out = bench.folder / "out.csv"
+    bench.join()
+    assert read_csv(bench.out)[1][: len(columns)] == [
+        *("a", "7", "2026-01-02T03:04:05", "1.10", "[1,null]", '{"x":0.5}', "/wA=", "nan"),
+    ]
+
+
+def test_a_sheet_of_a_workbook_is_joined_as_text(bench: Bench) -> None:
+    book = xlsx(bench.folder / "data.xlsx", first=[["x"], ["y"]], texts=[["name", "text"], ["001", "a"], ["b", "c"]])
+    bench.data = Path(f"{book}#texts")
+    bench.results.write_bytes(b"".join(answer(custom_id, GOOD) for custom_id in bench.prepare()))
+    assert bench.join().exit_code == 0
+    assert [row[:2] for row in read_csv(bench.out)] == [["name", "text"], ["001", "a"], ["b", "c"]]
 
 
 @pytest.mark.parametrize(
