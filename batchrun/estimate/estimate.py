@@ -19,7 +19,7 @@ import msgspec
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
 from batchrun.estimate.measured import Finished, Used
-from batchrun.estimate.tokens import Counter, load_counter
+from batchrun.estimate.tokens import Counter, Tokens, load_counter
 from batchrun.records.content import read_contents
 from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
@@ -93,30 +93,25 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class _Money:
-    """What usages cost together, at one price: a price without tiers is multiplied once, at the end."""
+    """What lines that are left cost at one price, in US dollars.
 
-    def __init__(self, price: Price | None) -> None:
+    `low`: all input cached, and one token of output. `likely`: the input alone. `high`: all input plain, and as much
+    output as is allowed.
+    """
+
+    def __init__(self, price: Price) -> None:
         self._price = price
-        self._by_line = price is not None and bool(price.starts)
-        self._usd = 0.0
-        self._input = self._cached = self._output = 0
+        self.low = self.likely = self.high = 0.0
 
-    def add(self, input_tokens: int, cached: int, output: int) -> None:
-        if self._by_line:
-            self._usd += self._cost(input_tokens, cached, output)
-            return
-        self._input += input_tokens
-        self._cached += cached
-        self._output += output
-
-    @property
-    def cost(self) -> float:
-        """US dollars; 0 without a price."""
-        return self._usd if self._by_line else self._cost(self._input, self._cached, self._output)
+    def add(self, tokens: Tokens, least_output: int, most_output: int) -> None:
+        """Add a line; at a price without tiers, the sums of many."""
+        low, likely, high = map(round, tokens)
+        self.low += self._cost(low, low, least_output)
+        self.likely += self._cost(likely, 0, 0)
+        self.high += self._cost(high, 0, most_output)
 
     def _cost(self, input_tokens: int, cached: int, output: int) -> float:
-        usage = Usage(input_tokens, cached, output, 0, input_tokens + output)
-        return float(self._price.cost(usage)) if self._price is not None else 0.0
+        return float(self._price.cost(Usage(input_tokens, cached, output, 0, input_tokens + output)))
 
 
 class _Group:
@@ -126,26 +121,30 @@ class _Group:
         self.price = price
         self.left = self.unbounded = self.naming = 0
         self.left_bytes = 0
-        self.counted = NONE  # input tokens
-        self.output_cap = 0
-        self.low_usd, self.input_usd, self.high_usd = _Money(price), _Money(price), _Money(price)
+        self.low = self.likely = self.high = 0.0  # input tokens
+        self.least_output = self.output_cap = 0
+        self._by_line = _Money(price) if price is not None and price.starts else None
         self.inputs, self.outputs, self.costs = Moments(), Moments(), Moments()
 
     def add_left(self, url: str, body: bytes, model: str, counter: Counter) -> None:
         contents = read_contents(url, body)
-        tokens = counter.count(contents, model)
+        low, likely, high = tokens = counter.count(contents, model)
         self.left += 1
         self.left_bytes += len(body)
-        self.naming += bool(contents.named or contents.untold)
-        self.unbounded += contents.max_output_tokens is None
-        self.counted += tokens
-        cap = contents.max_output_tokens or 0
-        self.output_cap += cap
-        if self.price is not None:
-            low, likely, high = round(tokens.low or 0), round(tokens.likely or 0), round(tokens.high or 0)
-            self.low_usd.add(low, low, 0 if contents.max_output_tokens == 0 else 1)
-            self.input_usd.add(likely, 0, 0)
-            self.high_usd.add(high, 0, cap)
+        self.low += low
+        self.likely += likely
+        self.high += high
+        cap = contents.max_output_tokens
+        least_output = 0 if cap == 0 else 1
+        self.least_output += least_output
+        if cap is None:
+            self.unbounded += 1
+        else:
+            self.output_cap += cap
+        if contents.named or contents.untold:
+            self.naming += 1
+        if self._by_line is not None:
+            self._by_line.add(tokens, least_output, cap or 0)
 
     def add_measured(self, line: RequestLine, used: Used) -> None:
         if used.input_tokens is not None and used.output_tokens is not None:
@@ -174,7 +173,7 @@ class _Group:
     def _input_tokens(self) -> Range:
         if self.is_measured:
             return self.inputs.rest(self.left, self.left_bytes)
-        return msgspec.structs.replace(self.counted, high=None) if self.naming else self.counted
+        return Range(self.low, self.likely, None if self.naming else self.high)
 
     def _output_tokens(self) -> Range:
         cap = None if self.unbounded else self.output_cap
@@ -190,8 +189,12 @@ class _Group:
             return self.costs.rest(self.left, self.left_bytes)
         if self.price is None:
             return Range(None, None, None)
-        likely = None if self.output_cap or self.unbounded else self.input_usd.cost  # embeddings: the input is all
-        return Range(self.low_usd.cost, likely, None if self.unbounded or self.naming else self.high_usd.cost)
+        money = self._by_line
+        if money is None:
+            money = _Money(self.price)
+            money.add((self.low, self.likely, self.high), self.least_output, self.output_cap)
+        likely = None if self.output_cap or self.unbounded else money.likely  # embeddings: the input is all
+        return Range(money.low, likely, None if self.unbounded or self.naming else money.high)
 
 
 class Estimator:
@@ -214,9 +217,10 @@ class Estimator:
 
     def look(self, request: Request) -> None:
         """Add one line of the request file of a job that has not begun."""
-        model = request.fields.model
+        model: str = request.fields.model
         self._lines += 1
-        self._group(model).add_left(request.url, request.body, model, self._counter)
+        group = self._groups.get(model) or self._group(model)
+        group.add_left(request.url, request.body, model, self._counter)
 
     def _group(self, model: str) -> _Group:
         group = self._groups.get(model)

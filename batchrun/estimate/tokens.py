@@ -12,7 +12,6 @@ from functools import lru_cache
 from importlib.metadata import version
 
 from batchrun.records.content import Contents
-from batchrun.stats.intervals import Range
 
 # Bytes a token, measured with o200k: Russian and English prose 5.7, Chinese 4.0, Japanese 3.4, code 2.7;
 # prompts with some JSON in them, 3.1 to 4.5.
@@ -22,16 +21,21 @@ FRAME_TOKENS, ANSWER_FRAME_TOKENS = 4, 3  # around a message; before the answer 
 _O200K = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "o1", "o3", "o4", "chatgpt-4o")
 
 
+Tokens = tuple[float, float, float]
+"""How many tokens at least, likely and at most."""
+
+
 class Bytes:
     """Estimates tokens from bytes alone."""
 
     name = "bytes (5.7 to 2.7 a token)"
 
-    def count(self, contents: Contents, model: str) -> Range:
+    def count(self, contents: Contents, model: str) -> Tokens:
         """The input tokens of a request, without input that its body only names; the same for every model."""
-        size = sum([len(text) if text.isascii() else len(text.encode()) for text in contents.texts])
-        frame = _frame(contents)
-        return Range(size / MOST_BYTES + frame, size / LIKELY_BYTES + frame, size / LEAST_BYTES + frame)
+        size, frame = 0, _frame(contents)
+        for text in contents.texts:
+            size += len(text) if text.isascii() else len(text.encode())
+        return size / MOST_BYTES + frame, size / LIKELY_BYTES + frame, size / LEAST_BYTES + frame
 
 
 class Tokenizer:
@@ -42,13 +46,13 @@ class Tokenizer:
         self._count_any = count
         self._count_known = lru_cache(maxsize=256)(count)  # most files have the same instructions in all lines
 
-    def count(self, contents: Contents, model: str) -> Range:
+    def count(self, contents: Contents, model: str) -> Tokens:
         """The input tokens of a request, without input that its body only names. The range allows for what gateways
         add, and for models with another vocabulary."""
         tokens = sum(map(self._count_text, contents.texts)) + _frame(contents)
         if model.rpartition("/")[2].startswith(_O200K):
-            return Range(0.97 * tokens, tokens, 1.1 * tokens)
-        return Range(0.75 * tokens, tokens, 1.4 * tokens)
+            return 0.97 * tokens, tokens, 1.1 * tokens
+        return 0.75 * tokens, tokens, 1.4 * tokens
 
     def _count_text(self, text: str) -> int:
         return self._count_known(text) if len(text) < LONGEST_KEPT else self._count_any(text)

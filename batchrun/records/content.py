@@ -12,7 +12,7 @@ Source: OpenAI's API reference for /responses, /chat/completions and /embeddings
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,7 +40,7 @@ class Contents(NamedTuple):
     untold: tuple[str, ...]
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     input: Any = None
     instructions: Any = None
     messages: Any = None
@@ -64,28 +64,34 @@ class _Body(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
+_NONE: Set[str] = frozenset()
 
 
 def read_contents(url: str, body: bytes) -> Contents:
     """The contents of a request body. The line must have been checked; `url` is one of `ENDPOINTS`."""
     fields = _decode(body)
-    walk = _Walk()
-    for value in (fields.input, fields.instructions, fields.messages):
-        if type(value) is str:  # as nearly always
-            walk.texts.append(value)
-        elif value is not None:
-            walk.through(value)
-    for value in (fields.tools, fields.functions, fields.text, fields.response_format):
-        if value:
-            walk.texts.append(_encode(value).decode())
-    walk.named.update(_named_fields(fields))
+    named: Set[str]
+    if type(fields.input) is str and fields.instructions is None and fields.messages is None:  # as nearly always
+        texts, parts, token_ids, named = [fields.input], 0, 0, _NONE
+    else:
+        walk = _Walk()
+        for value in (fields.input, fields.instructions, fields.messages):
+            if value is not None:
+                walk.through(value)
+        texts, parts, token_ids, named = walk.texts, walk.parts, walk.token_ids, walk.named
+    if fields.tools or fields.functions or fields.text or fields.response_format:
+        described = (fields.tools, fields.functions, fields.text, fields.response_format)
+        texts += [_encode(value).decode() for value in described if value]
+    if fields.previous_response_id or fields.conversation or fields.prompt or fields.prediction:
+        named = named | set(_named_fields(fields))
+    has_more = fields.tools or fields.web_search_options or fields.service_tier or fields.modalities or fields.reasoning
     return Contents(  # positional arguments: keyword arguments take twice as long
-        walk.texts,
-        walk.parts,
-        walk.token_ids,
+        texts,
+        parts,
+        token_ids,
         _max_output_tokens(url, fields),
-        tuple(sorted(walk.named)) if walk.named else (),
-        tuple(sorted(set(_untold(fields)))),
+        tuple(sorted(named)) if named else (),
+        tuple(sorted(set(_untold(fields)))) if has_more else (),
     )
 
 
