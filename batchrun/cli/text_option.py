@@ -13,6 +13,8 @@ def text_of(option: str, value: str) -> str:
     Raises `UsageError` where there is no such file, or it is not UTF-8.
     """
     if not value.startswith("@"):
+        if any("\ud800" <= character <= "\udfff" for character in value):  # what is no text on the command line
+            raise UsageError(f"{option}: it is not UTF-8; put it into a file, and write @FILE")
         return value
     path = Path(value[1:])
     try:

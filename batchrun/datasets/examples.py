@@ -16,7 +16,7 @@ from batchrun.datasets.schema import Schema
 from batchrun.datasets.tables import Table
 from batchrun.datasets.template import FAILURES
 from batchrun.errors import UsageError
-from batchrun.validation.schema import CompiledSchema, SchemaError
+from batchrun.validation.schema import CompiledSchema
 
 
 def read_examples(
@@ -50,10 +50,7 @@ class _Answers:
     def __init__(self, schema: Schema | None) -> None:
         fields: list[str] = list(schema.schema.get("properties", ())) if schema is not None else []
         self._only_field = fields[0] if len(fields) == 1 else None
-        try:
-            self._compiled = CompiledSchema(orjson.dumps(schema.schema)) if schema is not None else None
-        except SchemaError as error:
-            raise UsageError(f"-s: the schema cannot be used ({error})") from None
+        self._compiled = CompiledSchema(orjson.dumps(schema.schema)) if schema is not None else None
 
     def text(self, cell: Any) -> str:
         """The answer for a cell: its text, or its JSON; the value of the only field where the schema has but one.

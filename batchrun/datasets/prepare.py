@@ -70,10 +70,10 @@ def _written(work: _Work, output: Path) -> Summary:
     draft = output.with_name(f".{secrets.token_hex(8)}.draft")
     try:
         with open(draft, "xb", _BUFFER, opener=no_link) as file:
-            has_equal_rows = work.write(file)
-        if has_equal_rows:
+            repeated = work.write(file)
+        if repeated:
             with draft.open("rb", _BUFFER) as lines, writing_whole(output) as file:
-                file.writelines(numbered(lines, work.repeat))
+                file.writelines(numbered(lines, work.repeat, repeated))
         else:
             draft.replace(output)
         made = work.summary(output.stat().st_size)
@@ -84,6 +84,8 @@ def _written(work: _Work, output: Path) -> Summary:
 
 
 def _refuse_overwriting(output: Path, source: Source, recipe: Recipe) -> None:
+    if output.name == "-" and not output.exists():
+        raise UsageError("-o -: name a file; how the requests were made stands beside it")
     read = [source, *([recipe.examples.source] if recipe.examples is not None else [])]
     for table in read:
         if table.path != "-" and any(are_one(path, Path(table.file)) for path in (output, prepared_path(output))):
@@ -115,8 +117,8 @@ class _Work:
             self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self._used))
             return PreparedExamples(_data(table), examples.answer)
 
-    def write(self, file: IO[bytes]) -> bool:
-        """Write the requests of all rows; whether some have equal ids, which are still to be numbered.
+    def write(self, file: IO[bytes]) -> frozenset[int]:
+        """Write the requests of all rows; the `hash64` of ids that several rows have, which are still to be numbered.
 
         Raises `InputError` if there are problems.
         """
@@ -139,7 +141,7 @@ class _Work:
         repeated = ids.found()
         if repeated and self._recipe.id_column is not None:
             self._name_twins(repeated)
-        return bool(repeated)
+        return repeated
 
     def _taken(self) -> Iterator[Row]:
         """The rows that `where` and `limit` leave, every cell that is needed in its place."""

@@ -6,15 +6,16 @@ Equal rows are told apart by their order: `row-…`, then `row-…-2`, `row-…-
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from batchrun.records.index import HashTable, digest
+from batchrun.records.index import HashTable, digest, hash64
 
-_START = '{"custom_id":"row-'
-_KEY = slice(len(_START), len(_START) + 16)
+_START = '{"custom_id":"'
+_ID = slice(len(_START), len(_START) + 20)  # "row-" and 16 hex digits
+_KEY = slice(len(_START) + 4, len(_START) + 20)
 
 
 class RowKeys:
@@ -48,12 +49,17 @@ def with_repeats(custom_id: str, repeat: int) -> Iterable[str]:
     return (custom_id,) if repeat == 1 else [f"{custom_id}#{asked}" for asked in range(1, repeat + 1)]
 
 
-def numbered(lines: Iterable[bytes], repeat: int) -> Iterator[bytes]:
-    """The request lines of rows whose ids are made of cells, those of equal rows told apart."""
+def numbered(lines: Iterable[bytes], repeat: int, repeated: Container[int]) -> Iterator[bytes]:
+    """The request lines of rows whose ids are made of cells, those of equal rows told apart.
+
+    `repeated`: the `hash64` of every id that occurs more than once; only those are counted.
+    """
     occurrences = HashTable()
     for line in lines:
-        key = int(line[_KEY], 16) or 1
-        count = occurrences.get(key) or 0
-        occurrences.set(key, count + 1)
-        occurrence = count // repeat + 1
-        yield line if occurrence == 1 else b"%s-%d%s" % (line[: _KEY.stop], occurrence, line[_KEY.stop :])
+        if hash64(line[_ID].decode()) in repeated:
+            key = int(line[_KEY], 16) or 1
+            count = occurrences.get(key) or 0
+            occurrences.set(key, count + 1)
+            if (occurrence := count // repeat + 1) > 1:
+                line = b"%s-%d%s" % (line[: _KEY.stop], occurrence, line[_KEY.stop :])
+        yield line

@@ -9,6 +9,7 @@ from typing import Any
 
 from batchrun.datasets.short_form import parse_short_form
 from batchrun.errors import UsageError
+from batchrun.validation.schema import CompiledSchema, SchemaError
 
 NAME = "answer"
 _REFUSED = (
@@ -36,6 +37,9 @@ class Schema:
             return cls(parse_short_form(text))
         try:
             schema = json.loads(text)
+            CompiledSchema(text.encode())
+        except SchemaError as error:
+            raise UsageError(f"the schema cannot be used ({error})") from None
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the schema is not JSON: {error}") from None
         return cls(schema, next(_refusals(schema), ""))

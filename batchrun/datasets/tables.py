@@ -114,7 +114,7 @@ class Table:
             yield row
         self.problems.raise_any()
         if row is None:
-            self.problems.stop(1, None, "no rows; write at least one below the header")
+            self.problems.stop(1, None, "no rows; write at least one")
 
     def digest(self) -> str:
         """The hash of its content, decompressed, as 32 hex digits (BLAKE2b, 128 bits)."""

@@ -92,6 +92,8 @@ def test_texts_come_from_files_without_their_one_final_newline(batchrun: Command
         (("-p", "x", "--where", "lang"), '--where: no column is named "lang"'),
         (("-p", "x", "--where", "text =="), "--where: "),
         (("-p", "x", "--where", "text == 'none'"), "--where text == 'none': none of the 1 rows meets it"),
+        (("-p", "x", "-o", "-"), "-o -: name a file"),
+        (("-p", "caf\udce9"), "-p: it is not UTF-8; put it into a file, and write @FILE"),
         (("-p", "x", "-o", "data.csv"), "data.csv is read; choose another file for the requests (-o)"),
         (("-p", "x", "-o", "none/requests.jsonl"), "cannot write "),
     ],

@@ -183,7 +183,7 @@ NOT_STRICT = {
     '{"type": "object", "properties": {}}': 'the answer: write "additionalProperties": false',
     '{"type": "object", "properties": {"a": {}}, "additionalProperties": false}':
         'the answer: "a" is not in "required"; let it be null instead',
-    '{"type": "object", "properties": {"a": {"oneOf": []}}, "required": ["a"], "additionalProperties": false}':
+    '{"type": "object", "properties": {"a": {"oneOf": [{}]}}, "required": ["a"], "additionalProperties": false}':
         'a: "oneOf" is not allowed; take it out',
     '{"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object"}}}, "required": ["a"], '
     '"additionalProperties": false}': 'a[]: write "additionalProperties": false',
@@ -204,6 +204,15 @@ def test_what_strict_mode_may_not_enforce_is_listed() -> None:
     assert schema.unenforced() == ["score: minimum 1, maximum 5", "at.x: minimum 0.0", "tags[]: maximum 3"]
 
 
-def test_a_schema_that_is_no_json_is_refused() -> None:
-    with pytest.raises(UsageError, match="the schema is not JSON"):
-        Schema.parse('{"type": object}')
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"type": object}', "the schema is not JSON"),
+        ('{"type": "object", "required": 5}', "the schema cannot be used"),
+        ('{"$ref": "https://a.example/schema.json"}', "the schema cannot be used"),
+        ('{"properties": {"a": {"pattern": "("}}}', "the schema cannot be used"),
+    ],
+)
+def test_a_schema_that_no_answer_could_be_checked_with_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Schema.parse(text)

@@ -206,7 +206,7 @@ NUL = "a NUL character; was the file cut off by a crash, or saved as UTF-16 (the
 REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "an empty file": ("csv", b"", ["1: it is empty; write a header and a row"]),
     "blank lines alone": ("csv", b"\n\n", ["1: it is empty; write a header and a row"]),
-    "a header alone": ("csv", b"a,b\n", ["1: no rows; write at least one below the header"]),
+    "a header alone": ("csv", b"a,b\n", ["1: no rows; write at least one"]),
     "ragged rows": ("csv", b"a,b\n1\n1,2,3\n1,2\n", [
         "2 (row 1): 1 cell, and the header has 2; write the missing ones, if only as empty cells",
         "3 (row 2): 3 cells, and the header has 2; quote a cell that holds the delimiter or a line break"]),
@@ -247,10 +247,10 @@ REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "NaN": ("jsonl", b'{"a": NaN}\n', ["1 (row 1): NaN is not a JSON value; write null or a number"]),
     "a key twice": ("jsonl", b'{"a": {"b": 1, "b": 2}}\n', [
         '1 (row 1): the key "b" occurs twice in an object; rename one']),
-    "no lines": ("jsonl", b"\n", ["1: no rows; write at least one below the header"]),
+    "no lines": ("jsonl", b"\n", ["1: no rows; write at least one"]),
     "an object in place of an array": ("json", b'{"a": 1}', [
         "1: no array; write [{\u2026}, {\u2026}], or pass --format jsonl for JSON lines"]),
-    "an empty array": ("json", b"[]", ["1: no rows; write at least one below the header"]),
+    "an empty array": ("json", b"[]", ["1: no rows; write at least one"]),
     "an array without an end": ("json", b'[{"a": 1},\n', ["2: the array has no end; is the file complete?"]),
     "a torn element": ("json", b'[{"a": 1},\n{"a', [
         "2: not JSON (Unterminated string starting at); is the file complete?"]),

@@ -76,6 +76,11 @@ def test_a_column_may_have_the_name_of_a_helper_of_jinja() -> None:
     assert rendered("{% for i in range(3) %}{{ i }}{% endfor %}", {"a": ""}) == "012"
 
 
+def test_a_column_named_row_is_reached_through_the_row() -> None:
+    assert rendered("{{ row['row'] }}{{ row['row_number'] }}{{ row_number }}", {"row": "a", "row_number": "b"}) == "ab1"
+    assert used("{{ row['row'] }}", "row", "other") == ["row"]
+
+
 def test_the_number_of_the_row_counts() -> None:
     assert rendered("{{ row_number }}", {"a": ""}, 7) == "7"
 

@@ -138,7 +138,7 @@ def test_a_workbook_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     torn.write_bytes(xlsx(tmp_path / "book.xlsx", A=[["a"], ["1"]]).read_bytes()[:200])
     assert problem(torn).startswith(":1: it cannot be read as a workbook (")
     assert problem(xlsx(tmp_path / "empty.xlsx", A=[])) == ":1: it is empty; write a header and a row"
-    assert problem(xlsx(tmp_path / "header.xlsx", A=[["a"]])) == ":1: no rows; write at least one below the header"
+    assert problem(xlsx(tmp_path / "header.xlsx", A=[["a"]])) == ":1: no rows; write at least one"
     told = ":2: column 2 has no name; give it one, or take the column out"
     assert problem(xlsx(tmp_path / "unnamed.xlsx", A=[[], ["a", None], ["1", "2"]])) == told
 
