@@ -70,13 +70,13 @@ class Templates:
             tree = self._environment.parse(source.replace("\r", mark) if mark else source)
             if mark:
                 _put_back(tree, mark)
-            names = self._names(option, tree)
+            names, columns = self._names(option, tree)
             code = self._environment.compile(tree)
         except TemplateSyntaxError as error:
             raise UsageError(f"{option}, line {error.lineno}: {error.message}") from None
-        self._used |= names - {ROW, ROW_NUMBER}
+        self._used |= columns
         compiled = JinjaTemplate.from_code(self._environment, code, self._environment.globals)
-        return Template(compiled, sorted(names & set(self._columns)), is_constant=not names, takes_row=ROW in names)
+        return Template(compiled, sorted(columns), is_constant=not names, takes_row=ROW in names)
 
     def condition(self, option: str, source: str) -> Callable[[int, Cells], bool]:
         """An expression over a row that is true or false. Its columns do not count as used.
@@ -86,11 +86,10 @@ class Templates:
         from jinja2 import TemplateError, TemplateSyntaxError
 
         try:
-            names = self._names(option, self._environment.parse("{{ (" + source + "\n) }}"))
+            _, columns = self._names(option, self._environment.parse("{{ (" + source + "\n) }}"))
             call = self._environment.compile_expression(source, undefined_to_none=False)
         except TemplateSyntaxError as error:
             raise UsageError(f"{option}: {error.message}") from None
-        columns = names & set(self._columns)
 
         def holds(number: int, cells: Cells) -> bool:
             values = {name: cells[name] for name in columns if name in cells}
@@ -101,14 +100,15 @@ class Templates:
 
         return holds
 
-    def _names(self, option: str, tree: nodes.Template) -> set[str]:
-        """The columns that a template uses, and `row` and `row_number` where it uses those."""
+    def _names(self, option: str, tree: nodes.Template) -> tuple[set[str], set[str]]:
+        """The variables that a template uses, and the columns that it uses by them or through `row`."""
         from jinja2 import meta
 
         names = meta.find_undeclared_variables(tree)
-        for name in names - {ROW, ROW_NUMBER}:
+        columns = names - {ROW, ROW_NUMBER}
+        for name in columns:
             self.check(option, name)
-        return names | (self._through_row(option, tree) if ROW in names else set())
+        return names, columns | (self._through_row(option, tree) if ROW in names else set())
 
     def _through_row(self, option: str, tree: nodes.Template) -> set[str]:
         """The columns that are used as `row["any name"]`; all of them where the name is not written out."""
