@@ -170,14 +170,11 @@ class _RowIds:
         needed = [*prepared.columns, *([prepared.id_column] if prepared.id_column is not None else [])]
         if lacking := [name for name in needed if name not in table.columns]:
             raise UsageError(f'{table.name} has no column "{lacking[0]}", which the requests were made of')
-        self._holds = self._condition(Templates(table.columns), prepared.where)
+        where = prepared.where
+        self._holds = Templates(table.columns).condition("--where", where) if where is not None else None
         if table.digest() != prepared.data.hash:
             self._limit = None
             notice(f"{table.name} was changed since it was prepared: rows are found by their ids, wherever they stand")
-
-    @staticmethod
-    def _condition(templates: Templates, where: str | None) -> Callable[[int, Mapping[str, Any]], bool]:
-        return templates.condition("--where", where) if where is not None else lambda number, cells: True
 
     def of(self, row: Row, records: RecordsById) -> Sequence[str]:
         """The ids of a row, one for each repeat; none if it was not asked. Problems are noted at the table."""
@@ -198,13 +195,16 @@ class _RowIds:
     def _is_taken(self, row: Row) -> bool:
         if self._limit is not None and self._taken == self._limit:
             return False
+        is_taken = self._holds is None or self._meets(self._holds, row)
+        self._taken += is_taken
+        return is_taken
+
+    def _meets(self, holds: Callable[[int, Mapping[str, Any]], bool], row: Row) -> bool:
         try:
-            is_taken = self._holds(row.number, {name: row.cells.get(name) for name in self._table.columns})
+            return holds(row.number, {name: row.cells.get(name) for name in self._table.columns})
         except FAILURES as error:
             self._table.problems.add(row.line_number, row.number, f"--where: {error}")
             return False
-        self._taken += is_taken
-        return is_taken
 
     def _id(self, row: Row) -> str | None:
         """The id that `prepare` gave to the first row with these cells; None for a row without an id."""

@@ -188,7 +188,7 @@ def test_the_rows_that_are_not_ok_are_written_as_a_table_that_can_be_prepared(be
 def test_repeats_are_folded_and_not_without_being_asked(bench: Bench) -> None:
     ids = bench.prepare("--repeat", "3")
     assert [custom_id.rpartition("#")[2] for custom_id in ids[:3]] == ["1", "2", "3"]
-    topics = ["billing", "other", "billing", *["billing", "other"], "", *["other"] * 3]
+    topics = ["billing", "other", "billing", *["billing", "other"], "", *["other"] * 3, *["delivery"] * 3]
     records = [
         answer(custom_id, {"topic": topic, "urgent": True}) for custom_id, topic in zip(ids, topics, strict=False)
     ]
@@ -197,8 +197,8 @@ def test_repeats_are_folded_and_not_without_being_asked(bench: Bench) -> None:
     assert isinstance(done.exception, UsageError)
     assert str(done.exception) == "each row was asked 3 times; fold the answers with --votes"
     done = bench.join("--votes", "--with", "tokens,id")
-    assert done.stdout == f"2 ok, 1 tie, 2 missing: {bench.out}\n"
-    first, second, third, fourth, _ = bench.rows()
+    assert done.stdout == f"3 ok, 1 tie, 1 missing: {bench.out}\n"
+    first, second, third, fourth, last = bench.rows()
     assert (first["topic"], first["topic_share"][:6], json.loads(first["topic_all"])) == (
         *("billing", "0.6666"),
         ["billing", "other", "billing"],
@@ -206,7 +206,8 @@ def test_repeats_are_folded_and_not_without_being_asked(bench: Bench) -> None:
     assert (second["topic"], second["urgent"], second["_status"]) == ("", "true", "tie")
     assert second["_error"].startswith("1 of 3 answers are not ok; invalid: topic: ")
     assert (third["topic"], third["topic_share"], third["_status"]) == ("other", "1.0", "ok")
-    assert (fourth["topic_all"], fourth["_status"]) == ("[null,null,null]", "missing")
+    assert (fourth["text"], fourth["topic"], json.loads(fourth["_id"])) == (first["text"], "delivery", ids[9:12])
+    assert (last["topic_all"], last["_status"]) == ("[null,null,null]", "missing")
     assert (first["_input_tokens"], json.loads(first["_id"])) == ("30", ids[:3])
 
 
