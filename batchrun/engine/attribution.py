@@ -49,12 +49,13 @@ class Standing(Enum):
 class Streak(msgspec.Struct, gc=False):
     """Failures of one kind of one line: those with a success of a peer behind them, and those still without.
 
-    `seen` and `bad` are what `Firsts` had counted before the first of them.
+    `began`: the time of the first one of all. `seen` and `bad`: what `Firsts` had counted before the first of them.
     """
 
     proven: int = 0
     open: int = 0
     at: float = -math.inf
+    began: float = math.inf
     seen: int = 0
     bad: int = 0
 
@@ -66,7 +67,7 @@ class Streak(msgspec.Struct, gc=False):
             self.proven += 1
         else:
             self.open += 1
-        self.at = now
+        self.at, self.began = now, min(now, self.began)
 
     def settle(self, success_sent_at: float, void_at: float, *, vouched: bool) -> None:
         """Prove those that a success was sent after; forget those of an outage."""
@@ -275,13 +276,21 @@ class Peers:
                 return Standing.IN_DOUBT
         return Standing.AGAIN
 
-    def forget_throttles(self, case: Case) -> bool:
-        """Take back what counts against a line that is in doubt because it is throttled; False if that is not why."""
+    def forget_throttles(self, case: Case, *, last_alone: bool = False) -> bool:
+        """Take back what counts against a line that is in doubt because it is throttled; False if that is not why.
+
+        `last_alone`: only the last throttle, so that the next one puts the line in doubt again.
+        """
         streak = case.refusals
         if streak is None or not streak.open:
             return False
-        streak.open = 0
+        streak.open = streak.open - 1 if last_alone else 0
         return True
+
+    @staticmethod
+    def is_newly_throttled(case: Case, now: float) -> bool:
+        """Whether a line was throttled for the first time less than a minute ago: a limit may be per minute."""
+        return case.refusals is not None and now - case.refusals.began < SILENCE_S
 
     def is_known_to_be_throttled(self, case: Case) -> bool:
         """Whether a further refusal of this line says more about the line than about the pace."""

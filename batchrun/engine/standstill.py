@@ -136,16 +136,17 @@ class Standstill:
         """No peer has ever succeeded: one or two lines of a fresh job are recorded, more of them are an outage.
 
         More lines that are throttled go on: where nothing has ever got through, that tells of the limit, not of them.
+        One or two go on for a minute.
         """
         stuck = self._dispatcher.stuck(peers)
-        if self._refusals.is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(peers):
-            for case in stuck:
-                self._judge.at_fault(case, peers)
-            return
+        are_few = self._refusals.is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(peers)
         failed = []
         for case in stuck:
-            if peers.forget_throttles(case):
+            goes_on = not are_few or peers.is_newly_throttled(case, now)
+            if goes_on and peers.forget_throttles(case, last_alone=are_few):
                 self._dispatcher.set_aside(case, peers, now)
+            elif are_few:
+                self._judge.at_fault(case, peers)
             else:
                 failed.append(case)
                 self._dispatcher.back(case, peers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import batchrun
 from batchrun.billing.pricing import PriceBook
 from batchrun.engine.retry import RetryPolicy
+from batchrun.job.run import Run
 from batchrun.records.money import usd
 from batchrun.records.request import Overrides
 from batchrun.report.rebuild import rebuild
@@ -181,6 +183,27 @@ def test_a_control_in_flight_when_the_process_is_killed_may_have_been_billed(
     desk.results = copied
     (resumed,) = run(desk, Serving())
     assert resumed.report.possibly_billed_twice == in_flight, "the next run says so, too"
+
+
+def test_a_control_that_is_left_in_flight_may_have_been_billed(desk: Desk) -> None:
+    """Ctrl-C twice while it is in flight: the report says so, and so does the one that is made later."""
+    gateway = Serving()
+    gateway.control_hangs = True
+    in_flight = asyncio.Event()
+    gateway.at_control = in_flight.set
+
+    async def interrupt(run: Run) -> None:
+        await in_flight.wait()
+        for _ in range(2):
+            run.interrupt(signal.SIGINT)
+
+    (ran,) = run(desk, gateway, meanwhile=interrupt)
+    assert ran.exit_code == 128 + signal.SIGINT
+    left = ran.report.possibly_billed_twice
+    assert left is not None
+    assert left.lines == 1
+    assert left.upper_usd > 0
+    assert rebuild(desk.results, book(desk)).report.possibly_billed_twice == left
 
 
 def test_a_control_that_is_cut_off_may_have_been_billed(desk: Desk) -> None:
