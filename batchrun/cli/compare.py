@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
-from batchrun.cli.eval_options import SCORING, ScoringOptions
-from batchrun.cli.options import OUTPUT, PRICES, RESULTS, OutputOptions, PriceOptions
+from batchrun.cli.eval_options import RESULTS_OR_JOB, SCORING, ScoringOptions
+from batchrun.cli.options import OUTPUT, PRICES, OutputOptions, PriceOptions
 from batchrun.cli.verb import Verb
 from batchrun.errors import UsageError
 
 
 @click.command("compare", cls=Verb, groups=(SCORING, PRICES, OUTPUT))
-@click.argument("results", type=RESULTS, nargs=-1, required=True, metavar="RESULTS OTHER [MORE]")
+@click.argument("results", type=RESULTS_OR_JOB, nargs=-1, required=True, metavar="RESULTS OTHER [MORE]")
 def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOptions, output: OutputOptions) -> None:
     """Compare result files over the rows that they have in common. Nothing is sent.
 
@@ -27,11 +27,13 @@ def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOpt
     """
     from batchrun.billing.pricing import PriceBook
     from batchrun.evaluation.agreement import agree
+    from batchrun.evaluation.asked import results_in
     from batchrun.evaluation.compare import compare
     from batchrun.evaluation.compare_text import render, render_agreement
 
     if len(results) < 2:
         raise UsageError("compare needs two result files or more")
+    results = tuple(map(results_in, results))
     for path in results:
         console.say_rescue(path)
     book = PriceBook.load(prices.prices)

@@ -7,13 +7,21 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
-from batchrun.cli.eval_options import GATES, INTERVALS, SCORING, GateOptions, IntervalOptions, ScoringOptions
-from batchrun.cli.options import OUTPUT, RESULTS, OutputOptions
+from batchrun.cli.eval_options import (
+    GATES,
+    INTERVALS,
+    RESULTS_OR_JOB,
+    SCORING,
+    GateOptions,
+    IntervalOptions,
+    ScoringOptions,
+)
+from batchrun.cli.options import OUTPUT, OutputOptions
 from batchrun.cli.verb import Verb
 
 
 @click.command("eval", cls=Verb, groups=(SCORING, INTERVALS, GATES, OUTPUT))
-@click.argument("results", type=RESULTS)
+@click.argument("results", type=RESULTS_OR_JOB)
 def command(
     results: Path,
     scoring: ScoringOptions,
@@ -29,11 +37,13 @@ def command(
     Example:
       batchrun eval results.jsonl --gold gold.csv --key id
     """
+    from batchrun.evaluation.asked import results_in
     from batchrun.evaluation.evaluate import evaluate
     from batchrun.evaluation.gates import against, check, missed
     from batchrun.evaluation.text import render
 
     thresholds = gates.parsed()
+    results = results_in(results)
     console.say_rescue(results)
     question = scoring.question(intervals)
     found = evaluate(results, question)

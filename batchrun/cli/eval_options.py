@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from batchrun.evaluation.evaluate import Question
     from batchrun.evaluation.gates import Threshold
 
+RESULTS_OR_JOB = click.Path(exists=True, path_type=Path)  # a result file, or the folder that has it
+
 
 def assignments(option: str, told: tuple[str, ...], example: str) -> dict[str, str]:
     """`FIELD=VALUE` of each. Raises `UsageError` for one without both, or a field that is told twice."""
@@ -68,6 +70,7 @@ class ScoringOptions:
             scorers={name: scorer_of(text) for name, text in scorers.items()},
             by=self.by,
             cluster=None if intervals is None else intervals.cluster,
+            ordinal=() if intervals is None else intervals.ordinal,
             policy=Unanswered(self.unanswered),
             seed=SEED if intervals is None or intervals.seed is None else intervals.seed,
         )
@@ -78,6 +81,7 @@ class IntervalOptions:
     """What the intervals take into account."""
 
     cluster: str | None
+    ordinal: tuple[str, ...]
     seed: int | None
 
 
@@ -121,7 +125,7 @@ SCORING = OptionGroup(
         Option(
             ["--key"],
             metavar="COLUMN",
-            default_note="custom_id",
+            default_note="custom_id, else as it was prepared",
             help="Column of the table that holds the custom_id of each request.",
         ),
         Option(
@@ -156,6 +160,12 @@ INTERVALS = OptionGroup(
             ["--cluster"],
             metavar="COLUMN",
             help="Column whose equal values belong together, such as a document; widens the intervals.",
+        ),
+        Option(
+            ["--ordinal"],
+            metavar="FIELD",
+            multiple=True,
+            help="Field whose labels stand in the order of its enum, for the ordinal alpha; repeatable.",
         ),
         Option(
             ["--seed"], type=WholeNumber(0), metavar="N", default_note="14", help="Seed of the resampled intervals."

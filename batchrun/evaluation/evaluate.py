@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.errors import UsageError
+from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import Answer, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation
-from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, key_column
+from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.scorers import Scorer, as_text
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
@@ -33,8 +33,8 @@ class Question:
 
     `gold`: the table with the right answers. `key`: its column of ids; None: `custom_id`. `columns`: the column of
     gold for a field, where the two have other names. `scorers`: by field. `by`, `cluster`: columns of gold that group
-    rows, and that hold what belongs together. `orders`: the labels of a field in their order. `policy`: what rows
-    without an answer count as. `seed`: of the resampled intervals.
+    rows, and that hold what belongs together. `ordinal`: fields whose labels have the order of their enum.
+    `policy`: what rows without an answer count as. `seed`: of the resampled intervals.
     """
 
     gold: Source
@@ -43,7 +43,7 @@ class Question:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     by: str | None = None
     cluster: str | None = None
-    orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ordinal: Sequence[str] = ()
     policy: Unanswered = Unanswered.WRONG
     seed: int = SEED
 
@@ -70,15 +70,17 @@ class Scoring:
 
     def __init__(self, results: RecordFile, table: Table, question: Question) -> None:
         self._results, self._question, self._table = results, question, table
-        known = dict.fromkeys(chain([], table.columns))
-        fields = choose_fields(seen_fields(results.results()), known, question.columns, question.scorers, table.name)
-        key = key_column(known, question.key, table.name)
+        self._asked = asked = Asked.of(results.path)
+        seen = seen_fields(results.results()) | asked.scorers()
+        fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
+        self._orders = {name: asked.order(name) for name in question.ordinal}
+        ids = ids_of(table.columns, question.key, asked, table.name)
         self.tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
         self.rows_tally = RowTally()
         self._by = self._group(question.by, "--by")
         self._cluster = self._group(question.cluster, "--cluster")
         extra = [column for column in (self._by, self._cluster) if column is not None]
-        self.gold = Gold(table, key, [*(tally.column for tally in self.tallies), *extra])
+        self.gold = Gold(table, ids, [*(tally.column for tally in self.tallies), *extra])
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
         self.duplicates = 0
@@ -164,7 +166,7 @@ class Scoring:
         self._refuse_nothing(counts)
         both = accuracies(tally)
         fields = {
-            one.field.name: field_figures(one, question.policy, question.orders.get(one.field.name), question.seed)
+            one.field.name: field_figures(one, question.policy, self._orders.get(one.field.name), question.seed)
             for one in self.tallies
         }
         return Evaluation(
@@ -182,8 +184,19 @@ class Scoring:
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
             damaged_lines=self._results.damaged,
-            warnings=warnings_for(fields, counts),
+            warnings=[*warnings_for(fields, counts), *self._impossible()],
         )
+
+    def _impossible(self) -> Iterator[str]:
+        """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""
+        for tally in self.tallies:
+            name, allowed = tally.field.name, set(self._asked.labels(tally.field.name))
+            if not allowed or tally.field.scorer.name != "exact":
+                continue
+            gold = {label for labels in tally.column.values for label in labels}
+            if unknown := sorted(gold - allowed):
+                shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+                yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
 
     def _refuse_nothing(self, counts: Counts) -> None:
         """No figure is made where there is nothing to make it of."""

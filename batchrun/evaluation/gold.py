@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ import orjson
 from batchrun.datasets.row import Row
 from batchrun.datasets.tables import Table
 from batchrun.errors import UsageError
+from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
 from batchrun.evaluation.scorers import Scorer, as_text
 from batchrun.records.index import HashTable, hash64
 
@@ -71,16 +72,23 @@ def group_column(name: str) -> Column:
     return Column(name, as_text)
 
 
-def key_column(columns: Iterable[str], told: str | None, table: str) -> str:
-    """The column that holds the ids. Raises `UsageError` where there is none."""
-    known = list(columns)
-    if told is not None and told not in known:
-        raise UsageError(f"{table} has no column {told!r}; its columns are {', '.join(known)}")
-    if told is None and CUSTOM_ID not in known:
-        raise UsageError(
-            f"{table} has no column {CUSTOM_ID}; pass --key COLUMN, the one that holds the custom_id of each request"
-        )
-    return told or CUSTOM_ID
+def ids_of(columns: Sequence[str], told: str | None, asked: Asked, table: str) -> IdColumn | IdOfCells:
+    """How the ids of rows are told: by the column that was named, `custom_id`, or what was prepared.
+
+    Raises `UsageError` where none of these can serve.
+    """
+    if told is not None and told not in columns:
+        raise UsageError(f"{table} has no column {told!r}; its columns are {', '.join(columns)}")
+    if told is not None or CUSTOM_ID in columns:
+        return IdColumn(told or CUSTOM_ID)
+    prepared = asked.prepared
+    if prepared is not None and prepared.id_column is not None and prepared.id_column in columns:
+        return IdColumn(prepared.id_column)
+    if prepared is not None and prepared.id_column is None and set(prepared.columns) <= set(columns):
+        return IdOfCells(prepared)
+    raise UsageError(
+        f"{table} has no column {CUSTOM_ID}; pass --key COLUMN, the one that holds the custom_id of each request"
+    )
 
 
 class Gold:
@@ -89,12 +97,12 @@ class Gold:
     Reading raises `InputError` where rows cannot be used: no id, an id twice, a cell that a scorer cannot read.
     """
 
-    def __init__(self, table: Table, key: str, columns: Iterable[Column]) -> None:
+    def __init__(self, table: Table, ids: IdColumn | IdOfCells, columns: Iterable[Column]) -> None:
         self._rows = HashTable()
         self._count = 0
         wanted = list({id(column): column for column in columns}.values())
         for row in table.rows():
-            self._add_key(table, row, key)
+            self._add_id(table, row, ids)
             for column in wanted:
                 try:
                     column.append(row.cells.get(column.name))
@@ -106,14 +114,16 @@ class Gold:
     def __len__(self) -> int:
         return self._count
 
-    def _add_key(self, table: Table, row: Row, key: str) -> None:
-        text = as_text(row.cells.get(key))
-        if not text:
-            table.problems.add(row.line_number, row.number, f"{key} is empty; write the custom_id of its request")
+    def _add_id(self, table: Table, row: Row, ids: IdColumn | IdOfCells) -> None:
+        try:
+            custom_id = ids.of(row)
+        except ValueError as error:
+            table.problems.add(row.line_number, row.number, str(error))
             return
-        hashed = hash64(text)
+        hashed = hash64(custom_id)
         if (first := self._rows.get(hashed)) is not None:
-            table.problems.add(row.line_number, row.number, f"{key} {text[:60]!r} is that of row {first + 1:,}, too")
+            told = f"{ids.name} {custom_id[:60]!r} is that of row {first + 1:,}, too"
+            table.problems.add(row.line_number, row.number, told)
             return
         self._rows.set(hashed, self._count)
 

@@ -1,0 +1,132 @@
+"""How the requests of a result file were made, as far as the files beside it tell: ids, schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchrun.datasets.prepared import Prepared, read_prepared
+from batchrun.datasets.requests_of import find_requests
+from batchrun.datasets.row import Row
+from batchrun.datasets.row_ids import RowKeys
+from batchrun.errors import UsageError
+from batchrun.evaluation.fields import scorer_of_schema
+from batchrun.evaluation.scorers import Scorer, as_text
+from batchrun.records.index import HashTable, hash64
+from batchrun.records.request import RESPONSES
+from batchrun.validation.schema import wanted_schema
+
+RESULTS_OF_JOB = "results.jsonl"
+
+
+def results_in(path: Path) -> Path:
+    """The result file itself, or that of the folder of a job. Raises `UsageError` for another folder."""
+    if not path.is_dir():
+        return path
+    inside = path / RESULTS_OF_JOB
+    if not inside.is_file():
+        raise UsageError(f"{path} is a folder without {RESULTS_OF_JOB}; name a result file")
+    return inside
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known: how the requests were `prepared`, None where they were not; `schema` of the answers, if any."""
+
+    prepared: Prepared | None = None
+    schema: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, results: Path) -> Asked:
+        """From the files beside a result file. Raises `UsageError` where what was prepared is damaged."""
+        requests = find_requests(results, None)
+        if requests is None:
+            return cls()
+        prepared = read_prepared(requests)
+        schema = _first_schema(requests) if prepared is None else (prepared.format or {}).get("schema")
+        return cls(prepared, schema if isinstance(schema, dict) else None)
+
+    def scorers(self) -> dict[str, Scorer]:
+        """The scorers of the fields, by the schema."""
+        found = {name: scorer_of_schema(told) for name, told in _leaves(self.schema or {})}
+        return {name: scorer for name, scorer in found.items() if scorer is not None}
+
+    def labels(self, field: str) -> list[str]:
+        """The labels of a field in the order of its enum; none where the schema has no enum for it."""
+        for name, told in _leaves(self.schema or {}):
+            if name == field and isinstance(told.get("enum"), list):
+                return [as_text(label) or "" for label in told["enum"] if label is not None]
+        return []
+
+    def order(self, field: str) -> list[str]:
+        """The same, for a field that must have an enum. Raises `UsageError` where it has none."""
+        if not (labels := self.labels(field)):
+            raise UsageError(
+                f"--ordinal {field}: the schema of the requests has no enum for it, whose order would count"
+            )
+        return labels
+
+
+def _leaves(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The fields of a schema of objects, `a.b` where they are nested."""
+    properties = schema.get("properties")
+    for name, told in properties.items() if isinstance(properties, dict) else ():
+        if isinstance(told, dict):
+            if isinstance(told.get("properties"), dict):
+                yield from _leaves(told, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", told
+
+
+def _first_schema(requests: Path) -> Any:
+    """The schema that the first request asks its answer to fit; None where none can be read."""
+    try:
+        with requests.open("rb") as file:
+            line = orjson.loads(file.readline())
+        body = line.get("body", line)
+        return orjson.loads(wanted_schema(line.get("url", RESPONSES), orjson.dumps(body)) or b"null")
+    except (OSError, ValueError, AttributeError):  # compressed, or no request file any more
+        return None
+
+
+# -------------------------------------------------------------------------------------------------- the ids
+
+
+class IdColumn:
+    """The ids of rows as a column has them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def of(self, row: Row) -> str:
+        """The id of a row. Raises `ValueError` in words for one without."""
+        if not (text := as_text(row.cells.get(self.name))):
+            raise ValueError(f"{self.name} is empty; write the custom_id of its request")
+        return text
+
+
+class IdOfCells:
+    """The ids of rows as `prepare` makes them of the cells that the requests use; equal rows are told apart."""
+
+    name = "id"
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._keys = RowKeys(prepared.columns)
+        self._has_where = prepared.where is not None
+        self._counts = HashTable()  # how many rows are equal so far, by the hash of their id
+
+    def of(self, row: Row) -> str:
+        """The id of a row. Raises `ValueError` in words where it cannot be told."""
+        custom_id = RowKeys.custom_id(self._keys.key(row.cells))
+        key = hash64(custom_id)
+        count = (self._counts.get(key) or 0) + 1
+        self._counts.set(key, count)
+        if count == 1:
+            return custom_id
+        if self._has_where:
+            raise ValueError("it equals an earlier row in what was asked, and --where chose among them; pass --key")
+        return f"{custom_id}-{count}"
