@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from batchrun.datasets.fields import Column, Kind, columns_of
 from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById, in_line_order
 from batchrun.datasets.output import Counts, NewColumns, Wanted, refuse_overwriting
-from batchrun.datasets.requests_of import find_requests
+from batchrun.datasets.requests_of import find_requests, note_changed, sent_as
 from batchrun.datasets.writers import check_ending, writing
 from batchrun.records.answer import Result
 from batchrun.records.request import Overrides, RequestLine
@@ -77,9 +78,11 @@ def export(results: Path, requests: Path | None, wanted: Wanted) -> Counts:
             asked.add(None)
             lines = _recorded(file)
         else:
-            opened = files.enter_context(RequestFile(str(found), Overrides(model="any")))  # none is sent
+            sent = sent_as(results)
+            overrides = replace(sent or Overrides(), model=(sent and sent.model) or "any")  # nothing is sent
+            opened = files.enter_context(RequestFile(str(found), overrides))
             opened.check(asked.look)
-            lines = _requested(opened, file, wanted)
+            lines = _requested(opened, file, wanted, is_as_sent=sent is not None)
         columns = tuple(asked.columns.values())
         new = NewColumns(IDS, (*columns, TEXT), wanted)
         table = files.enter_context(writing(wanted.out, IDS, new.columns))
@@ -100,12 +103,15 @@ def _recorded(file: RecordFile) -> Iterator[_Line]:
         yield _Line(result.custom_id, result.run.line, result, None)
 
 
-def _requested(requests: RequestFile, file: RecordFile, wanted: Wanted) -> Iterator[_Line]:
-    """A row for each request."""
-    records, found = RecordsById(file), 0
+def _requested(requests: RequestFile, file: RecordFile, wanted: Wanted, *, is_as_sent: bool) -> Iterator[_Line]:
+    """A row for each request. `is_as_sent`: the requests are read with the changes with which they were sent."""
+    records, found, changed = RecordsById(file), 0, 0
     for line in requests.requests():
         result = records.find(line.custom_id)
-        found += result is not None
+        if result is not None:
+            found += 1
+            changed += is_as_sent and result.run.body_hash != line.body_hash
         yield _Line(line.custom_id, line.line_number, result, wanted_schema(line.url, line.body))
     if left := len(records) - found:
         wanted.notice(f"{counted(left, 'record')} of no request in {requests.name} left out")
+    note_changed(changed, wanted.notice)

@@ -18,12 +18,13 @@ import msgspec
 import orjson
 from msgspec import Raw
 
+from batchrun.datasets.changed import ChangedAnswers
 from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import MISSING, Label, LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.datasets.output import Counts, NewColumns, Wanted, refuse_overwriting
 from batchrun.datasets.prepared import Prepared, prepared_path, read_prepared
-from batchrun.datasets.requests_of import find_requests
+from batchrun.datasets.requests_of import find_requests, note_changed, sent_as
 from batchrun.datasets.row import Row
 from batchrun.datasets.row_ids import RowKeys, with_repeats
 from batchrun.datasets.tables import Format, Source, Table, open_table
@@ -32,6 +33,7 @@ from batchrun.datasets.votes import fold, vote_columns
 from batchrun.datasets.writers import TableWriter, check_ending, writing
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
+from batchrun.records.request import Overrides
 from batchrun.records.words import counted
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -70,6 +72,7 @@ def join(joined: Joined, wanted: Wanted) -> Counts:
         table = files.enter_context(open_table(source))
         file = files.enter_context(RecordFile(joined.results))
         work = _Work(table, prepared, wanted, votes=joined.votes)
+        work.compare(requests, sent_as(joined.results))
         given = [Column(name) for name in table.columns]
         out = files.enter_context(writing(wanted.out, given, work.new.columns, table.schema))
         failed = None
@@ -125,6 +128,12 @@ class _Work:
         self._repeat = prepared.repeat
         self.new = NewColumns([Column(name) for name in table.columns], self._told(), wanted)
         self._ids = _RowIds(table, prepared, wanted.notice)
+        self._changed: ChangedAnswers | None = None
+
+    def compare(self, requests: Path, sent: Overrides | None) -> None:
+        """Count the answers to requests that were changed since, if it is known how they were sent."""
+        if sent is not None:
+            self._changed = ChangedAnswers(requests, sent)
 
     def _told(self) -> Sequence[Column]:
         return vote_columns(self._fields) if self._votes else self._fields
@@ -136,6 +145,8 @@ class _Work:
             ids = self._ids.of(row, records)
             results = list(map(records.find, ids))
             found += len(results) - results.count(None)
+            if self._changed is not None:
+                self._changed.look(ids, results)
             label, values = self._label(results, ids)
             cells = _cells(row, self._table.columns)
             out.write(cells, values, row.source)
@@ -144,6 +155,7 @@ class _Work:
                 failed.write(cells, (), row.source)
         if left := len(records) - found:
             self._notice(f"{counted(left, 'record')} of no row of {self._table.name} left out")
+        note_changed(self._changed.count if self._changed is not None else 0, self._notice)
         return counts
 
     def _label(self, results: Sequence[Result | None], ids: Sequence[str]) -> tuple[Label, list[Any]]:

@@ -1,12 +1,28 @@
-"""Finds the request file of a result file: named by the user, or by the run log."""
+"""Finds the request file of a result file, and how its requests were sent: named by the user, or by the run log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from batchrun.errors import UsageError
+from batchrun.records.request import Overrides
+from batchrun.requests.overrides import from_options
 from batchrun.results.last_run import last_start
 from batchrun.results.paths import ResultPaths
+
+
+def sent_as(results: Path) -> Overrides | None:
+    """The changes of bodies with which the last run sent its requests; None where they are not known."""
+    start = last_start(ResultPaths.of(results).log)
+    return from_options(start.options) if start is not None and start.options is not None else None
+
+
+def note_changed(changed: int, notice: Callable[[str], None]) -> None:
+    """Tell of answers to requests that were changed since they were sent."""
+    if changed:
+        what = "1 answer is to a request that was" if changed == 1 else f"{changed:,} answers are to requests that were"
+        notice(f"{what} changed since; run the requests again to replace them (--changed resend)")
 
 
 def find_requests(results: Path, given: Path | None) -> Path | None:

@@ -37,6 +37,16 @@ def as_options(overrides: Overrides) -> dict[str, str]:
     return {name: value if len(value) <= _SHOWN else f"…{digest(value.encode())}" for name, value in options.items()}
 
 
+def from_options(options: Mapping[str, str]) -> Overrides | None:
+    """The overrides that `as_options` made these of; None if one of them was too long to be logged."""
+    if any(value.startswith("…") for value in options.values()):
+        return None
+    named = {name: value.encode() for name, value in options.items()}
+    fields = {name.removeprefix("--set "): value for name, value in named.items() if name.startswith("--set ")}
+    stream = options["--stream"] != "off" if "--stream" in options else None
+    return Overrides(options.get("--model"), fields, stream, options.get("--api"))
+
+
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs between the options of the last run and those of this one, each in a few words."""
     found = [

@@ -44,6 +44,25 @@ def test_the_costs_of_the_rows_add_up_to_the_bill(batchrun: Command, requests: P
     assert sum(map(Decimal, filter(None, costs))) == report["cost"]["total_usd"] > 0
 
 
+def test_answers_to_requests_that_were_changed_since_are_told(batchrun: Command) -> None:
+    """Whatever the options of the run were; and only where requests and answers are known to differ."""
+    Path("data.csv").write_text("text\na\nb\nc\n")
+    made = ("prepare", "data.csv", "-o", "requests.jsonl", "-p")
+    options = ("--model", "gpt-4.1", "--set", "temperature=0", "--no-stream")
+    batchrun(*made, "About: {{ text }}")
+    batchrun("run", "requests.jsonl", "-o", "r.jsonl", *FAST, *options)
+    joining = ("join", "data.csv", "r.jsonl", "-o", "out.csv")
+    exporting = ("export", "r.jsonl", "-o", "table.csv")
+    assert [batchrun(*joining).err, batchrun(*exporting).err] == ["", ""]
+    batchrun(*made, "On: {{ text }}")
+    told = "batchrun: 3 answers are to requests that were changed since; run the requests again to replace them"
+    assert [batchrun(*words).err for words in (joining, exporting)] == [f"{told} (--changed resend)\n"] * 2
+    batchrun("run", "requests.jsonl", "-o", "r.jsonl", *FAST, *options, "--changed", "resend")
+    assert [batchrun(*joining).err, batchrun(*exporting).err] == ["", ""]
+    Path("data.csv").write_text("text\nc\nb\na\n")
+    assert "answers are to requests" not in batchrun(*joining).err
+
+
 def test_answers_in_the_rescue_file_are_named(batchrun: Command) -> None:
     Path("data.csv").write_text("text\na\n")
     batchrun("prepare", "data.csv", "-p", "{{ text }}", "--model", "gpt-4.1", "-o", "requests.jsonl")
