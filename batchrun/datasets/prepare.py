@@ -26,7 +26,7 @@ from batchrun.datasets.row_ids import RowKeys, numbered, with_repeats
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.datasets.template import FAILURES, Templates
 from batchrun.errors import UsageError
-from batchrun.records.index import HashTable, Repeats, hash64
+from batchrun.records.index import Hashes, HashTable, Repeats, hash64
 from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLineError, read_request
 from batchrun.results.files import no_link, replace_whole, writing_whole
 from batchrun.results.paths import are_one
@@ -117,7 +117,7 @@ class _Work:
             self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self._used))
             return PreparedExamples(_data(table), examples.answer)
 
-    def write(self, file: IO[bytes]) -> frozenset[int]:
+    def write(self, file: IO[bytes]) -> Hashes:
         """Write the requests of all rows; the `hash64` of ids that several rows have, which are still to be numbered.
 
         Raises `InputError` if there are problems.

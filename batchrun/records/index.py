@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from hashlib import blake2b
+from itertools import chain
 from typing import IO
 
 from msgspec import Raw
@@ -85,6 +87,27 @@ class HashTable:
         self._keys, self._values, self._mask = larger._keys, larger._values, larger._mask
 
 
+class Hashes(Set[int]):
+    """A set of hashes of 64 bits, in 8 bytes each: sorted, in parts by their lowest bits."""
+
+    def __init__(self, parts: Sequence[array[int]]) -> None:
+        assert len(parts) == _PARTS
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._parts)
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, int):
+            return False
+        part = self._parts[key & _PARTS - 1]
+        at = bisect_left(part, key)
+        return at < len(part) and part[at] == key
+
+
 class Repeats:
     """Finds the hashes that were added more than once, in a megabyte or two of memory.
 
@@ -108,20 +131,21 @@ class Repeats:
         if self._count >= self._until:
             self._lay_down()
 
-    def found(self) -> frozenset[int]:
+    def found(self) -> Hashes:
         """The hashes that were added more than once. Call it last: it closes the file."""
-        repeated = set[int]()
+        repeated = []
         for part, spans in zip(self._parts, self._spans, strict=True):
             hashes = array("Q", part)
             for offset, size in spans:
                 assert self._file is not None, "it was written before"
                 self._file.seek(offset)
                 hashes.frombytes(self._file.read(size))
-            if len(set(hashes)) < len(hashes):
-                repeated.update(key for key, count in Counter(hashes).items() if count > 1)
+            is_each_once = len(set(hashes)) == len(hashes)
+            counts = () if is_each_once else Counter(hashes).items()
+            repeated.append(array("Q", sorted(key for key, count in counts if count > 1)))
         if self._file is not None:
             self._file.close()
-        return frozenset(repeated)
+        return Hashes(repeated)
 
     def _lay_down(self) -> None:
         """Write what is in memory into the file."""
