@@ -35,6 +35,8 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
         "report",
         "join",
         "join_memory",
+        "export",
+        "export_memory",
         "prepare",
         "prepare_memory",
     } | {f"large_{name}" for name in GOALS}

@@ -12,11 +12,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.join import join
 from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import found_out, pace
 from tests.benchmarks.prepare import prepare
-from tests.benchmarks.tables import join
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
 WORKLOADS |= {
