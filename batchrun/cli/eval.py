@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -11,21 +12,24 @@ from batchrun.cli.eval_options import (
     GATES,
     INTERVALS,
     RESULTS_OR_JOB,
+    ROW_FILES,
     SCORING,
     GateOptions,
     IntervalOptions,
+    RowFileOptions,
     ScoringOptions,
 )
 from batchrun.cli.options import OUTPUT, OutputOptions
 from batchrun.cli.verb import Verb
 
 
-@click.command("eval", cls=Verb, groups=(SCORING, INTERVALS, GATES, OUTPUT))
+@click.command("eval", cls=Verb, groups=(SCORING, INTERVALS, ROW_FILES, GATES, OUTPUT))
 @click.argument("results", type=RESULTS_OR_JOB)
 def command(
     results: Path,
     scoring: ScoringOptions,
     intervals: IntervalOptions,
+    output_files: RowFileOptions,
     gates: GateOptions,
     output: OutputOptions,
 ) -> None:
@@ -46,9 +50,12 @@ def command(
     results = results_in(results)
     console.say_rescue(results)
     question = scoring.question(intervals)
-    found = evaluate(results, question)
-    found = check(found, thresholds, gates.least_row_share)
-    found.gates.extend(against(base, results, question, margin) for base, margin in gates.bases())
+    with ExitStack() as files:
+        sinks, junit = output_files.opened(results, question, files)
+        found = check(evaluate(results, question, sinks), thresholds, gates.least_row_share)
+        found.gates.extend(against(base, results, question, margin) for base, margin in gates.bases())
+        if junit is not None:
+            junit.write(found)
     console.print_out(found.to_json() if output.as_json else render(found))
     if error := missed(found.gates):
         raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from batchrun.errors import UsageError
 if TYPE_CHECKING:
     from batchrun.evaluation.evaluate import Question
     from batchrun.evaluation.gates import Threshold
+    from batchrun.evaluation.rows_file import JUnit, RowSink
 
 RESULTS_OR_JOB = click.Path(exists=True, path_type=Path)  # a result file, or the folder that has it
 
@@ -83,6 +85,27 @@ class IntervalOptions:
     cluster: str | None
     ordinal: tuple[str, ...]
     seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFileOptions:
+    """Files that get every row with its verdict."""
+
+    csv: Path | None
+    junit: Path | None
+
+    def opened(self, results: Path, question: Question, files: ExitStack) -> tuple[list[RowSink], JUnit | None]:
+        """All that take rows, and the one among them that is written last.
+
+        Raises `UsageError` for a file that is read, or an ending that tells no format.
+        """
+        from batchrun.evaluation.rows_file import JUnit, RowTable, refuse_overwriting
+
+        for path in filter(None, (self.csv, self.junit)):
+            refuse_overwriting(path, results, question.gold)
+        table = [files.enter_context(RowTable(self.csv))] if self.csv else []
+        junit = files.enter_context(JUnit(self.junit)) if self.junit else None
+        return [*table, *([junit] if junit else [])], junit
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +192,26 @@ INTERVALS = OptionGroup(
         ),
         Option(
             ["--seed"], type=WholeNumber(0), metavar="N", default_note="14", help="Seed of the resampled intervals."
+        ),
+    ),
+)
+
+ROW_FILES = OptionGroup(
+    "Files",
+    "output_files",
+    RowFileOptions,
+    (
+        Option(
+            ["--csv"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Also write every row with its verdict to FILE: .csv, .tsv, .jsonl or .parquet.",
+        ),
+        Option(
+            ["--junit"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Also write rows and thresholds to FILE as JUnit XML.",
         ),
     ),
 )

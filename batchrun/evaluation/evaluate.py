@@ -15,6 +15,7 @@ from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import Answer, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
+from batchrun.evaluation.rows_file import RowSink
 from batchrun.evaluation.scorers import Scorer, as_text
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
@@ -159,6 +160,14 @@ class Scoring:
                 self.rows_tally.count(Verdict.NOT_ASKED, group)
                 yield row
 
+    def not_asked(self, row: int) -> list[Judged]:
+        """What stands in each field for a row that was not asked."""
+        gold = [tally.column.at(row) for tally in self.tallies]
+        return [
+            Judged(Verdict.UNSCORED) if right is None else Judged(Verdict.NOT_ASKED, "", (right[0], None))
+            for right in gold
+        ]
+
     def evaluation(self) -> Evaluation:
         """The figures; after `rows` and `count_not_asked`. Raises `UsageError` where nothing was answered or scored."""
         question, tally = self._question, self.rows_tally
@@ -224,15 +233,20 @@ def scoring(results: Path, question: Question) -> Iterator[Scoring]:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
 
 
-def evaluate(results: Path, question: Question) -> Evaluation:
-    """The figures of a result file against gold.
+def evaluate(results: Path, question: Question, sinks: Sequence[RowSink] = ()) -> Evaluation:
+    """The figures of a result file against gold. `sinks` get every row.
 
     Raises `UsageError` where nothing was answered, or scored, or a file or an option cannot serve; `InputError` for
     rows of gold that cannot be used; `ResultFileError` for records of another version.
     """
     with scoring(results, question) as work:
-        for _ in work.rows():
-            pass
-        for _ in work.count_not_asked():
-            pass
+        for sink in sinks:
+            sink.begin([tally.field.name for tally in work.tallies])
+        for judged in work.rows():
+            for sink in sinks:
+                sink.take(judged.place, judged.verdict, judged.fields)
+        for row in work.count_not_asked():
+            fields = work.not_asked(row) if sinks else []
+            for sink in sinks:
+                sink.take(Place("", row), Verdict.NOT_ASKED, fields)
         return work.evaluation()
