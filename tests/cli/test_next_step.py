@@ -120,3 +120,30 @@ def test_several_codes_are_named_the_most_frequent_first(batchrun: Command) -> N
     told = last_lines(batchrun, requests, "context; context; nomodel; convert; 400; 422 !")
     assert told[0].startswith("first: correct 6 lines in requests.jsonl (context_length_exceeded, ")
     assert told[0].endswith(f", …){SAME}")
+
+
+@pytest.mark.parametrize(
+    ("urls", "name"),
+    [
+        (["/v1/chat/completions"], "max_completion_tokens"),
+        (["/v1/responses"], "max_output_tokens"),
+        (["/v1/chat/completions", "/v1/responses"], "max_output_tokens"),
+    ],
+)
+def test_the_limit_has_the_name_that_the_requests_give_it(batchrun: Command, urls: list[str], name: str) -> None:
+    bodies: dict[str, dict[str, object]] = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
+        "/v1/responses": {"input": "x"},
+    }
+    lines = [{"custom_id": url, "url": url, "body": {"model": "gpt-4.1", **bodies[url]}} for url in urls]
+    requests = Path("requests.jsonl")
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = last_lines(batchrun, requests, "incomplete")
+    count = "1 answer" if len(urls) == 1 else "2 answers"
+    assert told[0] == f"first: raise {name} in requests.jsonl ({count} cut off at it){SAME}"
+
+
+def test_requests_from_standard_input_are_corrected_where_they_come_from(batchrun: Command) -> None:
+    line = '{"model": "gpt-4.1", "input": "hi"}\n'
+    done = batchrun("run", "-", "-o", "r.jsonl", *FAST, "--simulate-script", "context", stdin=line)
+    assert f"first: correct 1 line in the request file (context_length_exceeded){SAME}\n" in done.err

@@ -29,7 +29,7 @@ from tests import hostile
 from tests.asking import in_virtual_time
 from tests.engine.test_runner import BROKEN, Desk, Ran, desk
 from tests.hostile import RESPONSE, Asked, Hostile, http
-from tests.support import events, read_records
+from tests.support import MODEL, events, read_records
 
 __all__ = ["desk"]
 
@@ -217,3 +217,24 @@ def test_a_control_that_is_cut_off_may_have_been_billed(desk: Desk) -> None:
     assert failed
     assert sum((Decimal(str(event["unbilled_usd"])) for event in failed), Decimal(0)) > 0
     assert rebuild(desk.results, book(desk)).report.unbilled_usd == before.unbilled_usd
+
+
+@pytest.mark.parametrize("cap_usd", ["0.0065", "1"])
+def test_a_control_is_reserved_like_a_line_and_not_sent_where_the_cap_has_no_room(desk: Desk, cap_usd: str) -> None:
+    """The good lines cost 0.0052 USD. A control may cost 0.0017 USD, and the bad lines, which go on, 0.0002 USD."""
+    good, bad = {"max_output_tokens": 200}, {"max_output_tokens": 1}
+    numbers = range(1, LINES + 1)
+    desk.bodies(
+        *(
+            {"model": MODEL, "input": f"question {number}"} | (good if number <= LINES - BAD else bad)
+            for number in numbers
+        )
+    )
+    gateway = Serving()
+    (ran,) = run(desk, gateway, max_cost_usd=Decimal(cap_usd))
+    assert ran.outcomes["succeeded"] == LINES - BAD
+    sent = [event for event in events(desk.results) if event["event"] == "sent" and event.get("control")]
+    assert len(sent) == gateway.controls == (1 if cap_usd == "1" else 0)
+    assert all(Decimal("0.0016") < Decimal(event["upper_usd"]) < Decimal("0.0018") for event in sent)
+    assert ran.report.unbilled_usd is not None
+    assert ran.report.cost.total_usd + ran.report.unbilled_usd <= Decimal(cap_usd)
