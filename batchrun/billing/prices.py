@@ -78,6 +78,29 @@ class Price:
         return max(TierPrice(price, price, price, output).cost(most) for price, output in dearest)
 
 
+class Rates:
+    """A price in floats: what estimates are made from, at a tenth of the time."""
+
+    def __init__(self, price: Price) -> None:
+        self.price = price
+        self._starts = price.starts
+        self._tiers = [
+            tuple(float(usd) / 1e6 for usd in (tier.input, tier.cached, tier.cache_write, tier.output))
+            for tier in price.tiers
+        ]
+
+    def cost(self, usage: Usage) -> float:
+        """The cost in USD of one request, as `Price.cost` has it exactly."""
+        tokens, cached, written = usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens
+        plain_usd, cached_usd, written_usd, output_usd = self._tiers[
+            bisect_left(self._starts, tokens) if self._starts else 0
+        ]
+        cost = (tokens - cached - written) * plain_usd + usage.output_tokens * output_usd
+        if cached or written:
+            cost += cached * cached_usd + written * written_usd
+        return cost + float(self.price.cost_of_calls(usage.tool_calls)) if usage.tool_calls else cost
+
+
 class PriceFile:
     """A user's prices: model names, or patterns with `*`, each with prices in USD per million tokens.
 

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 
 import msgspec
 
@@ -25,12 +26,14 @@ from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.records.words import printable_json
+from batchrun.requests.prescan import ids_and_bodies
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Chosen, draw
 from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
 
 MIN_MEASURED = 10
 SO_FAR = "speed so far"
+_BATCH = 512  # records, which are added together
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class _Group:
 
     def __init__(self, price: Price | None) -> None:
         self.price = price
-        self.left = self.unbounded = self.naming = 0
+        self.left = self.measured = self.unbounded = self.naming = 0
         self.left_bytes = 0
         self.low = self.likely = self.high = 0.0  # input tokens
         self.least_output = self.output_cap = 0
@@ -146,16 +149,16 @@ class _Group:
         if self._by_line is not None:
             self._by_line.add(tokens, least_output, cap or 0)
 
-    def add_measured(self, line: RequestLine, used: Used) -> None:
+    def add_measured(self, used: Used) -> None:
         if used.input_tokens is not None and used.output_tokens is not None:
-            self.inputs.add(len(line.body), used.input_tokens)
-            self.outputs.add(len(line.body), used.output_tokens)
+            self.inputs.add(used.body_bytes, used.input_tokens)
+            self.outputs.add(used.body_bytes, used.output_tokens)
         if used.cost_usd is not None:
-            self.costs.add(len(line.body), used.cost_usd)
+            self.costs.add(used.body_bytes, used.cost_usd)
 
     @property
     def is_measured(self) -> bool:
-        return self.inputs.count >= MIN_MEASURED
+        return self.measured >= MIN_MEASURED
 
     @property
     def is_unpriced(self) -> bool:
@@ -164,7 +167,7 @@ class _Group:
     def estimate(self) -> ModelEstimate:
         return ModelEstimate(
             lines_left=self.left,
-            lines_measured=self.inputs.count,
+            lines_measured=self.measured,
             input_tokens=self._input_tokens(),
             output_tokens=self._output_tokens(),
             left_usd=self._left_usd(),
@@ -228,33 +231,48 @@ class Estimator:
             group = self._groups[model] = _Group(self._book.price(model))
         return group
 
+    def known(self, first: int, lines: Sequence[bytes]) -> list[str]:
+        """Add lines, from number `first` on, that have succeeded; returns their ids, "" for those to be visited."""
+        ids = self._finished.find_succeeded(first, *ids_and_bodies(lines))
+        self._lines += len(ids) - ids.count("")
+        return ids
+
     def visit(self, line: RequestLine) -> None:
         """Add one line of the request file, finished or left; a line that is left and not chosen is no part of it."""
-        used = self._finished.find(line)
-        is_left = used is None or used.goes_again
+        place = self._finished.find(line)
+        is_left = place is None or self._finished.goes_again(place)
         if is_left and self._is_chosen is not None and not self._is_chosen(line):
             return
-        group = self._group(line.model)
         self._lines += 1
-        if used is not None:
-            self._seen += 1
-            self._failed += used.failed
+        if place is not None:
+            self._finished.count(place, line)
+        if is_left:
+            self._group(line.model).add_left(line.url, line.body, line.model, self._counter)
+
+    def _add_finished(self) -> None:
+        """Add up what finished lines used, which matters only where lines are left."""
+        for kind, count in self._finished.kinds().items():
+            self._seen += count
+            self._failed += count * kind.failed
+            self._group(kind.model).measured += count * (kind.has_usage and not kind.goes_again)
+        if not any(group.left for group in self._groups.values()):
+            return
+        for used in self._finished.used():
             self._latencies.add(0, used.latency_s)
             self._attempts.add(0, used.attempts)
-        if used is None or used.goes_again:
-            group.add_left(line.url, line.body, line.model, self._counter)
-        else:
-            group.add_measured(line, used)
+            if not used.goes_again:
+                self._groups[used.model].add_measured(used)
 
     def estimate(self, allowed: Allowed = Allowed()) -> Estimate:
-        """The estimate, once every line has been visited."""
+        """The estimate, once every line has been visited. Call it last."""
+        self._add_finished()
         models = {name: group.estimate() for name, group in sorted(self._groups.items())}
         left = [model for model in models.values() if model.lines_left]
         groups = [group for group in self._groups.values() if group.left]
         inputs = sum((model.input_tokens for model in left), NONE)
         outputs = sum((model.output_tokens for model in left), NONE)
         left_usd = sum((model.left_usd for model in left), NONE)
-        spent_usd = self._finished.bill.cost_usd
+        spent_usd = self._finished.spent_usd
         seconds, limited_by = self._seconds(sum(group.left for group in groups), inputs + outputs, allowed)
         spent = float(spent_usd)
         return Estimate(
@@ -335,13 +353,13 @@ def estimate_file(
     Raises `InputError` if the request file does not pass its check.
     """
     finished = Finished(book)
-    for head in heads:
-        if head is not None:
-            finished.add(head)
+    records = iter(heads)
+    while batch := list(islice(records, _BATCH)):
+        finished.add([head for head in batch if head is not None])
     if sample is None and limit is None:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):
-            requests.check(estimator.visit)
+            requests.check(estimator.visit, estimator.known)
         else:
             requests.check(look=estimator.look)
         return estimator.estimate(allowed)

@@ -35,6 +35,15 @@ def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
 
     A line with an id is valid JSON as a whole.
     """
+    ids, bodies = ids_and_bodies(lines)
+    hashes = hash_bodies(bodies)
+    return ids, hashes if all(ids) else [
+        found if custom_id else "" for custom_id, found in zip(ids, hashes, strict=True)
+    ]
+
+
+def ids_and_bodies(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]]:
+    """The same, and the bodies themselves in place of their hashes."""
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -44,14 +53,14 @@ def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
         return _one_by_one(lines)
     if max(map(len, lines), default=0) > 2 * MAX_DEPTH and any(map(_may_nest_too_deep, lines, decoded)):
         return _one_by_one(lines)
-    return [line.custom_id for line in decoded], hash_bodies([line.body for line in decoded])
+    return [line.custom_id for line in decoded], [line.body for line in decoded]
 
 
-def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
+def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]]:
     if len(lines) == 1:
-        return [""], [""]
-    ids, hashes = zip(*(prescan([raw]) for raw in lines), strict=True)
-    return list(chain(*ids)), list(chain(*hashes))
+        return [""], [b""]
+    ids, bodies = zip(*(ids_and_bodies([raw]) for raw in lines), strict=True)
+    return list(chain(*ids)), list(chain(*bodies))
 
 
 def _may_nest_too_deep(raw: bytes, line: _Line) -> bool:

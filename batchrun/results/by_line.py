@@ -28,6 +28,10 @@ class ByLine:
         self._count = 0
         self._found = 0
 
+    def __len__(self) -> int:
+        """The lines that there is room for; those beyond are never found."""
+        return len(self._keys)
+
     @property
     def is_all_found(self) -> bool:
         """Whether each record has a line number of its own, and each has been found by its line."""

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.billing.bill import Bill
-from batchrun.billing.prices import TierPrice
+from batchrun.billing.prices import Price, Rates, TierPrice
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.records.money import usd
@@ -487,3 +487,19 @@ from batchrun.billing.pricing import PriceBook
 print(PriceBook.load(None).price("gpt-4.1").tiers[0].output)
 """
     assert Decimal(run_python(code)) == 8
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(1000, 0, 70, 0, 1070),
+        Usage(300_000, 4000, 70, 20, 300_070, 900),
+        Usage(200_000, 4000, 70, 20, 200_070, 0, {"web_search": 3}),
+    ],
+)
+def test_rates_in_floats_are_those_of_the_price(usage: Usage) -> None:
+    small = TierPrice(*map(Decimal, ("1.25", "0.31", "1.6", "10")))
+    large = TierPrice(*map(Decimal, ("2.5", "0.625", "3", "15")))
+    for starts, tiers in (((), (small,)), ((200_000,), (small, large))):
+        price = Price("m", "a test", starts, tiers, (("web_search", Decimal("0.01")),))
+        assert Rates(price).cost(usage) == pytest.approx(float(price.cost(usage)), rel=1e-12)

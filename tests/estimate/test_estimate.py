@@ -6,16 +6,18 @@ import builtins
 import json
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.estimate import text as estimate_text
-from batchrun.estimate.estimate import Allowed, Estimate, Estimator
+from batchrun.estimate.estimate import Allowed, Estimate, Estimator, estimate_file
 from batchrun.estimate.measured import Finished
 from batchrun.estimate.text import render_estimate, render_pilot
 from batchrun.estimate.tokens import Bytes, Tokenizer, load_counter
@@ -23,6 +25,7 @@ from batchrun.records.content import read_contents
 from batchrun.records.request import ENDPOINTS, RequestLine, parse_request
 from batchrun.records.result import ErrorInfo, ResultHead, RunInfo
 from batchrun.records.usage import Usage
+from batchrun.requests.reader import RequestFile
 from batchrun.stats.intervals import NONE, Moments, Range, share, t_value
 from tests.support import near
 
@@ -281,8 +284,7 @@ def estimate(
     **options: Any,
 ) -> Estimate:
     finished = Finished(book, **options)
-    for head in heads:
-        finished.add(head)
+    finished.add(list(heads))
     estimator = Estimator(book, finished, Tokenizer("words", lambda text: len(text.split())))
     for line in lines:
         estimator.visit(line)
@@ -529,3 +531,59 @@ def test_json_has_every_number(book: PriceBook) -> None:
 @pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.456, "46 %"), (0.0123, "1.2 %"), (0.0, "0 %")])
 def test_a_share_is_shown_as_people_write_it(share: float, text: str) -> None:
     assert estimate_text._percent(share) == text
+
+
+# ------------------------------------------------------------------------------------------ records and lines
+
+
+def test_lines_that_were_moved_are_found_by_their_ids(book: PriceBook) -> None:
+    """A record names the number that its line had; the estimate is the same, whichever it has now."""
+    heads = [head_of(line, used(10, 15 + line.line_number % 11)) for line in LINES[:40]]
+    runs = [msgspec.structs.replace(head.run, line=3 * head.run.line + 7) for head in heads]
+    moved = [ResultHead(head.custom_id, run) for head, run in zip(heads, runs, strict=True)]
+    assert estimate(book, LINES, moved) == estimate(book, LINES, heads)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[RequestFile]:
+    """Thirty lines of a request file; the middle ten are longer."""
+    path = tmp_path / "requests.jsonl"
+    bodies = ({"model": "m", "input": "x" * (number // 10 % 2)} for number in range(30))
+    text = [json.dumps({"custom_id": f"r-{number}", "body": body}) + "\n" for number, body in enumerate(bodies)]
+    path.write_text("".join(text))
+    with RequestFile(str(path)) as file:
+        yield file
+
+
+def test_finished_lines_are_recognized_without_their_full_check(
+    book: PriceBook, file: RequestFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.check()
+    lines = list(file.requests())
+    heads = [head_of(line, used(10, 20)) for line in lines]
+    expected = estimate(book, lines, heads)
+    monkeypatch.setattr("batchrun.requests.reader.read_request", None)
+    got = estimate_file(file, heads, book, Allowed())
+    assert (got.lines, got.lines_left, got.lines_measured) == (30, 0, 30)
+    assert (got.spent_usd, got.failure_share) == (expected.spent_usd, expected.failure_share)
+
+
+def test_a_line_counts_the_same_whether_it_is_recognized_or_checked(book: PriceBook, file: RequestFile) -> None:
+    """Some lines are done, some have failed, some go again, one was edited, and some have no record."""
+    file.check()
+    lines = list(file.requests())
+    failed = ErrorInfo("http_400", "no"), ErrorInfo("http_500", "no")
+    heads = [head_of(line, used(len(line.body), 15 + line.line_number % 7)) for line in lines[:18]]
+    heads += [head_of(line, None, outcome="failed", error=failed[0], model=None) for line in lines[18:20]]
+    heads += [
+        head_of(line, None, outcome="failed", error=failed[1], model=None, retryable=True) for line in lines[20:22]
+    ]
+    heads[3] = head_of(lines[3], used(10, 20), body_hash="0" * 32)
+    got = estimate_file(file, heads, book, Allowed())
+    assert (got.lines, got.lines_left, got.lines_measured) == (30, 11, 19)
+    finished = Finished(book)
+    finished.add(heads)
+    estimator = Estimator(book, finished, load_counter())
+    for line in lines:
+        estimator.visit(line)
+    assert estimator.estimate() == got
