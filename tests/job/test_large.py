@@ -23,6 +23,7 @@ from batchrun.estimate.estimate import Allowed, estimate_file
 from batchrun.job import resume
 from batchrun.job.prepare import Prepared, prepare
 from batchrun.records import request
+from batchrun.report.verify import Verifier
 from batchrun.requests import prescan, reader
 from batchrun.requests.reader import RequestFile
 from tests.support import KEY, GatewayThread, write_prices, write_requests
@@ -52,7 +53,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(module, name, counted)
 
     count(request, "hash_body")
-    count(prescan, "hash_body")
+    count(prescan, "hash_bodies", len)
     count(reader, "read_request")
     count(reader, "parse_request")
     count(resume, "prescan", len)
@@ -89,7 +90,28 @@ def test_a_finished_line_is_hashed_once_and_nothing_else(job: Job, calls: Counte
     calls.clear()
     with prepared(job) as ready:
         assert ready.pending == 0
-    assert calls == {"prescan": LINES, "hash_body": LINES}
+    assert calls == {"prescan": LINES, "hash_bodies": LINES}
+
+
+def test_a_finished_job_whose_log_is_gone_parses_no_line_for_its_worst_case(job: Job, calls: Counter[str]) -> None:
+    """Only lines without a record can have been in flight."""
+    with GatewayThread() as gateway:
+        run(replace(job, endpoint=Endpoint(gateway.base_url, KEY)))
+    Path(f"{job.results}.log").unlink()
+    calls.clear()
+    with prepared(job) as ready:
+        assert ready.earlier is not None
+        assert ready.earlier.billed_twice.lines == 0
+    assert calls == {"prescan": LINES, "hash_bodies": LINES}
+
+
+def test_verify_checks_nothing_of_a_line_but_its_hash(job: Job, calls: Counter[str]) -> None:
+    with GatewayThread() as gateway:
+        run(replace(job, endpoint=Endpoint(gateway.base_url, KEY)))
+    calls.clear()
+    with RequestFile(str(job.requests)) as file:
+        assert Verifier(file, Path(str(job.results)), PriceBook.load(job.prices)).run().is_complete
+    assert calls == {"hash_bodies": LINES}
 
 
 def test_lines_behind_finished_ones_keep_their_checksums(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
