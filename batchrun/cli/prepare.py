@@ -76,7 +76,7 @@ def _told(made: Summary, output: Path) -> Iterator[str]:
     asked = f"; each is asked {prepared.repeat:,} times" if prepared.repeat > 1 else ""
     yield f"{output}: {counted(prepared.requests, 'request')}, {made.size_bytes:,} bytes"
     yield f"rows: {prepared.rows:,}{skipped}{asked}"
-    yield f"columns used: {', '.join(prepared.columns) or 'none'}"
+    yield f"columns used: {', '.join(prepared.columns) or 'none, so every row is asked the same'}"
     if made.unused:
         yield f"columns not used: {', '.join(made.unused)}"
     if made.left_out:

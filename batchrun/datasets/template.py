@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import nodes
 
 ROW, ROW_NUMBER = "row", "row_number"
+_OWN = "self"  # the template itself: it would go out as the name of an object
 _HELPERS = ("range", "dict", "namespace", "cycler", "joiner")
 _STANDS_FOR_CR = "\x1c\x1d\x1e\x1f"  # blanks to Jinja2, which makes every CR LF to LF
 _SHOWN_COLUMNS = 30
@@ -102,8 +103,12 @@ class Templates:
 
     def _names(self, option: str, tree: nodes.Template) -> tuple[set[str], set[str]]:
         """The variables that a template uses, and the columns that it uses by them or through `row`."""
-        from jinja2 import meta
+        from jinja2 import meta, nodes
 
+        if next(tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None) is not None:
+            raise UsageError(f"{option}: a template cannot take in others; put the whole of it into one file")
+        if any(node.name == _OWN for node in tree.find_all(nodes.Name)):
+            raise UsageError(f'{option}: {_OWN} is a word of Jinja2; write row["{_OWN}"] for a column of that name')
         names = meta.find_undeclared_variables(tree)
         columns = names - {ROW, ROW_NUMBER}
         for name in columns:

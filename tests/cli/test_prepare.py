@@ -106,6 +106,12 @@ def test_what_cannot_work_is_refused_in_one_sentence(batchrun: Command, words: t
     assert sorted(path.name for path in Path().iterdir()) == ["data.csv"]
 
 
+def test_a_template_without_a_column_is_said(batchrun: Command) -> None:
+    Path("data.csv").write_text(TABLE)
+    done = batchrun("prepare", "data.csv", "-o", "requests.jsonl", "-p", "Say: { text }", "--model", "gpt-4.1")
+    assert "\ncolumns used: none, so every row is asked the same\n" in done.err
+
+
 def test_a_csv_given_to_run_is_named_with_the_way_out(batchrun: Command) -> None:
     Path("data.csv").write_text(TABLE)
     told = "make requests of it: batchrun prepare data.csv -p TEMPLATE -o requests.jsonl\n"

@@ -95,6 +95,11 @@ def test_the_number_of_the_row_counts() -> None:
         ("{{ text|nofilter }}", "-p, line 1: No filter named 'nofilter'"),
         ("{{ text|random }}", "-p, line 1: No filter named 'random'"),
         ("{{ lipsum() }}", '-p: no column is named "lipsum"'),
+        ("{{ self }}", '-p: self is a word of Jinja2; write row["self"]'),
+        ("{% include 'other' %}", "-p: a template cannot take in others; put the whole of it into one file"),
+        ("{% extends text %}", "-p: a template cannot take in others"),
+        ("{% from 'other' import x %}", "-p: a template cannot take in others"),
+        ("{{ loop.index }}", '-p: no column is named "loop"'),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_before_the_first_row(source: str, message: str) -> None:
