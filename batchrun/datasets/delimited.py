@@ -11,7 +11,7 @@ from batchrun.datasets.row_problems import RowProblems
 from batchrun.datasets.text import Text
 
 LONGEST_CELL = 64 << 20  # characters; Python's own bound of 131,072 is too low for texts
-_OTHER_DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
+_OTHER_DELIMITERS = {";": "';'", "\t": "tab"}
 _NUL = "a NUL character; was the file cut off by a crash, or saved as UTF-16 (then pass --encoding utf-16-le)?"
 
 
@@ -32,8 +32,9 @@ class Delimited:
         if not names:
             self._problems.stop(1, None, "it is empty; write a header and a row")
         check_header(names, line, self._problems)
-        if len(names) == 1 and (other := next(filter(names[0].__contains__, _OTHER_DELIMITERS), None)):
-            mark = _OTHER_DELIMITERS[other]
+        others = [mark for mark in _OTHER_DELIMITERS if mark in names[0] and mark != self._delimiter]
+        if len(names) == 1 and others:
+            mark = _OTHER_DELIMITERS[others[0]]
             self._problems.stop(line, None, f"one column, and its name holds {mark}; pass --delimiter {mark}")
         return names
 
