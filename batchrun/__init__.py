@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from batchrun.engine.observer import Observer, Status
     from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
+    from batchrun.evaluation.compare import Comparison
+    from batchrun.evaluation.figures import Evaluation
+    from batchrun.evaluation.python import compare, evaluate
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Concurrency, Limits
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "Changed",
+    "Comparison",
     "Concurrency",
     "Endpoint",
+    "Evaluation",
     "Gateway",
     "GatewayOptions",
     "InputError",
@@ -54,6 +59,8 @@ __all__ = [
     "ToolCall",
     "UsageError",
     "__version__",
+    "compare",
+    "evaluate",
     "run",
     "run_async",
     "stream",
@@ -66,6 +73,9 @@ _HOMES = {
     "engine.observer": ("Observer", "Status"),
     "engine.retry": ("RetryPolicy",),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
+    "evaluation.compare": ("Comparison",),
+    "evaluation.figures": ("Evaluation",),
+    "evaluation.python": ("compare", "evaluate"),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
     "limits.options": ("Concurrency", "Limits"),

@@ -90,7 +90,11 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """All files, and each pair of them by field; the field "" is that of all fields together."""
+    """All files, and each pair of them by field; the field "" is that of all fields together.
+
+    `v`: the version of this form. `gold`: the table of right answers. `policy`: what unanswered rows count as.
+    `confidence`: of all intervals. `method`: of the differences. `files`, `fields`: the figures.
+    """
 
     v: Literal[1]
     gold: str

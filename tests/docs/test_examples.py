@@ -19,6 +19,7 @@ from batchrun.billing.prices import PriceFile
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.result import RunInfo, parse_result
 from tests.docs.pages import MANUAL, PAGES, README, ROOT, Page
+from tests.evaluation.made import write_gold, write_results
 
 RUN_FIELDS = set(RunInfo.__struct_fields__)
 
@@ -34,15 +35,25 @@ def base_url() -> Iterator[str]:
         gateway.terminate()
 
 
+def write_labels(folder: Path) -> None:
+    """Three result files and their gold: of four rows one file has three right, and one two."""
+    for name, rights in (("results", 3), ("old", 3), ("new", 2)):
+        said = {f"r-{at}": {"topic": "a" if at < rights else "B"} for at in range(4)}
+        write_results(folder / f"{name}.jsonl", said)
+    write_gold(folder / "gold.csv", ["id", "topic"], [(f"r-{at}", "a") for at in range(4)])
+
+
 def run_python(code: str, folder: Path, base_url: str) -> str:
     """What a program prints, in a directory with three requests. Warnings are errors.
 
-    A program that reads the results finds those of these requests.
+    A program that reads the results finds those of these requests, one that evaluates finds labels and gold.
     """
     lines = [{"model": "gpt-4.1", "input": f"question {i}"} for i in range(3)]
     (folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if "Results(" in code:
         run(Job(str(folder / "requests.jsonl"), folder / "results.jsonl", Endpoint(base_url, "sk-test")))
+    if "evaluate(" in code:
+        write_labels(folder)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,
@@ -63,11 +74,12 @@ def run_python(code: str, folder: Path, base_url: str) -> str:
         (1, r"2\n"),
         (2, r"(req-[0-9a-f]{16} \S.*\n){3}0\n"),
         (3, r"(req-[0-9a-f]{16} succeeded \S.*\n){3}"),
-        (4, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
+        (4, r"0\.75 0\.\d+ 0\nnew less old: -0\.25 -0\.\d+ neither\n"),
+        (5, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
     ],
 )
 def test_the_python_examples_of_the_manual_run(number: int, expected: str, tmp_path: Path, base_url: str) -> None:
-    assert len(MANUAL["python"].fenced("python")) == 5
+    assert len(MANUAL["python"].fenced("python")) == 6
     assert re.fullmatch(expected, run_python(MANUAL["python"].fenced("python")[number], tmp_path, base_url))
 
 

@@ -1,0 +1,61 @@
+"""`batchrun.evaluate` and `batchrun.compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchrun
+from batchrun import UsageError
+from tests.evaluation.made import write_gold, write_results
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two result files and their gold: three of four right, two of four right."""
+    first = write_results(tmp_path / "a.jsonl", {f"r-{at}": {"topic": "yes"} for at in range(4)})
+    second = write_results(tmp_path / "b.jsonl", {f"r-{at}": {"topic": "yes" if at < 2 else "NO"} for at in range(4)})
+    rows = [(f"r-{at}", "yes" if at < 3 else "no") for at in range(4)]
+    return first, second, write_gold(tmp_path / "gold.csv", ["id", "topic"], rows)
+
+
+def test_the_figures_are_typed(files: tuple[Path, Path, Path]) -> None:
+    found = batchrun.evaluate(str(files[0]), files[2], key="id")
+    assert isinstance(found, batchrun.Evaluation)
+    assert (found.counts.right, found.accuracy.value) == (3, 0.75)
+
+
+def test_a_scorer_may_be_a_name_or_a_function(files: tuple[Path, Path, Path]) -> None:
+    def same_start(gold: Any, answer: Any) -> bool:
+        return bool(gold[0].casefold() == answer[0].casefold())
+
+    for scorer, right in (("exact", 2), ("casefold", 3), (same_start, 3)):
+        found = batchrun.evaluate(files[1], files[2], key="id", scorers={"topic": scorer})
+        assert found.counts.right == right
+
+
+def test_two_files_are_compared(files: tuple[Path, Path, Path]) -> None:
+    found = batchrun.compare(files[:2], files[2], key="id")
+    assert isinstance(found, batchrun.Comparison)
+    assert found.fields["topic"][0].pairs.first_only == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"unanswered": "right"},
+        {"seed": -1},
+        {"scorers": {"topic": "fuzzy"}},
+        {"key": "nothing"},
+    ],
+)
+def test_a_value_that_cannot_serve_is_refused(files: tuple[Path, Path, Path], told: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        batchrun.evaluate(files[0], files[2], **({"key": "id"} | told))
+
+
+def test_one_file_alone_is_not_compared(files: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(UsageError, match="needs two result files"):
+        batchrun.compare(files[:1], files[2], key="id")
