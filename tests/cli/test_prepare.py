@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.commands import FAST, Command, Done
+from tests.cli.commands import BATCHRUN, FAST, Command, Done
 
 TABLE = "text,lang\nhello,en\n\u201ehallo\u201c,de\nhello,en\n"
 ASK = ("-p", "Say: {{ text }}", "-s", "topic enum(a|b), urgent bool", "--model", "gpt-4.1")
@@ -118,6 +120,23 @@ def test_a_csv_given_to_run_is_named_with_the_way_out(batchrun: Command) -> None
     for words in (("validate", "data.csv"), ("run", "data.csv", "-o", "results.jsonl", *FAST)):
         done = batchrun(*words)
         assert (done.code, done.err.endswith(told)) == (2, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_there_stays_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """A kill leaves its draft behind, Ctrl-C not even that."""
+    (tmp_path / "data.csv").write_text("text\n" + "".join(f"text {number}\n" for number in range(300_000)))
+    (tmp_path / "requests.jsonl").write_text("what was there\n")
+    words = ("prepare", "data.csv", "-o", "requests.jsonl", *ASK)
+    with subprocess.Popen([*BATCHRUN, *words], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        while not any(path.stat().st_size for path in tmp_path.glob(".*.draft")):
+            assert process.poll() is None
+        process.send_signal(number)
+        code = process.wait(timeout=20)
+    assert code == (130 if number == signal.SIGINT else -number)
+    assert (tmp_path / "requests.jsonl").read_text() == "what was there\n"
+    left = [path for path in tmp_path.iterdir() if path.name not in ("data.csv", "requests.jsonl")]
+    assert len(left) == (0 if number == signal.SIGINT else 1)
 
 
 # --------------------------------------------------------------------------------------------------- schema

@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun.datasets.json_values import parse
 from batchrun.datasets.prepare import Summary, prepare
 from batchrun.datasets.prepared import Data, Prepared, PreparedExamples, prepared_path, read_prepared
 from batchrun.datasets.recipe import Examples, Recipe
+from batchrun.datasets.row_ids import RowKeys
 from batchrun.datasets.schema import Schema
 from batchrun.datasets.tables import Format, Source
 from batchrun.errors import InputError, UsageError
@@ -76,6 +78,22 @@ def test_an_id_is_made_of_the_cells_that_are_used_and_of_no_others(tmp_path: Pat
     by_language = ids(data, prompt="{{ text }} {{ lang }}")
     assert not any(name.count("-") == 2 for name in by_language), "no two rows are equal in both"
     assert ids(data, prompt="Other words for {{ text }}") == first
+
+
+@pytest.mark.parametrize(
+    ("cells", "custom_id"),
+    [
+        ({"text": "O\u00f9 ?", "lang": "fr"}, "row-e651e1a3327331d1"),
+        ({"text": "001", "lang": ""}, "row-6460eb97f263784a"),
+        (parse('{"text": 1.10, "lang": null}'), "row-12ea24a2dd597a6d"),
+        (parse('{"text": ["a", {"b": true}], "lang": 12345678901234567890123}'), "row-810c18962dfbe2f2"),
+        ({"text": b"\x89PNG", "lang": "x"}, "row-af711ca110a09792"),
+    ],
+)
+def test_ids_are_those_of_every_version(cells: dict[str, Any], custom_id: str) -> None:
+    """Otherwise a table that is prepared again by another version would be paid for again."""
+    keys = RowKeys(["text", "lang"])
+    assert keys.custom_id(keys.key(cells)) == custom_id
 
 
 def test_rows_keep_their_ids_when_others_are_sorted_inserted_or_columns_added(tmp_path: Path, data: Path) -> None:
