@@ -37,6 +37,9 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
         "join_memory",
         "export",
         "export_memory",
+        "eval",
+        "eval_cluster_memory",
+        "compare",
         "prepare",
         "prepare_memory",
     } | {f"large_{name}" for name in GOALS}

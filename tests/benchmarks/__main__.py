@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.evaluation import evaluation
 from tests.benchmarks.join import join
 from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
@@ -27,6 +28,7 @@ WORKLOADS |= {
     "pace": pace,
     "found_out": found_out,
     "join": join,
+    "evaluation": evaluation,
 }
 
 
