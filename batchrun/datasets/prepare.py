@@ -127,7 +127,7 @@ class _Work:
             try:
                 custom_id, lines = self._requests(row)
             except FAILURES as error:
-                problems.add(row.line_number, row.number, _why(error))
+                problems.add(row.line_number, row.number, str(error))
                 continue
             file.writelines(lines)
             hashes.append(hash64(custom_id))
@@ -167,7 +167,7 @@ class _Work:
         try:
             is_wanted = self._holds(row.number, row.cells)
         except FAILURES as error:
-            self._table.problems.add(row.line_number, row.number, f"--where: {_why(error)}")
+            self._table.problems.add(row.line_number, row.number, f"--where: {error}")
             return False
         self._skipped += not is_wanted
         return is_wanted
@@ -213,24 +213,24 @@ class _Work:
         """What was written."""
         recipe, table = self._recipe, self._table
         made = Prepared(
-            VERSION,
-            _data(table),
-            self._used,
-            self._rows,
-            self._rows * recipe.repeat,
-            recipe.prompt,
-            recipe.id_column,
-            recipe.instructions,
-            recipe.developer,
-            recipe.schema.format if recipe.schema is not None else None,
-            recipe.model,
-            {name: msgspec.Raw(value) for name, value in recipe.fields.items()},
-            self._examples,
-            list(recipe.images),
-            recipe.where,
-            recipe.limit,
-            recipe.repeat,
-            recipe.missing_is_empty,
+            v=VERSION,
+            data=_data(table),
+            columns=self._used,
+            rows=self._rows,
+            requests=self._rows * recipe.repeat,
+            prompt=recipe.prompt,
+            id_column=recipe.id_column,
+            instructions=recipe.instructions,
+            developer=recipe.developer,
+            format=recipe.schema.format if recipe.schema is not None else None,
+            model=recipe.model,
+            set={name: msgspec.Raw(value) for name, value in recipe.fields.items()},
+            examples=self._examples,
+            images=list(recipe.images),
+            where=recipe.where,
+            limit=recipe.limit,
+            repeat=recipe.repeat,
+            missing_is_empty=recipe.missing_is_empty,
         )
         unused = tuple(name for name in table.columns if name not in self._used and name != recipe.id_column)
         return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes)
@@ -247,8 +247,3 @@ def _check(line: bytes) -> None:
         read_request(line.rstrip(b"\n"), Overrides("any"))
     except RequestLineError as problem:
         raise UsageError(f"the requests could not be run: {problem}") from None
-
-
-def _why(error: Exception) -> str:
-    """What a template says of a row that it does not fit."""
-    return str(error) or type(error).__name__

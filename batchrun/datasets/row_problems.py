@@ -6,8 +6,7 @@ from typing import NoReturn
 
 from batchrun.errors import InputError
 from batchrun.records.words import printable
-
-SHOWN_PROBLEMS = 20
+from batchrun.requests.problems import SHOWN_PROBLEMS
 
 
 class RowProblems:

@@ -27,7 +27,7 @@ _SHOWN_COLUMNS = 30
 
 Cells = Mapping[str, Any]
 FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
-"""What a template can raise at a row that it does not fit; `Templates` turns Jinja2's own errors into `ValueError`."""
+"""What can be raised over the values of a row."""
 
 
 class Templates:
@@ -47,6 +47,7 @@ class Templates:
         taken = self._environment.globals
         self._environment.globals = {name: taken[name] for name in _HELPERS if name not in columns}
         del self._environment.filters["random"]
+        self._environment.filters["tojson"] = _json_filter
         self._used = set[str]()
 
     @property
@@ -82,7 +83,7 @@ class Templates:
     def condition(self, option: str, source: str) -> Callable[[int, Cells], bool]:
         """An expression over a row that is true or false. Its columns do not count as used.
 
-        Raises `UsageError`; what is returned raises one of `FAILURES`.
+        Raises `UsageError`; what is returned raises `ValueError` where it does not fit a row.
         """
         from jinja2 import TemplateError, TemplateSyntaxError
 
@@ -96,8 +97,8 @@ class Templates:
             values = {name: cells[name] for name in columns if name in cells}
             try:
                 return bool(call(values | {ROW: cells, ROW_NUMBER: number}))
-            except TemplateError as error:
-                raise ValueError(error.message) from None
+            except (TemplateError, *FAILURES) as error:
+                raise _failed("the condition", error) from None
 
         return holds
 
@@ -156,7 +157,7 @@ class Template:
         self.is_constant = is_constant
 
     def render(self, number: int, cells: Cells) -> str:
-        """The text for a row. Raises one of `FAILURES`."""
+        """The text for a row. Raises `ValueError` where the template does not fit it."""
         if self._constant is not None:
             return self._constant
         values = {name: cells[name] for name in self._columns}
@@ -165,11 +166,16 @@ class Template:
             values[ROW] = cells
         try:
             text: str = self._compiled.render(values)
-        except self._error as error:
-            raise ValueError(error.message) from None
+        except (self._error, *FAILURES) as error:
+            raise _failed("the template", error) from None
         if self.is_constant:
             self._constant = text
         return text
+
+
+def _failed(what: str, error: Exception) -> ValueError:
+    why = str(error) or type(error).__name__
+    return ValueError(f"{what} does not fit this row ({why}); change it, or leave such rows out with --where")
 
 
 def _put_back(tree: nodes.Template, mark: str) -> None:
@@ -192,6 +198,11 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, (bool, list, dict)):
         return _json(value)
     return value
+
+
+def _json_filter(value: Any, indent: int | None = None) -> str:
+    """`tojson` for texts: Jinja2's own makes it fit for HTML, `<` as `\\u003c`."""
+    return _json(value) if indent is None else json.dumps(value, ensure_ascii=False, default=str, indent=indent)
 
 
 def _json(value: Any) -> str:

@@ -411,8 +411,19 @@ def test_where_rows_cannot_be_used_what_was_there_stays(data: Path) -> None:
 def test_a_template_that_does_not_fit_a_row_is_told_with_the_row(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"n": 1}\n{"n": "x"}\n{"n": {}}\n')
-    told = problems(data, prompt="{{ n + 1 }}")
-    assert [problem.split(": ")[0] for problem in told] == ["2 (row 2)", "3 (row 3)"]
+    way_out = "change it, or leave such rows out with --where"
+    assert problems(data, prompt="{{ n + 1 }}", limit=2) == [
+        f'2 (row 2): the template does not fit this row (can only concatenate str (not "int") to str); {way_out}'
+    ]
+    assert problems(data, prompt="{{ n.x }}", limit=1) == [
+        f"1 (row 1): the template does not fit this row ('int object' has no attribute 'x'); {way_out}"
+    ]
+    assert problems(data, where="n > 1", prompt="{{ n }}") == [
+        f"2 (row 2): --where: the condition does not fit this row ('>' not supported between instances of 'str' and "
+        f"'int'); {way_out}",
+        f"3 (row 3): --where: the condition does not fit this row ('>' not supported between instances of 'dict' and "
+        f"'int'); {way_out}",
+    ]
 
 
 def test_the_table_and_the_examples_are_never_written_over(data: Path, examples: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.datasets.json_values import parse
-from batchrun.datasets.template import FAILURES, Templates
+from batchrun.datasets.template import Templates
 from batchrun.errors import UsageError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -70,6 +70,13 @@ def test_the_columns_that_are_used_are_known_before_the_first_row(source: str, c
     assert used(source, "a", "b", "c d") == columns
 
 
+def test_json_in_a_text_is_as_it_is_written_and_not_made_for_html() -> None:
+    cells = parse('{"a": "<b> & \\"c\\"", "n": 1.10}')
+    assert rendered("{{ row|tojson }}", cells) == '{"a":"<b> & \\"c\\"","n":1.10}'
+    assert rendered("{{ row }}", cells) == rendered("{{ row|tojson }}", cells)
+    assert rendered("{{ [a]|tojson(indent=2) }}", cells) == '[\n  "<b> & \\"c\\""\n]'
+
+
 def test_a_column_may_have_the_name_of_a_helper_of_jinja() -> None:
     assert used("{{ range }}", "range", "dict") == ["range"]
     assert rendered("{{ range }}", {"range": "near"}) == "near"
@@ -124,7 +131,7 @@ def test_a_template_that_cannot_be_used_is_refused_before_the_first_row(source: 
 )
 def test_a_template_reaches_nothing_but_the_row(source: str) -> None:
     cells = {"a": "x", "l": [1]}
-    with pytest.raises(FAILURES):
+    with pytest.raises(ValueError, match="the template does not fit this row"):
         rendered(source, cells)
     assert cells == {"a": "x", "l": [1]}
 
