@@ -7,15 +7,22 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
-from batchrun.cli.eval_options import RESULTS_OR_JOB, SCORING, ScoringOptions
+from batchrun.cli.eval_options import GOLD_OPTIONS, RESULTS_OR_JOB, SCORING, ScoringOptions
 from batchrun.cli.options import OUTPUT, PRICES, OutputOptions, PriceOptions
+from batchrun.cli.table_options import DataOptions
 from batchrun.cli.verb import Verb
 from batchrun.errors import UsageError
 
 
-@click.command("compare", cls=Verb, groups=(SCORING, PRICES, OUTPUT))
+@click.command("compare", cls=Verb, groups=(SCORING, GOLD_OPTIONS, PRICES, OUTPUT))
 @click.argument("results", type=RESULTS_OR_JOB, nargs=-1, required=True, metavar="RESULTS OTHER [MORE]")
-def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOptions, output: OutputOptions) -> None:
+def command(
+    results: tuple[Path, ...],
+    scoring: ScoringOptions,
+    data_options: DataOptions,
+    prices: PriceOptions,
+    output: OutputOptions,
+) -> None:
     """Compare result files over the rows that they have in common. Nothing is sent.
 
     The difference of each two files comes with its 95% interval and a test of the rows on which they differ.
@@ -42,5 +49,5 @@ def command(results: tuple[Path, ...], scoring: ScoringOptions, prices: PriceOpt
         agreement = agree(results, book)
         console.print_out(agreement.to_json() if output.as_json else render_agreement(agreement))
         return
-    found = compare(results, scoring.question(), book)
+    found = compare(results, scoring.question(data_options), book)
     console.print_out(found.to_json() if output.as_json else render(found))

@@ -10,6 +10,7 @@ import click
 from batchrun.cli import console
 from batchrun.cli.eval_options import (
     GATES,
+    GOLD_OPTIONS,
     INTERVALS,
     RESULTS_OR_JOB,
     ROW_FILES,
@@ -20,14 +21,16 @@ from batchrun.cli.eval_options import (
     ScoringOptions,
 )
 from batchrun.cli.options import OUTPUT, OutputOptions
+from batchrun.cli.table_options import DataOptions
 from batchrun.cli.verb import Verb
 
 
-@click.command("eval", cls=Verb, groups=(SCORING, INTERVALS, ROW_FILES, GATES, OUTPUT))
+@click.command("eval", cls=Verb, groups=(SCORING, GOLD_OPTIONS, INTERVALS, ROW_FILES, GATES, OUTPUT))
 @click.argument("results", type=RESULTS_OR_JOB)
 def command(
     results: Path,
     scoring: ScoringOptions,
+    data_options: DataOptions,
     intervals: IntervalOptions,
     output_files: RowFileOptions,
     gates: GateOptions,
@@ -49,7 +52,7 @@ def command(
     thresholds = gates.parsed()
     results = results_in(results)
     console.say_rescue(results)
-    question = scoring.question(intervals)
+    question = scoring.question(data_options, intervals)
     with ExitStack() as files:
         sinks, junit = output_files.opened(results, question, files)
         found = check(evaluate(results, question, sinks), thresholds, gates.least_row_share)

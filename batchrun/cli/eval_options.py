@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli.options import RESULTS
+from batchrun.cli.table_options import DataOptions, data_options
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
@@ -53,9 +54,8 @@ class ScoringOptions:
         if useless := [option for option, value in told.items() if value]:
             raise UsageError(f"{useless[0]} needs --gold FILE")
 
-    def question(self, intervals: IntervalOptions | None = None) -> Question:
+    def question(self, table: DataOptions, intervals: IntervalOptions | None = None) -> Question:
         """The values. Raises `UsageError` for a bad assignment, a scorer that there is not, or without gold."""
-        from batchrun.datasets.tables import Source
         from batchrun.evaluation.evaluate import Question
         from batchrun.evaluation.scorers import scorer_of
         from batchrun.evaluation.verdict import Unanswered
@@ -66,7 +66,7 @@ class ScoringOptions:
         sys.path.append(str(Path.cwd()))  # where a function of the user's own may be
         scorers = assignments("--score", self.scorers, "FIELD=SCORER, such as answer='choice(A-E)'")
         return Question(
-            gold=Source(self.gold),
+            gold=table.source(self.gold),
             key=self.key,
             columns=assignments("--gold-column", self.columns, "FIELD=COLUMN, such as topic=right_topic"),
             scorers={name: scorer_of(text) for name, text in scorers.items()},
@@ -134,6 +134,8 @@ class GateOptions:
         return list(map(threshold, self.thresholds))
 
 
+GOLD_OPTIONS = data_options("the table with the right answers")
+
 SCORING = OptionGroup(
     "Files",
     "scoring",
@@ -143,7 +145,7 @@ SCORING = OptionGroup(
             ["--gold"],
             metavar="FILE",
             type=click.Path(),
-            help="Table with the right answers: CSV, TSV, JSON lines or a JSON array.",
+            help="Table with the right answers, in any format that prepare reads.",
         ),
         Option(
             ["--key"],

@@ -38,27 +38,37 @@ class DataOptions:
         return Source(path, Format(self.format) if self.format is not None else None, self.encoding, self.delimiter)
 
 
-DATA_OPTIONS = OptionGroup(
-    "Files",
-    "data_options",
-    DataOptions,
-    (
-        Option(
-            ["--format"],
-            type=click.Choice(FORMATS),
-            metavar="|".join(FORMATS),
-            default_note="by the name of the file",
-            help="Format of DATA.",
+def data_options(table: str) -> OptionGroup:
+    """The options that say how a table is read, which the help calls `table`."""
+    return OptionGroup(
+        "Files",
+        "data_options",
+        DataOptions,
+        (
+            Option(
+                ["--format"],
+                type=click.Choice(FORMATS),
+                metavar="|".join(FORMATS),
+                default_note="by the name of the file",
+                help=f"Format of {table}.",
+            ),
+            Option(
+                ["--encoding"],
+                metavar="NAME",
+                default_note="UTF-8, or UTF-16 by its BOM",
+                help=f"Encoding of {table}.",
+            ),
+            Option(
+                ["--delimiter"],
+                metavar="C|tab",
+                default_note="a comma; in a TSV a tab",
+                help=f"Character between the cells of {table}.",
+            ),
         ),
-        Option(["--encoding"], metavar="NAME", default_note="UTF-8, or UTF-16 by its BOM", help="Encoding of DATA."),
-        Option(
-            ["--delimiter"],
-            metavar="C|tab",
-            default_note="a comma; in a TSV a tab",
-            help="Character between the cells of DATA.",
-        ),
-    ),
-)
+    )
+
+
+DATA_OPTIONS = data_options("DATA")
 
 
 @dataclass(frozen=True, slots=True)

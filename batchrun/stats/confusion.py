@@ -17,7 +17,9 @@ import msgspec
 from batchrun.stats.proportions import CONFIDENCE, UNDEFINED, Interval
 
 UNANSWERED = -1
-DRAWS = 2000
+DRAWS, LEAST_DRAWS = 2000, 200
+MOST_WEIGHTS = 2_000_000
+"""Drawn in all, so that very many cells take seconds and not minutes."""
 SEED = 14
 PRIOR = 0.5
 """Spread over all cells of the labels seen: so many rows' worth of doubt, so that all right is not [1, 1]."""
@@ -96,40 +98,40 @@ def mcc(sums: Sums) -> float | None:
 
 def alpha_nominal(sums: Sums) -> float | None:
     """Krippendorff's alpha of two coders, gold and the answers, with labels without an order."""
-    return _alpha(sums, _differ)
+    pairs, seen = _coded(sums)
+    total = math.fsum(seen)
+    observed = math.fsum(weight for (gold, answer), weight in pairs if gold != answer)
+    return _alpha(observed, (total**2 - math.fsum(value**2 for value in seen)) / 2, total)
 
 
 def alpha_ordinal(sums: Sums) -> float | None:
-    """Krippendorff's alpha of two coders, with labels in the order of their numbers."""
-    return _alpha(sums, _apart)
+    """Krippendorff's alpha of two coders, with labels in the order of their numbers.
 
-
-def _differ(seen: Sequence[float]) -> Callable[[int, int], float]:
-    return lambda one, other: float(one != other)
-
-
-def _apart(seen: Sequence[float]) -> Callable[[int, int], float]:
-    """How far apart two labels are: by how many values lie between them, squared."""
-    before, upto = [], 0.0
+    Two labels are as far apart as there are values between their middles, squared.
+    """
+    pairs, seen = _coded(sums)
+    middles, total = list[float](), 0.0
     for value in seen:
-        before.append(upto + value / 2)
-        upto += value
-    return lambda one, other: (before[one] - before[other]) ** 2
+        middles.append(total + value / 2)
+        total += value
+    observed = math.fsum(weight * (middles[gold] - middles[answer]) ** 2 for (gold, answer), weight in pairs)
+    # the sum over all pairs of labels, by their spread: the mean of the middles is half of the total
+    expected = total * math.fsum(value * (middle - total / 2) ** 2 for value, middle in zip(seen, middles, strict=True))
+    return _alpha(observed, expected, total)
 
 
-def _alpha(sums: Sums, distance: Callable[[Sequence[float]], Callable[[int, int], float]]) -> float | None:
+def _coded(sums: Sums) -> tuple[list[tuple[Cell, float]], list[float]]:
+    """The cells that both coders have a value in, and how often each label was given by the two."""
     pairs = [(cell, weight) for cell, weight in zip(sums.cells, sums.weights, strict=True) if cell[1] != UNANSWERED]
     seen = [0.0] * sums.labels
     for (gold, answer), weight in pairs:
         seen[gold] += weight
         seen[answer] += weight
-    between = distance(seen)
-    observed = math.fsum(weight * between(*cell) for cell, weight in pairs)
-    labels = [label for label in range(sums.labels) if seen[label]]
-    expected = math.fsum(
-        seen[one] * seen[other] * between(one, other) for at, one in enumerate(labels) for other in labels[:at]
-    )
-    return 1 - (math.fsum(seen) - 1) * observed / expected if expected else None
+    return pairs, seen
+
+
+def _alpha(observed: float, expected: float, total: float) -> float | None:
+    return 1 - (total - 1) * observed / expected if expected > 1e-12 * total**2 else None
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -153,12 +155,13 @@ def resample(
     *,
     effective: float | None = None,
     seed: int = SEED,
-    draws: int = DRAWS,
+    draws: int | None = None,
 ) -> Resampled:
     """Each figure with its 95% interval, by a Bayesian bootstrap over the cells: it takes no longer for more rows.
 
     `effective`: as many independent rows the rows are worth, where they come in clusters. The cells that nobody has
-    hit share one small weight, which in each draw goes to one of them.
+    hit share one small weight, which in each draw goes to one of them. `draws`: None: `DRAWS`, or
+    fewer where there are very many cells.
     """
     places, counts = list(cells), list(cells.values())
     total = sum(counts)
@@ -173,7 +176,7 @@ def resample(
     found: list[list[float]] = [[] for _ in figures]
     rng = random.Random(seed)
     gamma = rng.gammavariate
-    for _ in range(draws):
+    for _ in range(max(LEAST_DRAWS, min(DRAWS, MOST_WEIGHTS // len(cells))) if draws is None else draws):
         weights = [gamma(shape, 1.0) for shape in shapes]
         drawn = places
         if empty:

@@ -156,6 +156,19 @@ def test_a_bad_option_is_refused_in_words(batchrun: Command, gold: Path, options
     assert words in done.err
 
 
+def test_gold_is_read_as_it_is_written(batchrun: Command, gold: Path) -> None:
+    """As a table that Excel writes: cp1252 with semicolons; told that, it is the same gold."""
+    write_results(Path("u.jsonl"), {"r-0": {"topic": "Gebühr"}, "r-1": {"topic": "Ware"}})
+    Path("excel.csv").write_bytes("custom_id;topic\r\nr-0;Gebühr\r\nr-1;Ware\r\n".encode("cp1252"))
+    told = ("eval", "u.jsonl", "--gold", "excel.csv")
+    assert batchrun(*told).code == 2
+    done = batchrun(*told, "--encoding", "cp1252", "--delimiter", ";", "--fail-under", "accuracy=1")
+    assert done.code == 0, done.err
+    Path("gold.txt").write_text('{"custom_id": "r-0", "topic": "Gebühr"}\n', encoding="utf-8")
+    done = batchrun("eval", "u.jsonl", "--gold", "gold.txt", "--format", "jsonl", "--fail-under", "accuracy=1")
+    assert done.code == 0, done.err
+
+
 def test_a_function_of_ones_own_scores(batchrun: Command, gold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is found in the directory that the command is called in."""
     Path("own_scorer.py").write_text("def same_end(gold, answer):\n    return answer[-1] == gold[-1]\n")
