@@ -49,13 +49,12 @@ class Standing(Enum):
 class Streak(msgspec.Struct, gc=False):
     """Failures of one kind of one line: those with a success of a peer behind them, and those still without.
 
-    `began`: the time of the first one of all. `seen` and `bad`: what `Firsts` had counted before the first of them.
+    `seen` and `bad` are what `Firsts` had counted before the first of them.
     """
 
     proven: int = 0
     open: int = 0
     at: float = -math.inf
-    began: float = math.inf
     seen: int = 0
     bad: int = 0
 
@@ -67,7 +66,7 @@ class Streak(msgspec.Struct, gc=False):
             self.proven += 1
         else:
             self.open += 1
-        self.at, self.began = now, min(now, self.began)
+        self.at = now
 
     def settle(self, success_sent_at: float, void_at: float, *, vouched: bool) -> None:
         """Prove those that a success was sent after; forget those of an outage."""
@@ -286,11 +285,6 @@ class Peers:
             return False
         streak.open = streak.open - 1 if last_alone else 0
         return True
-
-    @staticmethod
-    def is_newly_throttled(case: Case, now: float) -> bool:
-        """Whether a line was throttled for the first time less than a minute ago: a limit may be per minute."""
-        return case.refusals is not None and now - case.refusals.began < SILENCE_S
 
     def is_known_to_be_throttled(self, case: Case) -> bool:
         """Whether a further refusal of this line says more about the line than about the pace."""

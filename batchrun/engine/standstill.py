@@ -21,6 +21,7 @@ from batchrun.records.request import RequestLine
 from batchrun.transport.failures import Kind, classify
 
 FEW_LINES = 2
+FEW_THROTTLES = 8  # of one line; each of two has 5 by then
 
 
 class Standstill:
@@ -136,13 +137,13 @@ class Standstill:
         """No peer has ever succeeded: one or two lines of a fresh job are recorded, more of them are an outage.
 
         More lines that are throttled go on: where nothing has ever got through, that tells of the limit, not of them.
-        One or two go on for a minute.
+        One or two go on until they have been throttled `FEW_THROTTLES` times together.
         """
         stuck = self._dispatcher.stuck(peers)
         are_few = self._refusals.is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(peers)
+        goes_on = not are_few or sum(case.throttles for case in stuck) < FEW_THROTTLES
         failed = []
         for case in stuck:
-            goes_on = not are_few or peers.is_newly_throttled(case, now)
             if goes_on and peers.forget_throttles(case, last_alone=are_few):
                 self._dispatcher.set_aside(case, peers, now)
             elif are_few:
