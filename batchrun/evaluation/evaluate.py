@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,7 +74,11 @@ class Scoring:
         self._results, self._question, self._table = results, question, table
         self._asked = asked = Asked.of(results.path)
         seen = seen_fields(results.results()) | asked.scorers()
-        fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
+        try:
+            fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
+        except UsageError:
+            self._refuse_unanswered()  # then the answers have no fields at all, which says more
+            raise
         self._orders = {name: asked.order(name) for name in question.ordinal}
         ids = ids_of(table.columns, question.key, asked, table.name)
         self.tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
@@ -85,6 +90,13 @@ class Scoring:
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
         self.duplicates = 0
+
+    def _refuse_unanswered(self) -> None:
+        """Raise `UsageError` where no record of the file is an answer."""
+        outcomes = Counter(result.outcome for result in self._results.results())
+        if not outcomes["succeeded"]:
+            whys = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common()) or "no records"
+            raise UsageError(f"nothing was answered: {self._results.path} has no answer ({whys}); there is no figure")
 
     def _group(self, name: str | None, option: str) -> Column | None:
         if name is None:

@@ -90,6 +90,19 @@ def test_nothing_answered_or_scored_is_no_verdict(tmp_path: Path, answers: dict[
         evaluated(tmp_path, answers, [("a", "yes"), ("b", "yes")], "topic", columns={"topic": "topic"})
 
 
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"a": Outcome("failed"), "b": Outcome("failed"), "c": Outcome("refused")}, "2 failed, 1 refused"),
+        ({}, "no records"),
+    ],
+)
+def test_a_file_without_any_answer_is_told_of_as_such(tmp_path: Path, answers: dict[str, Any], words: str) -> None:
+    """And not as one whose answers have other fields than gold."""
+    with pytest.raises(UsageError, match=rf"nothing was answered: .* has no answer \({words}\)"):
+        evaluated(tmp_path, answers, [("a", "yes")], "topic")
+
+
 def test_the_first_record_of_an_id_counts_and_damaged_lines_are_told_of(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", [("a", YES), ("a", NO), ("b", NO)])
     results.write_bytes(results.read_bytes() + b"damaged\n")
