@@ -25,6 +25,7 @@ import msgspec
 
 from batchrun.limits.circuit_breaker import CircuitBreaker
 from batchrun.limits.controller import Sent
+from batchrun.limits.lanes import Lane
 from batchrun.records.outcome import Failure, describe
 from batchrun.records.request import RequestLine
 from batchrun.transport.failures import classify
@@ -32,6 +33,8 @@ from batchrun.transport.failures import classify
 CHANCE = 1e-6  # of losing a line by chance
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 5, 60
 THROTTLES = 5
+ALIKE = 20  # refusals that are no longer the line's own
+NO_SUCH_MODEL = "model_not_found"
 SILENCE_S = 60.0
 CONTROL_EVERY_S = 30.0
 VOUCHED_S = 60.0
@@ -146,10 +149,10 @@ class Chances:
 
 
 class Peers:
-    """What is known of the lines with one gateway, path and model."""
+    """What is known of the lines with one gateway, path and model; `lane` is where they are sent."""
 
-    def __init__(self, chances: Chances, path: str, model: str) -> None:
-        self.path, self.model = path, model
+    def __init__(self, chances: Chances, path: str, model: str, lane: Lane) -> None:
+        self.path, self.model, self.lane = path, model, lane
         self.breaker = CircuitBreaker()
         self.in_flight = 0
         self.left = 0  # lines that wait or are in flight
@@ -157,12 +160,15 @@ class Peers:
         self.may_find_control = False  # in the records of earlier runs
         self.control_at = -math.inf
         self.succeeded_at = -math.inf
+        self.throttle: Failure | None = None  # the last one
+        self.missing: Failure | None = None  # there is no such model: what the gateway says to each of its lines
         self.is_overloaded = False  # 503s have come since the last success, and were taken for throttles
         self._chances = chances
         self._failed, self._throttled = Firsts(), Firsts()
         self._unclear = 0  # failed first attempts since the last success
         self._success_sent_at = self._void_at = self._vouched_until = -math.inf
         self._control_bytes = 1 << 62
+        self._not_found = 0
 
     # ---------------------------------------------------------------------------------- what came of a request
 
@@ -219,9 +225,13 @@ class Peers:
             case.refusals = Streak()
         case.refusals.failed(now, self._throttled)
 
-    def refused(self, sent: Sent, now: float) -> None:
-        """It was refused for a reason of its own."""
+    def refused(self, sent: Sent, now: float, failure: Failure | None = None) -> None:
+        """It was refused for a reason of its own, or, again and again, because there is no such model."""
         self.in_flight -= 1
+        if failure is not None and failure.code == NO_SUCH_MODEL and self.succeeded_at == -math.inf:
+            self._not_found += 1
+            if self._not_found >= ALIKE:
+                self.missing = failure
         self.breaker.refused(sent.number, now)
 
     def abandoned(self, sent: Sent, now: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from batchrun import checks
-from batchrun.engine.refusals import ALIKE
+from batchrun.engine.attribution import ALIKE
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
 from batchrun.records.words import counted

@@ -17,12 +17,14 @@ from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
 from batchrun.engine.stopping import why_all_refused, why_stopped
 from batchrun.engine.writer import Done
+from batchrun.limits.lanes import Lane
 from batchrun.limits.limiter import Permit
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.transport.failures import Kind, classify
 from batchrun.validation.schema import MismatchCheck
 
 LONG_PAUSE_S = 3.0
+TELL_PAUSE_EVERY_S = 60.0
 OVERLOADED = (503, 529)
 
 
@@ -56,7 +58,7 @@ class Judge:
         self._stop = stop
         self._changed = changed
         self._now = asyncio.get_running_loop().time
-        self._pause_told = -math.inf
+        self._pause_told_at, self._longest_pause_told_s = -math.inf, 0.0
 
     # ---------------------------------------------------------------------------------------- outcomes
 
@@ -108,7 +110,7 @@ class Judge:
         """Something was found out about these peers: judge what is in doubt again."""
         if peers.is_overloaded and peers.breaker.is_outage:
             peers.is_overloaded = False
-            self._limiter.controller.forget_throttles(self._now())
+            peers.lane.limits.controller.forget_limits(self._now())
         self._dispatcher.news(peers)
         self._changed.set()
 
@@ -166,11 +168,12 @@ class Judge:
         is_the_lines_own = case.is_last_try or peers.is_known_to_be_throttled(case)
         case.throttles += 1
         peers.throttled(case, permit.sent, now)
+        peers.throttle = failure
         if is_the_lines_own:
             self._limiter.refused(permit, 0.0)
         else:
             self._limiter.throttled(permit, failure.retry_after_s, failure.rate)
-            self._tell_pause(failure)
+            self._tell_pause(failure, peers.lane)
         if case.is_last_try:
             self.at_fault(case, peers)
         else:
@@ -181,7 +184,7 @@ class Judge:
         """The line was refused: hold its record back until a success follows, or too many are refused alike."""
         now = self._now()
         in_outage = one.peers.breaker.is_open and self._refusals.has_succeeded
-        one.peers.refused(permit.sent, now)
+        one.peers.refused(permit.sent, now, failure)
         if in_outage:  # a proxy may answer for a backend that is gone
             self._dispatcher.back(one.case, one.peers)
             return
@@ -211,12 +214,14 @@ class Judge:
         """Whether nothing else is in flight or waits."""
         return self._limiter.in_flight == 1 and self._dispatcher.is_read and not self._dispatcher.room
 
-    def _tell_pause(self, failure: Failure) -> None:
-        """Show a notice, once for each pause, if nothing is sent for a while."""
-        until, now = self._limiter.paused_until, self._now()
-        if until - now >= LONG_PAUSE_S and until > self._pause_told + 1.0:
-            self._pause_told = until
-            self._observer.notice(f"pausing for {until - now:.0f} s: {describe(failure)}")
+    def _tell_pause(self, failure: Failure, lane: Lane) -> None:
+        """Show a notice if nothing is sent for a while, for one model or at all; again if it lasts."""
+        until, now = lane.limits.controller.paused_until, self._now()
+        is_longer = until - now > 1.5 * self._longest_pause_told_s
+        if until - now >= LONG_PAUSE_S and (is_longer or now > self._pause_told_at + TELL_PAUSE_EVERY_S):
+            self._pause_told_at, self._longest_pause_told_s = now, until - now
+            whom = "" if len(self._limiter.lanes.limits) == 1 else f" {lane.model}"
+            self._observer.notice(f"pausing{whom} for {until - now:.0f} s: {describe(failure)}")
 
 
 def tokens_used(outcome: Reply | Failure) -> float | None:

@@ -16,11 +16,10 @@ from enum import Enum, auto
 
 import msgspec
 
-from batchrun.engine.attribution import VOUCHED_S, Case
+from batchrun.engine.attribution import ALIKE, VOUCHED_S, Case
 from batchrun.records.outcome import Failure
 from batchrun.transport.words import tells_of_money
 
-ALIKE = 20
 PAGES = 3
 
 

@@ -33,7 +33,7 @@ from batchrun.engine.sender import Sender
 from batchrun.engine.source import LineSource
 from batchrun.engine.spending import Spending
 from batchrun.engine.standstill import Standstill
-from batchrun.engine.stopping import Stopped
+from batchrun.engine.stopping import Stopped, why_closed
 from batchrun.engine.writer import RunFacts, Writer
 from batchrun.errors import BatchrunError, PipeError, StopError
 from batchrun.limits.limiter import Limiter
@@ -103,13 +103,16 @@ class Runner:
         self.stopped: Stopped | None = None
         self.passed_over, self.dearest_usd = 0, NOTHING  # lines that the budget had no room for
         now = asyncio.get_running_loop().time
-        self.limiter = Limiter(rules.limits, now, self._held_too_long, rules.spending.budget)
+        self.limiter = Limiter(
+            rules.limits, now, self._held_too_long, rules.spending.budget, has_several_models=work.kinds > 1
+        )
         self._rules = rules
         self._observer = observer
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
+        self._starting = 0  # workers that have no line yet
         self._control: asyncio.Task[None] | None = None
         self._writer = Writer(
             work.store, work.facts, work.tally, rules.spending, rules.error_limit, self._stop_for, self._release
@@ -122,6 +125,7 @@ class Runner:
             now,
             self._capacity,
             self.limiter.bytes,
+            self.limiter.lanes,
             has_earlier=work.has_succeeded,
         )
         self._outages = Outages(self._dispatcher, observer, self._writer.log)
@@ -168,6 +172,9 @@ class Runner:
             if self.stopped is None:
                 self._judge.record_rest()
             return False
+        if not self._workers and (closed := self._dispatcher.all_closed()):
+            now = asyncio.get_running_loop().time()
+            self.stop(why_closed(closed, self.recorded, now), StopError.exit_code)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until if until < math.inf else None):
                 await self._changed.wait()
@@ -183,12 +190,12 @@ class Runner:
         self.limiter.is_outage = self._dispatcher.is_stuck
         if not self.limiter.is_paused and (why := self._outages.look(now, limits)) is not None:
             self.stop(why, StopError.exit_code)
-        has_slot = len(self._workers) < self.limiter.slots
-        until = min(self._outages.next_at(limits), self._dispatcher.next_at(now, has_slot=has_slot))
+        until = min(self._outages.next_at(limits), self._dispatcher.next_at(now))
         return max(until, now + (EARLY_S if self._control is None else BESIDE_CONTROL_S))
 
     async def _work(self) -> None:
         """One worker. If the request file has changed, the job stops; other workers finish and record their lines."""
+        self._starting -= 1
         try:
             await self._work_off()
         except BatchrunError as error:
@@ -198,18 +205,15 @@ class Runner:
         """Send one line after the other, until there is none for the moment or there are more workers than slots."""
         while self.stopped is None and (following := await self._dispatcher.next()) is not None:
             self.limiter.has_lines = True
-            if self._dispatcher.has_ready():
-                self.fill_slots()
-            if following.at_fault:
+            self.fill_slots()
+            if following.limits is None:
                 self._judge.at_fault(following.case, following.peers)
                 continue
-            await self._attempt(following)
-            spare = len(self._workers) - self.limiter.slots
-            if spare > 0:
-                return
-            if spare < 0:
-                self.fill_slots()
-            await yield_to_loop()  # lets the writer run before more lines are read
+            try:
+                await self._attempt(following)
+                await yield_to_loop()  # lets the writer run before more lines are read
+            finally:
+                self._dispatcher.ended(following)  # at the last moment, so that no further worker is made for its place
         self.limiter.has_lines = False
 
     async def _attempt(self, following: Next) -> None:
@@ -217,7 +221,10 @@ class Runner:
         case, peers, line = following.case, following.peers, following.case.line
         assert line is not None, "a line is read again before it is sent"
         upper_usd = self._rules.spending.upper(line)
-        permit = await self._sender.acquire(line, upper_usd)
+        permit = await self._sender.acquire(line, upper_usd, peers.lane)
+        if permit is None and self.stopped is None and peers.lane.is_held(asyncio.get_running_loop().time()):
+            self._dispatcher.wait_for_room(case, peers)
+            return
         if permit is None:
             peers.left -= 1
             self._release(len(line.body))
@@ -326,11 +333,10 @@ class Runner:
         return self._writer.newly_recorded()
 
     def fill_slots(self) -> None:
-        """Start workers until each slot has one, as far as there are lines for them."""
-        while len(self._workers) < self.limiter.slots and self._dispatcher.has_unread():
+        """Start workers until each place has one, as far as there are lines for them."""
+        for _ in range(min(self._dispatcher.places() - self._starting, self.limiter.slots - len(self._workers))):
+            self._starting += 1
             self._add_worker()
-        if len(self._workers) < self.limiter.slots and self._dispatcher.has_ready():
-            self._add_worker()  # one is enough: it wakes the next one
 
     def _add_worker(self) -> None:
         assert self._group is not None, "workers are added while the run goes on"

@@ -8,6 +8,7 @@ from decimal import Decimal
 from batchrun.engine.observer import Observer
 from batchrun.engine.spending import Spending
 from batchrun.engine.writer import Writer
+from batchrun.limits.lanes import Lane
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
@@ -25,9 +26,9 @@ class Sender:
     spending: Spending
     observer: Observer
 
-    async def acquire(self, line: RequestLine, upper_usd: Decimal) -> Permit | None:
-        """Wait for a permit; None if there will never be one: the run stops, or the budget has no room for the line."""
-        return await self.limiter.acquire(self._tokens_at_most(line), upper_usd)
+    async def acquire(self, line: RequestLine, upper_usd: Decimal, lane: Lane) -> Permit | None:
+        """Wait for a permit; None if the run stops, the budget will never have room for the line, or its lane waits."""
+        return await self.limiter.acquire(self._tokens_at_most(line), upper_usd, lane)
 
     async def send(
         self, line: RequestLine, permit: Permit, attempt: int, *, is_control: bool = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
+from itertools import islice
 from typing import Protocol
 
+from batchrun.records.index import LineSet
 from batchrun.records.request import RequestLine
 
 
@@ -14,15 +16,16 @@ class LineSource(Protocol):
     async def next(self) -> RequestLine | None:
         """The next line; None if there are no more. Raises `StopError` if the request file has changed."""
 
-    def again(self, numbers: Sequence[Container[int]]) -> None:
-        """After the last line: give those lines again whose numbers are in one of the sets."""
+    def again(self, numbers: LineSet) -> LineSource:
+        """Those lines again whose numbers are in the set, beside this source."""
 
 
 class FileSource:
-    """The lines of a request file, in order. `read` reads those that are not in a set, from the beginning."""
+    """The lines of a request file, in order. `read(without, start)` reads those from `start` on that are not in a set,
+    beside any other reader."""
 
     def __init__(
-        self, lines: Iterator[RequestLine], read: Callable[[Container[int]], Iterator[RequestLine]] | None = None
+        self, lines: Iterator[RequestLine], read: Callable[[Container[int], int], Iterator[RequestLine]] | None = None
     ) -> None:
         self._lines = lines
         self._read = read
@@ -31,17 +34,17 @@ class FileSource:
         """The next line of the file."""
         return next(self._lines, None)
 
-    def again(self, numbers: Sequence[Container[int]]) -> None:
+    def again(self, numbers: LineSet) -> FileSource:
         """Read these lines again."""
         assert self._read is not None, "this source cannot be read again"
-        self._lines = self._read(_AllBut(numbers))
+        return FileSource(islice(self._read(_AllBut(numbers), numbers.lowest()), len(numbers)), self._read)
 
 
 class _AllBut:
-    """All line numbers that are in none of the sets."""
+    """All line numbers that are not in a set."""
 
-    def __init__(self, sets: Sequence[Container[int]]) -> None:
-        self._sets = sets
+    def __init__(self, numbers: Container[int]) -> None:
+        self._numbers = numbers
 
     def __contains__(self, number: object) -> bool:
-        return not any(number in numbers for numbers in self._sets)
+        return number not in self._numbers

@@ -73,7 +73,7 @@ class Standstill:
             return
         peers.control_at = self._now()  # the last one; each is CONTROL_EVERY_S after it
         upper_usd = self._sender.spending.upper(line)
-        permit = await self._sender.acquire(line, upper_usd)
+        permit = await self._sender.acquire(line, upper_usd, peers.lane)
         if permit is None:  # the run stops, or the budget has no room for it
             peers.may_find_control = False
             peers.control = None

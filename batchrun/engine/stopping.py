@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from batchrun.engine.attribution import Peers
 from batchrun.records.outcome import Failure, FailureCode, describe
+from batchrun.records.words import counted, duration
 from batchrun.transport.words import tells_of_money
 
 
@@ -38,3 +41,14 @@ def why_all_refused(failure: Failure, line_number: int) -> str:
         f"every line is refused alike, and nothing has succeeded yet ({describe(failure)}; for example line "
         f"{line_number}); correct the request file, or send all lines with --max-errors off"
     )
+
+
+def why_closed(closed: Mapping[Peers, int], recorded: int, now: float) -> str:
+    """One line: what is done, and which models' lines wait for a limit of theirs; `now` is by the run's clock."""
+    parts = []
+    for peers, count in closed.items():
+        back_s = peers.lane.back_at - now
+        back = f", back in {duration(back_s)}" if back_s > 1 else ""
+        what = describe(peers.throttle) if peers.throttle is not None else "throttled without a break"
+        parts.append(f"{counted(count, 'line')} of {peers.model} wait for its limit ({what}{back})")
+    return f"{recorded:,} done; {'; '.join(parts)}; run the same command then"

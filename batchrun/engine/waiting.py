@@ -1,7 +1,7 @@
-"""The lines that wait without a slot: in a backoff, in an outage, in doubt, or for a last try.
+"""The lines that wait without a worker: for their lane, in a backoff, in an outage, in doubt, or for a last try.
 
-A few are kept in memory. All others are kept as numbers, by their peers, and are read again once the file has been
-read: so any number of lines that cannot go leaves slots and memory as they are.
+A few are kept in memory. All others are kept as numbers, by their peers, and are read again when those can go: so any
+number of lines that cannot go leaves slots and memory as they are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from batchrun.engine.attribution import Case, Peers
 from batchrun.records.index import LineSet
@@ -20,6 +20,7 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self.size = 0
+        self.ready: dict[Peers, deque[Case]] = {}  # until their lane has room
         self.parked: dict[Peers, deque[Case]] = {}  # until their peers, the control or a probe say more
         self.last_tries: dict[Peers, deque[Case]] = {}
         self._due: list[tuple[float, int, Case, Peers]] = []
@@ -37,6 +38,20 @@ class WaitingRoom:
         self._order += 1
         self.size += 1
         heapq.heappush(self._due, (case.due, self._order, case, peers))
+
+    def make_ready(self, case: Case, peers: Peers) -> None:
+        """Let a line wait until its lane has room."""
+        self.size += 1
+        self.ready.setdefault(peers, deque()).append(case)
+
+    def take_ready(self, peers: Peers) -> Case:
+        """The first line of these peers that waits for room; the other peers are then before them."""
+        cases = self.ready.pop(peers)
+        case = cases.popleft()
+        if cases:
+            self.ready[peers] = cases
+        self.size -= 1
+        return case
 
     @property
     def next_due(self) -> float:
@@ -95,7 +110,16 @@ class WaitingRoom:
         """What has become of a line that is read again; None if nothing has."""
         return self._kept.pop(number, None)
 
-    def take_later(self) -> list[LineSet]:
-        """The numbers that may be read again: those of peers whose circuit breaker lets them pass."""
-        ready = [peers for peers in self._later if not peers.breaker.is_open]
-        return [self._later.pop(peers) for peers in ready]
+    @property
+    def later(self) -> Iterable[Peers]:
+        """The peers of which lines are kept as numbers."""
+        return self._later.keys()
+
+    def take_later(self, peers: Peers) -> LineSet:
+        """The numbers of these peers, which are read again now."""
+        return self._later.pop(peers)
+
+    def undone(self, peers: Peers) -> int:
+        """How many lines of these peers wait, in memory or as numbers."""
+        due = sum(other is peers for _, _, _, other in self._due)
+        return due + len(self.ready.get(peers, ())) + self.stuck(peers) + len(self._later.get(peers, ()))

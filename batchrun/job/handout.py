@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from batchrun.engine.source import LineSource
 from batchrun.errors import StopError
 from batchrun.records.answer import Result, read_result
+from batchrun.records.index import LineSet
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.results.paths import ResultPaths
@@ -100,9 +101,9 @@ class PacedSource:
         await self._handout.room()
         return await self._source.next()
 
-    def again(self, numbers: Sequence[Container[int]]) -> None:
-        """Give these lines again."""
-        self._source.again(numbers)
+    def again(self, numbers: LineSet) -> PacedSource:
+        """These lines again."""
+        return PacedSource(self._source.again(numbers), self._handout)
 
 
 class HandingStore:

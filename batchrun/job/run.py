@@ -188,7 +188,9 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
     unwanted, requests = Unwanted(prepared.done, prepared.sample), prepared.requests
     lines = requests.requests(unwanted, start=prepared.done.first_gap())
     gateway = "simulated" if prepared.job.simulate else endpoint.host
-    source: LineSource = FileSource(first(lines, prepared.job.limit), requests.requests)
+    source: LineSource = FileSource(
+        first(lines, prepared.job.limit), lambda without, start: requests.again().requests(without, start)
+    )
     store, handout = prepared.store, prepared.handout
     if handout is not None:
         source, store = PacedSource(source, handout), HandingStore(store, handout)

@@ -180,7 +180,7 @@ class Controller:
         self._now = now
         if self._spurious.refused(sent.at, sent.number, self._estimator.admitted, now):
             if self._spurious.has_judged(now):
-                self._forget_limits(now)
+                self.forget_limits(now)
             self._estimator.refused()
             self.concurrency.plateau.back(sent.at, sent.in_flight, None)
             return 0.0
@@ -220,9 +220,23 @@ class Controller:
         self.paused_until = max(self.paused_until, now + pause_s)
         return pause_s
 
-    def forget_throttles(self, now: float) -> None:
-        """What was taken for throttles were the 503s of an outage."""
-        self._forget_limits(now)
+    def suppose_rate(self) -> None:
+        """Take refusals for those of a rate limit until they show something else: most limits of a model are rates."""
+        self._is_rate, self._votes = True, self.RATE_AT
+
+    @property
+    def at_once(self) -> int:
+        """How many requests are in flight at the pace; 0 where there is none."""
+        pace = self.pace_per_s
+        return 0 if pace is None else min(self.slots, math.ceil(pace * self._latency_s))
+
+    def forget_limits(self, now: float) -> None:
+        """What was taken for a limit were spurious throttles, the 503s of an outage, or the limit of one model."""
+        self._is_rate, self._votes = False, 0
+        self._floor, self._passed = 0, 0
+        self._estimator.drop()
+        self.concurrency.restore(now)
+        self.paused_until = now
 
     def headers(self, sent: Sent, headers: RateHeaders, now: float) -> None:
         """What an answer's headers say of the limits."""
@@ -282,14 +296,6 @@ class Controller:
         if self._is_rate and self._estimator.per_s is not None:
             return self._estimator.is_holding(now)
         return not self.concurrency.is_raising and self._cut_at > -math.inf
-
-    def _forget_limits(self, now: float) -> None:
-        """What was taken for a limit were spurious throttles."""
-        self._is_rate, self._votes = False, 0
-        self._floor, self._passed = 0, 0
-        self._estimator.drop()
-        self.concurrency.restore(now)
-        self.paused_until = now
 
     @property
     def _late(self) -> float:

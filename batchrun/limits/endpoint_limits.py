@@ -16,15 +16,23 @@ from batchrun.records.outcome import RateHeaders
 
 
 class EndpointLimits:
-    """The limits of one gateway, and the number of requests that are in flight to it."""
+    """The limits of one gateway, or of one model there, and the number of requests that are in flight to it.
+
+    `taken` counts the lines that workers have: they are in flight, or wait for it.
+    """
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
         self.controller = Controller(bounds, now)
-        self.in_flight = 0
+        self.in_flight = self.taken = 0
         self._pacer = Pacer(now)
         self._throttled_since: float | None = None
 
     # ------------------------------------------------------------------------------------- before a request
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further line may be given to a worker."""
+        return self.taken < self.controller.slots
 
     @property
     def is_full(self) -> bool:
@@ -42,6 +50,10 @@ class EndpointLimits:
         if pace_per_s is not None and self._pacer.next_at > until:
             until = self._pacer.next_at
         return until - now if until > now else 0.0
+
+    def due_soon(self, now: float) -> int:
+        """How many requests more the pace lets go until one that is sent now is answered."""
+        return 0 if now < self.controller.paused_until else max(0, self.controller.at_once - self.in_flight)
 
     def sent(self, pace_per_s: float | None, now: float) -> Sent:
         """A request is sent."""

@@ -1,17 +1,18 @@
 """Decides when the next request may be sent: the one place where workers wait, first come, first served.
 
 1. This file keeps the promises of the whole job: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. The limits of
-   one gateway are in `endpoint_limits.py`.
+   one gateway are in `endpoint_limits.py`, and those of its models in `lanes.py`.
 2. This file does no arithmetic: `controller.py`, `quotas.py` and `budget.py` do; they are pure and get the time as an
    argument. In an outage the engine asks for no permit but that of a probe.
 3. A slot is held for one attempt, never during a backoff.
-4. A waiting worker is a future in one queue. One timer wakes the first of them; no worker polls.
+4. A waiting worker is a future in the queue of its lane. One timer wakes the first of them; no worker polls. A lane
+   that waits holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
@@ -21,6 +22,7 @@ from batchrun.limits.budget import Budget
 from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.in_flight import InFlightBytes
+from batchrun.limits.lanes import Lane, Lanes
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
@@ -29,8 +31,9 @@ from batchrun.records.outcome import RateHeaders
 
 
 class Permit(msgspec.Struct, gc=False):
-    """The right to send one attempt to `endpoint`. `cost_usd` is what it cost, `upper_usd` until that is known."""
+    """The right to send one attempt in `lane`. `cost_usd` is what it cost, `upper_usd` until that is known."""
 
+    lane: Lane
     endpoint: EndpointLimits
     sent: Sent
     upper_usd: Decimal
@@ -38,13 +41,24 @@ class Permit(msgspec.Struct, gc=False):
     tokens: Reserved | None
 
 
+class Waiter(msgspec.Struct, gc=False):
+    """A worker that waits, in the `order` of asking."""
+
+    order: int
+    turn: asyncio.Future[Permit | None]
+    tokens: float
+    upper_usd: Decimal
+
+
 class Limiter:
     """The one place where workers wait before they send, first come, first served.
 
-    `on_hold_too_long(why)` is called once every answer has been a throttle for `max_outage_s` seconds. Set `has_lines`
-    to False as soon as no line is left to send: only then may the run be limited by "tail of the run". Set `is_outage`
-    while nothing but probes is sent.
+    `on_hold_too_long(why)` is called once every answer has been a throttle for `max_outage_s` seconds; where other
+    lanes are open, the lane is closed instead. Set `has_lines` to False as soon as no line is left to send: only then
+    may the run be limited by "tail of the run". Set `is_outage` while nothing but probes is sent.
     """
+
+    SURE_REFUSALS = 3  # in a row, that ask for longer than an outage may last
 
     def __init__(
         self,
@@ -52,10 +66,12 @@ class Limiter:
         clock: Callable[[], float],
         on_hold_too_long: Callable[[str], None],
         budget: Budget | None = None,
+        *,
+        has_several_models: bool = False,
     ) -> None:
         now = clock()
         self.limits = limits
-        self.endpoint = EndpointLimits(limits.bounds, now)
+        self.lanes = Lanes(limits.bounds, now, has_several=has_several_models)
         self.budget = budget
         self.is_paused = False
         self.has_lines = True
@@ -68,22 +84,27 @@ class Limiter:
         self._tokens = TokenQuota(tpm, now) if tpm is not None else None
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
-        self._waiters: deque[tuple[asyncio.Future[Permit | None], float, Decimal]] = deque()
+        self._waiting = self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def acquire(self, tokens: float, upper_usd: Decimal = NOTHING) -> Permit | None:
+    async def acquire(self, tokens: float, upper_usd: Decimal = NOTHING, lane: Lane | None = None) -> Permit | None:
         """Wait for a slot; `tokens` estimates what the request may use, `upper_usd` is the most that it may cost.
 
-        None if it will never get one: the limiter is closed, or the budget will never have room for it.
+        `lane` is that of its model. None if it will not get one: the limiter is closed, the budget will never have room
+        for it, or its lane is closed or held (`Lane.held_until`) while others go on.
         """
-        if self._is_closed or self._never_fits(upper_usd):
+        lane = lane if lane is not None else self.lanes.of("")
+        now = self._clock()
+        if self._is_closed or self._never_fits(upper_usd) or lane.is_closed or now < lane.held_until:
             return None
-        now, pace_per_s = self._clock(), self.endpoint.controller.pace_per_s
-        if not self._waiters and self._wait_s(upper_usd, pace_per_s, now) == 0:
-            return self._grant(tokens, upper_usd, pace_per_s, now)
+        pace_per_s = lane.limits.controller.pace_per_s
+        if not lane.waiters and self._wait_s(lane.limits, upper_usd, pace_per_s, now) == 0:
+            return self._grant(lane, tokens, upper_usd, pace_per_s, now)
+        self._turns += 1
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((turn, tokens, upper_usd))
+        lane.waiters.append(Waiter(self._turns, turn, tokens, upper_usd))
+        self._waiting += 1
         self._pump()
         try:
             return await turn
@@ -109,18 +130,21 @@ class Limiter:
 
     @property
     def controller(self) -> Controller:
-        """The controller of the gateway's limits."""
-        return self.endpoint.controller
+        """The controller of the limits that all models share, or may share."""
+        return self.lanes.shared.controller
 
     @property
     def paused_until(self) -> float:
-        """When the pause after the last throttle ends, by the clock of the limiter."""
-        return self.endpoint.controller.paused_until
+        """When the pause for all models after the last throttle ends, by the clock of the limiter."""
+        return self.controller.paused_until
 
     @property
     def slots(self) -> int:
         """How many requests may be in flight now."""
-        return self.endpoint.controller.slots
+        limits = self.lanes.limits
+        if len(limits) == 1:
+            return limits[0].controller.slots
+        return min(self._most_in_flight, sum(one.controller.slots for one in limits))
 
     @property
     def limited_by(self) -> LimitedBy:
@@ -131,20 +155,21 @@ class Limiter:
             return LimitedBy.PAUSED
         if self.is_outage:
             return LimitedBy.OUTAGE
-        now, is_anybody_waiting = self._clock(), bool(self._waiters)
+        now, limits, is_anybody_waiting = self._clock(), self.lanes.busiest, self._waiting > 0
         has_lines = self.has_lines or is_anybody_waiting
-        if self.endpoint.is_full or not has_lines:
-            return self.endpoint.limited_by(now, has_lines=has_lines)
+        if limits.is_full or not has_lines:
+            return limits.limited_by(now, has_lines=has_lines)
         if self.bytes.holds_back and not is_anybody_waiting:
             return LimitedBy.MEMORY
-        if is_anybody_waiting and self.budget is not None and not self.budget.fits(self._waiters[0][2]):
+        first = self._first(now)[0]
+        if first is not None and self.budget is not None and not self.budget.fits(first.waiters[0].upper_usd):
             return LimitedBy.BUDGET
-        next_at, limited_by = self._next_at()
+        next_at, limited_by = self._next_at(limits)
         # A worker that waits although a slot is free waits for that time, even where its timer is just due. Where no
         # worker waits, the next one would wait for it if it is still to come.
         if is_anybody_waiting or next_at > now:
             return limited_by
-        return self.endpoint.limited_by(now, has_lines=has_lines)
+        return limits.limited_by(now, has_lines=has_lines)
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
@@ -152,6 +177,8 @@ class Limiter:
         """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
         now = self._clock()
         permit.endpoint.answered(permit.sent, rate, now)
+        permit.lane.answered()
+        self.lanes.admitted(permit.lane)
         self._settle(permit, tokens_used, now)
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
@@ -161,12 +188,20 @@ class Limiter:
         self._settle(permit, tokens_used, now)
 
     def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
-        """The gateway said "too fast": the whole job slows down, and pauses if the gateway asked for that."""
-        now = self._clock()
-        permit.endpoint.throttled(permit.sent, retry_after_s, rate, now)
+        """The gateway said "too fast": the lanes slow down that share the limit, and pause if the gateway asked."""
+        now, lane, limits = self._clock(), permit.lane, permit.endpoint
+        self.lanes.refused(lane, now)
+        if self.lanes.holds(lane) or limits is not lane.limits:  # it may have been sent before it had limits of its own
+            lane.hold(retry_after_s, now)
+            limits.abandoned(permit.sent, now)
+        else:
+            limits.throttled(permit.sent, retry_after_s, rate, now)
+        if lane.held_until > now:
+            self._send_back(lane)
         self._settle(permit, 0.0, now)
-        if permit.endpoint.throttled_s(now) > self.limits.longest_outage_s:
-            self._on_hold_too_long("throttled without a break")
+        lane.refused(retry_after_s, now)
+        if self._is_hopeless(lane, now):
+            self._close(lane)
 
     def failed(self, permit: Permit) -> None:
         """The attempt failed in a way that says nothing about limits."""
@@ -197,7 +232,7 @@ class Limiter:
         self.is_paused = is_paused
         if limits.bounds != before.bounds:
             self._most_in_flight = limits.bounds.most
-            self.endpoint.controller.concurrency.resize(limits.bounds, now)
+            self.lanes.resize(limits.bounds, now)
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         if rpm is None or self._requests is None:
             self._requests = RequestQuota(rpm, now) if rpm is not None else None
@@ -213,10 +248,8 @@ class Limiter:
         """Send nothing more: all waiting workers get None."""
         self._is_closed = True
         self.bytes.close()
-        while self._waiters:
-            turn, *_ = self._waiters.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        for lane in self.lanes:
+            self._send_back(lane)
         self._set_timer(None)
 
     # ------------------------------------------------------------------------------------------ inside
@@ -236,13 +269,40 @@ class Limiter:
     def _never_fits(self, upper_usd: Decimal) -> bool:
         return self.budget is not None and self.budget.never_fits(upper_usd)
 
-    def _wait_s(self, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
+    def _is_hopeless(self, lane: Lane, now: float) -> bool:
+        """Whether all was refused for too long, or one of several models is known to be refused for longer."""
+        longest_s = self.limits.longest_outage_s
+        if lane.limits.throttled_s(now) > longest_s:
+            return True
+        is_own = lane.limits is not self.lanes.shared
+        return is_own and lane.back_at - now > longest_s and lane.refused_in_a_row >= self.SURE_REFUSALS
+
+    def _close(self, lane: Lane) -> None:
+        """Close all lanes with these limits; if no other is left, the job stops."""
+        self.lanes.close(lane.limits)
+        for other in self.lanes:
+            if other.is_closed:
+                self._send_back(other)
+        if self.lanes.are_closed:
+            self._on_hold_too_long("throttled without a break")
+
+    def _send_back(self, lane: Lane) -> None:
+        """Those that wait in this lane get no permit."""
+        while lane.waiters:
+            turn = lane.waiters.popleft().turn
+            self._waiting -= 1
+            if not turn.done():
+                turn.set_result(None)
+
+    def _wait_s(self, limits: EndpointLimits, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
         """Seconds until the next request may be sent: 0 is now, None is not before one in flight ends."""
         if self.is_paused or self.in_flight >= self._most_in_flight:
             return None
+        if len(self.lanes.limits) > 1 and self.in_flight + self.lanes.kept_free(limits, now) >= self._most_in_flight:
+            return None
         if self.budget is not None and not self.budget.fits(upper_usd):
             return None
-        wait_s = self.endpoint.wait_s(pace_per_s, now)
+        wait_s = limits.wait_s(pace_per_s, now)
         if wait_s is None:
             return None
         if self._requests is not None:
@@ -251,44 +311,58 @@ class Limiter:
             wait_s = max(wait_s, self._tokens.wait_s(now))
         return wait_s
 
-    def _next_at(self) -> tuple[float, LimitedBy]:
+    def _next_at(self, limits: EndpointLimits) -> tuple[float, LimitedBy]:
         """From when on the next request may go if a slot is free, even where that is past; and what says so."""
-        times = [self.endpoint.next_at()]
+        times = [limits.next_at()]
         if self._requests is not None:
             times.append((self._requests.next_at, LimitedBy.OWN_REQUESTS))
         if self._tokens is not None:
             times.append((self._tokens.next_at, LimitedBy.OWN_TOKENS))
         return max(times, key=lambda time: time[0])
 
-    def _grant(self, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
+    def _grant(self, lane: Lane, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
         self.in_flight += 1
         if self.budget is not None:
             self.budget.reserve(upper_usd)
         if self._requests is not None:
             self._requests.take(now)
         reserved = self._tokens.take(tokens, now) if self._tokens is not None else None
-        return Permit(self.endpoint, self.endpoint.sent(pace_per_s, now), upper_usd, upper_usd, reserved)
+        return Permit(lane, lane.limits, lane.limits.sent(pace_per_s, now), upper_usd, upper_usd, reserved)
+
+    def _first(self, now: float) -> tuple[Lane | None, float | None]:
+        """The lane whose first waiter goes next, and in how many seconds; None if it waits for one in flight."""
+        chosen, chosen_s, order = None, math.inf, 0
+        for lane in self.lanes:
+            while lane.waiters and lane.waiters[0].turn.done():  # cancelled while it waited
+                lane.waiters.popleft()
+                self._waiting -= 1
+            if not lane.waiters:
+                continue
+            first = lane.waiters[0]
+            wait_s = self._wait_s(lane.limits, first.upper_usd, lane.limits.controller.pace_per_s, now)
+            if self._never_fits(first.upper_usd):  # what was spent meanwhile may have made it so
+                wait_s = 0.0
+            wait_s = math.inf if wait_s is None else wait_s
+            if chosen is None or (wait_s, first.order) < (chosen_s, order):
+                chosen, chosen_s, order = lane, wait_s, first.order
+        return chosen, None if chosen_s == math.inf else chosen_s
 
     def _pump(self) -> None:
         """Let through the workers that may send, and set the one timer for the next one."""
-        endpoint = self.endpoint
-        if not self._waiters and self._timer is None:
+        if not self._waiting and self._timer is None:
             return  # as it is in most runs
         now = self._clock()
-        wait_s: float | None = None
-        while self._waiters:
-            if self._waiters[0][0].done():  # cancelled while it waited
-                self._waiters.popleft()
-                continue
-            turn, tokens, upper_usd = self._waiters[0]
-            never_fits = self._never_fits(upper_usd)  # what was spent meanwhile may have made it so
-            pace_per_s = endpoint.controller.pace_per_s
-            wait_s = 0.0 if never_fits else self._wait_s(upper_usd, pace_per_s, now)
-            if wait_s != 0:
-                break
-            self._waiters.popleft()
-            turn.set_result(None if never_fits else self._grant(tokens, upper_usd, pace_per_s, now))
-        self._set_timer(wait_s if self._waiters else None)
+        lane, wait_s = self._first(now)
+        while lane is not None and wait_s == 0:
+            first = lane.waiters.popleft()
+            self._waiting -= 1
+            if self._never_fits(first.upper_usd):
+                first.turn.set_result(None)
+            else:
+                pace_per_s = lane.limits.controller.pace_per_s
+                first.turn.set_result(self._grant(lane, first.tokens, first.upper_usd, pace_per_s, now))
+            lane, wait_s = self._first(now)
+        self._set_timer(wait_s if lane is not None else None)
 
     def _set_timer(self, wait_s: float | None) -> None:
         if self._timer is not None:

@@ -193,6 +193,13 @@ class LineSet:
         self._bits[index : index + size] = (before | bits).to_bytes(size, "little")
         self._count += (bits & ~before).bit_count()
 
+    def lowest(self) -> int:
+        """The lowest number in the set; 0 if it is empty."""
+        rest = self._bits.lstrip(b"\0")
+        if not rest:
+            return 0
+        return 8 * (len(self._bits) - len(rest)) + (rest[0] & -rest[0]).bit_length() - 1
+
     def first_gap(self) -> int:
         """The lowest number from 1 on that is not in the set."""
         bits = bytearray(self._bits or b"\0")
