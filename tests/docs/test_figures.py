@@ -99,3 +99,10 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     assert page == with_figures(MANUAL["benchmarks"].text, figures_of(ROWS))
     for name in ("commands", "simulator"):
         assert (tmp_path / "batchrun" / "docs" / f"{name}.md").read_text("utf-8") == MANUAL[name].text
+
+
+@pytest.mark.parametrize("workload", ["large", "resume_bare", "one_line"])
+def test_what_files_of_all_sizes_cost_has_a_table_of_its_own(workload: str) -> None:
+    figures = figures_of([(workload, ROWS[0][1])])
+    assert "| checking the input |" in figures.table("large")
+    assert not figures.table("benchmarks")
