@@ -93,10 +93,10 @@ class Labels(msgspec.Struct, frozen=True):
 
 
 class Numbers(msgspec.Struct, frozen=True):
-    """The figures of a field whose values are numbers, over the answered rows."""
+    """The figures of a field whose values are numbers, over the answered rows; bounds are null where all are alike."""
 
-    mean_absolute_error: float | None
-    rank_correlation: float | None
+    mean_absolute_error: Interval
+    rank_correlation: Interval
 
 
 class FieldFigures(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,11 +18,11 @@ from batchrun.evaluation.figures import (
     Repeats,
 )
 from batchrun.evaluation.scorers import Kind, as_text
-from batchrun.evaluation.tally import FieldTally, Pair, RowTally, Tries
+from batchrun.evaluation.tally import FieldTally, RowTally, Tries
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample
-from batchrun.stats.numbers import mean_absolute_error, rank_correlation
+from batchrun.stats.numbers import mean_absolute_error, rank_correlation, with_interval
 from batchrun.stats.proportions import effective_rows, f1_of_class, wilson
 
 MOST_LABELS = 200
@@ -74,15 +74,20 @@ def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | 
         accuracy=both.of(policy),
         accuracies=both,
         labels=_labels(tally, policy, order, seed),
-        numbers=_numbers(tally.cells) if tally.field.scorer.kind is Kind.NUMBER and tally.keeps_cells else None,
+        numbers=_numbers(tally, seed) if tally.field.scorer.kind is Kind.NUMBER and tally.keeps_cells else None,
         repeats=repeats(tally.tries),
         groups=groups(tally, policy),
     )
 
 
-def _numbers(cells: Counter[Pair]) -> Numbers:
-    answered = {pair: count for pair, count in cells.items() if pair[1] is not None}
-    return Numbers(mean_absolute_error(answered), rank_correlation(answered))
+def _numbers(tally: FieldTally, seed: int) -> Numbers:
+    answered = {pair: count for pair, count in tally.cells.items() if pair[1] is not None}
+    effective = _effective(tally, with_unanswered=False)
+    error, correlation = (
+        with_interval(figure, answered, effective=effective, seed=seed)
+        for figure in (mean_absolute_error, rank_correlation)
+    )
+    return Numbers(error, correlation)
 
 
 # ----------------------------------------------------------------------------------------------------- labels

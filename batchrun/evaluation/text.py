@@ -109,8 +109,12 @@ def _field(name: str, figures: FieldFigures) -> list[str]:
     return lines + _group_table(figures.groups) + _repeat_lines(figures.repeats)
 
 
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+def _plain(found: Interval) -> str:
+    if found.value is None:
+        return "–"
+    if found.lower is None or found.upper is None:
+        return f"{found.value:.4g}"
+    return f"{found.value:.4g} ({found.lower:.4g} to {found.upper:.4g})"
 
 
 def _labels(labels: Labels) -> list[str]:

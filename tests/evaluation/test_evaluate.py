@@ -170,8 +170,8 @@ def test_numbers_have_errors_and_ranks_and_whole_ones_an_order(tmp_path: Path) -
     found = evaluated(tmp_path, answers, [(str(at), at % 5) for at in range(40)], "score")
     figures = found.fields["score"]
     assert figures.numbers is not None
-    assert figures.numbers.mean_absolute_error == 6 / 40
-    assert figures.numbers.rank_correlation == pytest.approx(0.97, abs=0.02)
+    assert figures.numbers.mean_absolute_error.value == 6 / 40
+    assert figures.numbers.rank_correlation.value == pytest.approx(0.97, abs=0.02)
     assert figures.labels is not None
     assert figures.labels.alpha_ordinal is not None
     assert list(figures.labels.classes) == ["0", "1", "2", "3", "4", "5"]

@@ -93,9 +93,9 @@ def test_every_figure_of_numbers(pairs: list[tuple[int, int]]) -> None:
         found = evaluated(Path(folder), answers, rows, "score").fields["score"]
     assert found.numbers is not None
     assert found.labels is not None
-    assert found.numbers.mean_absolute_error == near(mean_absolute_error(gold, said))
+    assert found.numbers.mean_absolute_error.value == near(mean_absolute_error(gold, said))
     if min(len(set(gold)), len(set(said))) > 1:
-        assert found.numbers.rank_correlation == near(spearmanr(gold, said).statistic)
+        assert found.numbers.rank_correlation.value == near(spearmanr(gold, said).statistic)
     if len({*gold, *said}) > 1:
         theirs = krippendorff.alpha(reliability_data=[gold, said], level_of_measurement="ordinal")
         assert found.labels.alpha_ordinal is not None

@@ -6,7 +6,7 @@ import pytest
 
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Sums, resample
-from batchrun.stats.numbers import mean_absolute_error, rank_correlation
+from batchrun.stats.numbers import mean_absolute_error, rank_correlation, with_interval
 
 # gold 0: 6 right, 2 called 1, 2 unanswered; gold 1: 9 right, 1 called 0
 TABLE: dict[Cell, int] = {(0, 0): 6, (0, 1): 2, (0, UNANSWERED): 2, (1, 1): 9, (1, 0): 1}
@@ -78,4 +78,21 @@ def test_errors_and_rank_correlation_of_numbers() -> None:
     assert rank_correlation(pairs) == pytest.approx(1.0)
     assert rank_correlation({(1.0, 2.0): 1, (1.0, 3.0): 1}) is None
     assert rank_correlation({}) is None
+
+
+def test_figures_of_numbers_have_intervals_but_none_where_all_are_alike() -> None:
+    pairs = {(float(at), float(at + at % 3)): 5 for at in range(20)}
+    error = with_interval(mean_absolute_error, pairs)
+    assert error.value is not None
+    assert error.lower is not None
+    assert error.upper is not None
+    assert error.lower < error.value < error.upper
+    # the error of a mean of 100 rows, whose errors are 0, 1 and 2 with a spread of 0.81
+    assert error.upper - error.lower == pytest.approx(2 * 1.96 * 0.81 / 10, rel=0.1)
+    wide = with_interval(mean_absolute_error, pairs, effective=25)
+    assert wide.lower is not None
+    assert wide.lower < error.lower
+    all_right = with_interval(mean_absolute_error, {(1.0, 1.0): 5, (2.0, 2.0): 5})
+    assert (all_right.value, all_right.lower, all_right.upper) == (0, None, None)
+    assert with_interval(rank_correlation, {(1.0, 1.0): 5}).value is None
     assert mean_absolute_error({}) is None
