@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks.evaluation import evaluation
 from tests.benchmarks.join import join
+from tests.benchmarks.lanes import lanes
 from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import found_out, pace
@@ -27,6 +28,7 @@ WORKLOADS |= {
     "prepare": prepare,
     "pace": pace,
     "found_out": found_out,
+    "lanes": lanes,
     "join": join,
     "evaluation": evaluation,
 }
