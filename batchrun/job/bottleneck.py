@@ -27,11 +27,16 @@ _OUTSIDE = frozenset(
 
 
 class Bottleneck:
-    """The seconds of a run by what limited it; `now` is what limits it at the moment."""
+    """The seconds of a run by what limited it; `now` is what limits it at the moment.
+
+    `models` and `models_now` have the same for each model that has limits of its own.
+    """
 
     def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self.now = LimitedBy.SLOW_START
         self.seconds: dict[LimitedBy, float] = {}
+        self.models_now: dict[str, LimitedBy] = {}
+        self.models: dict[str, dict[LimitedBy, float]] = {}
         self._clock, self._cpu_clock = clock, cpu_clock
         self._at, self._cpu_at = clock(), cpu_clock()
         self._logged: tuple[object, ...] = ()
@@ -48,9 +53,13 @@ class Bottleneck:
         if self.now not in _OUTSIDE and cpu_at - self._cpu_at >= BUSY * elapsed_s > 0:
             self.now = LimitedBy.CLIENT
         self.seconds[self.now] = self.seconds.get(self.now, 0.0) + elapsed_s
+        self.models_now = limiter.lanes.limited_by(limiter.now())
+        for model, limit in self.models_now.items():
+            seconds = self.models.setdefault(model, {})
+            seconds[limit] = seconds.get(limit, 0.0) + elapsed_s
         self._at, self._cpu_at = at, cpu_at
         pace_per_s = limiter.controller.pace_per_s
-        state = (self.now, limiter.slots, None if pace_per_s is None else float(f"{pace_per_s:.2g}"))
+        state = (self.now, self.models_now, limiter.slots, None if pace_per_s is None else float(f"{pace_per_s:.2g}"))
         if state == self._logged or at - self._logged_at < LOG_EVERY_S:
             return None
         self._logged, self._logged_at = state, at
@@ -60,9 +69,18 @@ class Bottleneck:
             per_s=None if pace_per_s is None else round(pace_per_s, 3),
             limited_by=self.now.value,
             limited_s=self.rounded(),
+            limited_s_by_model=self.rounded_by_model(),
         )
 
     def rounded(self) -> dict[str, float]:
         """The seconds by what limited the run, the longest first."""
-        by_time = sorted(self.seconds.items(), key=lambda item: -item[1])
-        return {limit.value: round(seconds, 2) for limit, seconds in by_time}
+        return _rounded(self.seconds)
+
+    def rounded_by_model(self) -> dict[str, dict[str, float]]:
+        """The same for each model that has limits of its own."""
+        return {model: _rounded(seconds) for model, seconds in self.models.items()}
+
+
+def _rounded(seconds_by: dict[LimitedBy, float]) -> dict[str, float]:
+    by_time = sorted(seconds_by.items(), key=lambda item: -item[1])
+    return {limit.value: round(seconds, 2) for limit, seconds in by_time}

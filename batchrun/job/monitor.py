@@ -141,6 +141,7 @@ class Monitor:
             eta_s=None if status.eta_s is None else round(status.eta_s, 1),
             cost_usd=status.cost_usd,
             projected_usd=status.projected_usd,
+            limited_by_model={model: limit.value for model, limit in self.bottleneck.models_now.items()},
             refused=refused,
         )
         self._log(answer)

@@ -43,6 +43,7 @@ class Earlier:
 
     `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
     bill, in US dollars. `limited_s`: the seconds of the last run by what limited it; None if it sent nothing.
+    `limited_s_by_model`: the same for each model that has limits of its own.
     `without_log`: the starts of runs whose log is gone; the amounts have their worst case. `controls`: the control
     requests that were answered; they are on the bill.
     """
@@ -50,6 +51,7 @@ class Earlier:
     billed_twice: BilledTwice
     unbilled_usd: Decimal
     limited_s: dict[str, float] | None
+    limited_s_by_model: dict[str, dict[str, float]]
     without_log: frozenset[str] = frozenset()
     controls: tuple[AnsweredControl, ...] = ()
 
@@ -205,5 +207,6 @@ class _Start:
             last_run.billed_before + new,
             last_run.unbilled_usd,
             last_run.limited_s,
+            last_run.limited_s_by_model,
             controls=tuple(last_run.controls),
         )

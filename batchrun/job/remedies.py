@@ -34,7 +34,7 @@ def remedy_for(code: str) -> Remedy:
     """The remedy for a failure that is not retryable, by its error code."""
     if code in _MORE_OUTPUT:
         return Remedy.MORE_OUTPUT
-    if code in _SEND_AGAIN or (code.startswith("incomplete_") and code != _FILTERED):
+    if code in _SEND_AGAIN or (code.startswith(incomplete_code("")) and code != _FILTERED):
         return Remedy.SEND_AGAIN
     if code == FailureCode.RESPONSE_TOO_LARGE:
         return Remedy.LARGER_ANSWERS

@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -49,7 +49,8 @@ class Ended:
     `recorded`: how many lines got their record. `stopped`: why the run ended early; None if it did not. `unanswered`:
     the attempts whose outcome is unknown. `unbilled_usd`: what may have been spent and is on no bill, in US dollars.
     `passed_over`: how many lines `budget` had no room for; the dearest of them may cost `dearest_usd`. `limited_s`:
-    the seconds of the run by what limited it. `at_output_limit`: successes with exactly the output tokens allowed.
+    the seconds of the run by what limited it, and `limited_s_by_model` those of models with limits of their own.
+    `at_output_limit`: successes with exactly the output tokens allowed.
     """
 
     recorded: int = 0
@@ -60,6 +61,7 @@ class Ended:
     dearest_usd: Decimal = NOTHING
     budget: Budget | None = None
     limited_s: dict[str, float] | None = None
+    limited_s_by_model: dict[str, dict[str, float]] = field(default_factory=dict)
     at_output_limit: int = 0
 
 
@@ -132,7 +134,7 @@ class Run:
             store.sync()
         except DiskError as error:
             runner.stop(str(error), error.exit_code)
-        limited_s = monitor.bottleneck.rounded()
+        limited_s, by_model = monitor.bottleneck.rounded(), monitor.bottleneck.rounded_by_model()
         with contextlib.suppress(DiskError):  # without this event the next run reports that this one died, no more
             why = runner.stopped.why if runner.stopped else "done"
             stop = Stop(
@@ -140,6 +142,7 @@ class Run:
                 numbers=runner.newly_recorded(),
                 records_usd=self._prepared.tally.cost_of_records_usd(),
                 limited_s=limited_s,
+                limited_s_by_model=by_model,
             )
             store.log.write(stop)
         return Ended(
@@ -151,6 +154,7 @@ class Run:
             dearest_usd=runner.dearest_usd,
             budget=runner.limiter.budget,
             limited_s=limited_s,
+            limited_s_by_model=by_model,
             at_output_limit=runner.at_output_limit,
         )
 

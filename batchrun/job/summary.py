@@ -76,6 +76,7 @@ class Summary:
         report = msgspec.structs.replace(
             report,
             limited_s=self.ended.limited_s,
+            limited_s_by_model=self.ended.limited_s_by_model,
             at_output_limit=self.ended.at_output_limit or None,
             stopped=stopped.why if stopped else None,
             next_change=next_change if is_left else None,
@@ -89,4 +90,5 @@ class Summary:
             possibly_billed_twice=earlier.billed_twice + lost,
             unbilled_usd=total_usd((earlier.unbilled_usd, self.ended.unbilled_usd)),
             limited_s=report.limited_s if report.limited_s is not None else earlier.limited_s,
+            limited_s_by_model=report.limited_s_by_model or earlier.limited_s_by_model,
         )

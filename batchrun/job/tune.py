@@ -121,7 +121,7 @@ def asked(tuning: Tuning) -> list[str]:
 
 
 def render(tuned: Tuned) -> str:
-    """The limits and the state of the run as text for people: two lines, each with its newline."""
+    """The limits and the state of the run as text for people: two lines, and one for each model with its own limits."""
     limits = [f"-c {tuned.concurrency}"]
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
@@ -129,7 +129,11 @@ def render(tuned: Tuned) -> str:
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
-    return printable(f"process {tuned.pid}: {', '.join(limits)}; {state}") + f"\n{_how_far(tuned)}\n"
+    models = "".join(
+        printable(f"{model}: limited by {limit.replace('_', ' ')}") + "\n"
+        for model, limit in tuned.limited_by_model.items()
+    )
+    return printable(f"process {tuned.pid}: {', '.join(limits)}; {state}") + f"\n{_how_far(tuned)}\n{models}"
 
 
 def _how_far(tuned: Tuned) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from batchrun.limits.controller import Controller
 from batchrun.limits.endpoint_limits import EndpointLimits
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
 
 
@@ -155,6 +156,16 @@ class Lanes:
                     other.release()
         elif window.is_full:
             self._window = Window()
+
+    def limited_by(self, now: float) -> dict[str, LimitedBy]:
+        """What limits each model that has limits of its own, now."""
+        return {
+            lane.model: LimitedBy.THROTTLED
+            if lane.is_held(now)
+            else lane.limits.limited_by(now, has_lines=lane.limits.taken > 0)
+            for lane in self._lanes.values()
+            if lane.limits is not self.shared
+        }
 
     def kept_free(self, limits: EndpointLimits, now: float) -> int:
         """How many of the job's places other lanes need, whose pace lets them go before an answer comes back."""

@@ -128,6 +128,10 @@ class Limiter:
 
     # ------------------------------------------------------------------------------------------ looking
 
+    def now(self) -> float:
+        """The time by the limiter's clock, in seconds."""
+        return self._clock()
+
     @property
     def controller(self) -> Controller:
         """The controller of the limits that all models share, or may share."""

@@ -56,4 +56,5 @@ def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
         possibly_billed_twice=last_run.billed_before + left_in_flight,
         unbilled_usd=total_usd((last_run.unbilled_usd, gone_usd)),
         limited_s=last_run.limited_s,
+        limited_s_by_model=last_run.limited_s_by_model,
     )

@@ -136,7 +136,8 @@ class Report(msgspec.Struct, frozen=True):
     field and the next two come from the run log; they are None without one.
     `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
     halfway, on answers without a usage, and on records that were replaced or are gone from the result file.
-    `limited_s`: seconds of the last run by what limited it, the longest first.
+    `limited_s`: seconds of the last run by what limited it, the longest first; `limited_s_by_model`: the same for each
+    model that has limits of its own.
     `controls`: control requests that were answered; None if there are none. They come from the run log, too.
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
@@ -163,6 +164,7 @@ class Report(msgspec.Struct, frozen=True):
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal | None = None
     limited_s: dict[str, float] | None = None
+    limited_s_by_model: dict[str, dict[str, float]] = {}
     controls: Controls | None = None
     at_output_limit: int | None = None
     stopped: str | None = None

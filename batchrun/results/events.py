@@ -128,7 +128,8 @@ class Replaced(_Timed, tag="replaced"):
 class Limited(_Timed, tag="limits", kw_only=True):
     """The limits have changed. `per_s` is the pace in requests a second.
 
-    `limited_s` has the seconds of the run by what it was limited by.
+    `limited_s` has the seconds of the run by what it was limited by, and `limited_s_by_model` the same for each model
+    that has limits of its own.
     """
 
     slots: int = 0
@@ -136,6 +137,7 @@ class Limited(_Timed, tag="limits", kw_only=True):
     per_s: float | None = None
     limited_by: str = ""
     limited_s: dict[str, float] | None = None
+    limited_s_by_model: dict[str, dict[str, float]] = {}
 
 
 class Tuned(_Timed, tag="tuned", kw_only=True):
@@ -161,6 +163,7 @@ class Tuned(_Timed, tag="tuned", kw_only=True):
     eta_s: float | None = None
     cost_usd: Decimal = NOTHING
     projected_usd: Decimal = NOTHING
+    limited_by_model: dict[str, str] = {}
     refused: str | None = None
 
 
@@ -181,6 +184,7 @@ class Stop(_Timed, tag="stop", kw_only=True):
     numbers: list[int] = []
     records_usd: Decimal = NOTHING
     limited_s: dict[str, float] | None = None
+    limited_s_by_model: dict[str, dict[str, float]] = {}
 
 
 Event = (

@@ -55,6 +55,7 @@ class LastRun:
         self.unbilled_usd = NOTHING
         self.controls: list[AnsweredControl] = []
         self.limited_s: dict[str, float] | None = None
+        self.limited_s_by_model: dict[str, dict[str, float]] = {}
         self.recent = RecentRequests()
         self.options: dict[str, str] | None = None
         self.records, self.records_usd = 0, NOTHING
@@ -96,11 +97,12 @@ class LastRun:
             case Start():
                 self._begin(event)
             case Limited():
-                self.limited_s = event.limited_s
+                self.limited_s, self.limited_s_by_model = event.limited_s, event.limited_s_by_model
             case Stop():
                 self.stopped = True
                 self._recorded(event)
                 self.limited_s = event.limited_s or self.limited_s
+                self.limited_s_by_model = event.limited_s_by_model or self.limited_s_by_model
             case Replaced():
                 self.records -= event.lines
                 self.records_usd = total_usd((self.records_usd, -event.unbilled_usd))
@@ -119,7 +121,7 @@ class LastRun:
         self.options = start.options
         self.records, self.records_usd = start.records, start.records_usd
         self.sent.clear()
-        self.limited_s = None
+        self.limited_s, self.limited_s_by_model = None, {}
 
     def _recorded(self, event: Recorded | Stop) -> None:
         self._drop(event.numbers)

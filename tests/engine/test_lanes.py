@@ -9,7 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from batchrun.billing.pricing import PriceBook
 from batchrun.limits.options import Limits
+from batchrun.report.rebuild import rebuild
+from batchrun.report.text import render
 from tests.engine.test_runner import Desk, Ran, desk, error
 from tests.engine.test_whose_fault import TOO_FAST, UNAVAILABLE, Bad, is_said, job
 from tests.hostile import http
@@ -92,6 +95,11 @@ def test_a_model_with_a_limit_holds_up_no_other(desk: Desk) -> None:
     assert seen["slow"].per_s >= 0.95 * 5
     assert sum(at < 15 for at in seen["slow"].refused) <= 30
     assert seen["slow"].refused_an_answer(since_s=15) <= 0.02
+    by_model = ran.report.limited_s_by_model
+    assert list(by_model) == ["slow"]
+    assert max(by_model["slow"], key=lambda limit: by_model["slow"][limit]) == "gateway_requests"
+    assert "limited by, slow: gateway requests " in render(ran.report)
+    assert rebuild(desk.results, PriceBook()).report.limited_s_by_model == by_model
 
 
 def test_a_limit_of_the_whole_key_is_shared_by_all_models(desk: Desk) -> None:
