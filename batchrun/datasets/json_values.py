@@ -77,6 +77,14 @@ class JsonTable:
             if isinstance(keys, dict):
                 columns.update(dict.fromkeys(keys))
         self.columns = list(columns)
+        if not columns:
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """Say what is wrong with the rows where none has a column: else a template would be told of no such name."""
+        for _ in self.rows():
+            pass
+        self._problems.raise_any()
 
     def rows(self) -> Iterator[Row]:
         """Each row; those that cannot be used are noted as problems."""

@@ -28,6 +28,8 @@ from batchrun.datasets.template import FAILURES, Templates
 from batchrun.errors import UsageError
 from batchrun.records.index import Hashes, HashTable, Repeats, hash64
 from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLineError, read_request
+from batchrun.records.words import counted
+from batchrun.requests.overrides import check_overrides
 from batchrun.results.files import no_link, replace_whole, writing_whole
 from batchrun.results.paths import are_one
 
@@ -98,6 +100,7 @@ class _Work:
     def __init__(self, table: Table, recipe: Recipe) -> None:
         self._table = table
         self._recipe = recipe
+        check_overrides(Overrides(recipe.model, recipe.fields))
         self.repeat = recipe.repeat
         templates = Templates(table.columns)
         self._bodies = Bodies(recipe, templates)
@@ -136,7 +139,7 @@ class _Work:
                 hashes = []
         problems.raise_any()
         if not self._rows:
-            raise UsageError(f"--where {self._recipe.where}: none of the {self._skipped:,} rows meets it")
+            raise UsageError(f"--where {self._recipe.where}: no row meets it ({counted(self._skipped, 'row')} read)")
         ids.add(hashes)
         repeated = ids.found()
         if repeated and self._recipe.id_column is not None:

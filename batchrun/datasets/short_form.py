@@ -210,8 +210,8 @@ def _unknown_type(word: str) -> str:
     if word in _OTHER_WORDS:
         return f"write {_OTHER_WORDS[word]} for {word}"
     near = difflib.get_close_matches(word, _WORDS, 1)
-    instead = f"did you mean {near[0]}? " if near else ""
-    return f"no such type; {instead}Types are {', '.join(_WORDS)} and {{…}}; words that describe follow a colon"
+    instead = f"did you mean {near[0]}? Types" if near else "types"
+    return f"no such type; {instead} are {', '.join(_WORDS)} and {{…}}; words that describe follow a colon"
 
 
 def _nullable(made: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,16 @@ def test_texts_come_from_files_without_their_one_final_newline(batchrun: Command
     assert body["text"]["format"]["schema"] == SCHEMA
 
 
+def test_rows_of_json_that_all_are_unusable_are_told_before_the_names_in_a_template(batchrun: Command) -> None:
+    Path("data.jsonl").write_text('{"text": "\\ud800"}\n{"text": \n')
+    done = batchrun("prepare", "data.jsonl", "-p", "{{ text }}", "-o", "requests.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "data.jsonl:1 (row 1): half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character",
+        "data.jsonl:2 (row 2): not JSON (Expecting value at character 9); write a JSON object for each row",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -93,7 +103,8 @@ def test_texts_come_from_files_without_their_one_final_newline(batchrun: Command
         (("-p", "x", "--id", "ide"), '--id: no column is named "ide"; the columns are: text'),
         (("-p", "x", "--where", "lang"), '--where: no column is named "lang"'),
         (("-p", "x", "--where", "text =="), "--where: "),
-        (("-p", "x", "--where", "text == 'none'"), "--where text == 'none': none of the 1 rows meets it"),
+        (("-p", "x", "--where", "text == 'none'"), "--where text == 'none': no row meets it (1 row read)"),
+        (("-p", "x", "--set", "text.format=1"), "--set text.format: only a top-level field can be set"),
         (("-p", "x", "-o", "-"), "-o -: name a file"),
         (("-p", "caf\udce9"), "-p: it is not UTF-8; put it into a file, and write @FILE"),
         (("-p", "x", "-o", "data.csv"), "data.csv is read; choose another file for the requests (-o)"),

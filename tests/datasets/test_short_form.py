@@ -72,7 +72,7 @@ REFUSED = {
     ",": "schema, at the end: no field",
     "a strng": "schema, at 'strng': no such type; did you mean str?",
     "a string": "schema, at 'string': write str for string",
-    "a the topic": "schema, at 'the topic': no such type; Types are",
+    "a the topic": "schema, at 'the topic': no such type; types are",
     "a str the topic": "schema, at 'the topic': write a comma or a new line before the next field",
     "1st str": "schema, at '1st str': no name of a field; a name begins with a letter",
     "a str, a bool": "schema, at ' bool': the field a occurs twice; rename one",

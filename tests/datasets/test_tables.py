@@ -249,6 +249,8 @@ REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "a string on a line": ("jsonl", b'"x"\n', ["1 (row 1): not an object; write a JSON object for each row, {\u2026}"]),
     "half a surrogate pair": ("jsonl", b'{"a": "\\ud83d\\ude00"}\n{"a": "\\ud83d"}\n', [
         "2 (row 2): half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"]),
+    "nothing but half a pair": ("jsonl", b'{"a": "\\ud83d"}\n', [
+        "1 (row 1): half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"]),
     "NaN": ("jsonl", b'{"a": NaN}\n', ["1 (row 1): NaN is not a JSON value; write null or a number"]),
     "a key twice": ("jsonl", b'{"a": {"b": 1, "b": 2}}\n', [
         '1 (row 1): the key "b" occurs twice in an object; rename one']),
