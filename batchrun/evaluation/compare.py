@@ -115,12 +115,14 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
     Raises as `evaluate` does, and `UsageError` where two files have no row in common that can be compared.
     """
     with ExitStack() as files:
-        sides = [Side(path, files.enter_context(scoring(path, question)), book) for path in results]
+        scorings = [files.enter_context(scoring(path, question)) for path in results]
+        common = set[str].intersection(*({tally.field.name for tally in one.tallies} for one in scorings))
+        if not common:
+            raise UsageError(f"{', '.join(map(str, results))} have no field in common")
+        for one in scorings:
+            one.keep(common)  # before they are read: all fields together are the same ones in each file
+        sides = [Side(path, one, book) for path, one in zip(results, scorings, strict=True)]
         names = list(sides[0].verdicts)
-        for side in sides[1:]:
-            names = [name for name in names if name in side.verdicts]
-        if len(names) == 1:
-            raise UsageError(f"{sides[0].path} and {sides[1].path} have no field in common")
         if len(names) == 2:
             names = names[1:]  # a single field is all of them
         fields = {name: _of_field(sides, name, question) for name in names}
@@ -213,13 +215,14 @@ def _flips(first: Side, second: Side, name: str) -> Iterator[Flip]:
     for row, (one, other) in enumerate(zip(first.verdicts[name], second.verdicts[name], strict=True)):
         if (one == RIGHT) == (other == RIGHT) or one not in asked or other not in asked:
             continue
-        flipped = name or next(field for field in fields if first.verdicts[field][row] != second.verdicts[field][row])
+        shown, other_shown = first.example(row, name), second.example(row, name)
+        flipped = name or next(field for field in fields if shown.verdicts[field] != other_shown.verdicts[field])
         at = fields.index(flipped)
         yield Flip(
-            custom_id=first.scoring.id_at(first.offsets[row]),
+            custom_id=first.scoring.id_at(shown.offset),
             winner=Winner.FIRST if one == RIGHT else Winner.SECOND,
             field=flipped,
             gold=first.scoring.gold_text(row, at),
-            first=first.said(row, at),
-            second=second.said(row, others.index(flipped)),
+            first=first.said(shown, row, at),
+            second=second.said(other_shown, row, others.index(flipped)),
         )

@@ -114,7 +114,8 @@ def _power(one: Difference) -> str:
         return "So few rows would show no difference, however large, in 80 % of cases."
     points = 100 * one.smallest_difference
     return (
-        f"In 80 % of cases these rows would show a difference of {points:.2g} percentage points; a smaller one, less."
+        f"In 80 % of cases these rows would show a difference of {points:.2g} percentage points; "
+        "a smaller one they would show less often."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +90,10 @@ class Scoring:
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
         self.duplicates = 0
+
+    def keep(self, names: Container[str]) -> None:
+        """Judge these fields only; before `rows`."""
+        self.tallies = [tally for tally in self.tallies if tally.field.name in names]
 
     def _refuse_unanswered(self) -> None:
         """Raise `UsageError` where no record of the file is an answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,6 +40,13 @@ class Spent(msgspec.Struct, frozen=True):
     output_tokens: int
     latency_p50_s: float | None
     latency_p95_s: float | None
+
+
+class Example(NamedTuple):
+    """One record: where it begins in the file, and its verdicts, by field; under "" that on all fields."""
+
+    offset: int
+    verdicts: dict[str, int]
 
 
 class Spending:
@@ -84,6 +92,7 @@ class Side:
         rows, names = len(scoring.gold), [tally.field.name for tally in scoring.tallies]
         self.verdicts = {name: bytearray(rows) for name in ("", *names)}
         self.offsets = array("Q", [NOWHERE]) * rows
+        self._repeats: dict[int, list[Example]] = {}
         self._read(names, Spending(book))
 
     def _read(self, names: list[str], spending: Spending) -> None:
@@ -96,6 +105,10 @@ class Side:
             self.verdicts[""][row] = _CODES[judged.verdict]
             for name, one in zip(names, judged.fields, strict=True):
                 self.verdicts[name][row] = _CODES[one.verdict]
+            if judged.place.repeat:
+                self._repeats.setdefault(row, []).append(self._as_read(row))
+        for _ in self.scoring.count_not_asked():
+            pass
         self._settle_repeats("", self.scoring.rows_tally)
         for name, field in zip(names, self.scoring.tallies, strict=True):
             self._settle_repeats(name, field)
@@ -111,9 +124,22 @@ class Side:
             lost = WRONG if is_answered else UNANSWERED
             self.verdicts[name][row] = RIGHT if 2 * tries.right > tries.asked else lost
 
-    def said(self, row: int, field: int) -> str | None:
-        """What the file answered about a row, in one field; of repeats the last one."""
-        return self.scoring.said_at(self.offsets[row], row, field)
+    def example(self, row: int, name: str) -> Example:
+        """The record that shows the verdict on a row; of repeats the last one that had this verdict."""
+        repeats = self._repeats.get(row)
+        if repeats is None:
+            return self._as_read(row)
+        verdict = self.verdicts[name][row]
+        # Where as many are right as have no answer, the row is wrong, though no repeat of it is.
+        nearest = {code: place for place, code in enumerate((RIGHT, UNSCORED, UNANSWERED, WRONG))} | {verdict: 4}
+        return max(repeats, key=lambda one: (nearest[one.verdicts[name]], one.offset))
+
+    def _as_read(self, row: int) -> Example:
+        return Example(self.offsets[row], {field: codes[row] for field, codes in self.verdicts.items()})
+
+    def said(self, example: Example, row: int, field: int) -> str | None:
+        """What a record answered about a row, in one field."""
+        return self.scoring.said_at(example.offset, row, field)
 
 
 def counts_as(policy: Unanswered) -> frozenset[int]:

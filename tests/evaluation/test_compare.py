@@ -147,6 +147,42 @@ def test_of_repeats_most_decide(tmp_path: Path) -> None:
     assert found.pairs == Pairs(1, 0, 1, 0)
 
 
+def test_a_flip_of_repeats_shows_an_answer_that_has_the_verdict_of_most(tmp_path: Path) -> None:
+    first = {"r-0#1": "yes", "r-0#2": "yes", "r-0#3": Outcome("refused"), "r-1#1": "yes", "r-1#2": Outcome("failed")}
+    second = {"r-0": "no", "r-1": "yes"}
+    found = compared(tmp_path, gold_rows(2), first, second).fields["answer"][0]
+    assert found.pairs == Pairs(0, 1, 1, 0)
+    assert [(one.custom_id, one.first, one.second) for one in found.flips] == [
+        ("r-0#2", "yes", "no"),
+        ("r-1#2", None, "yes"),
+    ]
+
+
+def test_repeats_that_are_right_in_each_field_but_not_as_a_whole_have_a_flip(tmp_path: Path) -> None:
+    both, one, other = ({"a": "x", "b": "y"}, {"a": "x", "b": "-"}, {"a": "-", "b": "y"})
+    first, second = {"r-0#1": both, "r-0#2": one, "r-0#3": other}, {"r-0": both}
+    found = compared(tmp_path, [("r-0", "x", "y")], first, second, columns=("a", "b"))
+    assert found.fields["a"][0].pairs == found.fields["b"][0].pairs == Pairs(1, 0, 0, 0)
+    assert [(one.field, one.first, one.second) for one in found.fields[""][0].flips] == [("a", "-", "x")]
+
+
+def test_all_fields_are_those_that_every_file_has(tmp_path: Path) -> None:
+    first = {"r-0": {"a": "x", "b": "y", "c": "-"}, "r-1": {"a": "x", "b": "y", "c": "-"}}
+    second = {"r-0": {"a": "x", "b": "y"}, "r-1": {"a": "x", "b": "-"}}
+    rows = [(f"r-{at}", "x", "y", "z") for at in range(2)]
+    found = compared(tmp_path, rows, first, second, columns=("a", "b", "c"))
+    assert list(found.fields) == ["", "a", "b"]
+    assert found.fields[""][0].pairs == Pairs(1, 1, 0, 0)
+    assert [(one.custom_id, one.field) for one in found.fields[""][0].flips] == [("r-1", "b")]
+    assert found.files[0].counts[""].right == 2
+
+
+def test_rows_of_gold_without_a_record_are_counted_for_each_file(tmp_path: Path) -> None:
+    found = compared(tmp_path, gold_rows(5), said(5, 5), {"r-0": "yes", "r-1": "no"})
+    assert [(one.counts[""].not_asked, one.counts["answer"].not_asked) for one in found.files] == [(0, 0), (3, 3)]
+    assert "b.jsonl: 1 right, 1 wrong, 0 unanswered, 0 unscored, 3 not asked" in render(found)
+
+
 def test_cost_tokens_and_latency_stand_beside_each(tmp_path: Path) -> None:
     found = compared(tmp_path, gold_rows(4), said(4, 4), said(2, 4))
     assert [Path(one.results).name for one in found.files] == ["a.jsonl", "b.jsonl"]
