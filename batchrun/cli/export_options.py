@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 EXTRAS = ("cost", "tokens", "latency", "model", "attempts", "id", "raw")
 
+WITH = Option(
+    ["--with", "extras"],
+    type=WordsType(EXTRAS),
+    default=(),
+    metavar="WORDS",
+    help="More columns, any of cost,tokens,latency,model,attempts,id,raw.",
+)
+PREFIX = Option(["--prefix"], default="", metavar="TEXT", help="Begin the names of all new columns with TEXT.")
+
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
@@ -60,14 +69,8 @@ TABLE = OptionGroup(
             default_note="the file that the run log names",
             help="Request file of the results.",
         ),
-        Option(
-            ["--with", "extras"],
-            type=WordsType(EXTRAS),
-            default=(),
-            metavar="WORDS",
-            help="More columns, any of cost,tokens,latency,model,attempts,id,raw.",
-        ),
-        Option(["--prefix"], default="", metavar="TEXT", help="Begin the names of all new columns with TEXT."),
+        WITH,
+        PREFIX,
         USER_PRICES,
     ),
 )

@@ -31,8 +31,11 @@ class NextStep(NamedTuple):
     change: str | None = None
 
 
-def next_step(summary: Summary) -> NextStep:
-    """What to do after a run with a result file."""
+def next_step(summary: Summary, made_of: str | None = None) -> NextStep:
+    """What to do after a run with a result file.
+
+    `made_of`: what the requests are made of, and so what to edit; None: the request file itself.
+    """
     from batchrun.job.remedies import Remedy, by_remedy
 
     tally = summary.prepared.tally
@@ -41,7 +44,7 @@ def next_step(summary: Summary) -> NextStep:
     lines = by_remedy(tally.final_errors)
     if not lines:
         return NextStep(_command(summary) if tally.retryable else None)
-    edits, settings, changed = _edits(summary, lines), _settings(summary, lines), None
+    edits, settings, changed = _edits(summary, lines, made_of), _settings(summary, lines), None
     if lines.keys() <= {Remedy.CORRECT, Remedy.MORE_OUTPUT} and not settings:
         changed = "resend"  # only what was edited
     elif Remedy.MORE_OUTPUT in lines and _limit_option(summary) is not None:
@@ -51,12 +54,12 @@ def next_step(summary: Summary) -> NextStep:
     return NextStep(command, f"{changes}: the same request gets the same end" if changes else None)
 
 
-def _edits(summary: Summary, lines: dict[Remedy, Counter[str]]) -> list[str]:
-    """What to change in the request file."""
+def _edits(summary: Summary, lines: dict[Remedy, Counter[str]], made_of: str | None) -> list[str]:
+    """What to change in the request file, or in what it is made of."""
     from batchrun.job.remedies import Remedy
 
     requests, edits = summary.prepared.job.requests, list[str]()
-    where = requests if isinstance(requests, str) and requests != "-" else "the request file"
+    where = made_of or (requests if isinstance(requests, str) and requests != "-" else "the request file")
     if (codes := lines.get(Remedy.CORRECT)) is not None:
         edits.append(f"correct {counted(codes.total(), 'line')} in {where} ({_named(codes)})")
     if (codes := lines.get(Remedy.MORE_OUTPUT)) is not None and _limit_option(summary) is None:

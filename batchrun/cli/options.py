@@ -30,6 +30,14 @@ RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 SECONDS = FiniteRange(0, min_open=True)
 
 
+CHANGED = Option(
+    ["--changed"],
+    type=click.Choice(["refuse", "resend", "keep"]),
+    default="refuse",
+    help="Lines that were edited after their answer: refuse to run, send them again, or keep the answers.",
+)
+NO_LOCK = Option(["--no-lock"], is_flag=True, help="Do not lock the result file: for a disk without file locks.")
+
 # ------------------------------------------------------------------------------------------- the request
 
 
@@ -61,6 +69,9 @@ class RequestOptions:
         return Overrides(self.model, changed, self.stream, self.api)
 
 
+STREAM = Option(
+    ["--stream/--no-stream"], default=None, help="Ask for streamed (or plain) answers, whatever a line says."
+)
 REQUEST = OptionGroup(
     "Request",
     "request",
@@ -73,9 +84,7 @@ REQUEST = OptionGroup(
             multiple=True,
             help="Set a top-level field of every body; repeatable.",
         ),
-        Option(
-            ["--stream/--no-stream"], default=None, help="Ask for streamed (or plain) answers, whatever a line says."
-        ),
+        STREAM,
         Option(
             ["--api"],
             type=click.Choice(APIS),
@@ -117,11 +126,33 @@ RATE = OptionGroup(
 
 
 @dataclass(frozen=True, slots=True)
-class SendingOptions:
-    """Which lines a run sends, and how long an attempt may take."""
+class PartOptions:
+    """Which lines a run sends; None are all of them."""
 
     limit: int | None
     sample: int | None
+
+
+PART = OptionGroup(
+    "Limits",
+    "part",
+    PartOptions,
+    (
+        Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Send at most N lines in this run."),
+        Option(
+            ["--sample"],
+            type=WholeNumber(1),
+            metavar="N",
+            help="Send only lines of a random sample of N, the same in every run.",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SendingOptions:
+    """How long an attempt may take, and how large an answer and all that is in flight may be."""
+
     attempt_timeout_s: float
     connect_timeout_s: float
     idle_timeout_s: float
@@ -135,13 +166,6 @@ SENDING = OptionGroup(
     "sending",
     SendingOptions,
     (
-        Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Send at most N lines in this run."),
-        Option(
-            ["--sample"],
-            type=WholeNumber(1),
-            metavar="N",
-            help="Send only lines of a random sample of N, the same in every run.",
-        ),
         Option(
             ["--attempt-timeout", "attempt_timeout_s"],
             type=SECONDS,
@@ -212,13 +236,11 @@ PRICES = OptionGroup("Spending", "prices", PriceOptions, (USER_PRICES,))
 
 @dataclass(frozen=True, slots=True)
 class SpendingOptions:
-    """What a job may cost, in USD, and by which prices; whether a pilot of so many lines goes before it."""
+    """What a job may cost, in USD, and by which prices."""
 
     max_cost_usd: Decimal | None
     max_line_cost_usd: Decimal | None
     prices: Path | None
-    pilot: int | None
-    yes: bool
 
 
 SPENDING = OptionGroup(
@@ -234,6 +256,23 @@ SPENDING = OptionGroup(
             help="Cost cap for lines without max_output_tokens.",
         ),
         USER_PRICES,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PilotOptions:
+    """How many lines go before all others, if any, and whether the others follow without a question."""
+
+    pilot: int | None
+    yes: bool
+
+
+PILOT = OptionGroup(
+    "Spending",
+    "pilot",
+    PilotOptions,
+    (
         Option(
             ["--pilot"],
             type=WholeNumber(10),

@@ -57,19 +57,20 @@ def command(data: str, files: FileOptions, data_options: DataOptions, rows: RowO
     from batchrun.datasets.prepare import prepare
 
     recipe = ask.recipe(rows)
-    for note in _notes(recipe.schema):
+    for note in notes(recipe.schema):
         console.say(f"batchrun: {note}")
     made = prepare(data_options.source(data), recipe, files.output)
-    for line in _told(made, files.output):
+    for line in told(made, files.output):
         console.say(line)
 
 
-def _notes(schema: Schema | None) -> Iterator[str]:
+def notes(schema: Schema | None) -> Iterator[str]:
+    """What somebody should know of the schema before it is used."""
     if schema is not None and schema.why_not_strict:
         yield f'the schema is sent without "strict": {schema.why_not_strict}'
 
 
-def _told(made: Summary, output: Path) -> Iterator[str]:
+def told(made: Summary, output: Path) -> Iterator[str]:
     """What somebody should know of it, a line each."""
     prepared = made.prepared
     skipped = f", {made.skipped:,} left out by --where" if made.skipped else ""

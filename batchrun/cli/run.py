@@ -18,8 +18,12 @@ from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.last_words import where_answers_are
 from batchrun.cli.next_step import NextStep, next_step
 from batchrun.cli.options import (
+    CHANGED,
     FAILURES,
+    NO_LOCK,
+    PART,
     PATH,
+    PILOT,
     RATE,
     REQUEST,
     REQUESTS,
@@ -27,6 +31,8 @@ from batchrun.cli.options import (
     SENDING,
     SPENDING,
     FailureOptions,
+    PartOptions,
+    PilotOptions,
     RateOptions,
     RequestOptions,
     ScreenOptions,
@@ -81,33 +87,34 @@ FILES = OptionGroup(
             help="Result file; - is standard output.",
         ),
         Option(["--report"], metavar="FILE", type=PATH, default_note="FILE.report.json", help="Report file (JSON)."),
-        Option(
-            ["--changed"],
-            type=click.Choice(["refuse", "resend", "keep"]),
-            default="refuse",
-            help="Lines that were edited after their answer: refuse to run, send them again, or keep the answers.",
-        ),
+        CHANGED,
         Option(["--overwrite"], is_flag=True, help="Discard the existing results and start over."),
-        Option(["--no-lock"], is_flag=True, help="Do not lock the result file: for a disk without file locks."),
+        NO_LOCK,
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """All options of `batchrun run`."""
+    """All options of `batchrun run`. `made_of`: what the requests are made of, if that is what a user edits."""
 
     files: FileOptions
     request: RequestOptions
     gateway: GatewayOptions
     rate: RateOptions
+    part: PartOptions
     sending: SendingOptions
     spending: SpendingOptions
+    pilot: PilotOptions
     failures: FailureOptions
     screen: ScreenOptions
+    made_of: str | None = None
 
 
-@click.command("run", cls=Verb, groups=(FILES, REQUEST, GATEWAY, RATE, SENDING, SPENDING, FAILURES, SCREEN))
+GROUPS = (FILES, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, PILOT, FAILURES, SCREEN)
+
+
+@click.command("run", cls=Verb, groups=GROUPS)
 @click.argument("requests", type=REQUESTS)
 def command(
     requests: str,
@@ -115,8 +122,10 @@ def command(
     request: RequestOptions,
     gateway: GatewayOptions,
     rate: RateOptions,
+    part: PartOptions,
     sending: SendingOptions,
     spending: SpendingOptions,
+    pilot: PilotOptions,
     failures: FailureOptions,
     screen: ScreenOptions,
 ) -> None:
@@ -129,19 +138,19 @@ def command(
       export OPENAI_API_KEY=… OPENAI_BASE_URL=https://gateway.example/v1
       batchrun run requests.jsonl -o results.jsonl
     """
-    options = RunOptions(files, request, gateway, rate, sending, spending, failures, screen)
+    options = RunOptions(files, request, gateway, rate, part, sending, spending, pilot, failures, screen)
     _refuse_clashes(requests, options)
     job = make_job(requests, options)
     if files.report is not None:
         _check_report_target(files.report, job)
     if job.results is not None and job.overwrite:
         _confirm_overwrite(job.results)
-    if spending.pilot is not None:
-        sent = _run_pilot(replace(job, sample=min(spending.pilot, job.sample or spending.pilot)), options)
+    if pilot.pilot is not None:
+        sent = run_pilot(replace(job, sample=min(pilot.pilot, job.sample or pilot.pilot)), options)
         left = None if job.limit is None else max(0, job.limit - sent)
         job = replace(job, overwrite=False, limit=left)
-        _ask_for_the_rest(job, options)
-    sys.exit(_run(job, options))
+        ask_for_the_rest(job, options)
+    sys.exit(run_job(job, options))
 
 
 # ------------------------------------------------------------------------------------ from options to a job
@@ -157,7 +166,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
 
     files, rate, sending = options.files, options.rate, options.sending
     spending, failures = options.spending, options.failures
-    _refuse_halves(spending, failures)
+    _refuse_halves(options)
     simulate = make_simulated(options.gateway)  # first of all: who forgets --simulate is not to be asked for a key
     job = Job(
         requests=requests,
@@ -172,8 +181,8 @@ def make_job(requests: str, options: RunOptions) -> Job:
         overwrite=files.overwrite,
         no_lock=files.no_lock,
         prices=spending.prices,
-        limit=sending.limit,
-        sample=sending.sample,
+        limit=options.part.limit,
+        sample=options.part.sample,
         max_errors=_max_errors(failures),
         max_cost_usd=spending.max_cost_usd,
         max_line_cost_usd=spending.max_line_cost_usd,
@@ -181,16 +190,17 @@ def make_job(requests: str, options: RunOptions) -> Job:
         max_response_bytes=sending.max_response_bytes,
         simulate=simulate,
     )
-    if spending.pilot is not None and (job.results is None or requests == "-"):
+    if options.pilot.pilot is not None and (job.results is None or requests == "-"):
         raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
     return job
 
 
-def _refuse_halves(spending: SpendingOptions, failures: FailureOptions) -> None:
+def _refuse_halves(options: RunOptions) -> None:
     """Raise `UsageError` for an option that does nothing without another one."""
+    spending, failures = options.spending, options.failures
     if spending.max_line_cost_usd is not None and spending.max_cost_usd is None:
         raise UsageError("--max-line-cost does nothing without --max-cost; pass --max-cost, too")
-    if spending.yes and spending.pilot is None:
+    if options.pilot.yes and options.pilot.pilot is None:
         raise UsageError("--yes does nothing without --pilot; pass --pilot N, too")
     if failures.error_kinds and not failures.max_errors:
         raise UsageError("--max-errors-on does nothing without --max-errors; pass --max-errors, too")
@@ -253,17 +263,17 @@ def _confirm_overwrite(path: Path) -> None:
 # ------------------------------------------------------------------------------------------ running a job
 
 
-def _run(job: Job, options: RunOptions) -> int:
+def run_job(job: Job, options: RunOptions) -> int:
     """Run a job, or what is left of it, and show its report; returns the exit code."""
     with _finished(job, options.screen, _announce) as summary:
         _show_report(summary, options)
         return summary.exit_code
 
 
-def _run_pilot(job: Job, options: RunOptions) -> int:
+def run_pilot(job: Job, options: RunOptions) -> int:
     """Run the sample; returns how many lines it sent. Exits where it stopped early."""
     with _finished(job, options.screen) as summary:
-        if summary.stopped is not None or not options.spending.yes:
+        if summary.stopped is not None or not options.pilot.yes:
             _show_report(summary, options)
         if summary.stopped is not None:
             sys.exit(summary.exit_code)
@@ -304,7 +314,7 @@ def _announce(prepared: Prepared, progress: Progress) -> None:
         progress.notice("nothing to send: " + (f"{done} done" if is_all else f"the chosen lines are done ({done})"))
 
 
-def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
+def ask_for_the_rest(job: Job, options: RunOptions) -> None:
     """Show what the pilot says of the lines that were chosen, and ask.
 
     Raises `StopError` where the rest is not to be sent.
@@ -320,9 +330,9 @@ def _ask_for_the_rest(job: Job, options: RunOptions) -> None:
         sample=job.sample,
         limit=job.limit,
     )
-    if not (options.screen.quiet and options.spending.yes):
+    if not (options.screen.quiet and options.pilot.yes):
         console.say(render_pilot(estimate, is_whole=job.sample is None and job.limit is None).rstrip("\n"))
-    if options.spending.yes or not estimate.lines_left:
+    if options.pilot.yes or not estimate.lines_left:
         return
     if not console.is_interactive():
         raise StopError("the pilot is done; this is not a terminal; use --yes to send the rest")
@@ -337,7 +347,7 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
     """Write the report as JSON, and print it."""
     from batchrun.report.text import render
 
-    step = next_step(summary) if options.files.results_path is not None else NextStep()
+    step = next_step(summary, options.made_of) if options.files.results_path is not None else NextStep()
     report = summary.report(step.command, step.change)
     if options.files.report_path is not None:
         _write_report(options.files.report_path, report.to_json())

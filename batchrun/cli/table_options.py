@@ -14,12 +14,14 @@ from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from batchrun.datasets.recipe import Examples, Recipe
     from batchrun.datasets.tables import Source
 
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
+_TEXTS = {"prompt": "-p", "schema": "-s", "instructions": "--instructions", "developer": "--developer"}
 DATA = click.Path(allow_dash=True, readable=False)  # a string; the reader checks the file
 
 
@@ -128,17 +130,31 @@ class AskOptions:
     model: str | None
     fields: tuple[str, ...]
 
-    def recipe(self, rows: RowOptions) -> Recipe:
-        """How requests are made. Raises `UsageError`."""
+    def texts(self, kept: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The texts by the names of these fields, out of their files; those in `kept` as they are there.
+
+        Raises `UsageError` for a file that cannot be read.
+        """
+        written = {name: getattr(self, name) for name in _TEXTS}
+        old = kept or {}
+        return {
+            name: old[name] if name in old else text_of(_TEXTS[name], value)
+            for name, value in written.items()
+            if value is not None
+        }
+
+    def recipe(self, rows: RowOptions, texts: Mapping[str, str] | None = None) -> Recipe:
+        """How requests are made, of these `texts` or its own. Raises `UsageError`."""
         from batchrun.datasets.recipe import Recipe
         from batchrun.datasets.schema import Schema
 
+        texts = self.texts() if texts is None else texts
         overrides = RequestOptions(self.model, self.fields, None, None).overrides()
         return Recipe(
-            prompt=text_of("-p", self.prompt),
-            instructions=text_of("--instructions", self.instructions) if self.instructions is not None else None,
-            developer=text_of("--developer", self.developer) if self.developer is not None else None,
-            schema=Schema.parse(text_of("-s", self.schema)) if self.schema is not None else None,
+            prompt=texts["prompt"],
+            instructions=texts.get("instructions"),
+            developer=texts.get("developer"),
+            schema=Schema.parse(texts["schema"]) if "schema" in texts else None,
             model=overrides.model,
             fields=overrides.fields,
             examples=self._examples(),

@@ -29,7 +29,7 @@ def job_of(batchrun: Command, monkeypatch: pytest.MonkeyPatch, *words: str) -> J
         made.append(job)
         return 0
 
-    monkeypatch.setattr(run_file, "_run", kept)
+    monkeypatch.setattr(run_file, "run_job", kept)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
     done = batchrun("run", "requests.jsonl", "-o", "r.jsonl", *words)

@@ -1,0 +1,216 @@
+"""`batchrun label`: from a table to its labels. It is nothing but `prepare`, `run` and `join`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchrun.cli import console, prepare
+from batchrun.cli.export_options import PREFIX, WITH, print_counts
+from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
+from batchrun.cli.label_words import Begun, LabelVerb
+from batchrun.cli.options import (
+    CHANGED,
+    FAILURES,
+    NO_LOCK,
+    RATE,
+    SCREEN,
+    SENDING,
+    SPENDING,
+    STREAM,
+    FailureOptions,
+    PartOptions,
+    PilotOptions,
+    RateOptions,
+    RequestOptions,
+    ScreenOptions,
+    SendingOptions,
+    SpendingOptions,
+)
+from batchrun.cli.run import FileOptions, RunOptions, ask_for_the_rest, make_job, run_job, run_pilot
+from batchrun.cli.table_options import ASK, DATA, DATA_OPTIONS, ROWS, AskOptions, DataOptions, RowOptions
+from batchrun.cli.types import WholeNumber
+from batchrun.cli.verb import Option, OptionGroup
+from batchrun.records.words import printable
+
+if TYPE_CHECKING:
+    from batchrun.datasets.output import Wanted
+    from batchrun.datasets.recipe import Recipe
+    from batchrun.datasets.tables import Source
+    from batchrun.job.job import Job
+    from batchrun.label.job_file import JobFile
+    from batchrun.label.paths import LabelPaths
+
+_INTERRUPTED = 128  # exit codes from here on are those of signals
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """The table that is written, and what happens to the answers that are there already."""
+
+    out: Path
+    extras: tuple[str, ...]
+    prefix: str
+    changed: str
+    no_lock: bool
+
+
+FILES = OptionGroup(
+    "Files",
+    "files",
+    LabelOptions,
+    (
+        Option(
+            ["-o", "--output", "out"],
+            metavar="FILE",
+            required=True,
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Table to write: .csv, .tsv, .jsonl or .parquet. All else is in the folder FILE.job.",
+        ),
+        WITH,
+        PREFIX,
+        CHANGED,
+        NO_LOCK,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Whether answers are streamed; None leaves it to the requests."""
+
+    stream: bool | None
+
+
+STREAMED = OptionGroup("Request", "streamed", StreamOptions, (STREAM,))
+PREVIEW = OptionGroup(
+    "Spending",
+    "preview",
+    PilotOptions,
+    (
+        Option(
+            ["--preview", "pilot"],
+            type=WholeNumber(1),
+            default=5,
+            metavar="N",
+            help="Label a few random rows first, show N of them and what all would cost, and ask.",
+        ),
+        Option(["--yes"], is_flag=True, help="Go on after the preview without asking."),
+    ),
+)
+GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, STREAMED, GATEWAY, RATE, SENDING, SPENDING, PREVIEW, FAILURES, SCREEN)
+
+
+@click.command("label", cls=LabelVerb, groups=GROUPS)
+@click.argument("data", type=DATA)
+def command(
+    data: str,
+    begun: Begun,
+    files: LabelOptions,
+    data_options: DataOptions,
+    rows: RowOptions,
+    ask: AskOptions,
+    streamed: StreamOptions,
+    gateway: GatewayOptions,
+    rate: RateOptions,
+    sending: SendingOptions,
+    spending: SpendingOptions,
+    preview: PilotOptions,
+    failures: FailureOptions,
+    screen: ScreenOptions,
+) -> None:
+    """Label every row of DATA, a CSV, TSV, JSONL, JSON, Parquet or Excel file: prepare, run and join in one command.
+
+    A few rows are labelled first and shown; then you are asked. To go on after an interruption, -o alone is enough:
+    what was asked is in FILE.job. The exit code is 1 if a row is not ok.
+
+    \b
+    Example:
+      batchrun label tickets.csv -p 'Which team? {{ text }}' -s 'team enum(a|b)' -o labelled.csv
+    """
+    from batchrun.label.paths import LabelPaths
+
+    paths = LabelPaths(files.out)
+    run_files = FileOptions(str(paths.results), None, files.changed, overwrite=False, no_lock=files.no_lock)
+    request, part = RequestOptions(None, (), streamed.stream, None), PartOptions(None, None)
+    made_of = "DATA, the prompt or the options"
+    options = RunOptions(
+        *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of)
+    )
+    texts = ask.texts(begun.texts)
+    work = _Work(paths, data_options.source(data), ask.recipe(rows, texts), _wanted(files, spending), options)
+    work.begin(begun, texts)
+    sys.exit(work.go_on())
+
+
+def _wanted(files: LabelOptions, spending: SpendingOptions) -> Wanted:
+    from batchrun.cli.export_options import TableOptions
+
+    return TableOptions(files.out, None, files.extras, files.prefix, spending.prices).wanted()
+
+
+class _Work:
+    """One labelling job, from what was checked to its exit code."""
+
+    def __init__(self, paths: LabelPaths, source: Source, recipe: Recipe, wanted: Wanted, options: RunOptions) -> None:
+        self._paths, self._source, self._recipe = paths, source, recipe
+        self._wanted, self._options = wanted, options
+        self._job_file: JobFile
+
+    def begin(self, begun: Begun, texts: dict[str, str]) -> None:
+        """Check everything that can be checked before a file is written. Raises `UsageError`."""
+        from batchrun.label.check import check
+
+        self._job = make_job(str(self._paths.requests), self._options)
+        data_hash = check(self._source, self._recipe, self._wanted, self._paths)
+        if begun.data_hash not in (None, data_hash):
+            console.say("batchrun: the table is not as it was when the job was begun; its new rows are sent")
+        self._job_file = begun.job_file(self._source.path, data_hash, texts)
+
+    def go_on(self) -> int:
+        """Do what is left; returns the exit code."""
+        with self._paths.held(locks=not self._options.files.no_lock):
+            self._job_file.write(self._paths.job)
+            self._prepare()
+            if not (self._options.pilot.yes and self._paths.results.exists()):
+                self._preview(self._job)
+            code = run_job(self._job, self._options)
+            if code >= _INTERRUPTED or not self._paths.results.exists():
+                return code
+            joined = self._join()
+        return code if code >= 2 else joined
+
+    def _prepare(self) -> None:
+        from batchrun.datasets.prepare import prepare as prepare_table
+        from batchrun.label.preview import first_prompt
+
+        made = prepare_table(self._source, self._recipe, self._paths.requests)
+        if not self._options.screen.quiet:
+            for line in (*prepare.notes(self._recipe.schema), *prepare.told(made, self._paths.requests)):
+                console.say(line)
+            console.say(f"first prompt: {first_prompt(self._paths)}")
+
+    def _preview(self, job: Job) -> None:
+        """Label a few rows, show them, and ask. Raises `StopError` where the others are not to be sent."""
+        from batchrun.estimate.estimate import MIN_MEASURED
+        from batchrun.label.preview import preview
+
+        count = self._options.pilot.pilot or 1
+        run_pilot(replace(job, sample=max(count, MIN_MEASURED)), self._options)
+        is_of_old_text = self._options.files.changed == "keep"  # then the labels may be to another prompt
+        if not is_of_old_text and not self._options.screen.quiet and self._paths.results.exists():
+            for asked, label in preview(self._paths, count):
+                console.say(f"{asked}\n  {label}")
+        ask_for_the_rest(job, self._options)
+        if not self._options.pilot.yes:  # somebody was asked, and need not be asked again
+            self._job_file.approved().write(self._paths.job)
+
+    def _join(self) -> int:
+        from batchrun.datasets.join import Joined, join
+
+        joined = Joined(self._source, self._paths.results, self._paths.requests, votes=self._recipe.repeat > 1)
+        return print_counts(join(joined, self._wanted), Path(printable(str(self._wanted.out))))

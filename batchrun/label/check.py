@@ -1,0 +1,33 @@
+"""What is refused before a labelling job writes or sends anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from batchrun.datasets.fields import Column, columns_of
+from batchrun.datasets.output import NewColumns, Wanted, refuse_overwriting
+from batchrun.datasets.recipe import Recipe
+from batchrun.datasets.tables import Source, open_table
+from batchrun.datasets.votes import vote_columns
+from batchrun.datasets.writers import check_ending
+from batchrun.errors import UsageError
+from batchrun.label.paths import LabelPaths
+
+
+def check(source: Source, recipe: Recipe, wanted: Wanted, paths: LabelPaths) -> str:
+    """The hash of the table, once it is known that its labels can be written beside its columns.
+
+    Raises `UsageError` where they cannot, and for a table that cannot be read twice; `InputError` for its header.
+    """
+    if source.path == "-":
+        raise UsageError("the table is read several times, so it cannot be standard input; name a file")
+    check_ending(wanted.out)
+    refuse_overwriting(wanted.out, paths.results, [("the table that is read", Path(source.file))])
+    encoded = orjson.dumps(recipe.schema.schema) if recipe.schema is not None else None
+    fields = columns_of(encoded)
+    with open_table(source) as table:
+        given = [Column(name) for name in table.columns]
+        NewColumns(given, vote_columns(fields) if recipe.repeat > 1 else fields, wanted)
+        return table.digest()

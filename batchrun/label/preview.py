@@ -1,0 +1,66 @@
+"""The first labels of a job, each beside what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from batchrun.datasets.fields import columns_of
+from batchrun.datasets.labels import Label, LabelReader
+from batchrun.datasets.prepared import read_prepared
+from batchrun.datasets.results import Results
+from batchrun.label.paths import LabelPaths
+from batchrun.records.words import printable
+
+_ASKED, _TOLD = 200, 200  # characters
+
+
+def first_prompt(paths: LabelPaths) -> str:
+    """What the first row is asked, cut."""
+    return next(asked for _, asked in _requests(paths))
+
+
+def preview(paths: LabelPaths, count: int) -> Iterator[tuple[str, str]]:
+    """What was asked, and its label, of the first `count` results, in the order of the rows."""
+    prepared = read_prepared(paths.requests)
+    schema = (prepared.format or {}).get("schema") if prepared is not None else None
+    encoded = orjson.dumps(schema) if schema is not None else None
+    reader, fields = LabelReader(encoded, lambda text: None), columns_of(encoded)
+    left = {result.custom_id: reader.read(result) for result in islice(Results(paths.results), count)}
+    for custom_id, asked in _requests(paths):
+        if (label := left.pop(custom_id, None)) is not None:
+            told = ", ".join(f"{field.name}: {_written(field.value(label.value))}" for field in fields)
+            yield asked, _cut(told, _TOLD) if label.is_ok else _why(label)
+        if not left:
+            break
+
+
+def _requests(paths: LabelPaths) -> Iterator[tuple[str, str]]:
+    """The id of each request, and its input, cut."""
+    with paths.requests.open("rb") as file:
+        for line in map(orjson.loads, file):
+            yield line["custom_id"], _cut(_input(line["body"]["input"]), _ASKED)
+
+
+def _input(given: Any) -> str:
+    """The text of the last message of an input."""
+    content = given[-1]["content"] if isinstance(given, list) else given
+    if isinstance(content, list):
+        content = " ".join(part["text"] for part in content if "text" in part)
+    return str(content)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _why(label: Label) -> str:
+    return _cut(f"{label.status}: {label.error}" if label.error else str(label.status), _TOLD)
+
+
+def _cut(text: str, length: int) -> str:
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= length else f"{text[: length - 1]}…"
