@@ -298,6 +298,8 @@ class Estimator:
 
     def _seconds(self, left: int, tokens: Range, allowed: Allowed) -> tuple[Range, str | None]:
         """The seconds that `left` lines take at best, and the limit that decides it."""
+        if not left:
+            return Range(0.0, 0.0, 0.0), None
         attempts = max(1.0, self._attempts.mean_y)
         ways: dict[str, Range] = {}
         if allowed.requests_per_minute is not None:

@@ -131,7 +131,10 @@ def _coded(sums: Sums) -> tuple[list[tuple[Cell, float]], list[float]]:
 
 
 def _alpha(observed: float, expected: float, total: float) -> float | None:
-    return 1 - (total - 1) * observed / expected if expected > 1e-12 * total**2 else None
+    if expected <= 1e-12 * total**2:
+        return None
+    values = max(total, 2.0)  # a draw may weigh less than the one row that every table has, and agree more than fully
+    return 1 - (1 - 1 / values) * total * observed / expected
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -449,7 +449,9 @@ def test_without_limits_or_measurements_time_is_open(book: PriceBook) -> None:
 
 def test_a_finished_job_has_nothing_left(book: PriceBook) -> None:
     got = estimate(book, LINES[:50], [head_of(line, used(10, 20)) for line in LINES[:50]], Allowed(32, 600.0))
-    assert (got.lines_left, got.left_usd, got.seconds.likely) == (0, NONE, 0)
+    assert (got.lines_left, got.left_usd, got.seconds) == (0, NONE, NONE)
+    got = estimate(book, LINES[:50], [head_of(line, used(10, 20)) for line in LINES[:50]], Allowed(None))
+    assert got.seconds == NONE
     assert got.total_usd.likely == pytest.approx(float(got.spent_usd))
 
 

@@ -35,6 +35,15 @@ def test_unanswered_is_a_miss_and_nobodys_false_alarm(figure: Figure, value: flo
     assert figure(sums(TABLE)) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("figure", [confusion.alpha_nominal, confusion.alpha_ordinal])
+def test_no_draw_of_an_alpha_is_above_1_however_few_rows_are_answered(figure: Figure) -> None:
+    [drawn] = resample({(0, 1): 1, (2, UNANSWERED): 1}, 3, [figure]).intervals
+    assert drawn.value == 0
+    assert drawn.lower is not None
+    assert drawn.upper is not None
+    assert -1 <= drawn.lower <= drawn.upper <= 1
+
+
 def test_an_ordinal_alpha_is_lower_the_farther_the_answers_are_off() -> None:
     near = {(0, 0): 10, (1, 1): 10, (2, 2): 10, (0, 1): 3}
     far = {(0, 0): 10, (1, 1): 10, (2, 2): 10, (0, 2): 3}
