@@ -17,6 +17,7 @@ from batchrun.cli.options import (
     CHANGED,
     FAILURES,
     NO_LOCK,
+    OVERWRITE,
     RATE,
     SCREEN,
     SENDING,
@@ -31,7 +32,7 @@ from batchrun.cli.options import (
     SendingOptions,
     SpendingOptions,
 )
-from batchrun.cli.run import FileOptions, RunOptions, ask_for_the_rest, make_job, run_job, run_pilot
+from batchrun.cli.run import FileOptions, RunOptions, ask_for_the_rest, confirm_overwrite, make_job, run_job, run_pilot
 from batchrun.cli.table_options import ASK, DATA, DATA_OPTIONS, ROWS, AskOptions, DataOptions, RowOptions
 from batchrun.cli.types import WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
@@ -56,6 +57,7 @@ class LabelOptions:
     extras: tuple[str, ...]
     prefix: str
     changed: str
+    overwrite: bool
     no_lock: bool
 
 
@@ -74,6 +76,7 @@ FILES = OptionGroup(
         WITH,
         PREFIX,
         CHANGED,
+        OVERWRITE,
         NO_LOCK,
     ),
 )
@@ -135,7 +138,7 @@ def command(
     from batchrun.label.paths import LabelPaths
 
     paths = LabelPaths(files.out)
-    run_files = FileOptions(str(paths.results), None, files.changed, overwrite=False, no_lock=files.no_lock)
+    run_files = FileOptions(str(paths.results), None, files.changed, files.overwrite, no_lock=files.no_lock)
     request, part = RequestOptions(None, (), streamed.stream, None), PartOptions(None, None)
     made_of = "DATA, the prompt or the options"
     options = RunOptions(
@@ -163,10 +166,19 @@ class _Work:
 
     def begin(self, begun: Begun, texts: dict[str, str]) -> None:
         """Check everything that can be checked before a file is written. Raises `UsageError`."""
+        from batchrun.datasets.prepare import used_columns
         from batchrun.label.check import check
+        from batchrun.label.edited import refuse_edited, refuse_other_ids
 
         self._job = make_job(str(self._paths.requests), self._options)
         data_hash = check(self._source, self._recipe, self._wanted, self._paths)
+        used = used_columns(self._source, self._recipe)
+        if self._job.overwrite:
+            confirm_overwrite(self._paths.results)
+        else:
+            refuse_other_ids(self._paths, used, self._recipe.id_column)
+            if begun.before is not None and self._options.files.changed == "refuse":
+                refuse_edited(self._paths, begun.before, texts, self._wanted.prices)
         if begun.data_hash not in (None, data_hash):
             console.say("batchrun: the table is not as it was when the job was begun; its new rows are sent")
         self._job_file = begun.job_file(self._source.path, data_hash, texts)
@@ -176,9 +188,11 @@ class _Work:
         with self._paths.held(locks=not self._options.files.no_lock):
             self._job_file.write(self._paths.job)
             self._prepare()
-            if not (self._options.pilot.yes and self._paths.results.exists()):
-                self._preview(self._job)
-            code = run_job(self._job, self._options)
+            job = self._job
+            if job.overwrite or not (self._options.pilot.yes and self._paths.results.exists()):
+                self._preview(job)
+                job = replace(job, overwrite=False)
+            code = run_job(job, self._options)
             if code >= _INTERRUPTED or not self._paths.results.exists():
                 return code
             joined = self._join()

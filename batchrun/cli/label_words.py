@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from batchrun.errors import UsageError
 if TYPE_CHECKING:
     from batchrun.label.job_file import JobFile
 
-_ONCE = ("retry_errors",)  # what is meant for one run, not for those that go on with it
+_ONCE = ("retry_errors", "overwrite")  # what is meant for one run, not for those that go on with it
 _LOGINS = ("proxy",)  # options whose address may hold a login; that of the gateway must not
 _NO_OPTIONS = ("data", "help")
 
@@ -24,13 +25,14 @@ _NO_OPTIONS = ("data", "help")
 class Begun:
     """What a job goes on with. `options`: all its words but the table; `left_out`: options that are not kept.
 
-    `texts`: the prompt and the like as they were, where they were not given again. `data_hash`: that of the table when
-    the job was last begun; None where it was not.
+    `texts`: the prompt and the like as they were, where they were not given again. `before`: all of them as they were,
+    and `data_hash`: that of the table when the job was last begun; None where it was not.
     """
 
     options: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, str] | None = None
     data_hash: str | None = None
 
     def job_file(self, data: str, data_hash: str, texts: Mapping[str, str]) -> JobFile:
@@ -55,7 +57,8 @@ class LabelVerb(Verb):
         kept = {name: value for name, value in told.items() if name not in _LOGINS or "@" not in value}
         texts = {} if old is None or "data" in given else {n: t for n, t in old.texts.items() if n not in given}
         words = tuple(self._words(ctx, {name: value for name, value in kept.items() if name not in _ONCE}))
-        ctx.params["begun"] = Begun(words, left_out, texts, old.data_hash if old is not None else None)
+        was = (old.texts, old.data_hash) if old is not None else ()
+        ctx.params["begun"] = Begun(words, left_out, texts, *was)
         return rest
 
     def _given(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
@@ -71,9 +74,11 @@ class LabelVerb(Verb):
         if "out" not in given or "help" in given:
             return None
         paths = LabelPaths(Path(given["out"]))
-        old = JobFile.read(paths.job)
         if "data" in given:
-            return old
+            with contextlib.suppress(UsageError):  # the whole command is there, and takes the place of what is damaged
+                return JobFile.read(paths.job)
+            return None
+        old = JobFile.read(paths.job)
         if old is None:
             raise UsageError(f"{paths.job} is not there, so there is no job to go on with; name DATA and -p")
         if old.directory != str(Path.cwd()):

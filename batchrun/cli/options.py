@@ -36,6 +36,7 @@ CHANGED = Option(
     default="refuse",
     help="Lines that were edited after their answer: refuse to run, send them again, or keep the answers.",
 )
+OVERWRITE = Option(["--overwrite"], is_flag=True, help="Discard the existing results and start over.")
 NO_LOCK = Option(["--no-lock"], is_flag=True, help="Do not lock the result file: for a disk without file locks.")
 
 # ------------------------------------------------------------------------------------------- the request

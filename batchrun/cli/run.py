@@ -21,6 +21,7 @@ from batchrun.cli.options import (
     CHANGED,
     FAILURES,
     NO_LOCK,
+    OVERWRITE,
     PART,
     PATH,
     PILOT,
@@ -88,7 +89,7 @@ FILES = OptionGroup(
         ),
         Option(["--report"], metavar="FILE", type=PATH, default_note="FILE.report.json", help="Report file (JSON)."),
         CHANGED,
-        Option(["--overwrite"], is_flag=True, help="Discard the existing results and start over."),
+        OVERWRITE,
         NO_LOCK,
     ),
 )
@@ -144,7 +145,7 @@ def command(
     if files.report is not None:
         _check_report_target(files.report, job)
     if job.results is not None and job.overwrite:
-        _confirm_overwrite(job.results)
+        confirm_overwrite(job.results)
     if pilot.pilot is not None:
         sent = run_pilot(replace(job, sample=min(pilot.pilot, job.sample or pilot.pilot)), options)
         left = None if job.limit is None else max(0, job.limit - sent)
@@ -252,7 +253,7 @@ def _check_report_target(target: Path, job: Job) -> None:
         raise UsageError(f"{target} exists and is not a report; choose another --report FILE")
 
 
-def _confirm_overwrite(path: Path) -> None:
+def confirm_overwrite(path: Path) -> None:
     """Ask before results are discarded, where somebody can answer."""
     holds_results = path.is_file() and path.stat().st_size > 0
     question = f"{path} holds results; discard them and start over?"

@@ -67,6 +67,15 @@ def prepare(source: Source, recipe: Recipe, output: Path) -> Summary:
             raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
 
 
+def used_columns(source: Source, recipe: Recipe) -> list[str]:
+    """The columns that the requests for a table would use, in its order. Nothing is written.
+
+    Raises `UsageError` and `InputError` for what can be known before the first row.
+    """
+    with open_table(source) as table:
+        return _Work(table, recipe).used
+
+
 def _written(work: _Work, output: Path) -> Summary:
     """Write the requests as a draft, which takes its place where no two rows are equal."""
     draft = output.with_name(f".{secrets.token_hex(8)}.draft")
@@ -107,8 +116,8 @@ class _Work:
         self._holds = templates.condition("--where", recipe.where) if recipe.where is not None else None
         if recipe.id_column is not None:
             templates.check("--id", recipe.id_column)
-        self._used = templates.used
-        self._keys = RowKeys(self._used)
+        self.used = templates.used
+        self._keys = RowKeys(self.used)
         self._examples = self._read_examples()
         self._rows = self._skipped = 0
 
@@ -117,7 +126,7 @@ class _Work:
         if examples is None:
             return None
         with open_table(examples.source) as table:
-            self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self._used))
+            self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self.used))
             return PreparedExamples(_data(table), examples.answer)
 
     def write(self, file: IO[bytes]) -> Hashes:
@@ -149,7 +158,7 @@ class _Work:
     def _taken(self) -> Iterator[Row]:
         """The rows that `where` and `limit` leave, every cell that is needed in its place."""
         columns, problems, limit = self._table.columns, self._table.problems, self._recipe.limit
-        needed = {*self._used, *([self._recipe.id_column] if self._recipe.id_column is not None else [])}
+        needed = {*self.used, *([self._recipe.id_column] if self._recipe.id_column is not None else [])}
         for row in self._table.rows():
             if len(row.cells) < len(columns):
                 if self._recipe.missing_is_empty:
@@ -218,7 +227,7 @@ class _Work:
         made = Prepared(
             v=VERSION,
             data=_data(table),
-            columns=self._used,
+            columns=self.used,
             rows=self._rows,
             requests=self._rows * recipe.repeat,
             prompt=recipe.prompt,
@@ -235,7 +244,7 @@ class _Work:
             repeat=recipe.repeat,
             missing_is_empty=recipe.missing_is_empty,
         )
-        unused = tuple(name for name in table.columns if name not in self._used and name != recipe.id_column)
+        unused = tuple(name for name in table.columns if name not in self.used and name != recipe.id_column)
         return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes)
 
 

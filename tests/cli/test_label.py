@@ -205,6 +205,8 @@ def test_a_damaged_job_file_and_one_of_another_version_are_told(batchrun: Comman
         assert (done.code, told in done.err) == (2, True), done.err
     path.write_text("v = 1\n")
     assert "is damaged" in batchrun("label", "-o", "out.csv").err
+    assert batchrun(*LABEL, *FAST, "--yes").code == 0
+    assert batchrun("label", "-o", "out.csv").code == 0
 
 
 def test_a_job_goes_on_where_it_was_begun(batchrun: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,16 @@ def test_the_prompt_is_as_it_was_unless_it_is_given_again(batchrun: Command) -> 
     assert batchrun("label", "-o", "out.csv", "--yes").code == 0
     assert (JOB / "requests.jsonl").read_bytes() == requests
     done = batchrun(*words)
-    assert (done.code, "was edited after its answer" in done.err, "--changed resend" in done.err) == (2, True, True)
+    report = json.loads(batchrun("report", JOB / "results.jsonl", "--json").out)
+    cost = report["cost"]["total_usd"]
+    assert cost > 0
+    told = (
+        f"batchrun: the prompt was edited; 40 answers from before cost ${cost}. --changed resend sends their rows "
+        "again, --changed keep keeps them; nothing was changed\n"
+    )
+    assert (done.code, done.err) == (2, told)
+    assert (JOB / "requests.jsonl").read_bytes() == requests
+    assert batchrun("label", "-o", "out.csv").code == 0
     assert len(answered()) == ROWS
     assert batchrun(*words, "--changed", "keep", "--yes").code == 0
     assert b"On: " in (JOB / "requests.jsonl").read_bytes()
@@ -258,6 +269,39 @@ def test_edited_prompts_are_sent_again_with_changed_resend(batchrun: Command) ->
     new = {record["custom_id"]: record["run"]["body_hash"] for record in records(JOB / "results.jsonl")}
     assert old.keys() == new.keys()
     assert not set(old.values()) & set(new.values())
+
+
+def test_a_schema_that_is_only_written_differently_is_not_edited(batchrun: Command) -> None:
+    write_data()
+    batchrun(*LABEL, *FAST, "--yes")
+    spaced = SCHEMA.replace("|", " | ").replace(", ", "\n")
+    assert batchrun("label", "-o", "out.csv", "-s", spaced).code == 0
+    done = batchrun("label", "-o", "out.csv", "-s", "topic str", "--instructions", "Be brief.")
+    assert (done.code, "the schema and the instructions was" in done.err) == (2, True)
+
+
+def test_a_prompt_of_other_columns_needs_another_job(batchrun: Command) -> None:
+    """The ids are made of the columns that are used: with others, everything would be paid again."""
+    write_data()
+    batchrun(*LABEL, *FAST, "--yes")
+    requests = (JOB / "requests.jsonl").read_bytes()
+    words = ("label", "-o", "out.csv", "-p", "{{ id }}: {{ text }}")
+    for more in ((), ("--changed", "keep"), ("--changed", "resend"), ("--id", "id")):
+        done = batchrun(*words, *more)
+        assert (done.code, "no answer is to one of them" in done.err) == (2, True)
+    assert (JOB / "requests.jsonl").read_bytes() == requests
+    assert batchrun("label", "-o", "out.csv").code == 0
+    assert batchrun(*words, "--overwrite").code == 0
+    assert len(answered()) == ROWS
+    assert batchrun("label", "-o", "out.csv").code == 0
+    assert "--overwrite" not in tomllib.loads((JOB / "job.toml").read_text())["options"]
+
+
+def test_other_settings_of_the_requests_are_found_by_the_run(batchrun: Command) -> None:
+    write_data()
+    batchrun(*LABEL, *FAST, "--yes")
+    done = batchrun("label", "-o", "out.csv", "--set", "temperature=0")
+    assert (done.code, "was edited after its answer" in done.err, len(answered())) == (2, True, ROWS)
 
 
 def test_of_a_table_with_new_rows_only_those_are_sent(batchrun: Command) -> None:
