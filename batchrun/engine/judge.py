@@ -216,11 +216,16 @@ class Judge:
 
     def _tell_pause(self, failure: Failure, lane: Lane) -> None:
         """Show a notice if nothing is sent for a while, for one model or at all; again if it lasts."""
-        until, now = lane.limits.controller.paused_until, self._now()
+        until, now = max(lane.limits.controller.paused_until, lane.held_until), self._now()
         is_longer = until - now > 1.5 * self._longest_pause_told_s
-        if until - now >= LONG_PAUSE_S and (is_longer or now > self._pause_told_at + TELL_PAUSE_EVERY_S):
+        if (
+            not lane.is_closed
+            and until - now >= LONG_PAUSE_S
+            and (is_longer or now > self._pause_told_at + TELL_PAUSE_EVERY_S)
+        ):
             self._pause_told_at, self._longest_pause_told_s = now, until - now
-            whom = "" if len(self._limiter.lanes.limits) == 1 else f" {lane.model}"
+            is_of_all = len(self._limiter.lanes.limits) == 1 and until > lane.held_until
+            whom = "" if is_of_all else f" {lane.model}"
             self._observer.notice(f"pausing{whom} for {until - now:.0f} s: {describe(failure)}")
 
 

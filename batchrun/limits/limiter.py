@@ -161,6 +161,8 @@ class Limiter:
             return LimitedBy.OUTAGE
         now, limits, is_anybody_waiting = self._clock(), self.lanes.busiest, self._waiting > 0
         has_lines = self.has_lines or is_anybody_waiting
+        if not self.in_flight and not has_lines and any(now < lane.held_until for lane in self.lanes):
+            return LimitedBy.THROTTLED  # all that is left waits in such lanes
         if limits.is_full or not has_lines:
             return limits.limited_by(now, has_lines=has_lines)
         if self.bytes.holds_back and not is_anybody_waiting:

@@ -138,6 +138,7 @@ def test_lines_of_a_spent_model_wait_and_all_others_are_done(desk: Desk) -> None
     )
     assert max(seen["free"].answered) < 10
     assert len(seen["spent"].refused) <= 10
+    assert is_said(ran, "pausing spent for 120 s: HTTP 429 rate_limit_exceeded: Daily limit reached")
     again, seen = play(desk, models, lambda model: None)
     assert (again.exit_code, again.report.lines.succeeded) == (0, 1000)
     assert list(seen) == ["spent"]

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter, Permit
 from batchrun.limits.options import Limits
 from tests.asking import in_virtual_time, most_in_a_minute
@@ -257,3 +258,23 @@ def test_no_permit_is_ever_lost() -> None:
 
     limits = Limits(concurrency=8, requests_per_minute=6_000, tokens_per_minute=600_000, max_outage_s=1e9)
     scene(limits, play)
+
+
+def test_a_run_of_which_all_that_is_left_waits_for_one_model_is_throttled_and_not_at_its_tail() -> None:
+    async def play() -> None:
+        now = asyncio.get_running_loop().time
+        limiter = Limiter(Limits(8), now, lambda why: None, has_several_models=True)
+        held, free = limiter.lanes.of("held"), limiter.lanes.of("free")
+        refused, answered = await limiter.acquire(0, lane=held), await limiter.acquire(0, lane=free)
+        assert refused is not None
+        assert answered is not None
+        limiter.throttled(refused, 60)
+        limiter.has_lines = False
+        found = [limiter.limited_by]  # one of another model is still in flight
+        limiter.answered(answered, None)
+        found.append(limiter.limited_by)
+        await asyncio.sleep(61)
+        found.append(limiter.limited_by)
+        assert found == [LimitedBy.TAIL, LimitedBy.THROTTLED, LimitedBy.TAIL]
+
+    in_virtual_time(play)
