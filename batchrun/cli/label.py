@@ -182,6 +182,9 @@ class _Work:
         if begun.data_hash not in (None, data_hash):
             console.say("batchrun: the table is not as it was when the job was begun; its new rows are sent")
         self._job_file = begun.job_file(self._source.path, data_hash, texts)
+        if begun.is_approved and begun.data_hash == data_hash:
+            self._job_file = self._job_file.approved()
+            self._options = replace(self._options, pilot=replace(self._options.pilot, yes=True))
 
     def go_on(self) -> int:
         """Do what is left; returns the exit code."""
@@ -219,8 +222,7 @@ class _Work:
         if not is_of_old_text and not self._options.screen.quiet and self._paths.results.exists():
             for asked, label in preview(self._paths, count):
                 console.say(f"{asked}\n  {label}")
-        ask_for_the_rest(job, self._options)
-        if not self._options.pilot.yes:  # somebody was asked, and need not be asked again
+        if ask_for_the_rest(job, self._options):
             self._job_file.approved().write(self._paths.job)
 
     def _join(self) -> int:

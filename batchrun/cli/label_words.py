@@ -26,7 +26,8 @@ class Begun:
     """What a job goes on with. `options`: all its words but the table; `left_out`: options that are not kept.
 
     `texts`: the prompt and the like as they were, where they were not given again. `before`: all of them as they were,
-    and `data_hash`: that of the table when the job was last begun; None where it was not.
+    and `data_hash`: that of the table when the job was last begun; None where it was not. `is_approved`: somebody has
+    agreed to the job, and nothing is said now that might change it.
     """
 
     options: tuple[str, ...]
@@ -34,6 +35,7 @@ class Begun:
     texts: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, str] | None = None
     data_hash: str | None = None
+    is_approved: bool = False
 
     def job_file(self, data: str, data_hash: str, texts: Mapping[str, str]) -> JobFile:
         """What is kept of it."""
@@ -57,7 +59,8 @@ class LabelVerb(Verb):
         kept = {name: value for name, value in told.items() if name not in _LOGINS or "@" not in value}
         texts = {} if old is None or "data" in given else {n: t for n, t in old.texts.items() if n not in given}
         words = tuple(self._words(ctx, {name: value for name, value in kept.items() if name not in _ONCE}))
-        was = (old.texts, old.data_hash) if old is not None else ()
+        is_approved = old is not None and old.is_approved and not set(given) - {"out", *_LOGINS}
+        was = (old.texts, old.data_hash, is_approved) if old is not None else ()
         ctx.params["begun"] = Begun(words, left_out, texts, *was)
         return rest
 

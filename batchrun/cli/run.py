@@ -315,8 +315,8 @@ def _announce(prepared: Prepared, progress: Progress) -> None:
         progress.notice("nothing to send: " + (f"{done} done" if is_all else f"the chosen lines are done ({done})"))
 
 
-def ask_for_the_rest(job: Job, options: RunOptions) -> None:
-    """Show what the pilot says of the lines that were chosen, and ask.
+def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
+    """Show what the pilot says of the lines that were chosen, and ask; returns whether somebody was asked and agreed.
 
     Raises `StopError` where the rest is not to be sent.
     """
@@ -334,11 +334,12 @@ def ask_for_the_rest(job: Job, options: RunOptions) -> None:
     if not (options.screen.quiet and options.pilot.yes):
         console.say(render_pilot(estimate, is_whole=job.sample is None and job.limit is None).rstrip("\n"))
     if options.pilot.yes or not estimate.lines_left:
-        return
+        return False
     if not console.is_interactive():
         raise StopError("the pilot is done; this is not a terminal; use --yes to send the rest")
     if not console.confirm("send the rest?"):
         raise StopError("the pilot is done and its results are kept; run the same command again to send the rest")
+    return True
 
 
 # ------------------------------------------------------------------------------------------- what is left

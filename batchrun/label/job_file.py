@@ -21,7 +21,7 @@ class JobFile:
 
     `options`: the words of the command, without the table. `left_out`: options that may hold a secret, and are to be
     given again. `directory`: where relative paths begin. `texts`: the prompt, the schema and the like as they were, by
-    name.
+    name. `is_approved`: somebody has seen the preview of this job as it is, and agreed.
     """
 
     data: str
@@ -30,10 +30,11 @@ class JobFile:
     left_out: tuple[str, ...]
     directory: str
     texts: Mapping[str, str]
+    is_approved: bool = False
 
     def approved(self) -> JobFile:
         """The same, for a job that need not ask any more."""
-        return replace(self, options=(*self.options, "--yes"))
+        return replace(self, is_approved=True)
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all. Raises `UsageError`."""
@@ -51,6 +52,7 @@ class JobFile:
                 f"options = {_list(self.options)}",
                 f"left_out = {_list(self.left_out)}",
                 f"directory = {_text(self.directory)}",
+                f"approved = {'true' if self.is_approved else 'false'}",
                 "",
                 "[data]",
                 f"name = {_text(self.data)}",
@@ -85,7 +87,8 @@ class JobFile:
         data = told["data"]
         options, left_out = tuple(map(str, told["options"])), tuple(map(str, told["left_out"]))
         texts = {name: str(text) for name, text in told["texts"].items()}
-        return cls(str(data["name"]), str(data["hash"]), options, left_out, str(told["directory"]), texts)
+        directory, is_approved = str(told["directory"]), told["approved"] is True
+        return cls(str(data["name"]), str(data["hash"]), options, left_out, directory, texts, is_approved)
 
 
 def _damaged(path: Path, why: str) -> UsageError:

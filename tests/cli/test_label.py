@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import signal
 import subprocess
@@ -130,7 +129,7 @@ def test_labels_in_the_preview_stand_beside_their_own_rows_after_the_table_was_s
 
 
 def test_one_key_press_on_a_terminal(tmp_path: Path) -> None:
-    """Whoever said yes is not asked again."""
+    """Whoever said yes is not asked again, unless the table or what is asked was changed."""
     write_data(folder=tmp_path)
     with Terminal(*LABEL, *FAST, cwd=tmp_path) as terminal:
         terminal.read_until("send the rest?")
@@ -138,7 +137,19 @@ def test_one_key_press_on_a_terminal(tmp_path: Path) -> None:
         terminal.type("y\n")
         assert terminal.exit_code() == 0
     assert "40 ok: out.csv" in terminal.screen
-    assert "--yes" in tomllib.loads((tmp_path / JOB / "job.toml").read_text())["options"]
+    (tmp_path / "out.csv").unlink()
+    results = tmp_path / JOB / "results.jsonl"
+    results.write_bytes(b"".join(results.read_bytes().splitlines(keepends=True)[:12]))
+    with Terminal("label", "-o", "out.csv", cwd=tmp_path) as terminal:
+        assert terminal.exit_code() == 0
+    assert "send the rest?" not in terminal.screen
+    write_data(rows=ROWS + 20, folder=tmp_path)
+    with Terminal("label", "-o", "out.csv", cwd=tmp_path) as terminal:
+        terminal.read_until("send the rest?")
+        terminal.type("n\n")
+        assert terminal.exit_code() == 3
+    with Terminal("label", "-o", "out.csv", "--changed", "resend", "-p", "{{ text }}?", cwd=tmp_path) as terminal:
+        terminal.read_until("send the rest?")
 
 
 def test_no_on_a_terminal_sends_nothing_more(tmp_path: Path) -> None:
@@ -148,7 +159,16 @@ def test_no_on_a_terminal_sends_nothing_more(tmp_path: Path) -> None:
         terminal.type("n\n")
         assert terminal.exit_code() == 3
     assert len(records(tmp_path / JOB / "results.jsonl")) == 10
-    assert "--yes" not in tomllib.loads((tmp_path / JOB / "job.toml").read_text())["options"]
+    assert not tomllib.loads((tmp_path / JOB / "job.toml").read_text())["approved"]
+
+
+def test_a_table_that_the_pilot_covers_is_no_agreement_to_a_larger_one(batchrun: Command) -> None:
+    """Nobody was asked, so nobody has agreed."""
+    write_data(rows=3)
+    assert batchrun(*LABEL, *FAST).code == 0
+    write_data(rows=ROWS)
+    assert batchrun("label", "-o", "out.csv").code == 3
+    assert len(answered()) < ROWS
 
 
 # ------------------------------------------------------------------------------------------- what is refused
@@ -394,7 +414,7 @@ class Killed:
             while process.poll() is None and not is_time():
                 assert time.monotonic() < deadline
             time.sleep(delay_s)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # SIGKILL; nothing where it has ended
             process.wait()
 
     def has(self, name: str, count: int = 0) -> Callable[[], bool]:
