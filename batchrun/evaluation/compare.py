@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from itertools import combinations, islice
@@ -159,7 +159,7 @@ def _difference(first: Side, second: Side, name: str, question: Question) -> Dif
     for row, pair in enumerate(zip(one, other, strict=True)) if question.by else ():
         by_group.setdefault(first.scoring.group_of(row), Counter())[pair] += 1
     groups = {group: _summed_up(first, second, by_group[group], question.policy) for group in sorted(by_group)}
-    flips = list(islice(_flips(first, second, name), SHOWN_FLIPS))
+    flips = list(islice(_flips(first, second, name, counts_as(question.policy)), SHOWN_FLIPS))
     return structs.replace(whole, groups=groups, flips=flips)
 
 
@@ -207,13 +207,12 @@ def winner(difference: Interval, p_value: float) -> Winner:
     return Winner.FIRST if difference.upper < 0 else Winner.NEITHER
 
 
-def _flips(first: Side, second: Side, name: str) -> Iterator[Flip]:
-    """The rows that one has right and the other answered wrongly, or not at all, in the order of gold."""
+def _flips(first: Side, second: Side, name: str, compared: Container[int]) -> Iterator[Flip]:
+    """The rows, of those that are compared, that one has right and the other has not, in the order of gold."""
     fields = [tally.field.name for tally in first.scoring.tallies]
     others = [tally.field.name for tally in second.scoring.tallies]
-    asked = (RIGHT, WRONG, UNANSWERED)
     for row, (one, other) in enumerate(zip(first.verdicts[name], second.verdicts[name], strict=True)):
-        if (one == RIGHT) == (other == RIGHT) or one not in asked or other not in asked:
+        if (one == RIGHT) == (other == RIGHT) or one not in compared or other not in compared:
             continue
         shown, other_shown = first.example(row, name), second.example(row, name)
         flipped = name or next(field for field in fields if shown.verdicts[field] != other_shown.verdicts[field])

@@ -57,9 +57,10 @@ def test_rows_that_both_have_are_paired_and_the_others_counted(tmp_path: Path) -
 
 
 def test_unanswered_rows_may_be_left_out(tmp_path: Path) -> None:
-    first, second = {"r-0": "yes", "r-1": Outcome("refused")}, {"r-0": "yes", "r-1": "yes"}
+    first, second = {"r-0": "yes", "r-1": Outcome("refused")}, {"r-0": "no", "r-1": "yes"}
     found = compared(tmp_path, gold_rows(2), first, second, policy=Unanswered.EXCLUDE).fields["answer"][0]
     assert (found.rows, found.left_out) == (1, 1)
+    assert [one.custom_id for one in found.flips] == ["r-0"]  # a row that is left out is none
 
 
 @pytest.mark.parametrize(
