@@ -24,6 +24,7 @@ def test_what_is_written_is_read_again(name: str, words: list[str], texts: dict[
         assert JobFile.read(path) == job
 
 
+@pytest.mark.smoke
 def test_there_may_be_none(tmp_path: Path) -> None:
     assert JobFile.read(tmp_path / "job.toml") is None
 
