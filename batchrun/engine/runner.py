@@ -334,7 +334,7 @@ class Runner:
 
     def fill_slots(self) -> None:
         """Start workers until each place has one, as far as there are lines for them."""
-        for _ in range(min(self._dispatcher.places() - self._starting, self.limiter.slots - len(self._workers))):
+        for _ in range(min(self._dispatcher.places() - self._starting, self.limiter.lanes.slots - len(self._workers))):
             self._starting += 1
             self._add_worker()
 

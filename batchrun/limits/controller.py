@@ -226,9 +226,9 @@ class Controller:
 
     @property
     def at_once(self) -> int:
-        """How many requests are in flight at the pace; 0 where there is none."""
-        pace = self.pace_per_s
-        return 0 if pace is None else min(self.slots, math.ceil(pace * self._latency_s))
+        """How many requests are in flight at the rate that was found out; 0 where there is none."""
+        rate = min((rate for rate in self._rates() if rate is not None), default=0.0)
+        return min(self.slots, math.ceil(rate * self._latency_s))
 
     def forget_limits(self, now: float) -> None:
         """What was taken for a limit were spurious throttles, the 503s of an outage, or the limit of one model."""

@@ -117,6 +117,11 @@ class Lanes:
         """Whether nothing can be sent any more."""
         return all(lane.is_closed for lane in self._lanes.values())
 
+    @property
+    def slots(self) -> int:
+        """How many requests all lanes together may have in flight, for all that their own limits say."""
+        return sum(limits.controller.slots for limits in self.limits)
+
     def resize(self, bounds: Concurrency, now: float) -> None:
         """Set other bounds for the requests in flight."""
         self._bounds = bounds

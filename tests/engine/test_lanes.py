@@ -102,6 +102,15 @@ def test_a_model_with_a_limit_holds_up_no_other(desk: Desk) -> None:
     assert rebuild(desk.results, PriceBook()).report.limited_s_by_model == by_model
 
 
+def test_of_a_fixed_number_at_once_a_limited_model_has_what_it_needs_and_the_other_the_rest(desk: Desk) -> None:
+    """32 at once and half a second each are 64 a second; 5 a second need three of the 32."""
+    slow = Bucket(5, 5)
+    ran, seen = play(desk, mix(2000, free=0.8, slow=0.2), lambda model: slow if model == "slow" else None, Limits(32))
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 2000)
+    assert seen["free"].per_s >= 0.9 * (32 - 3) * 2
+    assert seen["slow"].per_s >= 0.8 * 5  # finding out counts in so short a job; starved of places it had 2
+
+
 def test_a_limit_of_the_whole_key_is_shared_by_all_models(desk: Desk) -> None:
     """In a job so short that finding out counts; `python -m tests.benchmarks lanes` measures it over more lines."""
     limit = Bucket(100, 20)
