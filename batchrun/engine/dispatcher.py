@@ -80,6 +80,8 @@ class Dispatcher:
 
     def places(self) -> int:
         """How many workers would find a line now, at the most; one starts the next where that is not known."""
+        if not any(limits.has_room for limits in self._lanes.limits):
+            return int(bool(self._released))  # as it is while all slots are in use
         now = self._clock()
         if self._may_read(now) and (not self.is_read or self._readable_again(now) is not None):
             return sum(limits.controller.slots - limits.taken for limits in self._lanes.limits if limits.has_room)

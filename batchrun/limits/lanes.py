@@ -91,9 +91,6 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
 
-    def __len__(self) -> int:
-        return len(self._lanes)
-
     def of(self, model: str) -> Lane:
         """The lane of a model."""
         lane = self._lanes.get(model)
