@@ -108,8 +108,14 @@ def _key(name: str, file: Path | None) -> str:
 def make_simulated(options: GatewayOptions) -> Simulated | None:
     """The simulated gateway of a run; None where requests go to a real one. Raises `UsageError`."""
     if not options.simulate:
-        if options.simulate_script or options.simulate_latency_s is not None:
-            raise UsageError("--simulate-script and --simulate-latency need --simulate; without it requests cost money")
+        told = {
+            "--simulate-script": options.simulate_script,
+            "--simulate-latency": options.simulate_latency_s is not None,
+            "--simulate-answers": options.simulate_answers,
+            "--simulate-accuracy": options.simulate_accuracy is not None,
+        }
+        if idle := next((name for name, value in told.items() if value), None):
+            raise UsageError(f"{idle} needs --simulate; without it requests cost money")
         return None
     latency_s = _LATENCY_S if options.simulate_latency_s is None else options.simulate_latency_s
     from batchrun.simulator.options import GatewayOptions as Simulated
@@ -119,6 +125,8 @@ def make_simulated(options: GatewayOptions) -> Simulated | None:
             latency_median_s=latency_s,
             latency_p99_s=4 * latency_s,
             script=options.simulate_script,
+            answers=options.simulate_answers,
+            accuracy=1.0 if options.simulate_accuracy is None else options.simulate_accuracy,
             keep_rows=False,
         )
     except ValueError as error:

@@ -33,6 +33,8 @@ class GatewayOptions:
     simulate: bool
     simulate_latency_s: float | None
     simulate_script: str
+    simulate_answers: Path | None
+    simulate_accuracy: float | None
 
     def refuse_idle(self) -> None:
         """Raise `UsageError` for options that have no effect beside others."""
@@ -111,6 +113,20 @@ GATEWAY = OptionGroup(
             default="",
             metavar="WORDS",
             help='Faults of that gateway, such as "429 ok; reset ok".',
+        ),
+        Option(
+            ["--simulate-answers"],
+            metavar="FILE",
+            type=PATH,
+            default_note="answers are invented",
+            help="JSONL or CSV file with the right answers, by custom_id or by input, for that gateway.",
+        ),
+        Option(
+            ["--simulate-accuracy"],
+            type=FiniteRange(0, 1),
+            metavar="SHARE",
+            default_note="1",
+            help="Share of lines that get the right answer of that file, from 0 to 1.",
         ),
     ),
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from batchrun.cli import console
 from batchrun.cli.gateway import key_in
+from batchrun.cli.options import RESULTS
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
@@ -32,6 +34,9 @@ class SimulatorOptions:
     queue: bool
     script: str
     fault_rate: float
+    answers: Path | None
+    accuracy: float
+    requests: Path | None
     api_key_env: str | None
     seed: int
 
@@ -51,6 +56,9 @@ class SimulatorOptions:
                 queue=self.queue,
                 script=self.script,
                 fault_rate=self.fault_rate,
+                answers=self.answers,
+                accuracy=self.accuracy,
+                requests=self.requests,
                 api_keys=keys,
                 seed=self.seed,
                 keep_rows=False,
@@ -92,6 +100,26 @@ SIMULATOR = OptionGroup(
             default=0.0,
             metavar="SHARE",
             help="Share of attempts that fail, from 0 to 1.",
+        ),
+        Option(
+            ["--answers"],
+            type=RESULTS,
+            metavar="FILE",
+            default_note="answers are invented",
+            help="JSONL or CSV file with the right answers, by custom_id or by input.",
+        ),
+        Option(
+            ["--accuracy"],
+            type=FiniteRange(0, 1),
+            default=1.0,
+            metavar="SHARE",
+            help="Share of requests that get the right answer of --answers, from 0 to 1.",
+        ),
+        Option(
+            ["--requests"],
+            type=RESULTS,
+            metavar="FILE",
+            help="Request file that tells the inputs of answers by custom_id.",
         ),
         Option(
             ["--api-key-env"],

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from batchrun.billing.bounds import Bounds, Unbounded
 from batchrun.billing.exposure import bound
@@ -35,6 +35,9 @@ from batchrun.results.paths import ResultPaths
 from batchrun.results.store import FileStore, ResultStore, StreamStore
 from batchrun.transport.endpoint import check_endpoint
 from batchrun.validation.schema import MismatchCheck
+
+if TYPE_CHECKING:
+    from batchrun.simulator.app import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Prepared:
     `done`: the lines that are not sent again, because they have a record. `sample`: the lines that this run may send;
     None for all. `pending`: how many lines it will send. `tally` has counted the records of earlier runs. `earlier` is
     None if the results go to a pipe. `handout` takes the results as they are written; None where nobody waits for them.
+    `simulated` is the gateway where one is simulated.
     """
 
     job: Job
@@ -77,6 +81,7 @@ class Prepared:
     pending: int
     earlier: Earlier | None
     handout: HandOut | None = None
+    simulated: Gateway | None = None
 
     @property
     def total(self) -> int:
@@ -100,7 +105,8 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     bounds = Bounds(tally.book, job.max_line_cost_usd)
     requests = RequestFile(job.requests, job.overrides)
     files.callback(requests.close)
-    if job.simulate is None:
+    simulated = _simulated(job)
+    if simulated is None:
         check_endpoint(job.endpoint)
     start = _Start(job, observer, requests, tally, bounds)
     store, done, earlier = start.on_stream(sink) if job.results is None else start.on_files(Path(job.results), files)
@@ -119,7 +125,20 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
         sample=sample,
         pending=count_pending(requests.survey.lines, done, sample, job.limit),
         earlier=earlier,
+        simulated=simulated,
     )
+
+
+def _simulated(job: Job) -> Gateway | None:
+    """The simulated gateway, which does not listen yet; None where there is none."""
+    if job.simulate is None:
+        return None
+    from batchrun.simulator.app import Gateway
+
+    options = job.simulate
+    if options.requests is None and isinstance(job.requests, str) and job.requests != "-":
+        options = replace(options, requests=Path(job.requests))
+    return Gateway(options)
 
 
 _Started = tuple[ResultStore, LineSet, Earlier | None]

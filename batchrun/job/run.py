@@ -179,13 +179,10 @@ class Run:
         return within_open_files(limits, self._prepared.pending, ends, self._observer.notice)
 
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
-        job = self._prepared.job
-        if job.simulate is None:
-            return job.endpoint
-        from batchrun.simulator.app import Gateway
-
-        gateway = await stack.enter_async_context(Gateway(job.simulate))
-        return Endpoint(gateway.base_url)
+        gateway = self._prepared.simulated
+        if gateway is None:
+            return self._prepared.job.endpoint
+        return Endpoint((await stack.enter_async_context(gateway)).base_url)
 
 
 def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from batchrun.simulator.errors import refuse
+from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Usage
 from batchrun.simulator.requests import Endpoint, ModelRequest, encode_json
 from batchrun.simulator.schema import UnsatisfiableError, generate
@@ -54,17 +56,22 @@ def tokens_of(text: str) -> int:
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
 
 
-def compose(request: ModelRequest) -> Answer:
-    """The answer of the model, which is the same for the same prompt. Raises `ApiError` if no value fits the schema."""
+def compose(request: ModelRequest, known: KnownAnswers | None = None) -> Answer:
+    """The answer of the model, which is the same for the same prompt: what it knows, or invents.
+
+    Raises `ApiError` if no value fits the schema.
+    """
     rng = random_of(request.seed, b"answer")
     call = text = None
     try:
         tool = _wanted_tool(request)
         if tool is not None:
-            arguments = generate(tool.get("parameters") or {"type": "object"}, rng)
+            parameters = tool.get("parameters") or {"type": "object"}
+            told = None if known is None else known.answer(request, parameters, rng)
+            arguments = told if isinstance(told, dict) else generate(parameters, rng)
             call = FunctionCall(tool["name"], json.dumps(arguments, ensure_ascii=False))
         else:
-            text = _text(request, rng)
+            text = _text(request, known, rng)
     except UnsatisfiableError as error:
         message = f"Invalid schema for the answer: {error}."
         raise refuse(400, message, "invalid_json_schema", "text.format.schema") from None
@@ -127,14 +134,17 @@ def _flat_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return nested if isinstance(nested, dict) else tool
 
 
-def _text(request: ModelRequest, rng: Any) -> str:
+def _text(request: ModelRequest, known: KnownAnswers | None, rng: random.Random) -> str:
     if request.endpoint is Endpoint.RESPONSES:
         wanted = (request.fields.get("text") or {}).get("format") or {}
     else:
         outer = request.fields.get("response_format") or {}
         wanted = {**(outer.get("json_schema") or {}), "type": outer.get("type")}
-    if wanted.get("type") == "json_schema":
-        return json.dumps(generate(wanted.get("schema") or {}, rng), ensure_ascii=False)
+    schema = (wanted.get("schema") or {}) if wanted.get("type") == "json_schema" else None
+    if known is not None and (answer := known.answer(request, schema, rng)) is not None:
+        return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+    if schema is not None:
+        return json.dumps(generate(schema, rng), ensure_ascii=False)
     if wanted.get("type") == "json_object":
         return json.dumps({"answer": words(rng, 3), "confidence": rng.randrange(100) / 100})
     return sentences(rng, rng.randint(2, 4))

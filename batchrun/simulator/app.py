@@ -14,6 +14,7 @@ from aiohttp import web
 
 from batchrun.simulator.answers import identify
 from batchrun.simulator.errors import WEB_APP, ApiError, invalid_url, missing_key, nginx_page, official, wrong_key
+from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Ledger, LedgerRow
 from batchrun.simulator.limits import Capacity, Latency, RateLimits
 from batchrun.simulator.options import DEFAULT_MODELS, GatewayOptions
@@ -32,7 +33,7 @@ class Gateway:
 
     It may share its event loop with its clients; it measures time by that loop. Entering the block raises `OSError` if
     it cannot listen on its port. `options` are its options, `ledger` has all its requests and what it billed, and
-    `capacity.limit` may be changed at any time.
+    `capacity.limit` may be changed at any time. Raises `UsageError` if the file of answers cannot be used.
     """
 
     def __init__(self, options: GatewayOptions | None = None) -> None:
@@ -41,6 +42,7 @@ class Gateway:
         self._faults = FaultPlan(
             self.options.script, self.options.fault_rate, self.options.fault_words, self.options.seed
         )
+        self._known = KnownAnswers.of(self.options)
         self._limits = RateLimits(self.options)
         self._latency = Latency(self.options.latency_median_s, self.options.latency_p99_s, self.options.seed)
         self.capacity = Capacity(self.options)
@@ -173,7 +175,7 @@ class Gateway:
         # If arrivals are not counted, the number of the row keeps ids apart.
         number = row.attempt or row.sequence
         identity = identify(self.options.seed, sha, number)
-        reply = plan_reply(asked, word, identity, self.options, _key_of(request))
+        reply = plan_reply(asked, word, identity, self.options, _key_of(request), self._known)
         headers["x-request-id"] = identity.of("req")
         if reply.usage is not None:
             self.ledger.bill(row, reply.usage)

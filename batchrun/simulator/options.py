@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchrun import checks
 from batchrun.errors import UsageError
@@ -48,6 +49,9 @@ class GatewayOptions:
     `fault_rate`, `fault_words`: the share of attempts, 0 to 1, that get one of these words.
     `api_keys`: the keys it accepts; None accepts every key, and requests without one.
     `models`: the models it knows; None knows all.
+    `answers`: a JSONL or CSV file of right answers, by `input` or `custom_id`; None: all answers are invented.
+    `accuracy`: the share of requests, 0 to 1, that get the right answer of this file; the others get a wrong one.
+    `requests`: the request file, which tells the inputs of answers by `custom_id`; a job with a request file names it.
     `seed`: changes every random value: answers, latencies, faults.
     `keep_rows`: whether the ledger keeps a row for each request, or only the sums.
     `keep_bodies`: whether these rows contain the bytes of the request.
@@ -74,6 +78,9 @@ class GatewayOptions:
     fault_words: tuple[str, ...] = DEFAULT_FAULTS
     api_keys: Collection[str] | None = None
     models: Collection[str] | None = None
+    answers: Path | None = None
+    accuracy: float = 1.0
+    requests: Path | None = None
     seed: int = 0
     keep_rows: bool = True
     keep_bodies: bool = False
@@ -94,7 +101,10 @@ class GatewayOptions:
             checks.count(name, getattr(self, name), least=None)
         for name in ("send_retry_after", "send_rate_headers", "queue", "keep_rows", "keep_bodies"):
             checks.flag(name, getattr(self, name))
-        for name in ("latency_median_s", "fault_retry_after_s", "fault_rate", "burst_s"):
+        for name in ("answers", "requests"):
+            if (value := getattr(self, name)) is not None:
+                checks.settle(self, **{name: checks.path(name, value)})
+        for name in ("latency_median_s", "fault_retry_after_s", "fault_rate", "burst_s", "accuracy"):
             checks.number(name, getattr(self, name), "a number, 0 or more")
         if self.latency_p99_s is not None:
             checks.number("latency_p99_s", self.latency_p99_s, "a number of seconds, 0 or more, or None")
@@ -112,6 +122,10 @@ class GatewayOptions:
     def _check_values(self) -> None:
         if not _is_loopback(self.host):
             raise ValueError(f"the simulated gateway listens on loopback only, not on {self.host!r}")
+        if not 0 <= self.accuracy <= 1:
+            raise ValueError(f"accuracy is a share from 0 to 1, not {self.accuracy}")
+        if self.answers is None and self.accuracy != 1:
+            raise ValueError("accuracy needs answers: a file that says what is right")
         if not 0 <= self.fault_rate <= 1:
             raise ValueError(f"fault_rate is a share from 0 to 1, not {self.fault_rate}")
         if self.fault_rate and not self.fault_words:

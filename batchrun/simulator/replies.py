@@ -12,6 +12,7 @@ import orjson
 from batchrun.simulator.answers import Answer, Identity, compose, refused, response_object, response_shell, shortened
 from batchrun.simulator.chat import chat_usage, completion_object, embeddings_object
 from batchrun.simulator.errors import WEB_APP, ErrorReply, envelope, rate_limited, scripted_error, wrong_key
+from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Usage
 from batchrun.simulator.limits import duration_text
 from batchrun.simulator.options import GatewayOptions
@@ -53,14 +54,19 @@ class Reply:
 
 
 def plan_reply(
-    request: ModelRequest, word: Word, identity: Identity, options: GatewayOptions, key: str | None
+    request: ModelRequest,
+    word: Word,
+    identity: Identity,
+    options: GatewayOptions,
+    key: str | None,
+    known: KnownAnswers | None = None,
 ) -> Reply:
     """The reply that this word of the script gives to the request. `key` is the key of the request, for `badkey`."""
     if word.is_error:
         return _error(request, word, options, key)
     if not word.is_answer:
         return _SILENT[word.names[0]](request, identity)
-    return _answer(request, word, identity)
+    return _answer(request, word, identity, known)
 
 
 def reply_of(error: ErrorReply) -> Reply:
@@ -163,9 +169,9 @@ _SILENT = {
 }
 
 
-def _answer(request: ModelRequest, word: Word, identity: Identity) -> Reply:
+def _answer(request: ModelRequest, word: Word, identity: Identity, known: KnownAnswers | None) -> Reply:
     """A reply in which the model answers."""
-    body, usage = _body(request, word, identity)
+    body, usage = _body(request, word, identity, known)
     streamed = (request.stream or "sse" in word) and "json" not in word
     if streamed and request.endpoint is Endpoint.RESPONSES:
         frames = _frames(request, word, identity, body)
@@ -173,12 +179,14 @@ def _answer(request: ModelRequest, word: Word, identity: Identity) -> Reply:
     return Reply(200, (_spoiled(word, encode_json(body)),), delivery=_delivery(word), usage=usage)
 
 
-def _body(request: ModelRequest, word: Word, identity: Identity) -> tuple[dict[str, Any], Usage | None]:
+def _body(
+    request: ModelRequest, word: Word, identity: Identity, known: KnownAnswers | None
+) -> tuple[dict[str, Any], Usage | None]:
     """The object that answers the request, and the usage that is billed for it."""
     if request.endpoint is Endpoint.EMBEDDINGS:
         usage = Usage(input_tokens=request.input_tokens)
         return _with_usage(word, embeddings_object(request), usage), usage
-    answer = _worded(compose(request), word)
+    answer = _worded(compose(request, known), word)
     if request.endpoint is Endpoint.CHAT:
         return _with_usage(word, completion_object(request, answer, identity), answer.usage), answer.usage
     if "failed" in word:

@@ -28,6 +28,8 @@ PLAIN = GatewayOptions(
     simulate=False,
     simulate_latency_s=None,
     simulate_script="",
+    simulate_answers=None,
+    simulate_accuracy=None,
 )
 HOST = "https://gateway.example/v1"
 

@@ -110,8 +110,16 @@ def test_a_simulated_gateway_needs_neither_address_nor_key(batchrun: Command, mo
     assert (job.simulate.latency_median_s, job.simulate.latency_p99_s, job.simulate.script) == (2, 8, "429 ok")
 
 
-@pytest.mark.parametrize("words", [["--simulate-latency", "1"], ["--simulate-script", "ok"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--simulate-latency", "1"],
+        ["--simulate-script", "ok"],
+        ["--simulate-answers", "key.jsonl"],
+        ["--simulate-accuracy", "0"],
+    ],
+)
 def test_options_of_the_simulated_gateway_need_it(batchrun: Command, words: list[str]) -> None:
     done = batchrun("run", "requests.jsonl", "-o", "r.jsonl", "--base-url", "https://gateway.example", *words)
-    why = "--simulate-script and --simulate-latency need --simulate; without it requests cost money"
+    why = f"{words[0]} needs --simulate; without it requests cost money"
     assert (done.code, done.err.splitlines()[-1]) == (2, f"batchrun: {why}")
