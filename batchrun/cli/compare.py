@@ -49,5 +49,5 @@ def command(
         agreement = agree(results, book)
         console.print_out(agreement.to_json() if output.as_json else render_agreement(agreement))
         return
-    found = compare(results, scoring.question(data_options), book)
+    found = compare(results, scoring.question(results[0], data_options), book)
     console.print_out(found.to_json() if output.as_json else render(found))

@@ -50,9 +50,9 @@ def command(
     from batchrun.evaluation.text import render
 
     thresholds = gates.parsed()
+    question = scoring.question(results, data_options, intervals)
     results = results_in(results)
     console.say_rescue(results)
-    question = scoring.question(data_options, intervals)
     with ExitStack() as files:
         sinks, junit = output_files.opened(results, question, files)
         found = check(evaluate(results, question, sinks), thresholds, gates.least_row_share)

@@ -17,6 +17,7 @@ from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchrun.datasets.tables import Source
     from batchrun.evaluation.evaluate import Question
     from batchrun.evaluation.gates import Threshold
     from batchrun.evaluation.rows_file import JUnit, RowSink
@@ -54,21 +55,23 @@ class ScoringOptions:
         if useless := [option for option, value in told.items() if value]:
             raise UsageError(f"{useless[0]} needs --gold FILE")
 
-    def question(self, table: DataOptions, intervals: IntervalOptions | None = None) -> Question:
-        """The values. Raises `UsageError` for a bad assignment, a scorer that there is not, or without gold."""
+    def question(self, results: Path, table: DataOptions, intervals: IntervalOptions | None = None) -> Question:
+        """The values; gold is that of the job in the folder `results` where none is named.
+
+        Raises `UsageError` for a bad assignment, a scorer that there is not, or without gold.
+        """
         from batchrun.evaluation.evaluate import Question
         from batchrun.evaluation.scorers import scorer_of
         from batchrun.evaluation.verdict import Unanswered
         from batchrun.stats.confusion import SEED
 
-        if self.gold is None:
-            raise UsageError("--gold FILE is missing")
+        gold, columns = self._gold(results, table)
         sys.path.append(str(Path.cwd()))  # where a function of the user's own may be
         scorers = assignments("--score", self.scorers, "FIELD=SCORER, such as answer='choice(A-E)'")
         return Question(
-            gold=table.source(self.gold),
+            gold=gold,
             key=self.key,
-            columns=assignments("--gold-column", self.columns, "FIELD=COLUMN, such as topic=right_topic"),
+            columns=columns | assignments("--gold-column", self.columns, "FIELD=COLUMN, such as topic=right_topic"),
             scorers={name: scorer_of(text) for name, text in scorers.items()},
             by=self.by,
             cluster=None if intervals is None else intervals.cluster,
@@ -76,6 +79,18 @@ class ScoringOptions:
             policy=Unanswered(self.unanswered),
             seed=SEED if intervals is None or intervals.seed is None else intervals.seed,
         )
+
+    def _gold(self, results: Path, table: DataOptions) -> tuple[Source, dict[str, str]]:
+        """The table of gold, and its columns by field as the job was told."""
+        from batchrun.label.agreement import gold_of_job
+
+        if self.gold is not None:
+            return table.source(self.gold), {}
+        found = gold_of_job(results) if results.is_dir() else None
+        if found is None:
+            raise UsageError("--gold FILE is missing")
+        source, columns = found
+        return source, dict(columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +54,10 @@ _INTERRUPTED = 128  # exit codes from here on are those of signals
 
 @dataclass(frozen=True, slots=True)
 class LabelOptions:
-    """The table that is written, and what happens to the answers that are there already."""
+    """The table that is written, what is gold, and what happens to the answers that are there already."""
 
     out: Path
+    gold: tuple[str, ...]
     extras: tuple[str, ...]
     prefix: str
     changed: str
@@ -72,6 +76,12 @@ FILES = OptionGroup(
             required=True,
             type=click.Path(dir_okay=False, path_type=Path),
             help="Table to write: .csv, .tsv, .jsonl or .parquet. All else is in the folder FILE.job.",
+        ),
+        Option(
+            ["--gold"],
+            metavar="[FIELD=]COLUMN",
+            multiple=True,
+            help="Column of DATA with right answers, of some rows or all: shows how the labels agree; repeatable.",
         ),
         WITH,
         PREFIX,
@@ -145,7 +155,8 @@ def command(
         *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of)
     )
     texts = ask.texts(begun.texts)
-    work = _Work(paths, data_options.source(data), ask.recipe(rows, texts), _wanted(files, spending), options)
+    source, recipe = data_options.source(data), ask.recipe(rows, texts)
+    work = _Work(paths, source, recipe, _wanted(files, spending), options, files.gold)
     work.begin(begun, texts)
     sys.exit(work.go_on())
 
@@ -159,30 +170,40 @@ def _wanted(files: LabelOptions, spending: SpendingOptions) -> Wanted:
 class _Work:
     """One labelling job, from what was checked to its exit code."""
 
-    def __init__(self, paths: LabelPaths, source: Source, recipe: Recipe, wanted: Wanted, options: RunOptions) -> None:
+    def __init__(
+        self,
+        paths: LabelPaths,
+        source: Source,
+        recipe: Recipe,
+        wanted: Wanted,
+        options: RunOptions,
+        gold: tuple[str, ...],
+    ) -> None:
         self._paths, self._source, self._recipe = paths, source, recipe
-        self._wanted, self._options = wanted, options
+        self._wanted, self._options, self._gold = wanted, options, gold
         self._job_file: JobFile
 
     def begin(self, begun: Begun, texts: dict[str, str]) -> None:
         """Check everything that can be checked before a file is written. Raises `UsageError`."""
         from batchrun.datasets.prepare import used_columns
+        from batchrun.label.agreement import refuse_shown
         from batchrun.label.check import check
         from batchrun.label.edited import refuse_edited, refuse_other_ids
 
         self._job = make_job(str(self._paths.requests), self._options)
-        data_hash = check(self._source, self._recipe, self._wanted, self._paths)
+        checked = check(self._source, self._recipe, self._wanted, self._paths, self._gold)
         used = used_columns(self._source, self._recipe)
+        refuse_shown(checked.gold, used)
         if self._job.overwrite:
             confirm_overwrite(self._paths.results)
         else:
             refuse_other_ids(self._paths, used, self._recipe.id_column)
             if begun.before is not None and self._options.files.changed == "refuse":
                 refuse_edited(self._paths, begun.before, texts, self._wanted.prices)
-        if begun.data_hash not in (None, data_hash):
+        if begun.data_hash not in (None, checked.data_hash):
             console.say("batchrun: the table is not as it was when the job was begun; its new rows are sent")
-        self._job_file = begun.job_file(self._source.path, data_hash, texts)
-        if begun.is_approved and begun.data_hash == data_hash:
+        self._job_file = begun.job_file(self._source.path, checked.data_hash, texts, checked.gold)
+        if begun.is_approved and begun.data_hash == checked.data_hash:
             self._job_file = self._job_file.approved()
             self._options = replace(self._options, pilot=replace(self._options.pilot, yes=True))
 
@@ -192,14 +213,30 @@ class _Work:
             self._job_file.write(self._paths.job)
             self._prepare()
             job = self._job
-            if job.overwrite or not (self._options.pilot.yes and self._paths.results.exists()):
-                self._preview(job)
-                job = replace(job, overwrite=False)
-            code = run_job(job, self._options)
+            with self._agreement() as fact:
+                if job.overwrite or not (self._options.pilot.yes and self._paths.results.exists()):
+                    self._preview(job, fact)
+                    job = replace(job, overwrite=False)
+                code = run_job(job, self._options, fact)
             if code >= _INTERRUPTED or not self._paths.results.exists():
                 return code
             joined = self._join()
+            self._show_figures()
         return code if code >= 2 else joined
+
+    @contextlib.contextmanager
+    def _agreement(self) -> Iterator[Callable[[], str]]:
+        """How the answers agree with gold while they come, for the bar; "" where there is none."""
+        if not self._job_file.gold:
+            yield str
+            return
+        from batchrun.datasets.prepared import read_prepared
+        from batchrun.label.agreement import Agreement
+
+        prepared = read_prepared(self._paths.requests)
+        assert prepared is not None, "it was just written"
+        with Agreement(self._source, self._paths.results, prepared, self._job_file.gold) as agreement:
+            yield agreement.look
 
     def _prepare(self) -> None:
         from batchrun.datasets.prepare import prepare as prepare_table
@@ -211,13 +248,13 @@ class _Work:
                 console.say(line)
             console.say(f"first prompt: {first_prompt(self._paths)}")
 
-    def _preview(self, job: Job) -> None:
+    def _preview(self, job: Job, fact: Callable[[], str]) -> None:
         """Label a few rows, show them, and ask. Raises `StopError` where the others are not to be sent."""
         from batchrun.estimate.estimate import MIN_MEASURED
         from batchrun.label.preview import preview
 
         count = self._options.pilot.pilot or 1
-        run_pilot(replace(job, sample=max(count, MIN_MEASURED)), self._options)
+        run_pilot(replace(job, sample=max(count, MIN_MEASURED)), self._options, fact)
         is_of_old_text = self._options.files.changed == "keep"  # then the labels may be to another prompt
         if not is_of_old_text and not self._options.screen.quiet and self._paths.results.exists():
             for asked, label in preview(self._paths, count):
@@ -230,3 +267,19 @@ class _Work:
 
         joined = Joined(self._source, self._paths.results, self._paths.requests, votes=self._recipe.repeat > 1)
         return print_counts(join(joined, self._wanted), Path(printable(str(self._wanted.out))))
+
+    def _show_figures(self) -> None:
+        """Show how the labels agree with gold, where there is some."""
+        from batchrun.errors import UsageError
+        from batchrun.evaluation.evaluate import Question, evaluate
+        from batchrun.evaluation.text import render_summary
+
+        if not self._job_file.gold or self._options.screen.quiet:
+            return
+        try:
+            found = evaluate(self._paths.results, Question(self._source, columns=self._job_file.gold))
+        except UsageError as error:
+            console.say(f"batchrun: {error}")
+            return
+        console.say(render_summary(found))
+        console.say(f"all figures: batchrun eval {shlex.quote(str(self._paths.folder))}")

@@ -37,11 +37,11 @@ class Begun:
     data_hash: str | None = None
     is_approved: bool = False
 
-    def job_file(self, data: str, data_hash: str, texts: Mapping[str, str]) -> JobFile:
+    def job_file(self, data: str, data_hash: str, texts: Mapping[str, str], gold: Mapping[str, str]) -> JobFile:
         """What is kept of it."""
         from batchrun.label.job_file import JobFile
 
-        return JobFile(data, data_hash, self.options, self.left_out, str(Path.cwd()), texts)
+        return JobFile(data, data_hash, self.options, self.left_out, str(Path.cwd()), texts, gold)
 
 
 class LabelVerb(Verb):

@@ -41,7 +41,8 @@ SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
 class Progress:
     """Draws `Status`es and prints notices. `close` leaves the last state on the screen.
 
-    `detail` lines are printed only when `verbose`; with `quiet` nothing is printed at all.
+    `detail` lines are printed only when `verbose`; with `quiet` nothing is printed at all. `fact()`: what else to
+    tell, shortly; "" is nothing.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Progress:
         verbose: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        fact: Callable[[], str] = str,
     ) -> None:
         self._stream = stream or sys.stderr
         self._quiet, self._verbose = quiet, verbose
@@ -60,6 +62,7 @@ class Progress:
         self._clock = clock
         self._last_line = clock()
         self._rate = _Rate()
+        self._fact, self._told = fact, ""
 
     def notice(self, text: str) -> None:
         """Print a line above the bar."""
@@ -78,6 +81,7 @@ class Progress:
         if self._quiet:
             return
         self._rate.note(status.recorded_now, status.elapsed_s)
+        self._told = self._fact()
         if self._is_terminal or self._is_notebook:
             with contextlib.suppress(OSError):
                 self._draw(status)
@@ -123,6 +127,8 @@ class Progress:
             facts.append((f"ETA {clock_time(status.eta_s)}",))
         if status.failed:
             facts.append((f"{status.failed:,} failed",))
+        if self._told:
+            facts.append((self._told,))
         if status.cost_usd:
             facts.append((f"${usd_for_a_glance(status.cost_usd)} of ~${usd_for_a_glance(status.projected_usd)}",))
         limited_by, in_flight = LIMITED_BY.get(status.limited_by, status.limited_by), f"{status.in_flight:,} in flight"

@@ -264,16 +264,16 @@ def confirm_overwrite(path: Path) -> None:
 # ------------------------------------------------------------------------------------------ running a job
 
 
-def run_job(job: Job, options: RunOptions) -> int:
-    """Run a job, or what is left of it, and show its report; returns the exit code."""
-    with _finished(job, options.screen, _announce) as summary:
+def run_job(job: Job, options: RunOptions, fact: Callable[[], str] = str) -> int:
+    """Run a job, or what is left of it, and show its report; returns the exit code. `fact`: for the bar."""
+    with _finished(job, options.screen, _announce, fact) as summary:
         _show_report(summary, options)
         return summary.exit_code
 
 
-def run_pilot(job: Job, options: RunOptions) -> int:
-    """Run the sample; returns how many lines it sent. Exits where it stopped early."""
-    with _finished(job, options.screen) as summary:
+def run_pilot(job: Job, options: RunOptions, fact: Callable[[], str] = str) -> int:
+    """Run the sample; returns how many lines it sent. Exits where it stopped early. `fact`: for the bar."""
+    with _finished(job, options.screen, fact=fact) as summary:
         if summary.stopped is not None or not options.pilot.yes:
             _show_report(summary, options)
         if summary.stopped is not None:
@@ -283,7 +283,10 @@ def run_pilot(job: Job, options: RunOptions) -> int:
 
 @contextlib.contextmanager
 def _finished(
-    job: Job, screen: ScreenOptions, announce: Callable[[Prepared, Progress], None] | None = None
+    job: Job,
+    screen: ScreenOptions,
+    announce: Callable[[Prepared, Progress], None] | None = None,
+    fact: Callable[[], str] = str,
 ) -> Iterator[Summary]:
     """Prepare a job, `announce` what is left of it, and send that. Its files stay locked until the block is left."""
     from batchrun.cli.progress import Progress
@@ -292,7 +295,7 @@ def _finished(
     from batchrun.job.run import Ended, Run
     from batchrun.job.summary import Summary
 
-    progress = Progress(quiet=screen.quiet, verbose=screen.verbose)
+    progress = Progress(quiet=screen.quiet, verbose=screen.verbose, fact=fact)
     try:
         with leaving_on_signal(), contextlib.ExitStack() as files:
             prepared = prepare(job, progress, files)

@@ -80,7 +80,7 @@ class Scoring:
             self._refuse_unanswered()  # then the answers have no fields at all, which says more
             raise
         self._orders = {name: asked.order(name) for name in question.ordinal}
-        ids = ids_of(table.columns, question.key, asked, table.name)
+        ids = ids_of(table, question.key, asked)
         self.tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
         self.rows_tally = RowTally()
         self._by = self._group(question.by, "--by")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -72,22 +72,26 @@ def group_column(name: str) -> Column:
     return Column(name, as_text)
 
 
-def ids_of(columns: Sequence[str], told: str | None, asked: Asked, table: str) -> IdColumn | IdOfCells:
+def ids_of(table: Table, told: str | None, asked: Asked) -> IdColumn | IdOfCells:
     """How the ids of rows are told: by the column that was named, `custom_id`, or what was prepared.
+
+    Where the table is the one that was prepared, as that was; else a column `custom_id` goes first.
 
     Raises `UsageError` where none of these can serve.
     """
+    columns, prepared = table.columns, asked.prepared
     if told is not None and told not in columns:
-        raise UsageError(f"{table} has no column {told!r}; its columns are {', '.join(columns)}")
-    if told is not None or CUSTOM_ID in columns:
-        return IdColumn(told or CUSTOM_ID)
-    prepared = asked.prepared
+        raise UsageError(f"{table.name} has no column {told!r}; its columns are {', '.join(columns)}")
+    if told is not None:
+        return IdColumn(told)
+    if CUSTOM_ID in columns and (prepared is None or prepared.data.hash != table.digest()):
+        return IdColumn(CUSTOM_ID)
     if prepared is not None and prepared.id_column is not None and prepared.id_column in columns:
         return IdColumn(prepared.id_column)
     if prepared is not None and prepared.id_column is None and set(prepared.columns) <= set(columns):
         return IdOfCells(prepared)
     raise UsageError(
-        f"{table} has no column {CUSTOM_ID}; pass --key COLUMN, the one that holds the custom_id of each request"
+        f"{table.name} has no column {CUSTOM_ID}; pass --key COLUMN, the one that holds the custom_id of each request"
     )
 
 

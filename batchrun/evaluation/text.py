@@ -32,13 +32,9 @@ _FIGURES = {
 
 def render(found: Evaluation) -> str:
     """The evaluation as lines, ending in a newline."""
-    lines = [f"{printable(found.results)} against {printable(found.gold)}", ""]
-    several = len(found.fields) > 1
-    counts = {name: one.counts for name, one in found.fields.items()} | ({ALL_FIELDS: found.counts} if several else {})
-    lines += [*_count_table(counts), "", *_accuracy_table(found, several), ""]
-    lines.append(f"{_POLICIES[found.policy]}; intervals are {found.confidence:.0%}")
+    lines = [f"{printable(found.results)} against {printable(found.gold)}", "", *_summary(found)]
     lines += [line for line in _left_out(found) if line]
-    if several:
+    if len(found.fields) > 1:
         lines += [*_group_table(found.groups), *_repeat_lines(found.repeats)]
     for name, figures in found.fields.items():
         lines += ["", *_field(name, figures)]
@@ -48,6 +44,18 @@ def render(found: Evaluation) -> str:
     lines += [f"warning: {printable(warning)}" for warning in found.warnings]
     lines += [f"{'passed' if gate.passed else 'MISSED'}: {printable(gate.words)}" for gate in found.gates]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def render_summary(found: Evaluation) -> str:
+    """The counts and the accuracy alone, as lines."""
+    return "\n".join([*_summary(found), *(f"warning: {printable(warning)}" for warning in found.warnings)])
+
+
+def _summary(found: Evaluation) -> list[str]:
+    several = len(found.fields) > 1
+    counts = {name: one.counts for name, one in found.fields.items()} | ({ALL_FIELDS: found.counts} if several else {})
+    lines = [*_count_table(counts), "", *_accuracy_table(found, several), ""]
+    return [*lines, f"{_POLICIES[found.policy]}; intervals are {found.confidence:.0%}"]
 
 
 def share(interval: Interval) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -13,11 +15,20 @@ from batchrun.datasets.tables import Source, open_table
 from batchrun.datasets.votes import vote_columns
 from batchrun.datasets.writers import check_ending
 from batchrun.errors import UsageError
+from batchrun.label.agreement import gold_columns
 from batchrun.label.paths import LabelPaths
 
 
-def check(source: Source, recipe: Recipe, wanted: Wanted, paths: LabelPaths) -> str:
-    """The hash of the table, once it is known that its labels can be written beside its columns.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found out: the hash of the table, and by field the column that has its right answers."""
+
+    data_hash: str
+    gold: Mapping[str, str]
+
+
+def check(source: Source, recipe: Recipe, wanted: Wanted, paths: LabelPaths, gold: Sequence[str] = ()) -> Checked:
+    """Look at the table, of which `gold` says what is gold, and see that its labels can be written beside its columns.
 
     Raises `UsageError` where they cannot, and for a table that cannot be read twice; `InputError` for its header.
     """
@@ -30,4 +41,5 @@ def check(source: Source, recipe: Recipe, wanted: Wanted, paths: LabelPaths) -> 
     with open_table(source) as table:
         given = [Column(name) for name in table.columns]
         NewColumns(given, vote_columns(fields) if recipe.repeat > 1 else fields, wanted)
-        return table.digest()
+        found = gold_columns(gold, [field.name for field in fields], table.columns)
+        return Checked(table.digest(), found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class JobFile:
 
     `options`: the words of the command, without the table. `left_out`: options that may hold a secret, and are to be
     given again. `directory`: where relative paths begin. `texts`: the prompt, the schema and the like as they were, by
-    name. `is_approved`: somebody has seen the preview of this job as it is, and agreed.
+    name. `gold`: by field, the column of the table that has its right answers. `is_approved`: somebody has seen the
+    preview of this job as it is, and agreed.
     """
 
     data: str
@@ -30,6 +31,7 @@ class JobFile:
     left_out: tuple[str, ...]
     directory: str
     texts: Mapping[str, str]
+    gold: Mapping[str, str] = field(default_factory=dict)
     is_approved: bool = False
 
     def approved(self) -> JobFile:
@@ -57,6 +59,9 @@ class JobFile:
                 "[data]",
                 f"name = {_text(self.data)}",
                 f"hash = {_text(self.data_hash)}",
+                "",
+                "[gold]",
+                *(f"{_text(name)} = {_text(column)}" for name, column in self.gold.items()),
                 "",
                 "[texts]",
                 *(f"{name} = {_text(text)}" for name, text in self.texts.items()),
@@ -87,8 +92,9 @@ class JobFile:
         data = told["data"]
         options, left_out = tuple(map(str, told["options"])), tuple(map(str, told["left_out"]))
         texts = {name: str(text) for name, text in told["texts"].items()}
+        gold = {name: str(column) for name, column in told.get("gold", {}).items()}
         directory, is_approved = str(told["directory"]), told["approved"] is True
-        return cls(str(data["name"]), str(data["hash"]), options, left_out, directory, texts, is_approved)
+        return cls(str(data["name"]), str(data["hash"]), options, left_out, directory, texts, gold, is_approved)
 
 
 def _damaged(path: Path, why: str) -> UsageError:

@@ -17,6 +17,11 @@ class LabelPaths:
 
     table: Path
 
+    @classmethod
+    def of_folder(cls, folder: Path) -> LabelPaths:
+        """The files of the job in this folder."""
+        return cls(folder.with_name(folder.name.removesuffix(".job")))
+
     @property
     def folder(self) -> Path:
         """The folder of all that is not the table itself."""

@@ -171,6 +171,71 @@ def test_a_table_that_the_pilot_covers_is_no_agreement_to_a_larger_one(batchrun:
     assert len(answered()) < ROWS
 
 
+# -------------------------------------------------------------------------------------------- right answers
+
+
+def write_gold() -> None:
+    """A table of which every second row has a right answer, in the column `right`."""
+    lines = [f"{number:03},message {number},{'billing' if number % 2 else ''}\n" for number in range(ROWS)]
+    Path("data.csv").write_text("id,text,right\n" + "".join(lines))
+
+
+def test_with_gold_it_ends_with_the_figures_of_eval_and_their_command(batchrun: Command) -> None:
+    write_gold()
+    done = batchrun(*LABEL, *FAST, "--yes", "--gold", "topic=right")
+    assert done.code == 0
+    right = sum(row["topic"] == "billing" for row in labelled() if row["right"])
+    figures, _, command = done.err.rstrip("\n").rpartition("\nall figures: ")
+    counts = f"topic  {right:6}  {20 - right:5}  {0:10}  {20:8}  {0:9}"
+    assert [line.split() for line in figures.splitlines()].count(counts.split()) == 1
+    assert command == "batchrun eval out.csv.job"
+    assert tomllib.loads((JOB / "job.toml").read_text())["gold"] == {"topic": "right"}
+    told = batchrun("eval", JOB, "--gold", "data.csv", "--gold-column", "topic=right")
+    assert (told.code, batchrun("eval", JOB).out) == (
+        0,
+        told.out.replace("against data.csv", f"against {Path.cwd()}/data.csv"),
+    )
+
+
+def test_eval_asks_for_gold_where_the_job_has_none(batchrun: Command) -> None:
+    write_data()
+    batchrun(*LABEL, *FAST, "--yes")
+    done = batchrun("eval", JOB)
+    assert (done.code, done.err) == (2, "batchrun: --gold FILE is missing\n")
+
+
+def test_the_bar_tells_how_the_answers_agree_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_gold()
+    with Terminal(*LABEL, "--simulate", "--yes", "--gold", "topic=right", cwd=tmp_path, columns=120) as terminal:
+        terminal.read_until(" gold ")
+        assert terminal.exit_code() == 0
+
+
+@pytest.mark.parametrize(
+    ("gold", "prompt", "why"),
+    [
+        ("topic=rihgt", "{{ text }}", "the table has no column 'rihgt'"),
+        ("topic=right", "{{ text }} {{ right }}", "the model is told the right answer"),
+        ("right", "{{ text }}", "say which field"),
+    ],
+)
+def test_gold_that_cannot_be_right_is_refused_before_anything_is_sent(
+    batchrun: Command, gold: str, prompt: str, why: str
+) -> None:
+    write_gold()
+    done = batchrun(*LABEL, "-p", prompt, *FAST, "--yes", "--gold", gold)
+    assert (done.code, why in done.err, JOB.exists()) == (2, True, False)
+
+
+def test_gold_in_a_table_with_a_column_custom_id_is_found_by_what_was_asked(batchrun: Command) -> None:
+    """`custom_id` is a column like any other of a table whose rows have ids of their own making."""
+    Path("data.csv").write_text("custom_id,text,right\n1,one,billing\n2,two,billing\n")
+    done = batchrun(*LABEL, *FAST, "--yes", "--gold", "topic=right")
+    assert done.code == 0
+    assert "accuracy" in done.err
+
+
 # ------------------------------------------------------------------------------------------- what is refused
 
 

@@ -17,7 +17,8 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 
 @given(TEXTS, st.lists(TEXTS, max_size=4), st.dictionaries(st.sampled_from(["prompt", "schema"]), TEXTS))
 def test_what_is_written_is_read_again(name: str, words: list[str], texts: dict[str, str]) -> None:
-    job = JobFile(name, "0f", tuple(words), ("--proxy",), name, texts, bool(words))
+    gold = {name: name, **texts}
+    job = JobFile(name, "0f", tuple(words), ("--proxy",), name, texts, gold, bool(words))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.toml")
         job.write(path)
