@@ -1,7 +1,8 @@
 """Decides when the next request may be sent: the one place where workers wait, first come, first served.
 
-1. This file keeps the promises of the whole job: `-c`, `--rpm`, `--tpm`, `--max-cost`, pause and stop. The limits of
-   one gateway are in `endpoint_limits.py`, and those of its models in `lanes.py`.
+1. A limiter is that of one endpoint. It keeps what the user allows (`promises.py`: `-c`, `--rpm`, `--tpm`,
+   `--max-cost`, pause), and what the gateway is found to allow (`endpoint_limits.py`, and `lanes.py` for its models).
+   Where there are several endpoints, each limiter keeps the promises of the whole job, too: see `fleet.py`.
 2. This file does no arithmetic: `controller.py`, `quotas.py` and `budget.py` do; they are pure and get the time as an
    argument. In an outage the engine asks for no permit but that of a probe.
 3. A slot is held for one attempt, never during a backoff.
@@ -25,7 +26,8 @@ from batchrun.limits.in_flight import InFlightBytes
 from batchrun.limits.lanes import Lane, Lanes
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
-from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
+from batchrun.limits.promises import Promises
+from batchrun.limits.quotas import Reserved
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import RateHeaders
 
@@ -39,6 +41,7 @@ class Permit(msgspec.Struct, gc=False):
     upper_usd: Decimal
     cost_usd: Decimal
     tokens: Reserved | None
+    tokens_of_whole: Reserved | None = None
 
 
 class Waiter(msgspec.Struct, gc=False):
@@ -68,20 +71,16 @@ class Limiter:
         budget: Budget | None = None,
         *,
         has_several_models: bool = False,
+        whole: Promises | None = None,
     ) -> None:
         now = clock()
-        self.limits = limits
         self.lanes = Lanes(limits.bounds, now, has_several=has_several_models)
-        self.budget = budget
-        self.is_paused = False
+        self.promises = Promises(limits, now, budget)
         self.has_lines = True
         self.is_outage = False
-        self.in_flight = 0  # of the whole job
         self.bytes = InFlightBytes(limits.max_in_flight_bytes)
-        self._most_in_flight = limits.bounds.most
-        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
-        self._requests = RequestQuota(rpm, now) if rpm is not None else None
-        self._tokens = TokenQuota(tpm, now) if tpm is not None else None
+        self.freed: Callable[[], None] = self.pump  # called when a request has ended
+        self._whole = whole
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
         self._waiting = self._turns = 0
@@ -105,7 +104,7 @@ class Limiter:
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
         lane.waiters.append(Waiter(self._turns, turn, tokens, upper_usd))
         self._waiting += 1
-        self._pump()
+        self.pump()
         try:
             return await turn
         except asyncio.CancelledError:
@@ -118,19 +117,33 @@ class Limiter:
 
         `used_up_s`: how long ago all that a minute may have was sent, for all that is known; None if it was not.
         """
-        now = self._clock()
-        if self._requests is not None:
-            all_s = [] if used_up_s is None else [used_up_s] * int(self._requests.per_minute)
-            self._requests.remember([age_s for age_s, _ in requests] + all_s, now)
-        if self._tokens is not None:
-            all_tokens = [] if used_up_s is None else [(used_up_s, self._tokens.per_minute)]
-            self._tokens.remember([*requests, *all_tokens], now)
+        self.promises.remember(requests, used_up_s, self._clock())
 
     # ------------------------------------------------------------------------------------------ looking
 
     def now(self) -> float:
         """The time by the limiter's clock, in seconds."""
         return self._clock()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that the user sets."""
+        return self.promises.limits
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget; None without a cap."""
+        return self.promises.budget
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the user has paused it."""
+        return self.promises.is_paused
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        return self.promises.in_flight
 
     @property
     def controller(self) -> Controller:
@@ -148,7 +161,7 @@ class Limiter:
         limits = self.lanes.limits
         if len(limits) == 1:
             return limits[0].controller.slots
-        return min(self._most_in_flight, sum(one.controller.slots for one in limits))
+        return min(self.promises.most_in_flight, sum(one.controller.slots for one in limits))
 
     @property
     def limited_by(self) -> LimitedBy:
@@ -224,8 +237,9 @@ class Limiter:
     def unsent(self, permit: Permit) -> None:
         """The permit was not used: its worker was cancelled, or the run is stopping."""
         now = self._clock()
-        if self._requests is not None:
-            self._requests.give_back(now)
+        self.promises.give_back_request(now)
+        if self._whole is not None:
+            self._whole.give_back_request(now)
         permit.cost_usd = NOTHING
         permit.endpoint.abandoned(permit.sent, now)
         self._settle(permit, 0.0, now)
@@ -234,21 +248,11 @@ class Limiter:
 
     def retune(self, limits: Limits, *, is_paused: bool) -> None:
         """Set other limits; those that stay the same keep their state. While paused, no request is sent."""
-        now, before, self.limits = self._clock(), self.limits, limits
-        self.is_paused = is_paused
-        if limits.bounds != before.bounds:
-            self._most_in_flight = limits.bounds.most
+        now = self._clock()
+        if limits.bounds != self.limits.bounds:
             self.lanes.resize(limits.bounds, now)
-        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
-        if rpm is None or self._requests is None:
-            self._requests = RequestQuota(rpm, now) if rpm is not None else None
-        else:
-            self._requests.change(rpm)
-        if tpm is None or self._tokens is None:
-            self._tokens = TokenQuota(tpm, now) if tpm is not None else None
-        else:
-            self._tokens.change(tpm)
-        self._pump()
+        self.promises.change(limits, now, is_paused=is_paused)
+        self.pump()
 
     def close(self) -> None:
         """Send nothing more: all waiting workers get None."""
@@ -262,18 +266,13 @@ class Limiter:
 
     def _settle(self, permit: Permit, tokens_used: float | None, now: float) -> None:
         """An attempt has ended: free what it reserved of the job's limits, except what it used."""
-        self.in_flight -= 1
-        if self._tokens is not None and permit.tokens is not None and tokens_used is not None:
-            if tokens_used:
-                self._tokens.settle(permit.tokens, tokens_used, now)
-            else:
-                self._tokens.give_back(permit.tokens, now)
-        if self.budget is not None:
-            self.budget.settle(permit.upper_usd, permit.cost_usd)
-        self._pump()
+        self.promises.settle(permit.tokens, tokens_used, permit.upper_usd, permit.cost_usd, now)
+        if self._whole is not None:
+            self._whole.settle(permit.tokens_of_whole, tokens_used, permit.upper_usd, permit.cost_usd, now)
+        self.freed()
 
     def _never_fits(self, upper_usd: Decimal) -> bool:
-        return self.budget is not None and self.budget.never_fits(upper_usd)
+        return self.promises.never_fit(upper_usd) or (self._whole is not None and self._whole.never_fit(upper_usd))
 
     def _is_hopeless(self, lane: Lane, now: float) -> bool:
         """Whether all was refused for too long, or one of several models is known to be refused for longer."""
@@ -302,38 +301,32 @@ class Limiter:
 
     def _wait_s(self, limits: EndpointLimits, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
         """Seconds until the next request may be sent: 0 is now, None is not before one in flight ends."""
-        if self.is_paused or self.in_flight >= self._most_in_flight:
+        own, whole = self.promises, self._whole
+        own_s = own.wait_s(upper_usd, now)
+        if own_s is None:
             return None
-        if len(self.lanes.limits) > 1 and self.in_flight + self.lanes.kept_free(limits, now) >= self._most_in_flight:
-            return None
-        if self.budget is not None and not self.budget.fits(upper_usd):
+        if len(self.lanes.limits) > 1 and own.in_flight + self.lanes.kept_free(limits, now) >= own.most_in_flight:
             return None
         wait_s = limits.wait_s(pace_per_s, now)
         if wait_s is None:
             return None
-        if self._requests is not None:
-            wait_s = max(wait_s, self._requests.wait_s(now))
-        if self._tokens is not None:
-            wait_s = max(wait_s, self._tokens.wait_s(now))
-        return wait_s
+        if whole is not None:
+            whole_s = whole.wait_s(upper_usd, now)
+            if whole_s is None:
+                return None
+            own_s = max(own_s, whole_s)
+        return max(own_s, wait_s)
 
     def _next_at(self, limits: EndpointLimits) -> tuple[float, LimitedBy]:
         """From when on the next request may go if a slot is free, even where that is past; and what says so."""
-        times = [limits.next_at()]
-        if self._requests is not None:
-            times.append((self._requests.next_at, LimitedBy.OWN_REQUESTS))
-        if self._tokens is not None:
-            times.append((self._tokens.next_at, LimitedBy.OWN_TOKENS))
-        return max(times, key=lambda time: time[0])
+        of_whole = [] if self._whole is None else self._whole.next_at()
+        return max([limits.next_at(), *self.promises.next_at(), *of_whole], key=lambda time: time[0])
 
     def _grant(self, lane: Lane, tokens: float, upper_usd: Decimal, pace_per_s: float | None, now: float) -> Permit:
-        self.in_flight += 1
-        if self.budget is not None:
-            self.budget.reserve(upper_usd)
-        if self._requests is not None:
-            self._requests.take(now)
-        reserved = self._tokens.take(tokens, now) if self._tokens is not None else None
-        return Permit(lane, lane.limits, lane.limits.sent(pace_per_s, now), upper_usd, upper_usd, reserved)
+        reserved = self.promises.take(tokens, upper_usd, now)
+        of_whole = None if self._whole is None else self._whole.take(tokens, upper_usd, now)
+        sent = lane.limits.sent(pace_per_s, now)
+        return Permit(lane, lane.limits, sent, upper_usd, upper_usd, reserved, of_whole)
 
     def _first(self, now: float) -> tuple[Lane | None, float | None]:
         """The lane whose first waiter goes next, and in how many seconds; None if it waits for one in flight."""
@@ -353,7 +346,7 @@ class Limiter:
                 chosen, chosen_s, order = lane, wait_s, first.order
         return chosen, None if chosen_s == math.inf else chosen_s
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Let through the workers that may send, and set the one timer for the next one."""
         if not self._waiting and self._timer is None:
             return  # as it is in most runs
@@ -379,4 +372,4 @@ class Limiter:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._pump()
+        self.pump()
