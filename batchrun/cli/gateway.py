@@ -111,6 +111,7 @@ def make_simulated(options: GatewayOptions) -> Simulated | None:
         told = {
             "--simulate-script": options.simulate_script,
             "--simulate-latency": options.simulate_latency_s is not None,
+            "--simulate-mismatches": options.simulate_mismatches,
             "--simulate-answers": options.simulate_answers,
             "--simulate-accuracy": options.simulate_accuracy is not None,
         }
@@ -127,6 +128,7 @@ def make_simulated(options: GatewayOptions) -> Simulated | None:
             script=options.simulate_script,
             answers=options.simulate_answers,
             accuracy=1.0 if options.simulate_accuracy is None else options.simulate_accuracy,
+            mismatch_rate=options.simulate_mismatches,
             keep_rows=False,
         )
     except ValueError as error:

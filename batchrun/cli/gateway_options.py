@@ -35,6 +35,7 @@ class GatewayOptions:
     simulate_script: str
     simulate_answers: Path | None
     simulate_accuracy: float | None
+    simulate_mismatches: float
 
     def refuse_idle(self) -> None:
         """Raise `UsageError` for options that have no effect beside others."""
@@ -127,6 +128,13 @@ GATEWAY = OptionGroup(
             metavar="SHARE",
             default_note="1",
             help="Share of lines that get the right answer of that file, from 0 to 1.",
+        ),
+        Option(
+            ["--simulate-mismatches"],
+            type=FiniteRange(0, 1),
+            default=0.0,
+            metavar="SHARE",
+            help="Share of requests whose answer does not fit its schema; asked again, it does.",
         ),
     ),
 )

@@ -34,6 +34,7 @@ class SimulatorOptions:
     queue: bool
     script: str
     fault_rate: float
+    mismatch_rate: float
     answers: Path | None
     accuracy: float
     requests: Path | None
@@ -56,6 +57,7 @@ class SimulatorOptions:
                 queue=self.queue,
                 script=self.script,
                 fault_rate=self.fault_rate,
+                mismatch_rate=self.mismatch_rate,
                 answers=self.answers,
                 accuracy=self.accuracy,
                 requests=self.requests,
@@ -100,6 +102,13 @@ SIMULATOR = OptionGroup(
             default=0.0,
             metavar="SHARE",
             help="Share of attempts that fail, from 0 to 1.",
+        ),
+        Option(
+            ["--mismatch-rate"],
+            type=FiniteRange(0, 1),
+            default=0.0,
+            metavar="SHARE",
+            help="Share of requests, 0 to 1, whose answer does not fit its schema; asked again, it does.",
         ),
         Option(
             ["--answers"],

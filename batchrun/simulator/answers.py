@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from batchrun.simulator.errors import refuse
 from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Usage
@@ -102,6 +104,12 @@ def shortened(answer: Answer, reason: str) -> Answer:
     return replace(_within(answer, answer.usage.reasoning_tokens + spoken // 2), incomplete_reason=reason)
 
 
+def saying(request: ModelRequest, answer: Answer, text: str) -> Answer:
+    """The answer with another text."""
+    usage = changed(answer.usage, output_tokens=answer.usage.reasoning_tokens + tokens_of(text))
+    return _within(replace(answer, text=text, usage=usage), request.max_output_tokens)
+
+
 def refused(answer: Answer) -> Answer:
     """The answer in which the model declines the same request."""
     output_tokens = answer.usage.reasoning_tokens + tokens_of(REFUSAL)
@@ -134,12 +142,16 @@ def _flat_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return nested if isinstance(nested, dict) else tool
 
 
-def _text(request: ModelRequest, known: KnownAnswers | None, rng: random.Random) -> str:
+def wanted_format(request: ModelRequest) -> dict[str, Any]:
+    """The format that the request asks the text to have, in the form of the Responses API; {} for any text."""
     if request.endpoint is Endpoint.RESPONSES:
-        wanted = (request.fields.get("text") or {}).get("format") or {}
-    else:
-        outer = request.fields.get("response_format") or {}
-        wanted = {**(outer.get("json_schema") or {}), "type": outer.get("type")}
+        return (request.fields.get("text") or {}).get("format") or {}
+    outer = request.fields.get("response_format") or {}
+    return {**(outer.get("json_schema") or {}), "type": outer.get("type")}
+
+
+def _text(request: ModelRequest, known: KnownAnswers | None, rng: random.Random) -> str:
+    wanted = wanted_format(request)
     schema = (wanted.get("schema") or {}) if wanted.get("type") == "json_schema" else None
     if known is not None and (answer := known.answer(request, schema, rng)) is not None:
         return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)

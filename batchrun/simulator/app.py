@@ -17,10 +17,11 @@ from batchrun.simulator.errors import WEB_APP, ApiError, invalid_url, missing_ke
 from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Ledger, LedgerRow
 from batchrun.simulator.limits import Capacity, Latency, RateLimits
+from batchrun.simulator.mismatches import drawn
 from batchrun.simulator.options import DEFAULT_MODELS, GatewayOptions
 from batchrun.simulator.replies import Reply, plan_reply, reply_of, with_headers
 from batchrun.simulator.requests import Endpoint, parse_request, sha256_of
-from batchrun.simulator.script import FaultPlan
+from batchrun.simulator.script import OK, FaultPlan
 from batchrun.simulator.wire import deliver
 
 _BACKLOG = 4096
@@ -171,6 +172,8 @@ class Gateway:
         tokens = asked.input_tokens + (asked.max_output_tokens or 0)
         headers = self._limits.admit(asked.model, tokens, row.arrived_s)
         word = self._faults.next_word(sha)
+        if word == OK:
+            word = drawn(asked, self.options)
         row.outcome = str(word)
         # If arrivals are not counted, the number of the row keeps ids apart.
         number = row.attempt or row.sequence

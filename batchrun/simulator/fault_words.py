@@ -16,6 +16,8 @@ ANSWER_WORDS = {
     "incomplete": "half of the answer, with reason max_output_tokens",
     "filtered": "half of the answer, with reason content_filter",
     "refusal": "a refusal in a completed Response",
+    "mismatch": "text that does not fit the schema that was asked for",
+    "fenced": "the text in a code fence",
     "nousage": "no usage",
     "nullusage": "usage null",
     "chatusage": "usage with the names of chat completions",

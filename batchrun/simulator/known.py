@@ -91,7 +91,7 @@ class KnownAnswers:
     def _right(self, request: ModelRequest) -> Any:
         if request.endpoint is Endpoint.EMBEDDINGS:
             return None
-        asked = request.fields.get("input" if request.endpoint is Endpoint.RESPONSES else "messages")
+        asked = request.question
         if (found := self._by_prompt.get(_digest(asked))) is not None or not self._by_text:
             return found
         text = _last_text(asked).strip()

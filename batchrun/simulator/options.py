@@ -47,6 +47,9 @@ class GatewayOptions:
     or waits for a slot if `queue` is set.
     `script`: the faults, a line of words for each request (see `script.py`).
     `fault_rate`, `fault_words`: the share of attempts, 0 to 1, that get one of these words.
+    `mismatch_rate`: the share of requests for JSON, 0 to 1, whose answer does not fit the schema.
+    `mismatch_again_rate`: the same for requests that are asked again: those that end with the model's own answer and a
+    message about its schema.
     `api_keys`: the keys it accepts; None accepts every key, and requests without one.
     `models`: the models it knows; None knows all.
     `answers`: a JSONL or CSV file of right answers, by `input` or `custom_id`; None: all answers are invented.
@@ -76,6 +79,8 @@ class GatewayOptions:
     script: str = ""
     fault_rate: float = 0.0
     fault_words: tuple[str, ...] = DEFAULT_FAULTS
+    mismatch_rate: float = 0.0
+    mismatch_again_rate: float = 0.0
     api_keys: Collection[str] | None = None
     models: Collection[str] | None = None
     answers: Path | None = None
@@ -104,7 +109,7 @@ class GatewayOptions:
         for name in ("answers", "requests"):
             if (value := getattr(self, name)) is not None:
                 checks.settle(self, **{name: checks.path(name, value)})
-        for name in ("latency_median_s", "fault_retry_after_s", "fault_rate", "burst_s", "accuracy"):
+        for name in ("latency_median_s", "fault_retry_after_s", "burst_s", *_RATES):
             checks.number(name, getattr(self, name), "a number, 0 or more")
         if self.latency_p99_s is not None:
             checks.number("latency_p99_s", self.latency_p99_s, "a number of seconds, 0 or more, or None")
@@ -122,12 +127,11 @@ class GatewayOptions:
     def _check_values(self) -> None:
         if not _is_loopback(self.host):
             raise ValueError(f"the simulated gateway listens on loopback only, not on {self.host!r}")
-        if not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy is a share from 0 to 1, not {self.accuracy}")
+        for name in _RATES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
         if self.answers is None and self.accuracy != 1:
             raise ValueError("accuracy needs answers: a file that says what is right")
-        if not 0 <= self.fault_rate <= 1:
-            raise ValueError(f"fault_rate is a share from 0 to 1, not {self.fault_rate}")
         if self.fault_rate and not self.fault_words:
             raise ValueError("fault_rate needs fault_words to draw from")
         parse_script(self.script)
@@ -142,6 +146,9 @@ class GatewayOptions:
             raise ValueError(f"burst_s is more than 0 and at most 60, not {self.burst_s}")
         if self.capacity_status not in (429, 503):
             raise ValueError(f"capacity_status is 429 or 503, not {self.capacity_status}")
+
+
+_RATES = ("fault_rate", "accuracy", "mismatch_rate", "mismatch_again_rate")
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from batchrun.simulator.errors import WEB_APP, ErrorReply, envelope, rate_limite
 from batchrun.simulator.known import KnownAnswers
 from batchrun.simulator.ledger import Usage
 from batchrun.simulator.limits import duration_text
+from batchrun.simulator.mismatches import fenced, mismatched
 from batchrun.simulator.options import GatewayOptions
 from batchrun.simulator.requests import Endpoint, ModelRequest, encode_json
 from batchrun.simulator.script import Word
@@ -186,7 +187,7 @@ def _body(
     if request.endpoint is Endpoint.EMBEDDINGS:
         usage = Usage(input_tokens=request.input_tokens)
         return _with_usage(word, embeddings_object(request), usage), usage
-    answer = _worded(compose(request, known), word)
+    answer = _worded(request, compose(request, known), word)
     if request.endpoint is Endpoint.CHAT:
         return _with_usage(word, completion_object(request, answer, identity), answer.usage), answer.usage
     if "failed" in word:
@@ -200,11 +201,15 @@ def _body(
     return _with_usage(word, response, answer.usage), answer.usage
 
 
-def _worded(answer: Answer, word: Word) -> Answer:
+def _worded(request: ModelRequest, answer: Answer, word: Word) -> Answer:
     if "incomplete" in word:
         return shortened(answer, "max_output_tokens")
     if "filtered" in word:
         return shortened(answer, "content_filter")
+    if "mismatch" in word:
+        return mismatched(request, answer)
+    if "fenced" in word:
+        return fenced(request, answer)
     return refused(answer) if "refusal" in word else answer
 
 

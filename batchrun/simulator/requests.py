@@ -51,6 +51,29 @@ class ModelRequest:
         names = ("max_completion_tokens", "max_tokens")
         return next((self.fields[name] for name in names if self.fields.get(name) is not None), None)
 
+    @property
+    def is_asked_again(self) -> bool:
+        """Whether it ends with the model's own answer and a message about its schema."""
+        turns = self._turns
+        if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns[-2:]):
+            return False
+        own, about = turns[-2:]
+        said = about.get("content")
+        return own.get("role") == "assistant" and isinstance(said, str) and "schema" in said.lower()
+
+    @property
+    def question(self) -> Any:
+        """The input or the messages, without the turns that ask again."""
+        if not self.is_asked_again:
+            return self._turns
+        first = self._turns[:-2]
+        is_text = len(first) == 1 and first[0].keys() == {"role", "content"} and self.endpoint is Endpoint.RESPONSES
+        return first[0]["content"] if is_text and isinstance(first[0]["content"], str) else first
+
+    @property
+    def _turns(self) -> Any:
+        return self.fields.get("messages" if self.endpoint is Endpoint.CHAT else "input")
+
 
 def encode_json(value: Any) -> bytes:
     """JSON bytes, also of values that nest deeper, or of numbers that are larger, than orjson accepts."""

@@ -30,6 +30,7 @@ PLAIN = GatewayOptions(
     simulate_script="",
     simulate_answers=None,
     simulate_accuracy=None,
+    simulate_mismatches=0.0,
 )
 HOST = "https://gateway.example/v1"
 

@@ -117,6 +117,7 @@ def test_a_simulated_gateway_needs_neither_address_nor_key(batchrun: Command, mo
         ["--simulate-script", "ok"],
         ["--simulate-answers", "key.jsonl"],
         ["--simulate-accuracy", "0"],
+        ["--simulate-mismatches", "0.1"],
     ],
 )
 def test_options_of_the_simulated_gateway_need_it(batchrun: Command, words: list[str]) -> None:
