@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchrun.evaluation.python import compare, evaluate
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
+    from batchrun.labelling.python import label
     from batchrun.limits.options import Concurrency, Limits
     from batchrun.records.answer import Result, ToolCall
     from batchrun.records.request import Overrides
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "label",
     "run",
     "run_async",
     "stream",
@@ -78,6 +80,7 @@ _HOMES = {
     "evaluation.python": ("compare", "evaluate"),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
+    "labelling.python": ("label",),
     "limits.options": ("Concurrency", "Limits"),
     "records.answer": ("Result", "ToolCall"),
     "records.request": ("Overrides",),

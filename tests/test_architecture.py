@@ -20,7 +20,7 @@ LONGEST_MODULE = 400
 ROOTS = {"checks", "errors", "version"}
 STATIONS = {"requests", "transport", "limits", "results", "billing", "validation"}
 ON_FILES = ["estimate", "datasets", "evaluation", "report", "viewer"]  # each may use those before it
-FACES = {"cli", "api", "label", "cluster", "__main__", ""}  # "" is batchrun/__init__.py, the public names
+FACES = {"cli", "api", "labelling", "cluster", "__main__", ""}  # "" is batchrun/__init__.py, the public names
 BELOW_ENGINE = ROOTS | STATIONS | {"records", "stats"}
 BELOW_JOB = BELOW_ENGINE | {"engine", "job", "simulator", *ON_FILES}
 

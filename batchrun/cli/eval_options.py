@@ -82,7 +82,7 @@ class ScoringOptions:
 
     def _gold(self, results: Path, table: DataOptions) -> tuple[Source, dict[str, str]]:
         """The table of gold, and its columns by field as the job was told."""
-        from batchrun.label.agreement import gold_of_job
+        from batchrun.labelling.agreement import gold_of_job
 
         if self.gold is not None:
             return table.source(self.gold), {}

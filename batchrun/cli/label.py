@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from batchrun.datasets.recipe import Recipe
     from batchrun.datasets.tables import Source
     from batchrun.job.job import Job
-    from batchrun.label.job_file import JobFile
-    from batchrun.label.paths import LabelPaths
+    from batchrun.labelling.job_file import JobFile
+    from batchrun.labelling.paths import LabelPaths
 
 _INTERRUPTED = 128  # exit codes from here on are those of signals
 
@@ -145,9 +145,9 @@ def command(
     Example:
       batchrun label tickets.csv -p 'Which team? {{ text }}' -s 'team enum(a|b)' -o labelled.csv
     """
-    from batchrun.label.paths import LabelPaths
+    from batchrun.labelling.paths import LabelPaths
 
-    paths = LabelPaths(files.out)
+    paths = LabelPaths.beside(files.out)
     run_files = FileOptions(str(paths.results), None, files.changed, files.overwrite, no_lock=files.no_lock)
     request, part = RequestOptions(None, (), streamed.stream, None), PartOptions(None, None)
     made_of = "DATA, the prompt or the options"
@@ -186,9 +186,9 @@ class _Work:
     def begin(self, begun: Begun, texts: dict[str, str]) -> None:
         """Check everything that can be checked before a file is written. Raises `UsageError`."""
         from batchrun.datasets.prepare import used_columns
-        from batchrun.label.agreement import refuse_shown
-        from batchrun.label.check import check
-        from batchrun.label.edited import refuse_edited, refuse_other_ids
+        from batchrun.labelling.agreement import refuse_shown
+        from batchrun.labelling.check import check
+        from batchrun.labelling.edited import refuse_edited, refuse_other_ids
 
         self._job = make_job(str(self._paths.requests), self._options)
         checked = check(self._source, self._recipe, self._wanted, self._paths, self._gold)
@@ -231,7 +231,7 @@ class _Work:
             yield str
             return
         from batchrun.datasets.prepared import read_prepared
-        from batchrun.label.agreement import Agreement
+        from batchrun.labelling.agreement import Agreement
 
         prepared = read_prepared(self._paths.requests)
         assert prepared is not None, "it was just written"
@@ -240,7 +240,7 @@ class _Work:
 
     def _prepare(self) -> None:
         from batchrun.datasets.prepare import prepare as prepare_table
-        from batchrun.label.preview import first_prompt
+        from batchrun.labelling.preview import first_prompt
 
         made = prepare_table(self._source, self._recipe, self._paths.requests)
         if not self._options.screen.quiet:
@@ -251,7 +251,7 @@ class _Work:
     def _preview(self, job: Job, fact: Callable[[], str]) -> None:
         """Label a few rows, show them, and ask. Raises `StopError` where the others are not to be sent."""
         from batchrun.estimate.estimate import MIN_MEASURED
-        from batchrun.label.preview import preview
+        from batchrun.labelling.preview import preview
 
         count = self._options.pilot.pilot or 1
         run_pilot(replace(job, sample=max(count, MIN_MEASURED)), self._options, fact)

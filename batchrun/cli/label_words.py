@@ -14,7 +14,7 @@ from batchrun.cli.verb import Verb
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
-    from batchrun.label.job_file import JobFile
+    from batchrun.labelling.job_file import JobFile
 
 _ONCE = ("retry_errors", "overwrite")  # what is meant for one run, not for those that go on with it
 _LOGINS = ("proxy",)  # options whose address may hold a login; that of the gateway must not
@@ -39,7 +39,7 @@ class Begun:
 
     def job_file(self, data: str, data_hash: str, texts: Mapping[str, str], gold: Mapping[str, str]) -> JobFile:
         """What is kept of it."""
-        from batchrun.label.job_file import JobFile
+        from batchrun.labelling.job_file import JobFile
 
         return JobFile(data, data_hash, self.options, self.left_out, str(Path.cwd()), texts, gold)
 
@@ -71,12 +71,12 @@ class LabelVerb(Verb):
 
     def _begun(self, given: Mapping[str, Any]) -> JobFile | None:
         """What the job was told; None where it has not begun. Raises `UsageError` where it can only go on."""
-        from batchrun.label.job_file import JobFile
-        from batchrun.label.paths import LabelPaths
+        from batchrun.labelling.job_file import JobFile
+        from batchrun.labelling.paths import LabelPaths
 
         if "out" not in given or "help" in given:
             return None
-        paths = LabelPaths(Path(given["out"]))
+        paths = LabelPaths.beside(Path(given["out"]))
         if "data" in given:
             with contextlib.suppress(UsageError):  # the whole command is there, and takes the place of what is damaged
                 return JobFile.read(paths.job)

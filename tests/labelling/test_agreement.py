@@ -13,7 +13,7 @@ from batchrun.datasets.recipe import Recipe
 from batchrun.datasets.schema import Schema
 from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
-from batchrun.label.agreement import Agreement, gold_columns, refuse_shown
+from batchrun.labelling.agreement import Agreement, gold_columns, refuse_shown
 from tests.evaluation.made import FAILED, Outcome, write_results
 
 FIELDS, COLUMNS = ["topic", "urgent"], ["id", "text", "right", "urgent"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import UsageError
-from batchrun.label.paths import LabelPaths
+from batchrun.labelling.paths import LabelPaths
 
 
 def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    paths = LabelPaths(tmp_path / "out.csv")
+    paths = LabelPaths.beside(tmp_path / "out.csv")
     paths.folder.mkdir()
     drafts = [".0123456789abcdef.draft", ".fedcba9876543210.tmp"]
     others = ["notes.tmp", ".short.draft", "job.toml"]
@@ -24,7 +24,7 @@ def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Pat
 
 def test_without_locks_nothing_is_removed(tmp_path: Path) -> None:
     """Another process may be writing it."""
-    paths = LabelPaths(tmp_path / "out.csv")
+    paths = LabelPaths.beside(tmp_path / "out.csv")
     paths.folder.mkdir()
     draft = paths.folder / f".{'0' * 16}.draft"
     draft.write_text("")
@@ -33,5 +33,5 @@ def test_without_locks_nothing_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot write"), LabelPaths(tmp_path / "none" / "out.csv").held():
+    with pytest.raises(UsageError, match="cannot write"), LabelPaths.beside(tmp_path / "none" / "out.csv").held():
         pass

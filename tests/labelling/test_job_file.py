@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import UsageError
-from batchrun.label.job_file import JobFile
+from batchrun.labelling.job_file import JobFile
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 

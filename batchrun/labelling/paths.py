@@ -1,4 +1,4 @@
-"""Where the files of a labelling job are: in a folder beside the table that it writes."""
+"""Where the files of a labelling job are: in one folder, which the command makes beside the table that it writes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from batchrun.results.files import NoLocksError, open_locked
 
 @dataclass(frozen=True, slots=True)
 class LabelPaths:
-    """The files of the job that writes the table `table`."""
+    """The files of the job in this folder."""
 
-    table: Path
+    folder: Path
 
     @classmethod
-    def of_folder(cls, folder: Path) -> LabelPaths:
-        """The files of the job in this folder."""
-        return cls(folder.with_name(folder.name.removesuffix(".job")))
-
-    @property
-    def folder(self) -> Path:
-        """The folder of all that is not the table itself."""
-        return self.table.with_name(f"{self.table.name}.job")
+    def beside(cls, table: Path) -> LabelPaths:
+        """The files of the job that writes this table: their folder is beside it."""
+        return cls(table.with_name(f"{table.name}.job"))
 
     @property
     def job(self) -> Path:

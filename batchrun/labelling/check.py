@@ -15,8 +15,8 @@ from batchrun.datasets.tables import Source, open_table
 from batchrun.datasets.votes import vote_columns
 from batchrun.datasets.writers import check_ending
 from batchrun.errors import UsageError
-from batchrun.label.agreement import gold_columns
-from batchrun.label.paths import LabelPaths
+from batchrun.labelling.agreement import gold_columns
+from batchrun.labelling.paths import LabelPaths
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from batchrun.datasets.fields import columns_of
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.prepared import read_prepared
 from batchrun.datasets.results import Results
-from batchrun.label.paths import LabelPaths
+from batchrun.labelling.paths import LabelPaths
 from batchrun.records.words import printable
 
 _ASKED, _TOLD = 200, 200  # characters

@@ -16,8 +16,8 @@ from batchrun.evaluation.gold import Gold, gold_column, ids_of
 from batchrun.evaluation.scorers import EXACT
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.label.job_file import JobFile
-from batchrun.label.paths import LabelPaths
+from batchrun.labelling.job_file import JobFile
+from batchrun.labelling.paths import LabelPaths
 from batchrun.records.answer import read_result
 from batchrun.records.index import HashTable, hash64
 from batchrun.stats.proportions import Interval, wilson
@@ -65,7 +65,7 @@ def gold_of_job(folder: Path) -> tuple[Source, Mapping[str, str]] | None:
 
     Raises `UsageError` for a job file that cannot be used.
     """
-    paths = LabelPaths.of_folder(folder)
+    paths = LabelPaths(folder)
     told, prepared = JobFile.read(paths.job), read_prepared(paths.requests)
     if told is None or prepared is None or not told.gold:
         return None

@@ -8,7 +8,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.datasets.prepared import read_prepared
 from batchrun.datasets.schema import Schema
 from batchrun.errors import UsageError
-from batchrun.label.paths import LabelPaths
+from batchrun.labelling.paths import LabelPaths
 from batchrun.records.money import usd
 from batchrun.records.words import counted
 from batchrun.report.rebuild import rebuild
