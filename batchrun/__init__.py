@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__
 
 if TYPE_CHECKING:
-    from batchrun.api import Outcome, ResultStream, run, run_async, stream
+    from batchrun.api import Outcome, ResultStream, label, run, run_async, stream
     from batchrun.datasets.results import Results
     from batchrun.engine.error_limit import MaxErrors
     from batchrun.engine.observer import Observer, Status
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from batchrun.evaluation.python import compare, evaluate
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
-    from batchrun.labelling.python import label
     from batchrun.limits.options import Concurrency, Limits
     from batchrun.records.answer import Result, ToolCall
     from batchrun.records.request import Overrides
@@ -69,7 +68,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("Outcome", "ResultStream", "run", "run_async", "stream"),
+    "api": ("Outcome", "ResultStream", "label", "run", "run_async", "stream"),
     "datasets.results": ("Results",),
     "engine.error_limit": ("MaxErrors",),
     "engine.observer": ("Observer", "Status"),
@@ -80,7 +79,6 @@ _HOMES = {
     "evaluation.python": ("compare", "evaluate"),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
-    "labelling.python": ("label",),
     "limits.options": ("Concurrency", "Limits"),
     "records.answer": ("Result", "ToolCall"),
     "records.request": ("Overrides",),

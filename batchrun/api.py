@@ -12,11 +12,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import io
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import IO
+from typing import IO, Any, TypeVar
 
 from batchrun import checks
 from batchrun.engine.observer import Observer, Silent, Together
@@ -28,6 +29,9 @@ from batchrun.job.run import Run
 from batchrun.job.summary import Summary
 from batchrun.records.answer import Result
 from batchrun.report.report import Report
+from batchrun.transport.endpoint import Endpoint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,59 @@ def run(job: Job, observer: Observer | None = None, *, progress: bool = False) -
     except RuntimeError:
         return asyncio.run(run_async(job, observer, progress=progress))
     return _run_in_thread(job, observer, progress=progress)
+
+
+def label(
+    data: T,
+    prompt: str,
+    schema: str | Mapping[str, object] | None = None,
+    *,
+    folder: str | os.PathLike[str],
+    endpoint: Endpoint,
+    model: str | None = None,
+    instructions: str | None = None,
+    developer: str | None = None,
+    id_column: str | None = None,
+    repeat: int = 1,
+    prefix: str = "",
+    observer: Observer | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> T:
+    """Label every row of a table, and give back a copy of it with the labels.
+
+    `data`: a list of dicts, a pandas or a polars DataFrame; the copy is of the same kind, its rows in the same order.
+    Its new columns are the fields of the schema, or `answer` without one, then `_status` (`ok`, or why there is no
+    label) and `_error`. `prefix` begins their names.
+
+    `prompt`, `instructions`, `developer`: templates, in which columns are variables. `schema`: the short form, or a
+    JSON schema as a text or a dict. `id_column`: the column with an id for each row; None makes ids of the cells that
+    the requests use. `repeat`: how often each row is asked; the answers are folded into one.
+
+    `folder`: where all that is sent and answered is kept, as the command keeps it. It is made if it is not there. The
+    same call goes on from there, whenever it was stopped: rows that have an answer are not sent again.
+
+    `settings`: any further fields of `Job`, such as `limits`, `max_cost_usd`, `changed` or `simulate`. `observer`,
+    `progress`: as in `run`.
+
+    Raises what `run` raises where the job cannot begin, `StopError` where it stopped early; then the answers so far
+    are in the folder. Rows that failed raise nothing: their `_status` says so.
+    """
+    from batchrun.labelling.frames import frame_of
+    from batchrun.labelling.in_memory import Question, asked, schema_text
+    from batchrun.labelling.paths import LabelPaths
+
+    checks.text("prompt", prompt, "a template, such as 'Which team? {{ text }}'")
+    texts, count = (prompt, schema_text(schema), instructions, developer), checks.count("repeat", repeat)
+    question = Question(*texts, model, id_column, count)
+    paths = LabelPaths(checks.path("folder", folder).absolute())
+    job = Job(paths.requests, paths.results, endpoint, **settings)
+    with asked(frame_of(data), question, job, paths, prefix, (observer or Silent()).notice) as labelled:
+        stopped = run(job, observer, progress=progress).report.stopped
+        if stopped is not None:
+            raise StopError(f"{stopped}; the answers so far are in {paths.folder}, and the same call goes on")
+        found: T = labelled()
+        return found
 
 
 def stream(job: Job, observer: Observer | None = None, *, progress: bool = False) -> ResultStream:
