@@ -246,7 +246,9 @@ class _Work:
         if not self._options.screen.quiet:
             for line in (*prepare.notes(self._recipe.schema), *prepare.told(made, self._paths.requests)):
                 console.say(line)
-            console.say(f"first prompt: {first_prompt(self._paths)}")
+            console.say("first prompt:")
+            for line in first_prompt(self._paths):
+                console.say(f"  {line}")
 
     def _preview(self, job: Job, fact: Callable[[], str]) -> None:
         """Label a few rows, show them, and ask. Raises `StopError` where the others are not to be sent."""

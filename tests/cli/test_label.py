@@ -93,7 +93,7 @@ def test_a_person_sees_the_columns_a_prompt_labelled_rows_and_the_estimate_in_th
         for what in (
             *(
                 "columns used: text\n",
-                "first prompt: About: message 0\n",
+                "first prompt:\n  About: message 0\n",
                 "\nAbout: message ",
                 "measured 10 of 40 lines",
             ),

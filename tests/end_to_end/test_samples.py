@@ -1,5 +1,6 @@
 """The samples as jobs: every command of samples/README.md and README.md that names one is run as it stands."""
 
+import csv
 import json
 import os
 import re
@@ -55,7 +56,28 @@ def test_the_pages_name_a_command_for_every_sample() -> None:
     assert set(JOBS) | set(SCORES) <= set(pages)
 
 
-@pytest.mark.parametrize("command", JOBS)
+LABEL = next(command for command in JOBS if command.startswith("batchrun label "))
+
+
+@pytest.mark.smoke
+def test_one_command_labels_the_table_of_the_sample_and_shows_labels_bill_and_agreement(clone: Path) -> None:
+    done = do(LABEL, clone, "--simulate-latency", "0.01", "--yes")
+    assert (done.returncode, done.stdout) == (0, "292 ok: labelled.csv\n"), done.stderr
+    for shown in ("\nfirst prompt:\n  You label messages", "\n  topic: ", "\nmodel ", "\nall fields  0.9"):
+        assert shown in done.stderr
+    with (clone / "labelled.csv").open(encoding="utf-8", newline="") as labelled:
+        rows = list(csv.DictReader(labelled))
+    with (clone / "samples/labelling/messages.csv").open(encoding="utf-8", newline="") as given:
+        messages = list(csv.DictReader(given))
+    assert [{name: row[name] for name in messages[0]} for row in rows] == messages
+    right = sum(all(row[f"llm_{name}"] == row[name] for name in ("topic", "sentiment", "urgent")) for row in rows)
+    assert 0.85 <= right / len(rows) <= 0.95
+    assert do(f"{LABEL} --yes", clone).stdout == done.stdout
+    figures = do("batchrun eval labelled.csv.job --json", clone)
+    assert json.loads(figures.stdout)["counts"]["right"] == right
+
+
+@pytest.mark.parametrize("command", [command for command in JOBS if command != LABEL])
 @pytest.mark.smoke
 def test_the_command_of_a_sample_answers_every_line_and_prints_the_bill(clone: Path, command: str) -> None:
     words = shlex.split(command)

@@ -1,6 +1,7 @@
 """The sample jobs as data: well formed, reproducible from their scripts, and scored as promised."""
 
 import base64
+import csv
 import json
 import struct
 import subprocess
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from batchrun.datasets.short_form import parse_short_form
+
 Json = dict[str, Any]
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 LABELLING = SAMPLES / "labelling"
 EVALUATION = SAMPLES / "evaluation"
-JOBS = ["labelling", "evaluation", "mixed"]
+JOBS = ["evaluation", "mixed"]
 
 # Every body field the gateway documents; mixed/ uses each at least once.
 BODY_FIELDS = {
@@ -109,16 +112,13 @@ def test_request_lines_are_batch_lines_or_bare_bodies(job: str) -> None:
     assert job == "mixed" or len(batch) == len(lines)
 
 
-@pytest.mark.parametrize("folder", [LABELLING, EVALUATION], ids=lambda folder: folder.name)
-def test_requests_are_what_the_script_makes(folder: Path, tmp_path: Path) -> None:
-    source = folder / ("gold.jsonl" if folder == LABELLING else "references.jsonl")
-    run(folder / "make_requests.py", source, tmp_path / "again.jsonl")
-    assert (tmp_path / "again.jsonl").read_bytes() == (folder / "requests.jsonl").read_bytes()
+def test_requests_are_what_the_script_makes(tmp_path: Path) -> None:
+    run(EVALUATION / "make_requests.py", EVALUATION / "references.jsonl", tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (EVALUATION / "requests.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("folder", [LABELLING, EVALUATION], ids=lambda folder: folder.name)
-def test_score_without_arguments_says_how_to_call_it(folder: Path) -> None:
-    done = subprocess.run([sys.executable, str(folder / "score.py")], capture_output=True, encoding="utf-8")
+def test_score_without_arguments_says_how_to_call_it() -> None:
+    done = subprocess.run([sys.executable, str(EVALUATION / "score.py")], capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert "python score.py results-" in done.stderr
 
@@ -127,99 +127,39 @@ def test_readme_names_every_job_and_its_size() -> None:
     readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
     for job in JOBS:
         assert f"batchrun run samples/{job}/requests.jsonl -o results-{job}.jsonl --simulate" in readme
-    assert f"{len(load(LABELLING / 'gold.jsonl'))} customer messages" in readme
+    assert f"{len(messages())} customer messages" in readme
     assert f"{len(load(EVALUATION / 'references.jsonl'))} questions" in readme
 
 
 # -- labelling
 
 
+def messages() -> list[dict[str, str]]:
+    with (LABELLING / "messages.csv").open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table, strict=True))
+
+
 def test_gold_labels_are_labels_the_schema_allows() -> None:
-    schema = bodies("labelling")[0]["text"]["format"]["schema"]
-    fields = schema["properties"]
-    gold = load(LABELLING / "gold.jsonl")
-    for item in gold:
-        assert list(item) == ["custom_id", "message", *schema["required"]]
-        assert item["topic"] in fields["topic"]["enum"]
-        assert item["sentiment"] in fields["sentiment"]["enum"]
-        assert isinstance(item["urgent"], bool)
-    assert {item["topic"] for item in gold} == set(fields["topic"]["enum"])
-    assert {item["sentiment"] for item in gold} == set(fields["sentiment"]["enum"])
-    assert {item["urgent"] for item in gold} == {True, False}
+    fields = parse_short_form((LABELLING / "schema.txt").read_text(encoding="utf-8"))["properties"]
+    gold = messages()
+    assert list(gold[0]) == ["custom_id", "message", *fields]
+    for field in ("topic", "sentiment"):
+        assert {item[field] for item in gold} == set(fields[field]["enum"])
+    assert {item["urgent"] for item in gold} == {"true", "false"}
 
 
 def test_messages_are_many_and_all_different() -> None:
-    messages = [item["message"] for item in load(LABELLING / "gold.jsonl")]
-    assert len(messages) >= 240
-    assert len({" ".join(message.casefold().split()) for message in messages}) == len(messages)
-    assert sum(any("\u4e00" <= char <= "\u9fff" for char in message) for message in messages) >= 15
-    assert sum("\n" in message for message in messages) >= 3
+    texts = [item["message"] for item in messages()]
+    assert len(texts) >= 240
+    assert len({" ".join(text.casefold().split()) for text in texts}) == len(texts)
+    assert sum(any("\u4e00" <= char <= "\u9fff" for char in text) for text in texts) >= 15
+    assert sum("\n" in text for text in texts) >= 3
 
 
-def test_every_labelling_request_carries_its_message_and_the_same_rules() -> None:
-    gold = load(LABELLING / "gold.jsonl")
-    lines = load(LABELLING / "requests.jsonl")
-    assert [line["custom_id"] for line in lines] == [item["custom_id"] for item in gold]
-    assert [line["body"]["input"] for line in lines] == [item["message"] for item in gold]
-    rest = [{key: value for key, value in line["body"].items() if key != "input"} for line in lines]
-    assert all(each == rest[0] for each in rest)
-    rules = rest[0]["instructions"]
-    form = rest[0]["text"]["format"]
-    assert form["strict"] is True
+def test_the_prompt_explains_every_label() -> None:
+    prompt = (LABELLING / "prompt.txt").read_text(encoding="utf-8")
     for field in ("topic", "sentiment"):
-        assert all(f"- {label}: " in rules for label in form["schema"]["properties"][field]["enum"])
-
-
-def labels(item: Json, **changes: object) -> str:
-    return json.dumps({field: item[field] for field in ("topic", "sentiment", "urgent")} | changes)
-
-
-def test_labelling_score_of_a_perfect_file(tmp_path: Path) -> None:
-    gold = load(LABELLING / "gold.jsonl")
-    perfect = [result(item["custom_id"], labels(item)) for item in reversed(gold)]
-    score = table(run(LABELLING / "score.py", write(tmp_path / "results.jsonl", perfect)))
-    count = str(len(gold))
-    for field in ("topic", "sentiment", "urgent", "all three"):
-        assert score[field] == [count, count, "100.0%"]
-    assert score["labelled"] == [count]
-
-
-def test_labelling_score_counts_each_outcome(tmp_path: Path) -> None:
-    gold = [
-        {"custom_id": str(n), "message": "?", "topic": "billing", "sentiment": "neutral", "urgent": False}
-        for n in range(11)
-    ]
-    whole = labels(gold[0])
-    records = [
-        result("0", whole[:9], whole[9:]),
-        result("1", labels(gold[1], topic="praise")),
-        result("2", labels(gold[2], sentiment="positive", urgent=True)),
-        result("3", "not JSON"),
-        result("4", '{"topic": "billing"}'),
-        result("5", refusal="I'd rather not."),
-        result("6", whole, status="incomplete"),
-        failure("7", None),
-        failure("8", {"status_code": 500, "request_id": None, "body": {"error": {"message": "no luck"}}}),
-        result("9", "an earlier answer"),
-        result("9", whole),
-        result("not in gold", whole),
-    ]
-    results = write(tmp_path / "results.jsonl", records, tail=json.dumps(result("10", whole)))
-    text = run(LABELLING / "score.py", results, write(tmp_path / "gold.jsonl", gold))
-    assert table(text) == {
-        "field": ["right", "of", "accuracy"],
-        "topic": ["3", "8", "37.5%"],
-        "sentiment": ["3", "8", "37.5%"],
-        "urgent": ["3", "8", "37.5%"],
-        "all three": ["2", "8", "25.0%"],
-        "labelled": ["4"],
-        "unreadable": ["2"],
-        "refused": ["1"],
-        "incomplete": ["1"],
-        "failed": ["2"],
-        "missing": ["1"],
-    }
-    assert text.endswith("\nmost frequent topic errors\n     1  billing taken for praise\n")
+        assert all(f"- {label}: " in prompt for label in {item[field] for item in messages()})
 
 
 # -- evaluation

@@ -30,7 +30,7 @@ LEFT_OVERS = [  # what a work tree holds beside what belongs to it
     "batchrun.egg-info/SOURCES.txt",
     "batchrun/__pycache__/runner.cpython-311.pyc",
     "results-labelling.jsonl",
-    "samples/labelling/results.jsonl",
+    "samples/evaluation/results.jsonl",
     ".venv/lib/python3.11/site-packages/other.py",
     "scratch/notes.txt",
 ]
@@ -121,7 +121,7 @@ def test_the_sdist_has_what_building_and_testing_need_and_no_left_overs(built: B
     files = built.sdist_files()
     assert {PurePosixPath(name).parts[0] for name in files} == TOP_LEVEL
     assert files >= source_files("batchrun") | source_files("tests") | source_files("samples")
-    assert {"tests/conftest.py", "tests/inputs/.gitattributes", ".ci/run", "samples/labelling/gold.jsonl"} <= files
+    assert {"tests/conftest.py", "tests/inputs/.gitattributes", ".ci/run", "samples/labelling/messages.csv"} <= files
     assert not files & set(LEFT_OVERS)
 
 
@@ -185,11 +185,15 @@ def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path) 
 
 def test_the_sample_runs_from_an_installed_distribution(installed: Path, built: Built, tmp_path: Path) -> None:
     shutil.copytree(built.unpacked / "samples", tmp_path / "samples")
-    requests = "samples/labelling/requests.jsonl"
+    requests = "samples/evaluation/requests.jsonl"
     job = ["run", requests, "-o", "results.jsonl", "--simulate", "--simulate-latency", "0.01"]
     assert do(installed / "batchrun", *job, cwd=tmp_path).stderr.startswith("model ")
     records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
     assert len(records) == len((tmp_path / requests).read_bytes().splitlines())
     assert all(record["error"] is None for record in records)
     do(installed / "batchrun", "verify", requests, "results.jsonl", cwd=tmp_path)
-    assert "labelled " in do(installed / "python", "samples/labelling/score.py", "results.jsonl", cwd=tmp_path).stdout
+    asked = ["-p", "@samples/labelling/prompt.txt", "-s", "@samples/labelling/schema.txt", "--model", "m"]
+    words = ["label", "samples/labelling/messages.csv", *asked, "--prefix", "llm_", "-o", "labelled.csv"]
+    simulated = ["--simulate", "--simulate-latency", "0.01", "--yes"]
+    done = do(installed / "batchrun", *words, *simulated, cwd=tmp_path)
+    assert done.stdout == "292 ok: labelled.csv\n"
