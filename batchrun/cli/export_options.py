@@ -26,6 +26,12 @@ WITH = Option(
     metavar="WORDS",
     help="More columns, any of cost,tokens,latency,model,attempts,id,raw.",
 )
+FAILED_ROWS = Option(
+    ["--failures", "failed_rows"],
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the rows that are not ok to FILE, to prepare them again.",
+)
 PREFIX = Option(["--prefix"], default="", metavar="TEXT", help="Begin the names of all new columns with TEXT.")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from batchrun.cli import console
-from batchrun.cli.export_options import TABLE, TableOptions, print_counts
+from batchrun.cli.export_options import FAILED_ROWS, TABLE, TableOptions, print_counts
 from batchrun.cli.options import RESULTS
 from batchrun.cli.table_options import DATA, DATA_OPTIONS, DataOptions
 from batchrun.cli.verb import Option, OptionGroup, Verb
@@ -19,7 +19,7 @@ from batchrun.cli.verb import Option, OptionGroup, Verb
 class JoinOptions:
     """What else is written, and whether the answers to the repeats of a row are folded into one."""
 
-    failures: Path | None
+    failed_rows: Path | None
     votes: bool
 
 
@@ -28,12 +28,7 @@ JOIN = OptionGroup(
     "join",
     JoinOptions,
     (
-        Option(
-            ["--failures"],
-            metavar="FILE",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="Also write the rows that are not ok to FILE, to prepare them again.",
-        ),
+        FAILED_ROWS,
         Option(
             ["--votes"],
             is_flag=True,
@@ -59,5 +54,5 @@ def command(data: str, results: Path, table: TableOptions, data_options: DataOpt
     from batchrun.datasets import join as joining
 
     console.say_rescue(results)
-    what = joining.Joined(data_options.source(data), results, table.requests, join.failures, join.votes)
+    what = joining.Joined(data_options.source(data), results, table.requests, join.failed_rows, join.votes)
     sys.exit(print_counts(joining.join(what, table.wanted()), table.out))

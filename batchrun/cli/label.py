@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli import console, prepare
-from batchrun.cli.export_options import PREFIX, WITH, print_counts
+from batchrun.cli.export_options import FAILED_ROWS, PREFIX, WITH, print_counts
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.label_words import Begun, LabelVerb
 from batchrun.cli.options import (
@@ -22,6 +22,7 @@ from batchrun.cli.options import (
     NO_LOCK,
     OVERWRITE,
     RATE,
+    SAMPLE,
     SCREEN,
     SENDING,
     SPENDING,
@@ -35,7 +36,17 @@ from batchrun.cli.options import (
     SendingOptions,
     SpendingOptions,
 )
-from batchrun.cli.run import FileOptions, RunOptions, ask_for_the_rest, confirm_overwrite, make_job, run_job, run_pilot
+from batchrun.cli.run import (
+    REPORT,
+    FileOptions,
+    RunOptions,
+    ask_for_the_rest,
+    check_report_target,
+    confirm_overwrite,
+    make_job,
+    run_job,
+    run_pilot,
+)
 from batchrun.cli.table_options import ASK, DATA, DATA_OPTIONS, ROWS, AskOptions, DataOptions, RowOptions
 from batchrun.cli.types import WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
@@ -60,6 +71,8 @@ class LabelOptions:
     gold: tuple[str, ...]
     extras: tuple[str, ...]
     prefix: str
+    failed_rows: Path | None
+    report: Path | None
     changed: str
     overwrite: bool
     no_lock: bool
@@ -85,6 +98,8 @@ FILES = OptionGroup(
         ),
         WITH,
         PREFIX,
+        FAILED_ROWS,
+        REPORT,
         CHANGED,
         OVERWRITE,
         NO_LOCK,
@@ -93,13 +108,14 @@ FILES = OptionGroup(
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """Whether answers are streamed; None leaves it to the requests."""
+class SentOptions:
+    """How requests are sent: whether answers are streamed (None leaves it to the requests); how many rows at all."""
 
     stream: bool | None
+    sample: int | None
 
 
-STREAMED = OptionGroup("Request", "streamed", StreamOptions, (STREAM,))
+SENT = OptionGroup("Request", "sent", SentOptions, (STREAM, SAMPLE))
 PREVIEW = OptionGroup(
     "Spending",
     "preview",
@@ -115,7 +131,7 @@ PREVIEW = OptionGroup(
         Option(["--yes"], is_flag=True, help="Go on after the preview without asking."),
     ),
 )
-GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, STREAMED, GATEWAY, RATE, SENDING, SPENDING, PREVIEW, FAILURES, SCREEN)
+GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, SENT, GATEWAY, RATE, SENDING, SPENDING, PREVIEW, FAILURES, SCREEN)
 
 
 @click.command("label", cls=LabelVerb, groups=GROUPS)
@@ -127,7 +143,7 @@ def command(
     data_options: DataOptions,
     rows: RowOptions,
     ask: AskOptions,
-    streamed: StreamOptions,
+    sent: SentOptions,
     gateway: GatewayOptions,
     rate: RateOptions,
     sending: SendingOptions,
@@ -148,15 +164,15 @@ def command(
     from batchrun.labelling.paths import LabelPaths
 
     paths = LabelPaths.beside(files.out)
-    run_files = FileOptions(str(paths.results), None, files.changed, files.overwrite, no_lock=files.no_lock)
-    request, part = RequestOptions(None, (), streamed.stream, None), PartOptions(None, None)
+    run_files = FileOptions(str(paths.results), files.report, files.changed, files.overwrite, no_lock=files.no_lock)
+    request, part = RequestOptions(None, (), sent.stream, None), PartOptions(None, sent.sample)
     made_of = "DATA, the prompt or the options"
     options = RunOptions(
         *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of)
     )
     texts = ask.texts(begun.texts)
     source, recipe = data_options.source(data), ask.recipe(rows, texts)
-    work = _Work(paths, source, recipe, _wanted(files, spending), options, files.gold)
+    work = _Work(paths, source, recipe, _wanted(files, spending), options, files)
     work.begin(begun, texts)
     sys.exit(work.go_on())
 
@@ -177,10 +193,10 @@ class _Work:
         recipe: Recipe,
         wanted: Wanted,
         options: RunOptions,
-        gold: tuple[str, ...],
+        files: LabelOptions,
     ) -> None:
         self._paths, self._source, self._recipe = paths, source, recipe
-        self._wanted, self._options, self._gold = wanted, options, gold
+        self._wanted, self._options, self._files = wanted, options, files
         self._job_file: JobFile
 
     def begin(self, begun: Begun, texts: dict[str, str]) -> None:
@@ -191,7 +207,9 @@ class _Work:
         from batchrun.labelling.edited import refuse_edited, refuse_other_ids
 
         self._job = make_job(str(self._paths.requests), self._options)
-        checked = check(self._source, self._recipe, self._wanted, self._paths, self._gold)
+        if self._files.report is not None:
+            check_report_target(self._files.report, self._job)
+        checked = check(self._source, self._recipe, self._wanted, self._paths, self._files.gold)
         used = used_columns(self._source, self._recipe)
         refuse_shown(checked.gold, used)
         if self._job.overwrite:
@@ -256,7 +274,7 @@ class _Work:
         from batchrun.labelling.preview import preview
 
         count = self._options.pilot.pilot or 1
-        run_pilot(replace(job, sample=max(count, MIN_MEASURED)), self._options, fact)
+        run_pilot(replace(job, sample=min(max(count, MIN_MEASURED), job.sample or sys.maxsize)), self._options, fact)
         is_of_old_text = self._options.files.changed == "keep"  # then the labels may be to another prompt
         if not is_of_old_text and not self._options.screen.quiet and self._paths.results.exists():
             for asked, label in preview(self._paths, count):
@@ -267,7 +285,8 @@ class _Work:
     def _join(self) -> int:
         from batchrun.datasets.join import Joined, join
 
-        joined = Joined(self._source, self._paths.results, self._paths.requests, votes=self._recipe.repeat > 1)
+        has_votes, failed_rows = self._recipe.repeat > 1, self._files.failed_rows
+        joined = Joined(self._source, self._paths.results, self._paths.requests, failed_rows, has_votes)
         return print_counts(join(joined, self._wanted), Path(printable(str(self._wanted.out))))
 
     def _show_figures(self) -> None:

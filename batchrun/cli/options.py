@@ -126,6 +126,14 @@ RATE = OptionGroup(
 )
 
 
+SAMPLE = Option(
+    ["--sample"],
+    type=WholeNumber(1),
+    metavar="N",
+    help="Send only lines of a random sample of N, the same in every run.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PartOptions:
     """Which lines a run sends; None are all of them."""
@@ -140,12 +148,7 @@ PART = OptionGroup(
     PartOptions,
     (
         Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Send at most N lines in this run."),
-        Option(
-            ["--sample"],
-            type=WholeNumber(1),
-            metavar="N",
-            help="Send only lines of a random sample of N, the same in every run.",
-        ),
+        SAMPLE,
     ),
 )
 

@@ -75,6 +75,9 @@ class FileOptions:
         return self.report or (results and ResultPaths.of(results).report)
 
 
+REPORT = Option(
+    ["--report"], metavar="FILE", type=PATH, default_note="beside the results, .report.json", help="Report file (JSON)."
+)
 FILES = OptionGroup(
     "Files",
     "files",
@@ -87,7 +90,7 @@ FILES = OptionGroup(
             required=True,
             help="Result file; - is standard output.",
         ),
-        Option(["--report"], metavar="FILE", type=PATH, default_note="FILE.report.json", help="Report file (JSON)."),
+        REPORT,
         CHANGED,
         OVERWRITE,
         NO_LOCK,
@@ -143,7 +146,7 @@ def command(
     _refuse_clashes(requests, options)
     job = make_job(requests, options)
     if files.report is not None:
-        _check_report_target(files.report, job)
+        check_report_target(files.report, job)
     if job.results is not None and job.overwrite:
         confirm_overwrite(job.results)
     if pilot.pilot is not None:
@@ -229,7 +232,7 @@ def _refuse_clashes(requests: str, options: RunOptions) -> None:
         ResultPaths.of(results).refuse_clashes(read, options.files.report)
 
 
-def _check_report_target(target: Path, job: Job) -> None:
+def check_report_target(target: Path, job: Job) -> None:
     """Refuse a report file that is, or is about to be, something else: requests, results, their companions, a device.
 
     Raises `UsageError`.

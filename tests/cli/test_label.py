@@ -171,6 +171,28 @@ def test_a_table_that_the_pilot_covers_is_no_agreement_to_a_larger_one(batchrun:
     assert len(answered()) < ROWS
 
 
+def test_a_sample_of_the_rows_and_then_all(batchrun: Command) -> None:
+    write_data()
+    done = batchrun(*LABEL, *FAST, "--yes", "--sample", "15")
+    assert (done.code, done.out) == (1, "15 ok, 25 missing: out.csv\n")
+    first = answered()
+    assert len(first) == 15
+    assert batchrun(*LABEL, *FAST, "--yes").code == 0
+    assert answered()[:15] == first
+    assert len(set(answered())) == ROWS
+
+
+def test_the_rows_that_are_not_ok_and_the_report_go_where_they_are_wanted(batchrun: Command) -> None:
+    write_data()
+    script = ("--simulate-script", "ok; 400; ok!")
+    done = batchrun(*LABEL, *FAST, *script, "--yes", "--failures", "failed.csv", "--report", "report.json")
+    assert (done.code, done.out) == (1, "38 ok, 2 failed: out.csv\n")
+    failed = [row for row in labelled() if row["_status"] == "failed"]
+    assert labelled("failed.csv") == [{"id": row["id"], "text": row["text"]} for row in failed]
+    assert json.loads(Path("report.json").read_text())["lines"]["total"] == ROWS
+    assert batchrun(*LABEL, *FAST, "--report", str(JOB / "results.jsonl")).code == 2
+
+
 # -------------------------------------------------------------------------------------------- right answers
 
 
