@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
     from batchrun.evaluation.compare import Comparison
     from batchrun.evaluation.figures import Evaluation
-    from batchrun.evaluation.python import compare, evaluate
+    from batchrun.evaluation.judge_requests import ToJudge
+    from batchrun.evaluation.python import compare, evaluate, judge
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Concurrency, Limits
@@ -56,11 +57,13 @@ __all__ = [
     "Status",
     "StopError",
     "Timeouts",
+    "ToJudge",
     "ToolCall",
     "UsageError",
     "__version__",
     "compare",
     "evaluate",
+    "judge",
     "label",
     "run",
     "run_async",
@@ -76,7 +79,8 @@ _HOMES = {
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
     "evaluation.compare": ("Comparison",),
     "evaluation.figures": ("Evaluation",),
-    "evaluation.python": ("compare", "evaluate"),
+    "evaluation.judge_requests": ("ToJudge",),
+    "evaluation.python": ("compare", "evaluate", "judge"),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
     "limits.options": ("Concurrency", "Limits"),

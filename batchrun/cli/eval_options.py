@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batchrun.datasets.tables import Source
     from batchrun.evaluation.evaluate import Question
     from batchrun.evaluation.gates import Threshold
+    from batchrun.evaluation.judged import JudgeQuestion
     from batchrun.evaluation.rows_file import JUnit, RowSink
 
 RESULTS_OR_JOB = click.Path(exists=True, path_type=Path)  # a result file, or the folder that has it
@@ -88,9 +89,18 @@ class ScoringOptions:
             return table.source(self.gold), {}
         found = gold_of_job(results) if results.is_dir() else None
         if found is None:
-            raise UsageError("--gold FILE is missing")
+            raise UsageError("--gold FILE is missing, or --judge FILE with the verdicts of a judge")
         source, columns = found
         return source, dict(columns)
+
+    def table(self, results: Path, table: DataOptions) -> Source | None:
+        """The table of gold, or that of the job in the folder `results`; None where there is none."""
+        from batchrun.labelling.agreement import gold_of_job
+
+        if self.gold is not None:
+            return table.source(self.gold)
+        found = gold_of_job(results) if results.is_dir() else None
+        return None if found is None else found[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +113,51 @@ class IntervalOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedOptions:
+    """The verdicts of a judge, where these score in place of gold."""
+
+    judge: Path | None
+    passing: str | None
+    people: str | None
+
+    def question(
+        self, results: Path, scoring: ScoringOptions, table: DataOptions, intervals: IntervalOptions
+    ) -> JudgeQuestion | None:
+        """The values; None where no judge is named. Raises `UsageError` for options that do not go together."""
+        from batchrun.evaluation.asked import results_in
+        from batchrun.evaluation.judged import JudgeQuestion
+        from batchrun.evaluation.verdict import Unanswered
+
+        if self.judge is None:
+            told = {"--pass": self.passing, "--judge-gold": self.people}
+            if useless := [option for option, value in told.items() if value]:
+                raise UsageError(f"{useless[0]} needs --judge RESULTS")
+            return None
+        if self.passing is None:
+            raise UsageError("--judge needs --pass FIELD=VALUE, such as --pass verdict=pass")
+        of_gold = {"--score": scoring.scorers, "--gold-column": scoring.columns, "--ordinal": intervals.ordinal}
+        if useless := [option for option, value in of_gold.items() if value]:
+            raise UsageError(f"{useless[0]} does nothing with --judge, whose verdicts score; leave one out")
+        return JudgeQuestion(
+            judge=results_in(self.judge),
+            passing=self.passing,
+            gold=scoring.table(results, table),
+            key=scoring.key,
+            people=self.people,
+            by=scoring.by,
+            cluster=intervals.cluster,
+            policy=Unanswered(scoring.unanswered),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RowFileOptions:
     """Files that get every row with its verdict."""
 
     csv: Path | None
     junit: Path | None
 
-    def opened(self, results: Path, question: Question, files: ExitStack) -> tuple[list[RowSink], JUnit | None]:
+    def opened(self, results: Path, gold: Source | None, files: ExitStack) -> tuple[list[RowSink], JUnit | None]:
         """All that take rows, and the one among them that is written last.
 
         Raises `UsageError` for a file that is read, or an ending that tells no format.
@@ -117,7 +165,7 @@ class RowFileOptions:
         from batchrun.evaluation.rows_file import JUnit, RowTable, refuse_overwriting
 
         for path in filter(None, (self.csv, self.junit)):
-            refuse_overwriting(path, results, question.gold)
+            refuse_overwriting(path, results, gold)
         table = [files.enter_context(RowTable(self.csv))] if self.csv else []
         junit = files.enter_context(JUnit(self.junit)) if self.junit else None
         return [*table, *([junit] if junit else [])], junit
@@ -136,6 +184,12 @@ class GateOptions:
     def __post_init__(self) -> None:
         if self.margin is not None and self.as_good_base is None:
             raise UsageError("--margin is for --fail-unless-as-good BASE, which is missing")
+
+    def refuse_bases(self) -> None:
+        """Raise `UsageError` for another result file to stand against, whose answers a judge has not judged."""
+        if self.base or self.as_good_base:
+            option = "--fail-if-worse" if self.base else "--fail-unless-as-good"
+            raise UsageError(f"{option} does nothing with --judge, which has not judged the other file; leave one out")
 
     def bases(self) -> list[tuple[Path, float | None]]:
         """The result files to stand against, each with the margin, None where it is that of `--fail-if-worse`."""
@@ -209,6 +263,30 @@ INTERVALS = OptionGroup(
         ),
         Option(
             ["--seed"], type=WholeNumber(0), metavar="N", default_note="14", help="Seed of the resampled intervals."
+        ),
+    ),
+)
+
+JUDGED = OptionGroup(
+    "Files",
+    "judged",
+    JudgedOptions,
+    (
+        Option(
+            ["--judge"],
+            type=RESULTS_OR_JOB,
+            metavar="FILE",
+            help="Result file of the requests that `batchrun judge` made; its verdicts score in place of gold.",
+        ),
+        Option(
+            ["--pass", "passing"],
+            metavar="FIELD=VALUE",
+            help="What the judge says where an answer passes, such as verdict=pass.",
+        ),
+        Option(
+            ["--judge-gold", "people"],
+            metavar="COLUMN",
+            help="Column of --gold with verdicts of people on some rows: shows how often the judge errs.",
         ),
     ),
 )

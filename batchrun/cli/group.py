@@ -28,6 +28,7 @@ SECTIONS = {
         "export": "Write the answers of a result file as a table.",
         "report": "Print the bill, the failures and the latencies of a result file.",
         "verify": "Check that a result file answers every request exactly once.",
+        "judge": "Make requests that ask a model how good each answer is. Nothing is sent.",
         "eval": "Hold the answers against a table of right answers: accuracy, F1, kappa, confusion.",
         "compare": "Compare result files, row by row: who is better, by how much, and is it shown.",
     },

@@ -84,13 +84,22 @@ class RowOptions:
     missing: str
 
 
+WHERE = Option(["--where"], metavar="EXPR", help="Take only rows of which this is true, such as lang == 'de'.")
+LIMIT = Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Take at most N rows.")
+MISSING = Option(
+    ["--missing"],
+    type=click.Choice(("error", "empty")),
+    default="error",
+    metavar="error|empty",
+    help="What a key is that a row of JSON lacks.",
+)
 ROWS = OptionGroup(
     "Rows",
     "rows",
     RowOptions,
     (
-        Option(["--where"], metavar="EXPR", help="Take only rows of which this is true, such as lang == 'de'."),
-        Option(["-n", "--limit"], type=WholeNumber(1), metavar="N", help="Take at most N rows."),
+        WHERE,
+        LIMIT,
         Option(
             ["--id", "id_column"],
             metavar="COLUMN",
@@ -104,13 +113,7 @@ ROWS = OptionGroup(
             metavar="K",
             help="Ask each row K times: ID#1, ID#2, and so on.",
         ),
-        Option(
-            ["--missing"],
-            type=click.Choice(("error", "empty")),
-            default="error",
-            metavar="error|empty",
-            help="What a key is that a row of JSON lacks.",
-        ),
+        MISSING,
     ),
 )
 

@@ -67,7 +67,7 @@ def join(joined: Joined, wanted: Wanted) -> Counts:
     if prepared.repeat > 1 and not joined.votes:
         raise UsageError(f"each row was asked {prepared.repeat} times; fold the answers with --votes")
     _check_outputs(joined, wanted, requests)
-    source = _as_prepared(joined.source, prepared)
+    source = as_prepared(joined.source, prepared)
     with contextlib.ExitStack() as files:
         table = files.enter_context(open_table(source))
         file = files.enter_context(RecordFile(joined.results))
@@ -104,7 +104,7 @@ def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
         refuse_overwriting(outputs[1], joined.results, [("the joined table", outputs[0])])
 
 
-def _as_prepared(source: Source, prepared: Prepared) -> Source:
+def as_prepared(source: Source, prepared: Prepared) -> Source:
     """A table that is read as it was when it was prepared, but for what is said now."""
     data = prepared.data
     if source.path != data.name or source.format is not None:

@@ -19,7 +19,7 @@ import orjson
 
 from batchrun.datasets.bodies import Bodies
 from batchrun.datasets.examples import read_examples
-from batchrun.datasets.prepared import VERSION, Data, Prepared, PreparedExamples, prepared_path
+from batchrun.datasets.prepared import VERSION, Data, JudgedFile, Prepared, PreparedExamples, prepared_path
 from batchrun.datasets.recipe import Recipe
 from batchrun.datasets.row import Row
 from batchrun.datasets.row_ids import RowKeys, numbered, with_repeats
@@ -57,14 +57,19 @@ def prepare(source: Source, recipe: Recipe, output: Path) -> Summary:
 
     Raises `UsageError`, and `InputError` with the first problems of the rows; then nothing is written.
     """
-    output = Path(os.path.realpath(output))
-    _refuse_overwriting(output, source, recipe)
     with open_table(source) as table:
-        work = _Work(table, recipe)
-        try:
-            return _written(work, output)
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
+        return prepare_table(table, recipe, output)
+
+
+def prepare_table(table: Table, recipe: Recipe, output: Path, judged: JudgedFile | None = None) -> Summary:
+    """The same for a table that is open. `judged`: the result file whose answers are among its cells."""
+    output = Path(os.path.realpath(output))
+    _refuse_overwriting(output, table.source, recipe)
+    work = _Work(table, recipe, judged)
+    try:
+        return _written(work, output)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def used_columns(source: Source, recipe: Recipe) -> list[str]:
@@ -106,9 +111,10 @@ def _refuse_overwriting(output: Path, source: Source, recipe: Recipe) -> None:
 class _Work:
     """One pass over a table. Raises `UsageError` for what can be known before the first row."""
 
-    def __init__(self, table: Table, recipe: Recipe) -> None:
+    def __init__(self, table: Table, recipe: Recipe, judged: JudgedFile | None = None) -> None:
         self._table = table
         self._recipe = recipe
+        self._judged = judged
         check_overrides(Overrides(recipe.model, recipe.fields))
         self.repeat = recipe.repeat
         templates = Templates(table.columns)
@@ -243,6 +249,7 @@ class _Work:
             limit=recipe.limit,
             repeat=recipe.repeat,
             missing_is_empty=recipe.missing_is_empty,
+            judged=self._judged,
         )
         unused = tuple(name for name in table.columns if name not in self.used and name != recipe.id_column)
         return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes)

@@ -30,11 +30,19 @@ class PreparedExamples(msgspec.Struct, frozen=True):
     answer: str
 
 
+class JudgedFile(msgspec.Struct, frozen=True):
+    """The result file whose answers the requests ask about: its name, and the hash of its content."""
+
+    name: str
+    hash: str
+
+
 class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests were made. `columns` are those that they use, in the order of the table.
 
     `id_column` None: the ids are made of the cells of `columns`. `prompt`, `instructions` and `developer` are
     templates. `format` is the `text.format` of the requests. `rows` were taken, of which `requests` were made.
+    `judged`: of requests to a judge, the answers that are judged.
     """
 
     v: int
@@ -55,6 +63,7 @@ class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: int | None = None
     repeat: int = 1
     missing_is_empty: bool = False
+    judged: JudgedFile | None = None
 
     def to_json(self) -> bytes:
         """It as indented JSON."""

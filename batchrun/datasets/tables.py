@@ -116,6 +116,10 @@ class Table:
         if row is None:
             self.problems.stop(1, None, "no rows; write at least one")
 
+    def read_by(self, reader: Rows) -> Table:
+        """The same table with other columns or rows, which `reader` makes of its own."""
+        return Table(self.source, self.format, self._file, reader, self.problems)
+
     def digest(self) -> str:
         """The hash of its content, decompressed, as 32 hex digits (BLAKE2b, 128 bits)."""
         content, found = by_offset(self._file), blake2b(digest_size=16)

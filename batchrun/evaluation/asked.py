@@ -52,12 +52,12 @@ class Asked:
 
     def scorers(self) -> dict[str, Scorer]:
         """The scorers of the fields, by the schema."""
-        found = {name: scorer_of_schema(told) for name, told in _leaves(self.schema or {})}
+        found = {name: scorer_of_schema(told) for name, told in leaves(self.schema or {})}
         return {name: scorer for name, scorer in found.items() if scorer is not None}
 
     def labels(self, field: str) -> list[str]:
         """The labels of a field in the order of its enum; none where the schema has no enum for it."""
-        for name, told in _leaves(self.schema or {}):
+        for name, told in leaves(self.schema or {}):
             if name == field and isinstance(told.get("enum"), list):
                 return [as_text(label) or "" for label in told["enum"] if label is not None]
         return []
@@ -71,13 +71,13 @@ class Asked:
         return labels
 
 
-def _leaves(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def leaves(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The fields of a schema of objects, `a.b` where they are nested."""
     properties = schema.get("properties")
     for name, told in properties.items() if isinstance(properties, dict) else ():
         if isinstance(told, dict):
             if isinstance(told.get("properties"), dict):
-                yield from _leaves(told, f"{prefix}{name}.")
+                yield from leaves(told, f"{prefix}{name}.")
             else:
                 yield f"{prefix}{name}", told
 

@@ -225,6 +225,8 @@ class Scoring:
 
     def _refuse_nothing(self, counts: Counts) -> None:
         """No figure is made where there is nothing to make it of."""
+        if not self.rows_tally.records:
+            self._refuse_unanswered()
         if not counts.asked:
             raise UsageError(
                 f"nothing was scored: no record of {self._results.path} has gold in {self._table.name} "

@@ -118,6 +118,37 @@ class FieldFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     groups: dict[str, Group] = {}
 
 
+class People(msgspec.Struct, frozen=True):
+    """How a judge does on the answers that people have judged, too, and what its verdicts come to when corrected by it.
+
+    `column`: with the verdicts of people. `passed`, `failed`: how many of these answers people passed and failed, and
+    the judge has a verdict on; `unreadable`: on how many it has none. `true_positive_rate`: of those that people
+    passed, the share that the judge passed; `true_negative_rate`: of those that people failed, the share that it
+    failed. `accuracy`: the share of these answers that people passed. `corrected`: the accuracy of all answers.
+    """
+
+    column: str
+    passed: int
+    failed: int
+    unreadable: int
+    true_positive_rate: Interval
+    true_negative_rate: Interval
+    accuracy: Interval
+    corrected: Accuracy
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """The judge that scored. `results`: its result file. `passing`: what its verdict is where an answer passes.
+
+    `unscored`: how many answers it has no verdict on, by why. `people`: None where nobody has judged it.
+    """
+
+    results: str
+    passing: str
+    unscored: dict[str, int]
+    people: People | None
+
+
 class Gate(msgspec.Struct, frozen=True):
     """One threshold and whether it is reached: `gate` as it was written, `words` say what was found."""
 
@@ -134,7 +165,7 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     and `damaged_lines`: lines that are no records; neither is counted. `warnings`: when not to trust a figure, in
     words. `gates`: the thresholds that were given. `v`: the version of this form. `results`, `gold`: the two files.
     `confidence`: of all intervals. `fields`: the figures of each field. `repeats`: of rows that were asked several
-    times. `groups`: by the value of a column.
+    times. `groups`: by the value of a column. `judge`: who scored the answers, where gold did not.
     """
 
     v: Literal[1]
@@ -147,6 +178,7 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracy: Interval
     accuracies: Accuracy
     fields: dict[str, FieldFigures]
+    judge: Judge | None = None
     repeats: Repeats | None = None
     groups: dict[str, Group] = {}
     duplicates: int = 0

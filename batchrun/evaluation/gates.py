@@ -121,7 +121,7 @@ def _check_rows(repeats: Repeats | None, least: float) -> Gate:
 
 
 def figure(found: Evaluation, name: str) -> Interval:
-    """A figure by its name: `accuracy`, `FIELD.accuracy`, `FIELD.f1_macro`, `FIELD.recall(LABEL)`.
+    """A figure by its name: `accuracy`, `FIELD.accuracy`, `FIELD.f1_macro`, `FIELD.recall(LABEL)`, `judge.corrected`.
 
     Raises `UsageError` where there is none.
     """
@@ -132,8 +132,27 @@ def figure(found: Evaluation, name: str) -> Interval:
             of_field = _of_field(figures, name[len(field) + 1 :])
             if of_field is not None:
                 return of_field
-    known = ["accuracy", *(f"{field}.{one}" for field, figures in found.fields.items() for one in _names(figures))]
+    of_judge = _of_judge(found)
+    if name in of_judge:
+        return of_judge[name]
+    known = [
+        "accuracy",
+        *of_judge,
+        *(f"{field}.{one}" for field, figures in found.fields.items() for one in _names(figures)),
+    ]
     raise UsageError(f"there is no figure {name!r} here; the figures are {', '.join(known)}")
+
+
+def _of_judge(found: Evaluation) -> dict[str, Interval]:
+    """The figures of the judge by name; none where people have not judged it."""
+    people = found.judge.people if found.judge is not None else None
+    if people is None:
+        return {}
+    return {
+        "judge.true_positive_rate": people.true_positive_rate,
+        "judge.true_negative_rate": people.true_negative_rate,
+        "judge.corrected": people.corrected.of(found.policy),
+    }
 
 
 def _of_field(figures: FieldFigures, name: str) -> Interval | None:

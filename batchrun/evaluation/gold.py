@@ -18,7 +18,7 @@ from batchrun.records.index import HashTable, hash64
 
 CUSTOM_ID = "custom_id"
 NO_CELL = -1
-_REPEAT = re.compile(r"(.*)#([1-9]\d*)", re.DOTALL)
+REPEAT = re.compile(r"(.*)#([1-9]\d*)", re.DOTALL)
 
 
 class Column:
@@ -138,7 +138,7 @@ class Gold:
     def find(self, custom_id: str) -> tuple[int | None, int]:
         """The row, from 0, of a request, None without gold; and which repeat it is, from 1, or 0 where it is none."""
         row = self._rows.get(hash64(custom_id.strip()))
-        if row is None and (repeat := _REPEAT.fullmatch(custom_id)):
+        if row is None and (repeat := REPEAT.fullmatch(custom_id)):
             row = self._rows.get(hash64(repeat[1].strip()))
             if row is not None:
                 return row, int(repeat[2])

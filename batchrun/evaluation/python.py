@@ -1,4 +1,4 @@
-"""`batchrun.evaluate` and `batchrun.compare`: the figures of the commands, from Python, typed."""
+"""`batchrun.evaluate`, `batchrun.judge` and `batchrun.compare`: the commands of these names from Python, typed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from batchrun import checks
 from batchrun.billing.pricing import PriceBook
+from batchrun.datasets.recipe import Recipe
+from batchrun.datasets.schema import Schema
 from batchrun.datasets.tables import Source
 from batchrun.errors import UsageError
 from batchrun.evaluation import compare as comparing
@@ -17,6 +19,9 @@ from batchrun.evaluation.asked import results_in
 from batchrun.evaluation.compare import Comparison
 from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.figures import Evaluation
+from batchrun.evaluation.gold import CUSTOM_ID
+from batchrun.evaluation.judge_requests import Answers, ToJudge, make_requests
+from batchrun.evaluation.judged import JudgeQuestion, evaluate_judged
 from batchrun.evaluation.scorers import Kind, Scorer, scorer_of
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.stats.confusion import SEED
@@ -27,8 +32,11 @@ _Path = str | PathLike[str]
 
 def evaluate(
     results: _Path,
-    gold: _Path,
+    gold: _Path | None = None,
     *,
+    judge: _Path | None = None,
+    passing: str | None = None,
+    judge_gold: str | None = None,
     key: str | None = None,
     columns: Mapping[str, str] | None = None,
     scorers: Mapping[str, Scoring] | None = None,
@@ -38,8 +46,10 @@ def evaluate(
     unanswered: str = "wrong",
     seed: int = SEED,
 ) -> Evaluation:
-    """The figures of `batchrun eval`: a result file held against a table of right answers.
+    """The figures of `batchrun eval`: a result file held against a table of right answers, or judged by a model.
 
+    `judge`: the result file of a judge, whose verdicts score in place of gold; `passing`: `FIELD=VALUE`, where they
+    pass; `judge_gold`: the column of gold that has verdicts of people.
     `key`, `by`, `cluster`: columns of gold. `columns`: the column of gold for a field. `scorers`: for a field, the
     name of a scorer or a function of gold and answer that gives True, False or None. `ordinal`: fields whose labels
     have an order. `unanswered`: "wrong" or "exclude". `seed`: of the resampled intervals.
@@ -47,8 +57,18 @@ def evaluate(
     Raises `UsageError` where nothing was answered or scored, or a file or a value cannot serve; `InputError` for rows
     of gold that cannot be used; `ResultFileError` for records of another version.
     """
+    path = results_in(checks.path("results", results))
+    table = None if gold is None else Source(str(checks.path("gold", gold)))
+    if judge is not None:
+        if passing is None or columns or scorers or list(ordinal):
+            raise UsageError("judge needs passing='FIELD=VALUE', and takes neither columns nor scorers nor ordinal")
+        verdicts = results_in(checks.path("judge", judge))
+        told = JudgeQuestion(verdicts, passing, table, key, judge_gold, by, cluster, _policy(unanswered))
+        return evaluate_judged(path, told)
+    if table is None or passing is not None or judge_gold is not None:
+        raise UsageError("gold is missing, or judge, which passing and judge_gold belong to")
     question = Question(
-        gold=Source(str(checks.path("gold", gold))),
+        gold=table,
         key=key,
         columns=dict(columns or {}),
         scorers={name: _scorer(told) for name, told in (scorers or {}).items()},
@@ -58,7 +78,42 @@ def evaluate(
         policy=_policy(unanswered),
         seed=checks.count("seed", seed, least=0),
     )
-    return evaluating.evaluate(results_in(checks.path("results", results)), question)
+    return evaluating.evaluate(path, question)
+
+
+def judge(
+    data: _Path,
+    results: _Path,
+    output: _Path,
+    *,
+    prompt: str,
+    schema: str,
+    gold: str | None = None,
+    key: str | None = None,
+    instructions: str | None = None,
+    model: str | None = None,
+    where: str | None = None,
+    limit: int | None = None,
+) -> ToJudge:
+    """The requests of `batchrun judge`, written to `output`: they ask a model how good each answer in `results` is.
+
+    `data`: the table of the rows. `prompt`, `instructions`: templates, which have its columns, `answer`, `parsed` and
+    `gold`. `schema`: of the verdict, in short form or as JSON. `gold`, `key`: columns of the table. `where`, `limit`:
+    which rows are taken.
+
+    Raises `UsageError`, and `InputError` for rows that cannot be used; then nothing is written.
+    """
+    recipe = Recipe(
+        prompt=checks.text("prompt", prompt, "a template, such as 'Is {{ answer | tojson }} right?'"),
+        instructions=instructions,
+        schema=Schema.parse(checks.text("schema", schema, "a schema, such as 'verdict enum(pass|fail), why str'")),
+        model=model,
+        where=where,
+        limit=None if limit is None else checks.count("limit", limit),
+        id_column=CUSTOM_ID,
+    )
+    answers = Answers(Source(str(checks.path("data", data))), results_in(checks.path("results", results)), key, gold)
+    return make_requests(answers, recipe, checks.path("output", output))
 
 
 def compare(

@@ -36,10 +36,10 @@ class RowSink(Protocol):
         """One row, with the verdict on it and on each field."""
 
 
-def refuse_overwriting(output: Path, results: Path, gold: Source) -> None:
+def refuse_overwriting(output: Path, results: Path, gold: Source | None) -> None:
     """Raise `UsageError` if a file would be written over one that is read, or that belongs to the results."""
     use = ResultPaths.of(results).use_of(output)
-    if use is None and gold.path != "-" and are_one(output, Path(gold.path)):
+    if use is None and gold is not None and gold.path != "-" and are_one(output, Path(gold.path)):
         use = "the table with the right answers"
     if use is not None:
         raise UsageError(f"{output} is {use}; choose another file")

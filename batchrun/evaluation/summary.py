@@ -44,12 +44,13 @@ def accuracies(tally: RowTally) -> Accuracy:
     """Both accuracies, with intervals that know of clusters."""
     counts = Counts.of(tally.verdicts)
     return Accuracy(
-        wilson(counts.right, counts.asked, _effective(tally, with_unanswered=True)),
-        wilson(counts.right, counts.answered, _effective(tally, with_unanswered=False)),
+        wilson(counts.right, counts.asked, effective_of(tally, with_unanswered=True)),
+        wilson(counts.right, counts.answered, effective_of(tally, with_unanswered=False)),
     )
 
 
-def _effective(tally: RowTally, *, with_unanswered: bool) -> float | None:
+def effective_of(tally: RowTally, *, with_unanswered: bool) -> float | None:
+    """As many independent rows the rows are worth, where they come in clusters; None where they do not."""
     clusters = tally.clusters.pairs(with_unanswered=with_unanswered)
     return effective_rows(clusters) if clusters else None
 
@@ -82,7 +83,7 @@ def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | 
 
 def _numbers(tally: FieldTally, seed: int) -> Numbers:
     answered = {pair: count for pair, count in tally.cells.items() if pair[1] is not None}
-    effective = _effective(tally, with_unanswered=False)
+    effective = effective_of(tally, with_unanswered=False)
     error, correlation = (
         with_interval(figure, answered, effective=effective, seed=seed)
         for figure in (mean_absolute_error, rank_correlation)
@@ -112,7 +113,7 @@ def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, 
         elif policy is Unanswered.WRONG:
             cells[at[gold], UNANSWERED] = count
     names = [as_text(value) or "" for value in ordered]
-    effective = _effective(tally, with_unanswered=policy is Unanswered.WRONG)
+    effective = effective_of(tally, with_unanswered=policy is Unanswered.WRONG)
     return _label_figures(cells, names, is_number or order is not None, effective, seed, _mix_ups(tally))
 
 

@@ -90,6 +90,11 @@ class RowTally:
         self.clusters = Clusters()
         self.tries: dict[int, Tries] = {}
 
+    @property
+    def records(self) -> int:
+        """How many rows have a record."""
+        return self.verdicts.total() - self.verdicts[Verdict.NOT_ASKED]
+
     def count(self, verdict: Verdict, group: str | None, times: int = 1) -> None:
         """Count a verdict, and in its group."""
         self.verdicts[verdict] += times

@@ -32,12 +32,14 @@ _FIGURES = {
 
 def render(found: Evaluation) -> str:
     """The evaluation as lines, ending in a newline."""
-    lines = [f"{printable(found.results)} against {printable(found.gold)}", "", *_summary(found)]
+    lines = [*_heading(found), "", *_summary(found)]
     lines += [line for line in _left_out(found) if line]
     if len(found.fields) > 1:
         lines += [*_group_table(found.groups), *_repeat_lines(found.repeats)]
     for name, figures in found.fields.items():
         lines += ["", *_field(name, figures)]
+    if found.judge is not None and found.judge.unscored:
+        lines.append("unscored: " + ", ".join(f"{count:,} {why}" for why, count in found.judge.unscored.items()))
     lines.append("")
     if any(figures.labels for figures in found.fields.values()):
         lines.append(f"intervals of the means of F1, of kappa, MCC and alpha: resampled, seed {found.seed}")
@@ -58,11 +60,36 @@ def _summary(found: Evaluation) -> list[str]:
     return [*lines, f"{_POLICIES[found.policy]}; intervals are {found.confidence:.0%}"]
 
 
+def _heading(found: Evaluation) -> list[str]:
+    """What is held against what; of a judge it is told first how far it is to be trusted."""
+    judge = found.judge
+    if judge is None:
+        return [f"{printable(found.results)} against {printable(found.gold)}"]
+    lines = [f"{printable(found.results)} judged by {printable(judge.results)}"]
+    if (people := judge.people) is None:
+        return lines
+    everyone = people.passed + people.failed + people.unreadable
+    rows = [
+        [f"judge against people, column {label_of(people.column)}", "rate", "rows"],
+        ["passes what people pass (true positive rate)", share(people.true_positive_rate), f"{people.passed:,}"],
+        ["fails what people fail (true negative rate)", share(people.true_negative_rate), f"{people.failed:,}"],
+        ["what people pass of these rows", share(people.accuracy), f"{everyone:,}"],
+    ]
+    unreadable = [f"{counted(people.unreadable, 'row')} of people without a verdict of the judge"]
+    return [*lines, "", *table(rows), *(unreadable if people.unreadable else [])]
+
+
 def share(interval: Interval) -> str:
     """A figure with its interval: `0.912 (0.871 to 0.941)`; a dash where it is not defined."""
     if interval.value is None or interval.lower is None or interval.upper is None:
         return "–"
-    return f"{interval.value:.3f} ({interval.lower:.3f} to {interval.upper:.3f})"
+    value, lower, upper = map(_three_digits, (interval.value, interval.lower, interval.upper))
+    return f"{value} ({lower} to {upper})"
+
+
+def _three_digits(value: float) -> str:
+    """Three digits after the point; what rounds to 0 has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -93,6 +120,8 @@ def _count_table(counts: Mapping[str, Counts]) -> list[str]:
 def _accuracy_table(found: Evaluation, several: bool) -> list[str]:
     both = {name: one.accuracies for name, one in found.fields.items()}
     both |= {ALL_FIELDS: found.accuracies} if several else {}
+    if found.judge is not None and found.judge.people is not None:
+        both["corrected by people"] = found.judge.people.corrected
     rows = [[label_of(name), share(one.asked), share(one.answered)] for name, one in both.items()]
     return table([["accuracy", "unanswered is wrong", "of the answered"], *rows])
 
@@ -105,7 +134,8 @@ def _left_out(found: Evaluation) -> Iterator[str]:
 
 
 def _field(name: str, figures: FieldFigures) -> list[str]:
-    lines = [f"{printable(name)}: {figures.scorer}, gold in column {printable(figures.column)}"]
+    column = f", gold in column {printable(figures.column)}" if figures.column else ""
+    lines = [f"{printable(name)}: {printable(figures.scorer)}{column}"]
     if figures.unanswered:
         whys = ", ".join(f"{count:,} {printable(why)}" for why, count in figures.unanswered.items())
         lines.append(f"unanswered: {whys}")

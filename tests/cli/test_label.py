@@ -223,7 +223,7 @@ def test_eval_asks_for_gold_where_the_job_has_none(batchrun: Command) -> None:
     write_data()
     batchrun(*LABEL, *FAST, "--yes")
     done = batchrun("eval", JOB)
-    assert (done.code, done.err) == (2, "batchrun: --gold FILE is missing\n")
+    assert (done.code, done.err) == (2, "batchrun: --gold FILE is missing, or --judge FILE with the verdicts of a judge\n")
 
 
 def test_the_bar_tells_how_the_answers_agree_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

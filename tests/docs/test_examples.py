@@ -41,6 +41,7 @@ def write_labels(folder: Path) -> None:
         said = {f"r-{at}": {"topic": "a" if at < rights else "B"} for at in range(4)}
         write_results(folder / f"{name}.jsonl", said)
     write_gold(folder / "gold.csv", ["id", "topic"], [(f"r-{at}", "a") for at in range(4)])
+    write_gold(folder / "data.csv", ["id", "text"], [(f"r-{at}", f"text {at}") for at in range(4)])
 
 
 def run_python(code: str, folder: Path, base_url: str) -> str:
@@ -76,11 +77,12 @@ def run_python(code: str, folder: Path, base_url: str) -> str:
         (3, r"(req-[0-9a-f]{16} succeeded \S.*\n){3}"),
         (4, r"(billing|delivery|other) ok\n"),
         (5, r"0\.75 0\.\d+ 0\nnew less old: -0\.25 -0\.\d+ neither\n"),
-        (6, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
+        (6, r"0 4 0\n"),
+        (7, r"(?s).*3 of 3, 0\.\d+ USD\n0\n"),
     ],
 )
 def test_the_python_examples_of_the_manual_run(number: int, expected: str, tmp_path: Path, base_url: str) -> None:
-    assert len(MANUAL["python"].fenced("python")) == 7
+    assert len(MANUAL["python"].fenced("python")) == 8
     assert re.fullmatch(expected, run_python(MANUAL["python"].fenced("python")[number], tmp_path, base_url))
 
 

@@ -103,6 +103,12 @@ def test_a_file_without_any_answer_is_told_of_as_such(tmp_path: Path, answers: d
         evaluated(tmp_path, answers, [("a", "yes")], "topic")
 
 
+@pytest.mark.parametrize("columns", [{}, {"topic": "topic"}])
+def test_a_file_without_records_says_so_though_the_fields_are_known(tmp_path: Path, columns: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"nothing was answered: .* has no answer \(no records\)"):
+        evaluated(tmp_path, {}, [("a", "yes")], "topic", columns=columns)
+
+
 def test_the_first_record_of_an_id_counts_and_damaged_lines_are_told_of(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", [("a", YES), ("a", NO), ("b", NO)])
     results.write_bytes(results.read_bytes() + b"damaged\n")

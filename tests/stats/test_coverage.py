@@ -11,8 +11,11 @@ from tests.benchmarks.coverage import (
     Case,
     drawn_coverage,
     exact_coverage,
+    quick_rows,
     resampled_coverage,
+    resampled_rows,
 )
+from tests.docs.pages import MANUAL
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -29,8 +32,21 @@ def test_the_resampled_intervals_hold_the_truth_in_a_few_hundred_samples() -> No
         assert share == pytest.approx(0.95, abs=0.046), name
 
 
-@pytest.mark.long
+def manual() -> str:
+    return MANUAL["evaluation"].text
+
+
+def test_the_manual_shows_what_was_drawn() -> None:
+    """The rows that take seconds; `python -m tests.docs coverage` writes all of them."""
+    for row in quick_rows():
+        assert row in manual(), "write the table anew: python -m tests.docs coverage"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_resampled_intervals_hold_the_truth_in_93_to_97_percent(case: Case) -> None:
-    for name, share in resampled_coverage(case).items():
+def test_the_resampled_intervals_hold_the_truth_in_93_to_97_percent_as_the_manual_shows(case: Case) -> None:
+    shares = resampled_coverage(case)
+    for name, share in shares.items():
         assert 0.93 <= share <= 0.97, (name, share)
+    for row in resampled_rows(case, shares):
+        assert row in manual()

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from batchrun.stats import confusion, numbers
 from batchrun.stats.confusion import UNANSWERED, Cell, Sums
+from batchrun.stats.corrected import Rate, bounds
 from batchrun.stats.proportions import (
     Interval,
     Pairs,
+    Z,
     clustered_error,
     f1_of_class,
     holm,
@@ -250,6 +252,35 @@ def test_the_smallest_difference_is_found_in_80_percent(table: Pairs) -> None:
     gap, total = drawn[:, 1] - drawn[:, 0], drawn[:, 0] + drawn[:, 1]
     found = numpy.mean(gap > 1.959964 * numpy.sqrt(numpy.maximum(total, 1)))
     assert found == pytest.approx(0.8, abs=0.05)
+
+
+@given(st.integers(1, 3000), st.data())
+def test_a_corrected_share_of_a_judge_without_a_fault(total: int, data: st.DataObject) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    hits = data.draw(st.integers(0, total))
+    faultless = Rate(10**15, 10**15)
+    lower, upper = bounds(Rate(hits, total), faultless, faultless)
+    theirs = proportion_confint(hits, total, method="agresti_coull")
+    assert (max(0.0, lower), min(1.0, upper)) == pytest.approx((max(0.0, theirs[0]), min(1.0, theirs[1])), abs=EXACT)
+
+
+@given(st.data())
+def test_a_corrected_share_of_very_many_rows_is_as_uncertain_as_its_parts(data: st.DataObject) -> None:
+    """There the interval is that of the delta method, whose derivatives are taken by numbers."""
+    from scipy.optimize import approx_fprime
+
+    rows = 10**6
+    tpr, tnr = (data.draw(st.floats(0.7, 0.99)) for _ in range(2))
+    truth = data.draw(st.floats(0.1, 0.9))
+    share = truth * tpr + (1 - truth) * (1 - tnr)
+    parts = [share, tpr, tnr]
+    slopes = approx_fprime(parts, lambda at: (at[0] + at[2] - 1) / (at[1] + at[2] - 1), 1e-7)
+    error = math.sqrt(sum(slope**2 * at * (1 - at) / rows for slope, at in zip(slopes, parts, strict=True)))
+    passed, positives, negatives = (Rate(at * rows, rows) for at in parts)
+    lower, upper = bounds(passed, positives, negatives)
+    assert (lower + upper) / 2 == pytest.approx(truth, abs=1e-4)
+    assert (upper - lower) / 2 == pytest.approx(Z * error, rel=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------ numbers
