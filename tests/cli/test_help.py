@@ -114,7 +114,7 @@ def test_few_options_stand_in_one_list() -> None:
 
 def test_defaults_are_written_as_a_user_would() -> None:
     text = " ".join(help_of("run").split())
-    for default in ("auto", "600", "refuse", "$OPENAI_BASE_URL", "FILE.report.json", "0.3"):
+    for default in ("auto", "600", "refuse", "$OPENAI_BASE_URL", "beside the results, .report.json", "0.3"):
         assert f"[default: {default}]" in text
     assert "[default: 6, and more where other lines fail, too]" in text
     assert "Result file; - is standard output. [required]" in text
