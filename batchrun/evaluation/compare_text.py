@@ -80,9 +80,16 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} s"
 
 
+def _four_digits(p_value: float) -> str:
+    """Four digits after the point; no chance is so small that it is 0."""
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
 def _difference(name: str, one: Difference, is_corrected: bool) -> list[str]:
     first, second = _name(one.first), _name(one.second)
-    p_value = f"p {one.p_value:.4f}" + (f", {one.p_holm:.4f} corrected by Holm" if is_corrected else "")
+    p_value = f"p {_four_digits(one.p_value)}"
+    if is_corrected:
+        p_value += f", {_four_digits(one.p_holm)} corrected by Holm"
     lines = [
         f"{label_of(name)}: {first} and {second}, {counted(one.rows, 'row')} that both have "
         f"({one.only_first:,} only in the first, {one.only_second:,} only in the second, {one.left_out:,} left out)",

@@ -18,7 +18,7 @@ _POLICIES = {
     Unanswered.WRONG: "unanswered rows count as wrong",
     Unanswered.EXCLUDE: "unanswered rows are left out of the accuracy",
 }
-FIGURES = {
+_FIGURES = {
     "f1_macro": "F1, macro",
     "f1_micro": "F1, micro",
     "f1_weighted": "F1, weighted",
@@ -100,7 +100,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def label_of(text: str) -> str:
     """A label as it is shown: on one line, and not too long."""
-    shown = printable(text)
+    shown = printable(text.strip())
     return shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
 
 
@@ -158,7 +158,7 @@ def _plain(found: Interval) -> str:
 def _labels(labels: Labels) -> list[str]:
     overall = [
         [words, share(interval)]
-        for name, words in FIGURES.items()
+        for name, words in _FIGURES.items()
         if isinstance(interval := getattr(labels, name), Interval)
     ]
     head = ["class", "precision", "recall", "F1", "gold", "answered"]

@@ -17,8 +17,8 @@ from typing import Any
 HERE = Path(__file__).parent
 MODEL = "gpt-4.1"
 STYLE = {
-    "exact": "Answer with the word, name or string alone, without explanation or quotation marks.",
-    "contains": "Answer in one short sentence.",
+    "word": "Answer with the word, name or string alone, without explanation or quotation marks.",
+    "sentence": "Answer in one short sentence.",
     "number": "Answer with the number alone, in digits, without a unit or explanation.",
 }
 COLOURS = {
@@ -63,7 +63,7 @@ def part(item: str | dict[str, Any]) -> dict[str, Any]:
 
 def request(question: dict[str, Any]) -> dict[str, Any]:
     """Return the batch line that asks one question."""
-    turns: list[dict[str, Any]] = [{"role": "developer", "content": STYLE[question["match"]]}]
+    turns: list[dict[str, Any]] = [{"role": "developer", "content": STYLE[question["style"]]}]
     for role, text in question.get("before", []):
         kind = "output_text" if role == "assistant" else "input_text"
         turns.append({"role": role, "content": [{"type": kind, "text": text}]})

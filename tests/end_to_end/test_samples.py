@@ -20,8 +20,10 @@ def commands(page: str) -> list[str]:
     return COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
-JOBS = [command for command in commands("samples/README.md") if command.startswith("batchrun")]
-SCORES = [command for command in commands("samples/README.md") if command.startswith("python")]
+JOBS = [
+    command for command in commands("samples/README.md") if command.startswith(("batchrun run ", "batchrun label "))
+]
+FIGURES = [command for command in commands("samples/README.md") if command not in JOBS]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,9 @@ def do(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[st
 
 def test_the_pages_name_a_command_for_every_sample() -> None:
     samples = sorted(path.name for path in (ROOT / "samples").iterdir() if path.is_dir())
-    assert sorted(command.split("samples/")[1].split("/")[0] for command in JOBS) == samples
+    assert sorted({command.split("samples/")[1].split("/")[0] for command in JOBS}) == samples
     pages = [*commands("README.md"), *commands("batchrun/docs/guide.md")]
-    assert set(JOBS) | set(SCORES) <= set(pages)
+    assert set(JOBS) | set(FIGURES) <= set(pages)
 
 
 LABEL = next(command for command in JOBS if command.startswith("batchrun label "))
@@ -92,12 +94,34 @@ def test_the_command_of_a_sample_answers_every_line_and_prints_the_bill(clone: P
     assert check.returncode == 0, check.stdout
 
 
-@pytest.mark.parametrize("command", SCORES)
-def test_the_score_of_a_sample_reads_its_results(clone: Path, command: str) -> None:
-    results = shlex.split(command)[2]
-    if not (clone / results).exists():
-        job = next(job for job in JOBS if results in job)
-        assert do(job, clone, "--simulate-latency", "0").returncode == 0
-    done = do(command, clone)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^(failed|missing) +0$|\d+%|accuracy", done.stdout, re.MULTILINE)
+@pytest.fixture(scope="module")
+def two_models(clone: Path) -> Path:
+    """The clone with the results of the two simulated models of the sample, of which nine and six tenths are right."""
+    for command in JOBS:
+        if "samples/evaluation" in command:
+            assert do(command, clone, "--simulate-latency", "0").returncode == 0
+    return clone
+
+
+def test_one_gate_of_the_sample_passes_and_one_fails(two_models: Path) -> None:
+    passing, failing = (command for command in FIGURES if command.startswith("batchrun eval "))
+    done = do(passing, two_models, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["counts"]["not_asked"] == found["counts"]["unscored"] == 0
+    assert found["accuracy"]["lower"] <= 0.9 <= found["accuracy"]["upper"]
+    assert set(found["groups"]) == {"arithmetic", "code", "geography", "image", "reading", "science", "turns"}
+    assert [gate["passed"] for gate in found["gates"]] == [True]
+    done = do(failing, two_models)
+    assert done.returncode == 4
+    assert "MISSED: the lower end of accuracy is" in done.stdout
+
+
+def test_comparing_the_two_models_of_the_sample_finds_their_true_difference(two_models: Path) -> None:
+    (command,) = (command for command in FIGURES if command.startswith("batchrun compare "))
+    done = do(command, two_models, "--json")
+    assert done.returncode == 0, done.stderr
+    (pair,) = json.loads(done.stdout)["fields"]["answer"]
+    assert pair["difference"]["lower"] <= 0.3 <= pair["difference"]["upper"]
+    assert (pair["second"], pair["winner"]) == ("results-evaluation.jsonl", "second")
+    assert pair["rows"] == 65
