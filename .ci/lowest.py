@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
-FOR_TESTS = ("test", "oracle")
+FOR_TESTS = ("test", "oracle", "browser")
 # "name>=1.2", and perhaps a marker of the environment
 BOUNDED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9][0-9.]*)(?P<marker>\s*;.*)?")
 

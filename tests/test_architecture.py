@@ -19,7 +19,7 @@ LONGEST_MODULE = 400
 
 ROOTS = {"checks", "errors", "version"}
 STATIONS = {"requests", "transport", "limits", "results", "billing", "validation"}
-ON_FILES = ["estimate", "datasets", "evaluation", "report", "viewer"]  # each may use those before it
+ON_FILES = ["estimate", "datasets", "evaluation", "report", "html", "viewer"]  # each may use those before it
 FACES = {"cli", "api", "labelling", "cluster", "__main__", ""}  # "" is batchrun/__init__.py, the public names
 BELOW_ENGINE = ROOTS | STATIONS | {"records", "stats"}
 BELOW_JOB = BELOW_ENGINE | {"engine", "job", "simulator", *ON_FILES}
@@ -192,6 +192,7 @@ HEAVY = {
         "rs_bpe",
         "tqdm",
         "uvloop",
+        "vl_convert",
     ),
     "zstandard",
 }
@@ -199,15 +200,18 @@ LIBRARIES = {  # library → where alone it may be imported
     "aiohttp": {"transport.client", "transport.connections", "transport.http", "simulator.app", "simulator.wire"},
     "click": {"cli"},
     "genai_prices": {"billing.pricelist"},
-    "jinja2": {"datasets.template"},
+    "jinja2": {"datasets.template", "html.page"},
     "jsonschema_rs": {"validation.schema"},
+    "markupsafe": {"html"},
     "pandas": {"labelling.frames"},
     "polars": {"labelling.frames"},
     "pyarrow": {"datasets.parquet", "datasets.writers"},
     "python_calamine": {"datasets.excel"},
     "tqdm": {"cli.progress"},
     "uvloop": {"cli.signals"},
+    "vl_convert": {"html.charts"},
 }
+NAMED_OTHERWISE = {"vl_convert": "vl-convert-python"}  # library → the distribution that has it
 
 
 def test_only_what_is_heavy_is_imported_inside_functions() -> None:
@@ -247,7 +251,8 @@ def test_every_library_is_a_declared_dependency() -> None:
     for name, module in MODULES.items():
         for one in imports(module.tree):
             known = one.library == "batchrun" or one.library in sys.stdlib_module_names
-            assert known or f'"{one.library.replace("_", "-")}>=' in pyproject, (name, one.library)
+            distribution = NAMED_OTHERWISE.get(one.library, one.library.replace("_", "-"))
+            assert known or f'"{distribution}>=' in pyproject, (name, one.library)
 
 
 # ------------------------------------------------------------------------------------- print, environment

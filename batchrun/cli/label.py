@@ -36,6 +36,7 @@ from batchrun.cli.options import (
     SendingOptions,
     SpendingOptions,
 )
+from batchrun.cli.page_options import PageOptions
 from batchrun.cli.run import (
     REPORT,
     FileOptions,
@@ -168,7 +169,8 @@ def command(
     request, part = RequestOptions(None, (), sent.stream, None), PartOptions(None, sent.sample)
     made_of = "DATA, the prompt or the options"
     options = RunOptions(
-        *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of)
+        *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of),
+        page=PageOptions(paths.page),
     )
     texts = ask.texts(begun.texts)
     source, recipe = data_options.source(data), ask.recipe(rows, texts)
@@ -202,6 +204,7 @@ class _Work:
     def begin(self, begun: Begun, texts: dict[str, str]) -> None:
         """Check everything that can be checked before a file is written. Raises `UsageError`."""
         from batchrun.datasets.prepare import used_columns
+        from batchrun.evaluation.evaluate import Question
         from batchrun.labelling.agreement import refuse_shown
         from batchrun.labelling.check import check
         from batchrun.labelling.edited import refuse_edited, refuse_other_ids
@@ -224,6 +227,8 @@ class _Work:
         if begun.is_approved and begun.data_hash == checked.data_hash:
             self._job_file = self._job_file.approved()
             self._options = replace(self._options, pilot=replace(self._options.pilot, yes=True))
+        if checked.gold:
+            self._options = replace(self._options, gold=Question(self._source, columns=checked.gold))
 
     def go_on(self) -> int:
         """Do what is left; returns the exit code."""

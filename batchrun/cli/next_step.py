@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from batchrun.records.words import counted
 
 if TYPE_CHECKING:
-    from batchrun.job.remedies import Remedy
     from batchrun.job.summary import Summary
+    from batchrun.records.remedies import Remedy
 
 _SHOWN_CODES = 3
 _LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
@@ -36,7 +36,7 @@ def next_step(summary: Summary, made_of: str | None = None) -> NextStep:
 
     `made_of`: what the requests are made of, and so what to edit; None: the request file itself.
     """
-    from batchrun.job.remedies import Remedy, by_remedy
+    from batchrun.records.remedies import Remedy, by_remedy
 
     tally = summary.prepared.tally
     if summary.left:
@@ -56,7 +56,7 @@ def next_step(summary: Summary, made_of: str | None = None) -> NextStep:
 
 def _edits(summary: Summary, lines: dict[Remedy, Counter[str]], made_of: str | None) -> list[str]:
     """What to change in the request file, or in what it is made of."""
-    from batchrun.job.remedies import Remedy
+    from batchrun.records.remedies import Remedy
 
     requests, edits = summary.prepared.job.requests, list[str]()
     where = made_of or (requests if isinstance(requests, str) and requests != "-" else "the request file")
@@ -69,7 +69,7 @@ def _edits(summary: Summary, lines: dict[Remedy, Counter[str]], made_of: str | N
 
 def _settings(summary: Summary, lines: dict[Remedy, Counter[str]]) -> list[str]:
     """What to change on the command line."""
-    from batchrun.job.remedies import Remedy
+    from batchrun.records.remedies import Remedy
 
     settings, limit = list[str](), _limit_option(summary)
     if (codes := lines.get(Remedy.MORE_OUTPUT)) is not None and limit is not None:

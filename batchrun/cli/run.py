@@ -40,12 +40,14 @@ from batchrun.cli.options import (
     SendingOptions,
     SpendingOptions,
 )
+from batchrun.cli.page_options import PAGE, PageOptions
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import StopError, UsageError
 
 if TYPE_CHECKING:
     from batchrun.cli.progress import Progress
     from batchrun.engine.error_limit import MaxErrors
+    from batchrun.evaluation.evaluate import Question
     from batchrun.job.job import Job
     from batchrun.job.prepare import Prepared
     from batchrun.job.summary import Summary
@@ -100,7 +102,10 @@ FILES = OptionGroup(
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """All options of `batchrun run`. `made_of`: what the requests are made of, if that is what a user edits."""
+    """All options of `batchrun run`. `made_of`: what the requests are made of, if that is what a user edits.
+
+    `gold`: what the answers are held against on the page.
+    """
 
     files: FileOptions
     request: RequestOptions
@@ -113,9 +118,11 @@ class RunOptions:
     failures: FailureOptions
     screen: ScreenOptions
     made_of: str | None = None
+    page: PageOptions = PageOptions()
+    gold: Question | None = None
 
 
-GROUPS = (FILES, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, PILOT, FAILURES, SCREEN)
+GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, PILOT, FAILURES, SCREEN)
 
 
 @click.command("run", cls=Verb, groups=GROUPS)
@@ -123,6 +130,7 @@ GROUPS = (FILES, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, PILOT, FAILURE
 def command(
     requests: str,
     files: FileOptions,
+    page: PageOptions,
     request: RequestOptions,
     gateway: GatewayOptions,
     rate: RateOptions,
@@ -142,8 +150,10 @@ def command(
       export OPENAI_API_KEY=… OPENAI_BASE_URL=https://gateway.example/v1
       batchrun run requests.jsonl -o results.jsonl
     """
-    options = RunOptions(files, request, gateway, rate, part, sending, spending, pilot, failures, screen)
+    groups = (files, request, gateway, rate, part, sending, spending, pilot, failures, screen)
+    options = RunOptions(*groups, page=page)
     _refuse_clashes(requests, options)
+    page.check(files.results_path, None if requests == "-" else Path(requests))
     job = make_job(requests, options)
     if files.report is not None:
         check_report_target(files.report, job)
@@ -363,6 +373,11 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
         console.say(render(report, where_answers_are(options.files.results_path, report)).rstrip("\n"))
     elif summary.stopped:
         console.say(f"batchrun: stopped: {summary.stopped.why}")
+    if options.page.html is not None and options.files.results_path is not None:
+        from batchrun.html.report import Source
+
+        tally, results, page = summary.prepared.tally, options.files.results_path, options.page
+        page.write_if_possible(Source(report, tally, results, with_text=page.with_text, gold=options.gold))
 
 
 def _write_report(target: Path, report: bytes) -> None:

@@ -73,7 +73,10 @@ class LabelReader:
             return Label(RowStatus(result.outcome), error=_why(result))
         if not self._wants_json:
             return Label(RowStatus.OK, _answer(result))
-        text = json_text_of(result.body)
+        return self.read_json(json_text_of(result.body))
+
+    def read_json(self, text: str | None) -> Label:
+        """The label in the text of an answer that succeeded and should be JSON; None where it has no text."""
         if text is None:
             return Label(RowStatus.INVALID, error=NO_TEXT)
         inner = unfenced(text)

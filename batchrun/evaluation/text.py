@@ -18,7 +18,7 @@ _POLICIES = {
     Unanswered.WRONG: "unanswered rows count as wrong",
     Unanswered.EXCLUDE: "unanswered rows are left out of the accuracy",
 }
-_FIGURES = {
+FIGURES = {
     "f1_macro": "F1, macro",
     "f1_micro": "F1, micro",
     "f1_weighted": "F1, weighted",
@@ -158,7 +158,7 @@ def _plain(found: Interval) -> str:
 def _labels(labels: Labels) -> list[str]:
     overall = [
         [words, share(interval)]
-        for name, words in _FIGURES.items()
+        for name, words in FIGURES.items()
         if isinstance(interval := getattr(labels, name), Interval)
     ]
     head = ["class", "precision", "recall", "F1", "gold", "answered"]

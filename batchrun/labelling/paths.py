@@ -37,6 +37,11 @@ class LabelPaths:
         """The results; their companions and the report stand beside them."""
         return self.folder / "results.jsonl"
 
+    @property
+    def page(self) -> Path:
+        """The report as a page."""
+        return self.folder / "report.html"
+
     @contextlib.contextmanager
     def held(self, *, locks: bool = True) -> Iterator[None]:
         """Make the folder, and keep other processes from working on this job. Raises `UsageError`."""

@@ -19,10 +19,11 @@ from batchrun.results.scan import BUFFER_BYTES, no_results, read_batches
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A report, and the number of damaged lines of the result file, which it leaves out."""
+    """A report, the number of damaged lines of the result file, which it leaves out, and the sums it is made of."""
 
     report: Report
     damaged_lines: int
+    tally: Tally
 
 
 def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
@@ -44,7 +45,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
         raise no_results(results)
     tally.add_controls(last_run.controls if last_run is not None else ())
     report = make_report(tally)
-    return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged)
+    return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged, tally)
 
 
 def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:

@@ -20,7 +20,7 @@ def render(report: Report, answers: str | None = None) -> str:
     parts += [
         f"failed: {count:>6,} × {printable(code)}  {_example(report, code)}" for code, count in report.errors.items()
     ]
-    notes = _notes(report)
+    notes = notes_on(report)
     if notes:
         parts.append("note: " + "; ".join(notes))
     rate = f", {report.lines_per_s:,.1f} lines/s" if report.lines_per_s else ""
@@ -46,13 +46,19 @@ def render(report: Report, answers: str | None = None) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _table(report: Report) -> str:
+def bill_rows(report: Report) -> list[tuple[str, ...]]:
+    """The bill as cells: the names of the columns, a row for each model, one for control requests, and one for all."""
     rows: list[tuple[str, ...]] = [_COLUMNS]
     rows += [_row(printable(name), model.lines, model.usage, model.cost) for name, model in report.models.items()]
     if (controls := report.controls) is not None:
         rows.append(("control requests", "-", "-", "-", *_sums(controls.usage, controls.cost)))
     if len(rows) != 2:
         rows.append(_row("all", report.lines, report.usage, report.cost))
+    return rows
+
+
+def _table(report: Report) -> str:
+    rows = bill_rows(report)
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = []
     for row in rows:
@@ -77,8 +83,8 @@ def _sums(usage: UsageSum, cost: Cost) -> tuple[str, ...]:
     return (*(f"{number:,}" for number in tokens), money)
 
 
-def _notes(report: Report) -> list[str]:
-    """Facts that the table does not show."""
+def notes_on(report: Report) -> list[str]:
+    """Facts that the bill does not show, in words."""
     facts = (
         (report.lines.pending, "{:,} still to do"),
         (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),

@@ -19,6 +19,11 @@ from batchrun.records.request import RequestLine
 _SALT = b"sample"  # keeps these hashes apart from those of ids and bodies in `records.index`
 
 
+def rank(custom_id: str) -> int:
+    """Where an id stands in the random order of all ids, from 0 to 2**64 - 1; a sample has the lowest ranks."""
+    return int.from_bytes(blake2b(custom_id.encode(), digest_size=8, salt=_SALT).digest(), "little")
+
+
 class Sampler:
     """Draws `size` of the lines that are added. Memory grows with the sample, not with the file."""
 
@@ -30,10 +35,10 @@ class Sampler:
 
     def add(self, line: RequestLine) -> None:
         """Add one line to draw from."""
-        rank = int.from_bytes(blake2b(line.custom_id.encode(), digest_size=8, salt=_SALT).digest(), "little")
-        if rank >= self._bar:
+        place = rank(line.custom_id)
+        if place >= self._bar:
             return
-        self._ranks.append(rank)
+        self._ranks.append(place)
         self._numbers.append(line.line_number)
         if len(self._ranks) >= 2 * self.size + 1024:
             self._prune()

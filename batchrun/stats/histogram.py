@@ -1,10 +1,11 @@
-"""Millions of durations in little memory: counted in buckets, read as quantiles."""
+"""Millions of numbers in little memory: counted in buckets, read as quantiles."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,31 +21,53 @@ class Latency(msgspec.Struct, frozen=True):
     p99: float | None
 
 
+class Bucket(NamedTuple):
+    """How many values (`number`) are from `lower` on and below `upper`."""
+
+    lower: float
+    upper: float
+    number: int
+
+
 class Histogram:
-    """Durations in seconds, counted in buckets that are each 2 % wider than the one before."""
+    """Numbers, such as durations in seconds, counted in buckets that are each 2 % wider than the one before.
+
+    `least`: a smaller value counts as this one. Without another, it is a microsecond.
+    """
 
     _LOG_STEP = math.log(1.02)
 
-    def __init__(self) -> None:
+    def __init__(self, least: float = 1e-6) -> None:
+        self.least = least
         self._buckets: Counter[float] = Counter()
 
+    def __len__(self) -> int:
+        """How many values were counted."""
+        return self._buckets.total()
+
     def add(self, values: Iterable[float]) -> None:
-        """Count values in seconds; a value below a microsecond counts as a microsecond."""
-        log, step = math.log, self._LOG_STEP
-        self._buckets.update([log(seconds if seconds > 1e-6 else 1e-6) // step for seconds in values])
+        """Count values."""
+        log, step, least = math.log, self._LOG_STEP, self.least
+        self._buckets.update([log(value if value > least else least) // step for value in values])
 
     def merge(self, other: Histogram) -> None:
         """Count all that `other` counted."""
         self._buckets.update(other._buckets)
 
     def quantile(self, share: float) -> float | None:
-        """The value in seconds, within 1 %, below which `share` (0 to 1) of all values lie; None without values."""
+        """The value, within 1 %, below which `share` (0 to 1) of all values lie; None without values."""
         left = share * self._buckets.total()
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
             if left <= 0:
                 return float(f"{math.exp((bucket + 0.5) * self._LOG_STEP):.3g}")
         return None
+
+    def buckets(self) -> list[Bucket]:
+        """The buckets that have values, from the lowest on."""
+        step = self._LOG_STEP
+        found = sorted(self._buckets.items())
+        return [Bucket(math.exp(at * step), math.exp((at + 1) * step), count) for at, count in found]
 
     def summary(self) -> Latency:
         """Median, 95th and 99th percentile."""

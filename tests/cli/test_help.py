@@ -92,7 +92,8 @@ def test_the_options_of_run_stand_under_headings() -> None:
         heading: re.findall(r"^  (?:-\w, )?(--[\w-]+)", part, re.MULTILINE)
         for heading, part in zip(headings, re.split(r"^\S.*:$", text, flags=re.MULTILINE)[1:], strict=True)
     }
-    assert under["Files"] == ["--output", "--report", "--changed", "--overwrite", "--no-lock"]
+    files = ["--output", "--report", "--changed", "--overwrite", "--no-lock", "--html", "--with-text"]
+    assert under["Files"] == files
     assert under["Request"] == ["--model", "--set", "--stream", "--api"]
     assert under["Spending"] == ["--max-cost", "--max-line-cost", "--prices", "--pilot", "--yes"]
     assert under["Screen"] == ["--quiet", "--verbose", "--help"]
@@ -107,13 +108,13 @@ def test_texts_of_all_options_start_in_the_same_column() -> None:
 
 
 def test_few_options_stand_in_one_list() -> None:
-    assert "\nOptions:\n" in help_of("report")
-    assert not any(f"\n{heading}:\n" in help_of("report") for heading in HEADINGS)
+    assert "\nOptions:\n" in help_of("schema")
+    assert not any(f"\n{heading}:\n" in help_of("schema") for heading in HEADINGS)
 
 
 def test_defaults_are_written_as_a_user_would() -> None:
     text = " ".join(help_of("run").split())
-    for default in ("auto", "600", "refuse", "$OPENAI_BASE_URL", "FILE.report.json", "0.3"):
+    for default in ("auto", "600", "refuse", "$OPENAI_BASE_URL", "beside the results, .report.json", "0.3"):
         assert f"[default: {default}]" in text
     assert "[default: 6, and more where other lines fail, too]" in text
     assert "Result file; - is standard output. [required]" in text

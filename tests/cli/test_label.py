@@ -66,7 +66,7 @@ def test_the_folder_has_the_command_and_all_that_was_made(batchrun: Command) -> 
         *("--simulate", "--simulate-latency=0", "--yes"),
     }
     names = {path.name for path in JOB.iterdir()}
-    assert names >= {"requests.jsonl", "results.jsonl", "results.jsonl.log", "results.jsonl.report.json"}
+    assert names >= {"requests.jsonl", "results.jsonl", "results.jsonl.log", "results.jsonl.report.json", "report.html"}
     assert json.loads((JOB / "results.jsonl.report.json").read_text())["lines"]["total"] == ROWS
 
 
@@ -212,6 +212,7 @@ def test_with_gold_it_ends_with_the_figures_of_eval_and_their_command(batchrun: 
     assert [line.split() for line in figures.splitlines()].count(counts.split()) == 1
     assert command == "batchrun eval out.csv.job"
     assert tomllib.loads((JOB / "job.toml").read_text())["gold"] == {"topic": "right"}
+    assert "Right and wrong" in (JOB / "report.html").read_text()
     told = batchrun("eval", JOB, "--gold", "data.csv", "--gold-column", "topic=right")
     assert (told.code, batchrun("eval", JOB).out) == (
         0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 from pathlib import Path
@@ -54,3 +55,96 @@ def test_the_command_that_shows_an_answer_works_as_printed(
 def test_without_an_answer_there_is_nothing_to_look_at(batchrun: Command, requests: Path) -> None:
     assert "answers:" not in batchrun("run", requests, "-o", "r.jsonl", *FAST, "--simulate-script", "400").err
     assert "answers:" not in batchrun("run", requests, "-o", "-", *FAST).err
+
+
+# ------------------------------------------------------------------------------------------------ as a page
+
+
+def test_a_page_is_written_beside_what_is_printed(batchrun: Command, requests: Path) -> None:
+    printed = batchrun("run", requests, "-o", "r.jsonl", *FAST).err
+    assert batchrun("report", "r.jsonl", "--html", "r.html") == Done(0, printed, "page: r.html\n")
+    page = Path("r.html").read_text()
+    assert "All 3 lines succeeded" in page
+    assert "question 1" not in page
+    assert batchrun("report", "r.jsonl", "--html", "r.html", "--with-text").code == 0, "a page may be replaced"
+    assert "question 1" in Path("r.html").read_text()
+
+
+def test_a_run_writes_its_page_with_the_words_that_it_prints(batchrun: Command, requests: Path) -> None:
+    words = ("run", requests, "-o", "r.jsonl", "--html", "r.html", *FAST, "-c", "1", "--simulate-script", "400; ok; ok")
+    done = batchrun(*words)
+    assert done.code == 1
+    page, lines = html.unescape(Path("r.html").read_text()), done.err.splitlines()
+    assert lines[-1] == "page: r.html"
+    told = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+    assert told["next"] in page
+    assert told["first"][1:] in page, "but for its capital"
+    assert batchrun("report", "r.jsonl", "--html", "again.html").code == 0
+    assert told["next"] in html.unescape(Path("again.html").read_text()), "from the report that the run left"
+
+
+def test_a_run_goes_on_to_its_exit_code_where_the_page_cannot_be_made(
+    batchrun: Command, requests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".html":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("batchrun.results.files.replace_whole", full)
+    done = batchrun("run", requests, "-o", "r.jsonl", "--html", "r.html", *FAST)
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == (
+        "batchrun: no page: cannot write r.html: No space left on device; "
+        "`batchrun report r.jsonl --html FILE` makes it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--html", "nowhere/r.html"), "cannot write nowhere/r.html: there is no such directory"),
+        (("--html", "r.jsonl"), "--html r.jsonl is the result file; choose another --html FILE"),
+        (("--html", "r.jsonl.log"), "--html r.jsonl.log is the run log; choose another --html FILE"),
+        (("--html", "r.jsonl.report.json"), "--html r.jsonl.report.json is the report; choose another --html FILE"),
+        (("--html", "requests.jsonl"), "requests.jsonl exists and is not a page of batchrun's; choose another --html"),
+        (("--html", "."), "cannot write .: it is not a regular file"),
+        (("--with-text",), "--with-text does nothing without --html; pass --html FILE, too"),
+        (("--gold", "requests.jsonl"), "--gold is shown on the page; pass --html FILE, too, or use batchrun eval"),
+        (("--html", "r.html", "--key", "id"), "--key needs --gold FILE"),
+        (("--html", "r.html", "--gold", "none.csv"), "none.csv"),
+    ],
+)
+def test_what_a_page_must_not_replace_and_options_that_do_nothing(
+    batchrun: Command, requests: Path, words: tuple[str, ...], expected: str
+) -> None:
+    batchrun("run", requests, "-o", "r.jsonl", *FAST)
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    done = batchrun("report", "r.jsonl", *words)
+    assert done.code == 2
+    assert expected in done.err
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_a_run_refuses_such_a_page_before_it_sends_anything(batchrun: Command, requests: Path) -> None:
+    for words in (("-o", "r.jsonl", "--html", str(requests)), ("-o", "-", "--html", "r.html")):
+        done = batchrun("run", requests, *words, *FAST)
+        assert (done.code, done.out) == (2, "")
+        assert "--html" in done.err
+    assert not Path("r.jsonl").exists()
+
+
+def test_gold_is_on_the_page(batchrun: Command, requests: Path) -> None:
+    batchrun("run", requests, "-o", "r.jsonl", *FAST)
+    Path("gold.csv").write_text("custom_id,answer\nr-0,x\nr-1,y\n")
+    assert batchrun("report", "r.jsonl", "--html", "r.html", "--gold", "gold.csv").code == 0
+    page = Path("r.html").read_text()
+    assert "Right and wrong" in page
+    assert "accuracy of the answered" in page
+
+
+def test_the_page_has_no_secret(batchrun: Command, requests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a gateway says it: the key is taken out of the record before."""
+    canary = "sk-canary-0123456789abcdef"
+    monkeypatch.setenv("OPENAI_API_KEY", canary)
+    batchrun("run", requests, "-o", "r.jsonl", "--html", "r.html", "--with-text", *FAST)
+    assert canary not in Path("r.html").read_text()

@@ -22,6 +22,23 @@ class Remedy(Enum):
     OTHER_ADDRESS = "correct the address"
 
 
+WAYS_OUT = {
+    Remedy.SEND_AGAIN: "Another try may end otherwise: run the same command again with --retry-errors.",
+    Remedy.CORRECT: (
+        "Correct these requests, then run the same command again with --changed resend: "
+        "the same request gets the same end."
+    ),
+    Remedy.MORE_OUTPUT: (
+        "Raise the limit of output tokens (max_output_tokens), then run the same command again with --retry-errors."
+    ),
+    Remedy.LARGER_ANSWERS: "Raise --max-response-bytes, then run the same command again with --retry-errors.",
+    Remedy.OTHER_ADDRESS: "Correct --base-url, then run the same command again with --retry-errors.",
+}
+"""What to do about each, in a sentence, where the command that was run is not known."""
+SENT_AGAIN = "The next run of the same command sends these lines again."
+"""The same for failures that are retryable."""
+
+
 _MORE_OUTPUT = {incomplete_code(reason) for reason in ("max_output_tokens", "max_tokens", "length")}
 _SEND_AGAIN = {
     *(FailureCode.EMPTY_OUTPUT, FailureCode.NONSTANDARD_JSON),

@@ -1,0 +1,182 @@
+"""The tables and charts of a report's page: each from figures that `report` has, none computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from batchrun.html import charts
+from batchrun.html.page import Chart, Table
+from batchrun.records.words import counted, duration
+from batchrun.report.report import Report
+from batchrun.report.survey import LEAST_USD, FieldShares, Survey
+from batchrun.report.text import bill_rows
+from batchrun.report.timeline import Stretch, Timeline
+from batchrun.stats.bins import Bars, bars_of
+from batchrun.stats.histogram import Histogram
+from batchrun.stats.proportions import Interval
+
+_SHARES = ("p50", "p95", "p99")
+_LEAST_STRETCHES = 4  # fewer make no chart
+_TABLE_ROWS = 12
+_CHARTED_LABELS = 20
+
+
+# ------------------------------------------------------------------------------------------------ the bill
+
+
+def bill(report: Report) -> Table:
+    """The bill by model, as it stands at the end of a run."""
+    head, *rows = bill_rows(report)
+    names = {
+        "cached": "of these cached",
+        "reasoning": "of these reasoning",
+        "USD": "US dollars",
+        "input": "input tokens",
+    }
+    names |= {"output": "output tokens"}
+    return Table("The bill by requested model", [names.get(name, name) for name in head], rows)
+
+
+# ------------------------------------------------------------------------------------------------ over time
+
+
+def limits(report: Report, timeline: Timeline) -> list[tuple[str, float]]:
+    """What limited the runs, with the share of the time of each; of one run as exactly as its report has it."""
+    seconds = timeline.limited_s
+    if not timeline.later_runs_s and report.limited_s:
+        seconds = report.limited_s
+    total = sum(seconds.values()) or 1.0
+    return [(name, taken / total) for name, taken in seconds.items()]
+
+
+def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
+    """What limited the runs as a table, with a column for each model that has limits of its own."""
+    models = report.limited_s_by_model
+    names = dict.fromkeys([name for name, _ in found] + [name for of in models.values() for name in of])
+    whole = dict(found)
+    rows = []
+    for name in names:
+        parts = [of.get(name, 0.0) / (sum(of.values()) or 1.0) for of in models.values()]
+        rows.append([name.replace("_", " "), *(f"{part:.1%}" for part in (whole.get(name, 0.0), *parts))])
+    return Table("What limited the runs, by share of the time", ["limited by", "all", *models], rows)
+
+
+def over_time(report: Report, timeline: Timeline, *, are_drawn: bool) -> Chart:
+    """What limited the runs, throughput and requests in flight over time."""
+    found = limits(report, timeline)
+    title = "What limited the runs, lines a second, and requests in flight, over time"
+    drawn = narrow = None
+    if are_drawn and len(timeline.stretches) >= _LEAST_STRETCHES:
+        drawn, narrow = (charts.over_time(timeline, found, title, width) for width in (charts.WIDE, charts.NARROW))
+    runs = ", one run after another; a dashed upright line is where a run began" if timeline.later_runs_s else ""
+    about = (
+        f"{duration(timeline.seconds)} of running{runs}. In flight are requests that were sent and have no record yet, "
+        "those whose answer is about to be written among them; the dashed line is how many the run allowed at once, "
+        "where that is near. A row's bar is paler where a limit held for a part of the time only."
+    )
+    head = ["from", "lines/s", "in flight", "allowed at once", "limited mostly by"]
+    rows = [_time_row(stretch) for stretch in _few(timeline)]
+    return Chart(title, about, Table("Over time", head, rows, (0, 4)), drawn, narrow)
+
+
+def _few(timeline: Timeline) -> Iterator[Stretch]:
+    """The stretches put together to a few."""
+    size = math.ceil(len(timeline.stretches) / _TABLE_ROWS)
+    for first in range(0, len(timeline.stretches), size):
+        whole = Stretch(timeline.stretches[first].start_s)
+        for stretch in timeline.stretches[first : first + size]:
+            whole.take(stretch)
+        yield whole
+
+
+def _time_row(stretch: Stretch) -> list[str]:
+    limit = max(stretch.limited_s, key=lambda name: stretch.limited_s[name], default="")
+    slots = "–" if stretch.slots is None else f"{stretch.slots:,}"
+    words = limit.replace("_", " ")
+    return [duration(stretch.start_s), f"{stretch.records_per_s:,.1f}", f"{stretch.in_flight:,.1f}", slots, words]
+
+
+# ------------------------------------------------------------------------------------------- histograms
+
+
+def histograms(latency: Histogram, found: Survey, *, are_drawn: bool) -> list[Chart]:
+    """Latency, tokens and cost of the lines, where they have some."""
+    told = (
+        ("Latency", "seconds", "", latency, 1e-6),
+        ("Input tokens", "tokens", "", found.input_tokens, 0.6),
+        ("Output tokens", "tokens", "", found.output_tokens, 0.6),
+        ("Cost of a line", "US dollars", "$", found.cost_usd, 1.1 * LEAST_USD),
+    )
+    return [_histogram(*one, are_drawn=are_drawn) for one in told if len(one[3])]
+
+
+def _histogram(title: str, unit: str, sign: str, values: Histogram, least: float, *, are_drawn: bool) -> Chart:
+    is_whole = unit == "tokens"
+    bars = bars_of(values.buckets(), is_whole=is_whole, least=least)
+    marks = [charts.Mark(name, _rounded(values, share, is_whole, least)) for name, share in _quantiles()]
+    told = ", ".join(f"{mark.name} {sign}{_number(mark.value)}" for mark in marks)
+    about = f"{told}{'' if sign else ' ' + ('s' if unit == 'seconds' else unit)}; {counted(len(values), 'line')}"
+    about += ", on a logarithmic axis." if bars is not None and bars.is_log and are_drawn else "."
+    if bars is not None and bars.is_log and bars.zeros and are_drawn:
+        about += f" {counted(bars.zeros, 'line')} of 0 {'is' if bars.zeros == 1 else 'are'} not drawn."
+    table = Table(f"{title}, {unit}", ["from", "below", "lines"], list(_bar_rows(bars, sign, is_whole)))
+    drawn = charts.histogram(bars, marks, title, unit, sign) if are_drawn and bars is not None else None
+    return Chart(title, about, table, drawn)
+
+
+def _quantiles() -> Iterator[tuple[str, float]]:
+    return ((name, int(name[1:]) / 100) for name in _SHARES)
+
+
+def _rounded(values: Histogram, share: float, is_whole: bool, least: float) -> float:
+    value = values.quantile(share) or 0.0
+    return 0.0 if value < least else float(round(value)) if is_whole else value
+
+
+def _number(value: float) -> str:
+    """A number of three digits in full: `0.000128`, `1,230`."""
+    if not value:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(value)))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _bar_rows(bars: Bars | None, sign: str, is_whole: bool) -> Iterator[list[str]]:
+    if bars is None:
+        return
+    if bars.zeros:
+        yield [f"{sign}0", "", f"{bars.zeros:,}"]
+    for bar in bars.bars:
+        if bar.number:
+            low, high = (math.ceil(bar.lower), math.ceil(bar.upper)) if is_whole else (bar.lower, bar.upper)
+            yield [f"{sign}{_number(low)}", f"{sign}{_number(high)}", f"{bar.number:,}"]
+
+
+# ------------------------------------------------------------------------------------------------ labels
+
+
+def label_charts(fields: Sequence[FieldShares], *, are_drawn: bool) -> list[Chart]:
+    """The shares of the labels of each field."""
+    return [_label_chart(field, are_drawn=are_drawn) for field in fields]
+
+
+def _label_chart(field: FieldShares, *, are_drawn: bool) -> Chart:
+    title = field.column.name
+    rows = [[one.label or "(empty)", f"{one.rows:,}", percent(one.share)] for one in field.shares]
+    about = f"Of {counted(field.rows, 'row')}."
+    if field.is_list:
+        about += " A row may have several."
+    shown = field.shares[:_CHARTED_LABELS]
+    if are_drawn and len(shown) < len(field.shares):
+        about += f" The first {len(shown)} of {len(field.shares)} labels are drawn."
+    table = Table(f"Labels in {title}", ["label", "rows", "share (95% interval)"], rows)
+    return Chart(title, about, table, charts.shares(shown, f"Shares of {title}") if are_drawn else None)
+
+
+def percent(found: Interval) -> str:
+    """A share with its interval: `12.3% (11.9% to 12.7%)`; a dash where it is not defined."""
+    if found.value is None or found.lower is None or found.upper is None:
+        return "–"
+    return f"{found.value:.1%} ({found.lower:.1%} to {found.upper:.1%})"

@@ -1,0 +1,91 @@
+"""What a request says to the model, turn by turn, for people to read. Pure, and tolerant: it shows what it can.
+
+Source: OpenAI's API reference for /responses, /chat/completions and /embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+_TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
+_PICTURES = ("input_image", "image_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn: who speaks, the text, and the addresses of its pictures, which may be data URLs.
+
+    `role`: `instructions`, `system`, `developer`, `user`, `assistant`, `tool`, or the type of an item that is none.
+    """
+
+    role: str
+    text: str
+    pictures: list[str] = field(default_factory=list)
+
+
+def turns_of(body: bytes) -> list[Turn]:
+    """The turns of a request body; none where it is not JSON."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return []
+    return list(_turns(fields)) if isinstance(fields, dict) else []
+
+
+def _turns(fields: dict[str, Any]) -> Iterator[Turn]:
+    if isinstance(instructions := fields.get("instructions"), str):
+        yield Turn("instructions", instructions)
+    given = fields.get("input", fields.get("messages"))
+    if isinstance(given, str):
+        yield Turn("user", given)
+    elif isinstance(given, list):
+        for item in given:
+            yield _turn(item)
+    for name in ("prompt", "previous_response_id", "conversation"):
+        if fields.get(name) is not None:
+            yield Turn(name, _written(fields[name]))
+
+
+def _turn(item: Any) -> Turn:
+    if not isinstance(item, dict):
+        return Turn("user", _written(item))
+    kind = item.get("type", "message")
+    if kind != "message":
+        return Turn(str(kind), _written(item))
+    texts, pictures = list[str](), list[str]()
+    content = item.get("content")
+    for part in content if isinstance(content, list) else [content]:
+        _add_part(part, texts, pictures)
+    for name in ("tool_calls", "function_call"):
+        if item.get(name):
+            texts.append(_written(item[name]))
+    return Turn(str(item.get("role", "user")), "\n".join(texts), pictures)
+
+
+def _add_part(part: Any, texts: list[str], pictures: list[str]) -> None:
+    if part is None:
+        return
+    if not isinstance(part, dict):
+        texts.append(_written(part))
+        return
+    kind = part.get("type")
+    address = part.get("image_url")
+    address = address.get("url") if isinstance(address, dict) else address
+    if kind in _PICTURES and isinstance(address, str):
+        pictures.append(address)
+        texts.append("[picture]")
+    elif kind in _TEXTS or kind is None:
+        text = part.get("text", part.get("refusal"))
+        texts.append(text if isinstance(text, str) else _written(part))
+    else:
+        texts.append(f"[{kind}]")
+
+
+def _written(value: Any) -> str:
+    """A value as it is where it is a text, else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Tests of pages: what is in them, and how a browser shows them."""

@@ -1,0 +1,196 @@
+"""The report as a page: what is in it and in which order, that it asks nothing of anybody, that texts stay texts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.datasets import tables
+from batchrun.evaluation.evaluate import Question
+from batchrun.html.report import Source, make_page
+from batchrun.report.rebuild import rebuild
+from tests.html.made import HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
+from tests.html.reading import Page
+from tests.support import KEY, write_prices
+
+IN_ORDER = (
+    "108 of 120 lines succeeded",
+    "What went wrong",
+    "Bill",
+    "Speed",
+    "Lines",
+    "Labels",
+    "Right and wrong",
+    "Twenty rows at random",
+)
+
+
+def page_of(results: Path, *, gold: Path | None = None, with_text: bool = False) -> bytes:
+    rebuilt = rebuild(results, PriceBook.load(write_prices(results.parent)))
+    question = Question(tables.Source(str(gold)), key="id") if gold is not None else None
+    return make_page(Source(rebuilt.report, rebuilt.tally, results, with_text=with_text, gold=question))
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+
+
+@pytest.mark.smoke
+def test_without_the_extra_it_says_how_to_get_charts_and_shows_the_figures_as_tables(
+    tmp_path: Path, no_charts: None
+) -> None:
+    page = Page(page_of(make_job(tmp_path)))
+    assert "pip install 'batchrun[report]'" in page.text
+    assert not page.all("svg")
+    assert not page.all("details"), "nothing is hidden"
+    for caption in ("Over time", "Latency, seconds", "Cost of a line, US dollars", "Labels in topic"):
+        assert caption in page.text
+
+
+def test_with_the_extra_each_chart_has_a_name_and_its_figures_as_a_table(tmp_path: Path) -> None:
+    page = Page(page_of(make_job(tmp_path)))
+    names = [svg["aria-label"] for svg in page.all("svg")]
+    assert names[2:] == [
+        "Latency",
+        "Input tokens",
+        "Output tokens",
+        "Cost of a line",
+        "Shares of topic",
+        "Shares of urgent",
+    ]
+    assert names[0] == names[1] == "What limited the runs, lines a second, and requests in flight, over time"
+    assert len(page.all("details")) == 7
+    assert "batchrun[report]" not in page.text
+    for unit in ("seconds", "tokens", "US dollars", "share of rows", "lines/s", "seconds of running"):
+        assert unit in page.text
+
+
+def test_it_has_everything_in_its_order(tmp_path: Path) -> None:
+    text = Page(page_of(make_job(tmp_path), gold=write_gold(tmp_path))).text
+    places = [text.index(part) for part in IN_ORDER]
+    assert places == sorted(places)
+
+
+def test_what_went_wrong_has_an_example_and_the_way_out_of_each_code(tmp_path: Path) -> None:
+    text = Page(page_of(make_job(tmp_path))).text
+    assert "6 lines failed with http_503: the answer has an error status" in text
+    assert "The next run of the same command sends these lines again." in text
+    assert "6 lines failed with invalid_request_error: a code of the gateway" in text
+    assert "with --changed resend: the same request gets the same end." in text
+    assert re.search(r"For example row-\d\d[24680]0, line \d+: it broke", text)
+
+
+def test_it_asks_nothing_of_anybody(tmp_path: Path) -> None:
+    """Neither an element that loads, nor a script, nor a style that its policy does not name by its hash."""
+    page = Page(page_of(make_job(tmp_path, hostile=True), gold=write_gold(tmp_path, hostile=True), with_text=True))
+    loading = {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "audio",
+        "video",
+        "form",
+        "base",
+        "image",
+        "use",
+        "a",
+    }
+    assert {name for name, _ in page.elements} & loading == set()
+    for name, attributes in page.elements:
+        assert not {"style", "src", "href", "xlink:href", "action", "srcset", "poster"} & attributes.keys(), name
+        assert not [one for one in attributes if one.startswith("on")], name
+        assert "url(" not in str(attributes.values()), name
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    policy = page.meta("Content-Security-Policy").split("; ")
+    assert policy == ["default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'"]
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+
+
+def test_whatever_a_server_or_a_file_said_stays_a_text(tmp_path: Path) -> None:
+    results, gold = make_job(tmp_path, hostile=True), write_gold(tmp_path, hostile=True)
+    rebuilt = rebuild(results, PriceBook.load(write_prices(tmp_path)))
+    question = Question(tables.Source(str(gold)), key="id", by=HOSTILE)
+    made = make_page(Source(rebuilt.report, rebuilt.tally, results, with_text=True, gold=question))
+    page = Page(made)
+    for place in (
+        f"{SHOWN}3",
+        f"gpt-4.1{SHOWN}",
+        f"odd{SHOWN}",
+        f"it broke{SHOWN}",
+        f"g1{SHOWN}",
+        "second line" + SHOWN,
+    ):
+        assert place in page.text or place[:70] in page.text, place
+    assert not set(made.decode()) & set("\x1b\u202e"), "nor what turns letters round or moves a cursor"
+
+
+def test_prompts_and_answers_are_there_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    results = make_job(tmp_path)
+    plain, full = page_of(results), Page(page_of(results, with_text=True)).text
+    assert SECRET_PROMPT.encode() not in plain
+    assert SECRET_ANSWER.encode() not in plain
+    drawn = re.findall(r"row-(\d{4}), line \d+, (?:succeeded|failed)", full)
+    assert len(drawn) == 20
+    for number in map(int, drawn):
+        assert f"{SECRET_PROMPT} {number}\nsecond line" in full
+        assert number % 10 == 0 or f"{SECRET_ANSWER} {number}" in full
+
+
+def test_a_request_that_was_changed_since_is_not_shown_beside_its_answer(tmp_path: Path) -> None:
+    results = make_job(tmp_path)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(requests.read_text().replace(SECRET_PROMPT, "another prompt"))
+    text = Page(page_of(results, with_text=True)).text
+    assert "another prompt" not in text
+    assert text.count("(the request is not there any more as it was sent)") == 20
+
+
+def test_it_is_small_however_many_lines_there_are(tmp_path: Path) -> None:
+    assert len(page_of(make_job(tmp_path, 4000), gold=write_gold(tmp_path, 4000))) <= 500_000
+
+
+def test_the_same_files_make_the_same_page(tmp_path: Path) -> None:
+    """The rows are drawn by their ids, in whatever order they were answered."""
+    results = make_job(tmp_path)
+    first = page_of(results)
+    records = results.read_bytes().splitlines(keepends=True)
+    results.write_bytes(b"".join(sorted(records)))
+    table = re.compile(rb"<h2>Twenty rows.*", re.DOTALL)
+    assert table.findall(page_of(results)) == table.findall(first)
+
+
+def test_gold_has_figures_confusion_and_mix_ups(tmp_path: Path) -> None:
+    text = Page(page_of(make_job(tmp_path), gold=write_gold(tmp_path))).text
+    for part in (
+        "accuracy of the answered",
+        "F1, macro",
+        "Cohen's kappa",
+        "Figures by label",
+        "The most frequent mix-ups",
+    ):
+        assert part in text
+    assert "gold \\ answer" in text
+
+
+def test_nothing_known_of_the_run_is_said(tmp_path: Path) -> None:
+    results = make_job(tmp_path)
+    Path(f"{results}.log").unlink()
+    text = Page(page_of(results)).text
+    assert "There is no run log beside the results" in text
+    assert "Labels in" not in text, "the schema is not known either"
+
+
+def test_a_secret_of_the_environment_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert KEY.encode() not in page_of(make_job(tmp_path), with_text=True)
