@@ -73,7 +73,7 @@ def over_time(report: Report, timeline: Timeline, *, are_drawn: bool) -> Chart:
     about = (
         f"{duration(timeline.seconds)} of running{runs}. In flight are requests that were sent and have no record yet, "
         "those whose answer is about to be written among them; the dashed line is how many the run allowed at once, "
-        "where that is near. A row's bar is paler where a limit held for a part of the time only."
+        "where that is near."
     )
     head = ["from", "lines/s", "in flight", "allowed at once", "limited mostly by"]
     rows = [_time_row(stretch) for stretch in _few(timeline)]

@@ -178,23 +178,22 @@ def _unit_of_time(seconds: float) -> tuple[str, float]:
 def _limit_rows(
     timeline: Timeline, limits: Sequence[tuple[str, float]], x: _Json, runs: _Json, width: int, seconds: float
 ) -> _Json:
-    """A row for each limit: filled while it held, as high as the part of the time that it held."""
+    """A row for each limit: filled while it held, of each stretch as much as it held."""
     is_wide = width > 400
     names = {limit: f"{limit.replace('_', ' ')} {share:.0%}" for limit, share in limits}
     values = [
         {
             "start": stretch.start_s / seconds,
-            "end": (stretch.start_s + stretch.observed_s) / seconds,
+            "end": (stretch.start_s + held) / seconds,
             "name": names[limit],
-            "part": min(1.0, held / stretch.observed_s),
         }
         for stretch in timeline.stretches
         for limit, held in stretch.limited_s.items()
-        if limit in names and stretch.observed_s
+        if limit in names
     ]
     axis: _Json = {"title": None, "domain": False, "ticks": False, "grid": False}
     if not is_wide:  # the names stand above their rows, where there is no room beside them
-        axis |= {"labelAlign": "left", "labelBaseline": "middle", "labelPadding": 0, "labelDy": -16}
+        axis |= {"labelAlign": "left", "labelPadding": 0, "labelOffset": -16}
     y = {"field": "name", "type": "nominal", "sort": list(names.values()), "axis": axis}
     return {
         "width": width,
@@ -207,7 +206,6 @@ def _limit_rows(
                     "x": {**x, "axis": {**x["axis"], "labels": False, "ticks": False, "title": None}},
                     "x2": {"field": "end"},
                     "y": y,
-                    "opacity": {"field": "part", "type": "quantitative", "scale": {"domain": [0, 1]}, "legend": None},
                 },
             },
             *([{**runs, "encoding": {"x": {**x, "axis": None}}}] if runs["data"]["values"] else []),
