@@ -26,6 +26,7 @@ from batchrun.validation.schema import MismatchCheck
 LONG_PAUSE_S = 3.0
 TELL_PAUSE_EVERY_S = 60.0
 OVERLOADED = (503, 529)
+FOLLOWED_FROM = 3  # throttles of one line: from then on it waits as long as was asked for, whatever others got
 
 
 class Judge:
@@ -66,7 +67,10 @@ class Judge:
         """A whole answer came: record it, and let it speak for the gateway."""
         case, peers, sent, line = one.case, one.peers, permit.sent, one.case.line
         assert line is not None
-        self._limiter.answered(permit, tokens_used(reply), reply.rate)
+        if self._limiter.answered(permit, tokens_used(reply), reply.rate):
+            self._dispatcher.room.end_waits(self._now(), FOLLOWED_FROM - 1)
+            self._changed.set()
+            self._observer.notice("going on: requests are answered during the wait that was asked for")
         if self._schema_check is not None and reply.outcome == "succeeded":
             reply.schema_error = self._schema_check.why(line, reply.body)
         peers.left -= 1
@@ -177,7 +181,10 @@ class Judge:
         if case.is_last_try:
             self.at_fault(case, peers)
         else:
-            wait_s = self._retry.throttle_wait_s(case.throttles, failure.retry_after_s)
+            asked_s = failure.retry_after_s
+            if case.throttles < FOLLOWED_FROM:
+                asked_s = peers.lane.limits.followed_s(asked_s, now)
+            wait_s = self._retry.throttle_wait_s(case.throttles, asked_s)
             self._dispatcher.set_aside(case, peers, now + wait_s)
 
     def _refused(self, one: Next, permit: Permit, failure: Failure) -> None:

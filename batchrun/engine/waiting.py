@@ -66,6 +66,14 @@ class WaitingRoom:
         self.size -= 1
         return case, peers
 
+    def end_waits(self, now: float, most_throttles: int) -> None:
+        """Lines that were throttled no more often than that are due: the wait that was asked for is not needed."""
+        for case in (*(case for _, _, case, _ in self._due), *self._kept.values()):
+            if 0 < case.throttles <= most_throttles:
+                case.due = min(case.due, now)
+        self._due = [(case.due, order, case, peers) for _, order, case, peers in self._due]
+        heapq.heapify(self._due)
+
     def park(self, case: Case, peers: Peers, *, last_try: bool = False) -> None:
         """Let a line wait until something speaks for or against it."""
         self.size += 1

@@ -89,12 +89,8 @@ class Controller:
     @property
     def slots(self) -> int:
         """Requests allowed in flight."""
-        trial = self._spurious.trial
-        return (
-            self.concurrency.slots
-            if trial is None
-            else max(self.concurrency.minimum, int(self.concurrency.slots * trial.slower))
-        )
+        trial, slots = self._spurious.trial, self.concurrency.slots
+        return slots if trial is None else max(self.concurrency.minimum, int(slots * trial.slower))
 
     @property
     def pace_per_s(self) -> float | None:
@@ -189,12 +185,11 @@ class Controller:
             limit.refused()
         self.concurrency.plateau.back(sent.at, sent.in_flight, None)
         is_new = sent.at >= self._cut_at
-        if is_new:
-            nothing_admitted = not self._answers_at and not self._is_admitting(sent.at)
-            self._refused_in_a_row = self._refused_in_a_row + 1 if nothing_admitted else 0
         asked_s = max(0.0, min(retry_after_s or 0.0, self.MAX_ASKED_S))
         self._estimator.found_empty(sent.at, self._number - sent.number, asked_s, is_new=is_new)
         if is_new:
+            nothing_admitted = not self._answers_at and not self._is_admitting(sent.at)
+            self._refused_in_a_row = self._refused_in_a_row + 1 if nothing_admitted else 0
             self._vote(sent.in_flight, now)
         pause_s = self._pause_s(is_new, retry_after_s)
         nothing_admitted = self._refused_in_a_row > 0
@@ -224,6 +219,12 @@ class Controller:
         """Take refusals for those of a rate limit until they show something else: most limits of a model are rates."""
         self._is_rate, self._votes = True, self.RATE_AT
 
+    def resume(self, now: float) -> None:
+        """The pause was not needed, so no limit of a rate asked for it."""
+        self.paused_until = now
+        if not self._is_rate:
+            self._estimator.drop()
+
     @property
     def at_once(self) -> int:
         """How many requests are in flight at the rate that was found out; 0 where there is none."""
@@ -232,8 +233,7 @@ class Controller:
 
     def forget_limits(self, now: float) -> None:
         """What was taken for a limit were spurious throttles, the 503s of an outage, or the limit of one model."""
-        self._is_rate, self._votes = False, 0
-        self._floor, self._passed = 0, 0
+        self._is_rate, self._votes, self._floor, self._passed = False, 0, 0, 0
         self._estimator.drop()
         self.concurrency.restore(now)
         self.paused_until = now

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from batchrun.limits.asked_wait import AskedWait
 from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
@@ -25,6 +26,7 @@ class EndpointLimits:
         self.controller = Controller(bounds, now)
         self.in_flight = self.taken = 0
         self._pacer = Pacer(now)
+        self._asked_wait = AskedWait()
         self._throttled_since: float | None = None
 
     # ------------------------------------------------------------------------------------- before a request
@@ -46,7 +48,7 @@ class EndpointLimits:
         """
         if self.in_flight >= self.controller.slots:
             return None
-        until = self.controller.paused_until
+        until = now if self._asked_wait.may_try else self.controller.paused_until
         if pace_per_s is not None and self._pacer.next_at > until:
             until = self._pacer.next_at
         return until - now if until > now else 0.0
@@ -60,17 +62,22 @@ class EndpointLimits:
         self.in_flight += 1
         if pace_per_s is not None:
             self._pacer.take(pace_per_s, now)
-        return self.controller.sent(self.in_flight, now)
+        sent = self.controller.sent(self.in_flight, now)
+        self._asked_wait.sent(sent)
+        return sent
 
     # ------------------------------------------------------------------------------------------ its ending
 
-    def answered(self, sent: Sent, rate: RateHeaders | None, now: float) -> None:
-        """A whole answer came."""
+    def answered(self, sent: Sent, rate: RateHeaders | None, now: float) -> bool:
+        """A whole answer came; returns whether it contradicts the wait that the gateway has asked for."""
         if rate is not None:
             self.controller.headers(sent, rate, now)
         self.controller.succeeded(sent, now)
         self._throttled_since = None
         self.in_flight -= 1
+        if is_contradicted := self._asked_wait.answered(sent, now):
+            self.controller.resume(now)
+        return is_contradicted
 
     def refused(self, sent: Sent, now: float) -> None:
         """The gateway refused the request itself: that says nothing about limits, but the gateway is there."""
@@ -81,7 +88,8 @@ class EndpointLimits:
         """The gateway said "too fast"."""
         if rate is not None:
             self.controller.headers(sent, rate, now)
-        self.controller.throttled(sent, retry_after_s, now)
+        self._asked_wait.throttled(sent, retry_after_s, now)
+        self.controller.throttled(sent, self.followed_s(retry_after_s, now), now)
         if self._throttled_since is None:
             self._throttled_since = now
         self.in_flight -= 1
@@ -89,6 +97,7 @@ class EndpointLimits:
     def abandoned(self, sent: Sent, now: float) -> None:
         """The attempt failed or was given up, or nothing was sent: that says nothing about limits."""
         self.controller.failed(sent, now)
+        self._asked_wait.abandoned(sent)
         self.in_flight -= 1
 
     # --------------------------------------------------------------------------------------------- looking
@@ -96,6 +105,10 @@ class EndpointLimits:
     def throttled_s(self, now: float) -> float:
         """For how many seconds every answer has been a throttle."""
         return 0.0 if self._throttled_since is None else now - self._throttled_since
+
+    def followed_s(self, asked_s: float | None, now: float) -> float | None:
+        """Of the wait that the gateway asked for, in seconds: what is followed of it."""
+        return self._asked_wait.followed_s(asked_s, now)
 
     def limited_by(self, now: float, *, has_lines: bool) -> LimitedBy:
         """What limits the requests to this gateway; `has_lines` says whether more would go if they might."""

@@ -192,13 +192,17 @@ class Limiter:
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
-    def answered(self, permit: Permit, tokens_used: float | None, rate: RateHeaders | None = None) -> None:
-        """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was)."""
+    def answered(self, permit: Permit, tokens_used: float | None, rate: RateHeaders | None = None) -> bool:
+        """A whole answer came; `tokens_used` settles what was reserved (None: it stays as it was).
+
+        Returns whether the answer contradicts the wait that the gateway has asked for.
+        """
         now = self._clock()
-        permit.endpoint.answered(permit.sent, rate, now)
+        is_contradicted = permit.endpoint.answered(permit.sent, rate, now)
         permit.lane.answered()
         self.lanes.admitted(permit.lane)
         self._settle(permit, tokens_used, now)
+        return is_contradicted
 
     def refused(self, permit: Permit, tokens_used: float | None) -> None:
         """The gateway answered, if only to refuse this line."""
@@ -211,7 +215,7 @@ class Limiter:
         now, lane, limits = self._clock(), permit.lane, permit.endpoint
         self.lanes.refused(lane, now)
         if self.lanes.holds(lane) or limits is not lane.limits:  # it may have been sent before it had limits of its own
-            lane.hold(retry_after_s, now)
+            lane.hold(lane.limits.followed_s(retry_after_s, now), now)
             limits.abandoned(permit.sent, now)
         else:
             limits.throttled(permit.sent, retry_after_s, rate, now)

@@ -166,6 +166,12 @@ def _limited(name: str, per_s: float, choose: Callable[[], Choose]) -> Failing:
     return Failing(name, choose, 3000, per_s=per_s, least_used=0.85, most_refusals=0.1, automatic=True)
 
 
+def _few(name: str, most: int, lines: int) -> Failing:
+    """A gateway that works on so many at a time and asks for a minute of silence, whatever it has to do."""
+    per_s, choose = most / LATENCY_S, _at_once(most, PARALLEL)
+    return Failing(name, choose, lines, per_s=per_s, least_used=0.9, most_refusals=0.1, automatic=True)
+
+
 def _said(status: int, code: str, message: str, **headers: str) -> bytes:
     return error(status, code, message, **headers)
 
@@ -174,7 +180,8 @@ TOO_FAST_403 = _said(403, "forbidden", "Rate limit exceeded, please retry later"
 ONE_SECOND: dict[str, Any] = {"Retry_After": "1"}
 ONE_MINUTE: dict[str, Any] = {"Retry_After": "60"}
 
-PARALLEL = _said(429, "rate_limit_error", "Max parallel request limit reached: 2", **ONE_MINUTE)
+PARALLEL = _said(429, "rate_limit_error", "Max parallel request limit reached", **ONE_MINUTE)
+IN_A_MINUTE = _said(429, "rate_limit_exceeded", "Rate limit reached", **ONE_MINUTE)
 THROTTLED = _said(429, "rate_limit_exceeded", "Rate limit reached")
 BUSY_1_S = _said(503, "server_error", "busy", **ONE_SECOND)
 
@@ -191,7 +198,10 @@ FAILING = [
     _limited("30 a second, else a plain 503", 30, _bucket(30, UNAVAILABLE)),
     _limited("30 a second, else a 503 with `Retry-After: 1`", 30, _bucket(30, BUSY_1_S)),
     _limited('30 a second, else a 403 that says "rate limit"', 30, _bucket(30, TOO_FAST_403)),
-    Failing("2 at a time, else a 429 with `Retry-After: 60`", _at_once(2, PARALLEL), per_s=4, automatic=True),
+    _limited("30 a second, else a 429 with `Retry-After: 60`", 30, _bucket(30, IN_A_MINUTE)),
+    _few("2 at a time, else a 429 with `Retry-After: 60`", 2, 1000),
+    _few("the same with 100 lines", 2, 100),
+    _few("10 at a time, else a 429 with `Retry-After: 60`", 10, 3000),
     Failing("away for 600 s: every connection is reset", _away(reset, 1000), away_s=600),
     Failing("away for 600 s: every answer is a 503", _away(UNAVAILABLE, 1000), away_s=600),
     Failing("away for 600 s: every answer is a 400", _away(GONE_MODEL, 1000), away_s=600),
