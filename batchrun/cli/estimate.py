@@ -85,12 +85,13 @@ def estimated(
     from batchrun.billing.pricing import PriceBook
     from batchrun.estimate.estimate import Allowed, estimate_file
     from batchrun.requests.reader import RequestFile
-    from batchrun.results.scan import read_results
+    from batchrun.results.scan import read_many
 
-    heads = read_results(results) if results is not None and os.path.lexists(results) else ()
+    is_begun = results is not None and os.path.lexists(results)
+    records = (heads for heads, _ in read_many(results)) if results is not None and is_begun else ()
     bounds = rate.concurrency
     is_fixed = bounds.least == bounds.most
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
     allowed = Allowed(fixed, rate.rpm, rate.tpm, most)
     with RequestFile(requests, request.overrides()) as file:
-        return estimate_file(file, heads, PriceBook.load(prices), allowed, sample=sample, limit=limit)
+        return estimate_file(file, records, PriceBook.load(prices), allowed, sample=sample, limit=limit)

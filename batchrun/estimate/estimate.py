@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 
 import msgspec
 
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
-from batchrun.estimate.measured import Finished, Used
+from batchrun.estimate.measured import Finished
 from batchrun.estimate.tokens import Counter, Tokens, load_counter
 from batchrun.records.content import read_contents
 from batchrun.records.request import Request, RequestLine
@@ -33,7 +32,6 @@ from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
 
 MIN_MEASURED = 10
 SO_FAR = "speed so far"
-_BATCH = 512  # records, which are added together
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +147,6 @@ class _Group:
         if self._by_line is not None:
             self._by_line.add(tokens, least_output, cap or 0)
 
-    def add_measured(self, used: Used) -> None:
-        if used.input_tokens is not None and used.output_tokens is not None:
-            self.inputs.add(used.body_bytes, used.input_tokens)
-            self.outputs.add(used.body_bytes, used.output_tokens)
-        if used.cost_usd is not None:
-            self.costs.add(used.body_bytes, used.cost_usd)
-
     @property
     def is_measured(self) -> bool:
         return self.measured >= MIN_MEASURED
@@ -257,11 +248,14 @@ class Estimator:
             self._group(kind.model).measured += count * (kind.has_usage and not kind.goes_again)
         if not any(group.left for group in self._groups.values()):
             return
-        for used in self._finished.used():
-            self._latencies.add(0, used.latency_s)
-            self._attempts.add(0, used.attempts)
-            if not used.goes_again:
-                self._groups[used.model].add_measured(used)
+        latencies, attempts = self._finished.times()
+        self._latencies.add_all([0.0] * len(latencies), latencies)
+        self._attempts.add_all([0.0] * len(attempts), attempts)
+        for model, used in self._finished.used():
+            group = self._groups[model]
+            group.inputs.add_all(used.told_bytes, used.input_tokens)
+            group.outputs.add_all(used.told_bytes, used.output_tokens)
+            group.costs.add_all(used.priced_bytes, used.costs_usd)
 
     def estimate(self, allowed: Allowed = Allowed()) -> Estimate:
         """The estimate, once every line has been visited. Call it last."""
@@ -341,23 +335,22 @@ def _basis(groups: list[_Group], otherwise: str) -> str:
 
 def estimate_file(
     requests: RequestFile,
-    heads: Iterable[ResultHead | None],
+    records: Iterable[Sequence[ResultHead]],
     book: PriceBook,
     allowed: Allowed,
     *,
     sample: int | None = None,
     limit: int | None = None,
 ) -> Estimate:
-    """The estimate for a request file, given the records of its result file; None stands for a damaged record.
+    """The estimate for a request file, given the records of its result file, many at a time.
 
     With `sample` or `limit`, of the lines that are left only those count that a run with them would send.
 
     Raises `InputError` if the request file does not pass its check.
     """
     finished = Finished(book)
-    records = iter(heads)
-    while batch := list(islice(records, _BATCH)):
-        finished.add([head for head in batch if head is not None])
+    for heads in records:
+        finished.add(heads)
     if sample is None and limit is None:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):

@@ -8,7 +8,7 @@ found by their ids.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -29,19 +29,17 @@ _FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED = 1, 2, 4, 8
 
 
 class Used(NamedTuple):
-    """What one line used. Tokens are None if its answer had no usage, the cost (USD) also if its model has no price.
+    """What the lines of one model used that the next run does not send again.
 
-    `model` was requested, with a body of so many bytes.
+    `told_bytes` are the sizes of the bodies whose answer had a usage, with their tokens; `priced_bytes` those that have
+    a price, with their costs in US dollars.
     """
 
-    model: str
-    body_bytes: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: float | None
-    latency_s: float
-    attempts: int
-    goes_again: bool
+    told_bytes: array[int]
+    input_tokens: array[int]
+    output_tokens: array[int]
+    priced_bytes: array[int]
+    costs_usd: array[float]
 
 
 class Kind(NamedTuple):
@@ -104,8 +102,37 @@ class Finished:
         self._latencies.extend([run.latency_s or 0.0 for run in runs])
         self._attempts.extend([min(run.attempts, 65535) for run in runs])
         self._body_bytes.frombytes(bytes(self._body_bytes.itemsize * len(heads)))
-        for head in heads:
-            self._add_usage(head)
+        self._add_usages(heads, runs)
+
+    def _add_usages(self, heads: Sequence[ResultHead], runs: Sequence[RunInfo]) -> None:
+        """Add what records used; nearly always, all are answers that have the same price."""
+        usages = [run.usage for run in runs if run.usage is not None]
+        first = runs[0]
+        if (
+            len(usages) < len(runs)
+            or [head.error for head in heads].count(None) < len(heads)
+            or [run.model for run in runs].count(first.model) < len(runs)
+            or [run.requested_model for run in runs].count(first.requested_model) < len(runs)
+            or [run.service_tier for run in runs].count(first.service_tier) < len(runs)
+            or (rates := self._rates_of(first)) is None
+        ):
+            for head in heads:
+                self._add_usage(head)
+            return
+        self._flags.frombytes(bytes((_HAS_USAGE + _IS_PRICED,)) * len(runs))
+        self._inputs.extend([usage.input_tokens for usage in usages])
+        self._outputs.extend([usage.output_tokens for usage in usages])
+        self._costs.extend(rates.costs(usages))
+
+    def _rates_of(self, run: RunInfo) -> Rates | None:
+        """The prices of a record, if they are the same at any time."""
+        quote = self._book.quote(run.model, run.requested_model, None, run.service_tier)
+        return None if quote.dated or quote.price is None else self._as_rates(quote.price)
+
+    def _as_rates(self, price: Price) -> Rates:
+        if self._rates is None or self._rates.price is not price:
+            self._rates = Rates(price)
+        return self._rates
 
     def _add_usage(self, head: ResultHead) -> None:
         run, failed = head.run, head.error is not None
@@ -116,9 +143,7 @@ class Finished:
             price = self._price_of(run)
             if price is not None:
                 flags += _IS_PRICED
-                if self._rates is None or self._rates.price is not price:
-                    self._rates = Rates(price)
-                cost = self._rates.cost(usage)
+                cost = self._as_rates(price).cost(usage)
             elif run.gateway_cost_usd is not None:  # only the gateway prices its model
                 flags += _IS_PRICED
                 cost = float(run.gateway_cost_usd)
@@ -153,10 +178,12 @@ class Finished:
         Returns the ids of those, which count from now on; "" for others.
         """
         found = self._by_line.find_succeeded(first, ids, hash_bodies(bodies))
-        places, body_bytes = self._place_of_line[first : first + len(ids)], self._body_bytes
-        for custom_id, place, body in zip(found, places, bodies, strict=False):
-            if custom_id:
-                body_bytes[place] = memoryview(body).nbytes
+        places, body_bytes = list(self._place_of_line[first : first + len(ids)]), self._body_bytes
+        sizes = [memoryview(body).nbytes for body in bodies]
+        if not all(found):
+            places, sizes = list(compress(places, found)), list(compress(sizes, found))
+        for place, size in zip(places, sizes, strict=False):
+            body_bytes[place] = size
         return found
 
     def count(self, place: int, line: RequestLine) -> None:
@@ -176,18 +203,26 @@ class Finished:
             kinds[kind] += count
         return kinds
 
-    def used(self) -> Iterator[Used]:
-        """What each of the lines that count used."""
-        names = list(self._model_numbers)
-        for place in compress(range(len(self)), self._body_bytes):
-            flags = self._flags[place]
-            yield Used(
-                model=names[self._models[place]],
-                body_bytes=self._body_bytes[place],
-                input_tokens=self._inputs[place] if flags & _HAS_USAGE else None,
-                output_tokens=self._outputs[place] if flags & _HAS_USAGE else None,
-                cost_usd=self._costs[place] if flags & _IS_PRICED else None,
-                latency_s=self._latencies[place],
-                attempts=self._attempts[place],
-                goes_again=bool(flags & _GOES_AGAIN),
+    def times(self) -> tuple[array[float], array[float]]:
+        """The seconds that each of the lines that count took, and its attempts."""
+        found = self._body_bytes
+        return array("d", compress(self._latencies, found)), array("d", compress(self._attempts, found))
+
+    def used(self) -> Iterator[tuple[str, Used]]:
+        """What the lines that count used, by the model that they asked for."""
+        all_flags, sizes, names = self._flags, self._body_bytes, list(self._model_numbers)
+        of_model: defaultdict[int, list[int]] = defaultdict(list)
+        for place in compress(range(len(self)), sizes):
+            if not all_flags[place] & _GOES_AGAIN:
+                of_model[self._models[place]].append(place)
+        for number, places in of_model.items():
+            told = [place for place in places if all_flags[place] & _HAS_USAGE]
+            priced = [place for place in places if all_flags[place] & _IS_PRICED]
+            used = Used(
+                told_bytes=array("I", map(sizes.__getitem__, told)),
+                input_tokens=array("Q", map(self._inputs.__getitem__, told)),
+                output_tokens=array("Q", map(self._outputs.__getitem__, told)),
+                priced_bytes=array("I", map(sizes.__getitem__, priced)),
+                costs_usd=array("d", map(self._costs.__getitem__, priced)),
             )
+            yield names[number], used

@@ -14,7 +14,7 @@ from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
-from batchrun.results.scan import BUFFER_BYTES, no_results, read_batches
+from batchrun.results.scan import read_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,12 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
     """
     last_run = LastRun.read(ResultPaths.of(results).log)
     tally, damaged = Tally(prices), 0
-    with results.open("rb", buffering=BUFFER_BYTES) as lines:
-        for heads, damaged_spans in read_batches(lines, results):
-            damaged += len(damaged_spans)
-            tally.add(heads)
-            if last_run is not None and last_run.sent:
-                for head in heads:
-                    last_run.settle(head.run.started, head.run.line)
-    if damaged and not tally.recorded:
-        raise no_results(results)
+    for heads, damaged_spans in read_many(results):
+        damaged += len(damaged_spans)
+        tally.add(heads)
+        if last_run is not None and last_run.sent:
+            for head in heads:
+                last_run.settle(head.run.started, head.run.line)
     tally.add_controls(last_run.controls if last_run is not None else ())
     report = make_report(tally)
     return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged, tally)

@@ -19,11 +19,19 @@ from batchrun.records.result import (
 from batchrun.version import __version__
 
 BUFFER_BYTES = 1 << 17
-_BATCH = 1 << 18
+Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
+_BATCH = 1 << 16  # what stays in a core's cache with all that is made of it
 
 
 def read_results(path: Path) -> Iterator[ResultHead | None]:
-    """The records of a result file, which is opened only to be read; None for each line that is not a record.
+    """The records of a result file; None for each line that is not a record. See `read_many`."""
+    for heads, damaged in read_many(path):
+        yield from heads
+        yield from [None] * len(damaged)
+
+
+def read_many(path: Path) -> Iterator[Batch]:
+    """The records of a result file, many at a time; the file is opened only to be read.
 
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if it has records of another
     version, `OSError` if it cannot be read.
@@ -31,8 +39,7 @@ def read_results(path: Path) -> Iterator[ResultHead | None]:
     is_any, is_damaged = False, False
     with path.open("rb", buffering=BUFFER_BYTES) as lines:
         for heads, damaged in read_batches(lines, path):
-            yield from heads
-            yield from [None] * len(damaged)
+            yield heads, damaged
             is_any, is_damaged = is_any or bool(heads), is_damaged or bool(damaged)
     if is_damaged and not is_any:
         raise no_results(path)
@@ -49,9 +56,6 @@ def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
         f"{path} has {error}; batchrun {__version__} reads version {VERSION}. The file is left untouched: "
         "choose another -o, or use the batchrun that wrote it"
     )
-
-
-Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
 
 
 def read_batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[Batch]:

@@ -565,7 +565,7 @@ def test_finished_lines_are_recognized_without_their_full_check(
     heads = [head_of(line, used(10, 20)) for line in lines]
     expected = estimate(book, lines, heads)
     monkeypatch.setattr("batchrun.requests.reader.read_request", None)
-    got = estimate_file(file, heads, book, Allowed())
+    got = estimate_file(file, [heads], book, Allowed())
     assert (got.lines, got.lines_left, got.lines_measured) == (30, 0, 30)
     assert (got.spent_usd, got.failure_share) == (expected.spent_usd, expected.failure_share)
 
@@ -581,7 +581,7 @@ def test_a_line_counts_the_same_whether_it_is_recognized_or_checked(book: PriceB
         head_of(line, None, outcome="failed", error=failed[1], model=None, retryable=True) for line in lines[20:22]
     ]
     heads[3] = head_of(lines[3], used(10, 20), body_hash="0" * 32)
-    got = estimate_file(file, heads, book, Allowed())
+    got = estimate_file(file, [heads], book, Allowed())
     assert (got.lines, got.lines_left, got.lines_measured) == (30, 11, 19)
     finished = Finished(book)
     finished.add(heads)
