@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
+import orjson
 from msgspec import Raw
 
 from batchrun.records.index import digest
@@ -114,8 +115,8 @@ class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     error: ErrorInfo | None
 
 
-class _DecodedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
-    """The same shape, of a line that is decoded already."""
+class WholeRecord(ResultHead, frozen=True, gc=False, kw_only=True):
+    """The same shape with its payload decoded: `response` is None, or has `status_code` and `body`."""
 
     id: str
     response: Any
@@ -126,6 +127,7 @@ _HEX = b"0123456789abcdef"
 _HASH_DIGITS = 32
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode_record = msgspec.json.Decoder(_CheckedRecord).decode
+_decode_whole = msgspec.json.Decoder(WholeRecord).decode
 
 
 @lru_cache(maxsize=64)
@@ -173,19 +175,31 @@ def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
         records = list(map(_decode_record, lines))
     except REFUSED as error:
         raise ValueError(str(error)) from None
-    check_results(records)
+    _check_results(records)
     return records
 
 
-def convert_result(record: object) -> ResultHead:
-    """One stored result line that is decoded already. Amounts of money are as exact as a float.
+def parse_whole(lines: Sequence[bytes]) -> Sequence[WholeRecord]:
+    """Many stored result lines with their payloads, as a strict JSON reader takes them.
 
-    Raises `ValueError` if it has not the shape of a record of `VERSION`; what is in it, `check_results` checks.
+    Raises `ValueError` if any is not a record of `VERSION`, or strict readers refuse it.
     """
-    return msgspec.convert(record, _DecodedRecord)
+    try:
+        records = list(map(_decode_whole, lines))
+    except REFUSED as error:
+        raise ValueError(str(error)) from None
+    for raw in lines:
+        if len(raw) > _DIGITS and _MARK.search(raw[::_EVERY]):
+            orjson.loads(raw)  # the decoder takes whole numbers of any size
+    _check_results(records)
+    return records
 
 
-def check_results(records: Sequence[ResultHead]) -> None:
+# A number past every float has more than 300 digits, so three in a row of every hundredth byte are digits.
+_DIGITS, _EVERY, _MARK = 300, 100, re.compile(rb"[0-9]{3}")
+
+
+def _check_results(records: Sequence[ResultHead]) -> None:
     """Raise `ValueError` if the start of any run is no time, or the hash of any body no hash."""
     for started in {record.run.started for record in records}:
         _check_started(started)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,14 @@ from batchrun.records.rawjson import nests_deeper
 from batchrun.records.result import (
     ResultHead,
     UnknownVersionError,
-    check_results,
-    convert_result,
     parse_result,
-    parse_results,
+    parse_whole,
 )
 from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
 
 SHOWN = 20
 _BATCH = 1 << 16  # what stays in a core's cache with all that is made of it
-_DEEP = 900  # orjson accepts 1,024 levels; the decoder of a run stops before that, by the depth of the call stack
+_DEEP = 900  # orjson accepts 1,024 levels; the other decoder stops before that, by the depth of the call stack
 
 
 class Findings:
@@ -69,20 +66,14 @@ def _together(results: Path, first: int, lines: list[bytes], findings: Findings)
     is_long = max(map(len, lines)) > 2 * _DEEP
     if not lines[-1].endswith(b"\n") or (is_long and any(nests_deeper(raw, _DEEP) for raw in lines)):
         return []
-    heads, differ = list[ResultHead](), list[bool]()
     try:
-        for raw in lines:
-            record = orjson.loads(raw)
-            heads.append(head := convert_result(record))
-            differ.append(_differs(record["response"], head))
-        check_results(heads)
+        records = parse_whole(lines)
     except ValueError:
         return []
-    for number, head in compress(enumerate(heads, first), differ):
-        _wrong_usage(results, number, head, findings)
-    if [head.run.gateway_cost_usd for head in heads].count(None) < len(heads):
-        return parse_results(lines)  # whose money is exact
-    return heads
+    for number, record in enumerate(records, first):
+        if _differs(record.response, record):
+            _wrong_usage(results, number, record, findings)
+    return records
 
 
 def _by_itself(results: Path, number: int, raw: bytes, findings: Findings) -> tuple[bool, ResultHead | None]:

@@ -67,6 +67,7 @@ def test_a_finished_run_is_complete_and_its_usage_is_the_payloads_own(requests: 
         ("damaged", 1, b'"response":', b'"response"\0'),
         ("damaged", 1, b'"object":"response"', b'"object":"\\ud800"'),
         ("damaged", 1, b'"object":"response"', b'"object":1e999'),  # past every float
+        ("damaged", 1, b'"object":"response"', b'"object":' + b"9" * 400),  # the same, without an exponent
         ("damaged", 1, b'"object":"response"', b'"object":' + b"[" * 1100 + b"]" * 1100),  # deeper than its reader goes
         ("damaged", 1, b'"object":"response"', b'"object":"\xff"'),
         ("damaged", 1, b'"body_hash":"', b'"body_hash":"g'),
