@@ -233,6 +233,23 @@ async def test_a_gateway_of_its_own_stops_on_a_signal(number: signal.Signals) ->
     assert (process.returncode, errors) == (0, b"")
 
 
+async def test_sigterm_ends_a_gateway_whose_generator_is_busy() -> None:
+    """Each of these patterns would keep it busy for hours; it gives up on each, and hears the signal in between."""
+    endless = {"type": "object", "properties": {"x": {"type": "string", "pattern": "((a{999}b?){999}c?){999}"}}}
+    form = {"type": "json_schema", "name": "x", "schema": {**endless, "required": ["x"]}}
+    command = [sys.executable, "-m", "batchrun", "simulator", "--port", "0"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    url = (await process.stdout.readline()).decode().removeprefix("listening: ").strip()
+    async with aiohttp.ClientSession() as session:
+        body = {**PLAIN, "text": {"format": form}}
+        asked = [asyncio.create_task(session.post(f"{url}/responses", json=body)) for _ in range(40)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
 @pytest.mark.smoke
 def test_uvloop_serves_and_resets_as_well() -> None:
     async def reset_and_answer() -> None:
