@@ -175,7 +175,7 @@ def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
         records = list(map(_decode_record, lines))
     except REFUSED as error:
         raise ValueError(str(error)) from None
-    _check_results(records)
+    check_results(records)
     return records
 
 
@@ -191,7 +191,7 @@ def parse_whole(lines: Sequence[bytes]) -> Sequence[WholeRecord]:
     for raw in lines:
         if len(raw) > _DIGITS and _MARK.search(raw[::_EVERY]):
             orjson.loads(raw)  # the decoder takes whole numbers of any size
-    _check_results(records)
+    check_results(records)
     return records
 
 
@@ -199,7 +199,7 @@ def parse_whole(lines: Sequence[bytes]) -> Sequence[WholeRecord]:
 _DIGITS, _EVERY, _MARK = 300, 100, re.compile(rb"[0-9]{3}")
 
 
-def _check_results(records: Sequence[ResultHead]) -> None:
+def check_results(records: Sequence[ResultHead]) -> None:
     """Raise `ValueError` if the start of any run is no time, or the hash of any body no hash."""
     for started in {record.run.started for record in records}:
         _check_started(started)
