@@ -109,7 +109,8 @@ def label(
     `folder`: where all that is sent and answered is kept, as the command keeps it. It is made if it is not there. The
     same call goes on from there, whenever it was stopped: rows that have an answer are not sent again.
 
-    `settings`: any further fields of `Job`, such as `limits`, `max_cost_usd`, `changed` or `simulate`. `observer`,
+    `settings`: any further fields of `Job`, such as `limits`, `max_cost_usd`, `changed` or `simulate`. Equal rows are
+    sent once, unless `dedup` is False. `observer`,
     `progress`: as in `run`.
 
     Raises what `run` raises where the job cannot begin, `StopError` where it stopped early; then the answers so far
@@ -123,7 +124,7 @@ def label(
     texts, count = (prompt, schema_text(schema), instructions, developer), checks.count("repeat", repeat)
     question = Question(*texts, model, id_column, count)
     paths = LabelPaths(checks.path("folder", folder).absolute())
-    job = Job(paths.requests, paths.results, endpoint, **settings)
+    job = Job(paths.requests, paths.results, endpoint, **{"dedup": True} | settings)
     with asked(frame_of(data), question, job, paths, prefix, (observer or Silent()).notice) as labelled:
         stopped = run(job, observer, progress=progress).report.stopped
         if stopped is not None:

@@ -3,7 +3,8 @@
 1. Only records are added, so the report at the end of a run and one that is made later are the same. Control requests
    have no record: what they cost comes from the run log, and is kept apart.
 2. Lines are grouped by the requested model, and priced by the model that answered.
-3. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
+3. A record whose answer was not sent for (its `source`) costs nothing. Its usage is summed apart, as what was saved.
+4. Memory does not grow with the file: latencies go into a histogram whose buckets are 2 % wide.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 from batchrun.billing.bill import Bill
 from batchrun.billing.pricing import PriceBook
 from batchrun.records.attempt import AnsweredControl
-from batchrun.records.money import total_usd
+from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.outcome import Outcome
 from batchrun.records.result import ResultHead, RunInfo
 from batchrun.stats.histogram import Histogram
@@ -50,6 +51,7 @@ class _Kind(NamedTuple):
     outcome: Outcome
     error_code: str | None
     service_tier: str | None
+    source: str | None
 
 
 def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[ResultHead]]]:
@@ -64,6 +66,7 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
         and [run.model for run in runs].count(first.answered) == len(heads)
         and [run.started for run in runs].count(first.started) == len(heads)
         and [run.service_tier for run in runs].count(first.service_tier) == len(heads)
+        and [None if run.source is None else str(run.source.kind) for run in runs].count(first.source) == len(heads)
     ):
         return [(first, heads)]
     alike: defaultdict[_Kind, list[ResultHead]] = defaultdict(list)
@@ -75,7 +78,8 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
 def _kind(head: ResultHead) -> _Kind:
     run, error = head.run, head.error
     code = error.code if error is not None else None
-    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier)
+    source = run.source.kind if run.source is not None else None
+    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier, source)
 
 
 class Totals:
@@ -83,7 +87,9 @@ class Totals:
 
     def __init__(self, book: PriceBook) -> None:
         self.outcomes: Counter[str] = Counter()
-        self.bill = Bill(book)
+        self.bill, self.saved = Bill(book), Bill(book)
+        self.sources: Counter[str] = Counter()
+        """Records whose answer was not sent for, by the kind of their source; `saved` has their usage."""
         self.attempts = 0
         self.throttles = 0
         self.errors: Counter[str] = Counter()
@@ -104,8 +110,11 @@ class Totals:
         usages = [run.usage for run in answered]
         later_s = [run.elapsed_s for run in answered]
         charged = [run.gateway_cost_usd for run in answered]
-        when = _moment(kind.started)
-        self.bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged)
+        when, bill = _moment(kind.started), self.bill
+        if kind.source is not None:
+            self.sources[kind.source] += len(runs)
+            bill = self.saved
+        bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
@@ -115,6 +124,8 @@ class Totals:
         """Add the sums of `other`."""
         self.outcomes.update(other.outcomes)
         self.bill.merge(other.bill)
+        self.saved.merge(other.saved)
+        self.sources.update(other.sources)
         self.attempts += other.attempts
         self.throttles += other.throttles
         self.errors.update(other.errors)
@@ -126,6 +137,8 @@ class Totals:
 
 def cost_of(run: RunInfo, book: PriceBook) -> Decimal | None:
     """What one record adds to the bill, in US dollars; None if it has no usage, or its model no price."""
+    if run.source is not None:
+        return NOTHING
     if run.usage is None:
         return None
     when = _moment(run.started)
@@ -137,7 +150,9 @@ def cost_of(run: RunInfo, book: PriceBook) -> Decimal | None:
 class Tally:
     """All records of a result file, added up by model. `tokens`, `output_tokens` and `longest_answer` are in tokens.
 
-    `controls` is the bill of the control requests, of which `control_requests` were answered.
+    `recorded` counts them, and `failed` those with an error; `sent` and `sent_failed` leave out those whose answer was
+    not sent for, and so do `tokens` and `output_tokens`. `controls` is the bill of the control requests,
+    of which `control_requests` were answered.
     """
 
     def __init__(self, book: PriceBook) -> None:
@@ -150,6 +165,7 @@ class Tally:
         self.examples: dict[str, Example] = {}
         self.recorded = 0
         self.failed = 0
+        self.sent = self.sent_failed = 0
         self.retryable = 0
         self.final_errors: Counter[str] = Counter()
         """Failures that are not retryable, by error code."""
@@ -197,9 +213,13 @@ class Tally:
         totals.add(kind, runs)
         usages = [run.usage for run in runs if run.usage is not None]
         output_tokens = [usage.output_tokens for usage in usages]
+        self.longest_answer = max(self.longest_answer, *output_tokens, 0)
+        if kind.source is not None:
+            return
+        self.sent += len(runs)
+        self.sent_failed += len(runs) if kind.error_code is not None else 0
         self.tokens += sum([usage.total_tokens for usage in usages])
         self.output_tokens += sum(output_tokens)
-        self.longest_answer = max(self.longest_answer, *output_tokens, 0)
 
     def _add_failed(self, code: str, heads: Sequence[ResultHead]) -> None:
         self.failed += len(heads)
@@ -220,6 +240,8 @@ class Tally:
             self._run_times[started] = max(elapsed_s, self._run_times.get(started, 0.0))
         self.recorded += other.recorded
         self.failed += other.failed
+        self.sent += other.sent
+        self.sent_failed += other.sent_failed
         self.retryable += other.retryable
         self.final_errors.update(other.final_errors)
         self.tokens += other.tokens

@@ -20,6 +20,8 @@ from batchrun.cli.options import (
     PriceOptions,
     RateOptions,
     RequestOptions,
+    ReuseOptions,
+    reuse_group,
 )
 from batchrun.cli.verb import Option, OptionGroup, Verb
 
@@ -49,7 +51,7 @@ FILES = OptionGroup(
 )
 
 
-@click.command("estimate", cls=Verb, groups=(FILES, REQUEST, RATE, PRICES, OUTPUT))
+@click.command("estimate", cls=Verb, groups=(FILES, REQUEST, RATE, PRICES, reuse_group(dedup=False), OUTPUT))
 @click.argument("requests", type=REQUESTS)
 def command(
     requests: str,
@@ -57,6 +59,7 @@ def command(
     request: RequestOptions,
     rate: RateOptions,
     prices: PriceOptions,
+    reuse: ReuseOptions,
     output: OutputOptions,
 ) -> None:
     """Estimate what REQUESTS (- is standard input) will still take: tokens, USD, time. Nothing is sent.
@@ -67,7 +70,7 @@ def command(
     """
     from batchrun.estimate.text import render_estimate
 
-    made = estimated(requests, files.results, request, rate, prices.prices)
+    made = estimated(requests, files.results, request, rate, prices.prices, dedup=reuse.dedup)
     console.print_out(made.to_json() if output.as_json else render_estimate(made))
 
 
@@ -80,6 +83,7 @@ def estimated(
     *,
     sample: int | None = None,
     limit: int | None = None,
+    dedup: bool = False,
 ) -> Estimate:
     """What a job still takes, or a part of it, by its files and limits. Raises `UsageError`."""
     from batchrun.billing.pricing import PriceBook
@@ -94,4 +98,4 @@ def estimated(
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
     allowed = Allowed(fixed, rate.rpm, rate.tpm, most)
     with RequestFile(requests, request.overrides()) as file:
-        return estimate_file(file, records, PriceBook.load(prices), allowed, sample=sample, limit=limit)
+        return estimate_file(file, records, PriceBook.load(prices), allowed, sample=sample, limit=limit, dedup=dedup)

@@ -32,9 +32,11 @@ from batchrun.cli.options import (
     PilotOptions,
     RateOptions,
     RequestOptions,
+    ReuseOptions,
     ScreenOptions,
     SendingOptions,
     SpendingOptions,
+    reuse_group,
 )
 from batchrun.cli.page_options import PageOptions
 from batchrun.cli.run import (
@@ -117,6 +119,7 @@ class SentOptions:
 
 
 SENT = OptionGroup("Request", "sent", SentOptions, (STREAM, SAMPLE))
+REUSE = reuse_group(dedup=True)
 PREVIEW = OptionGroup(
     "Spending",
     "preview",
@@ -132,7 +135,7 @@ PREVIEW = OptionGroup(
         Option(["--yes"], is_flag=True, help="Go on after the preview without asking."),
     ),
 )
-GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, SENT, GATEWAY, RATE, SENDING, SPENDING, PREVIEW, FAILURES, SCREEN)
+GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, SENT, GATEWAY, RATE, SENDING, SPENDING, REUSE, PREVIEW, FAILURES, SCREEN)
 
 
 @click.command("label", cls=LabelVerb, groups=GROUPS)
@@ -149,6 +152,7 @@ def command(
     rate: RateOptions,
     sending: SendingOptions,
     spending: SpendingOptions,
+    reuse: ReuseOptions,
     preview: PilotOptions,
     failures: FailureOptions,
     screen: ScreenOptions,
@@ -169,7 +173,7 @@ def command(
     request, part = RequestOptions(None, (), sent.stream, None), PartOptions(None, sent.sample)
     made_of = "DATA, the prompt or the options"
     options = RunOptions(
-        *(run_files, request, gateway, rate, part, sending, spending, preview, failures, screen, made_of),
+        *(run_files, request, gateway, rate, part, sending, spending, reuse, preview, failures, screen, made_of),
         page=PageOptions(paths.page),
     )
     texts = ask.texts(begun.texts)

@@ -36,9 +36,11 @@ from batchrun.cli.options import (
     PilotOptions,
     RateOptions,
     RequestOptions,
+    ReuseOptions,
     ScreenOptions,
     SendingOptions,
     SpendingOptions,
+    reuse_group,
 )
 from batchrun.cli.page_options import PAGE, PageOptions
 from batchrun.cli.verb import Option, OptionGroup, Verb
@@ -114,6 +116,7 @@ class RunOptions:
     part: PartOptions
     sending: SendingOptions
     spending: SpendingOptions
+    reuse: ReuseOptions
     pilot: PilotOptions
     failures: FailureOptions
     screen: ScreenOptions
@@ -122,7 +125,8 @@ class RunOptions:
     gold: Question | None = None
 
 
-GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, PILOT, FAILURES, SCREEN)
+REUSE = reuse_group(dedup=False)
+GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, REUSE, PILOT, FAILURES, SCREEN)
 
 
 @click.command("run", cls=Verb, groups=GROUPS)
@@ -137,6 +141,7 @@ def command(
     part: PartOptions,
     sending: SendingOptions,
     spending: SpendingOptions,
+    reuse: ReuseOptions,
     pilot: PilotOptions,
     failures: FailureOptions,
     screen: ScreenOptions,
@@ -150,7 +155,7 @@ def command(
       export OPENAI_API_KEY=… OPENAI_BASE_URL=https://gateway.example/v1
       batchrun run requests.jsonl -o results.jsonl
     """
-    groups = (files, request, gateway, rate, part, sending, spending, pilot, failures, screen)
+    groups = (files, request, gateway, rate, part, sending, spending, reuse, pilot, failures, screen)
     options = RunOptions(*groups, page=page)
     _refuse_clashes(requests, options)
     page.check(files.results_path, None if requests == "-" else Path(requests))
@@ -203,6 +208,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
         grace_s=sending.grace_s,
         max_response_bytes=sending.max_response_bytes,
         simulate=simulate,
+        dedup=options.reuse.dedup,
     )
     if options.pilot.pilot is not None and (job.results is None or requests == "-"):
         raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
@@ -329,6 +335,8 @@ def _announce(prepared: Prepared, progress: Progress) -> None:
     elif not prepared.pending:
         is_all = len(prepared.done) == prepared.total
         progress.notice("nothing to send: " + (f"{done} done" if is_all else f"the chosen lines are done ({done})"))
+    if copies := len(prepared.plan.copies):
+        progress.notice(f"{prepared.to_send:,} to send; {copies:,} equal to one of them or to one that is done: copied")
 
 
 def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
@@ -346,6 +354,7 @@ def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
         options.spending.prices,
         sample=job.sample,
         limit=job.limit,
+        dedup=job.dedup,
     )
     if not (options.screen.quiet and options.pilot.yes):
         console.say(render_pilot(estimate, is_whole=job.sample is None and job.limit is None).rstrip("\n"))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from batchrun.records.index import LineSet
 from batchrun.records.request import RequestLine
+from batchrun.requests.selection import AllBut
 
 
 class LineSource(Protocol):
@@ -37,14 +38,4 @@ class FileSource:
     def again(self, numbers: LineSet) -> FileSource:
         """Read these lines again."""
         assert self._read is not None, "this source cannot be read again"
-        return FileSource(islice(self._read(_AllBut(numbers), numbers.lowest()), len(numbers)), self._read)
-
-
-class _AllBut:
-    """All line numbers that are not in a set."""
-
-    def __init__(self, numbers: Container[int]) -> None:
-        self._numbers = numbers
-
-    def __contains__(self, number: object) -> bool:
-        return number not in self._numbers
+        return FileSource(islice(self._read(AllBut(numbers), numbers.lowest()), len(numbers)), self._read)

@@ -154,7 +154,7 @@ class Writer:
     @property
     def mean_output_tokens(self) -> float:
         """The mean of the answers so far."""
-        return self._tally.output_tokens / max(1, self._tally.recorded)
+        return self._tally.output_tokens / max(1, self._tally.sent)
 
     def log(self, *events: Event) -> None:
         """Write events to the run log; if that fails, the run stops, but requests in flight are still recorded."""

@@ -25,6 +25,7 @@ from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.records.words import printable_json
+from batchrun.requests.duplicates import Equals
 from batchrun.requests.prescan import ids_and_bodies
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Chosen, draw
@@ -341,17 +342,20 @@ def estimate_file(
     *,
     sample: int | None = None,
     limit: int | None = None,
+    dedup: bool = False,
 ) -> Estimate:
     """The estimate for a request file, given the records of its result file, many at a time.
 
-    With `sample` or `limit`, of the lines that are left only those count that a run with them would send.
+    With `sample`, `limit` or `dedup`, of the lines that are left only those count that a run with them would send.
 
     Raises `InputError` if the request file does not pass its check.
     """
-    finished = Finished(book)
+    finished, equals = Finished(book), Equals() if dedup else None
     for heads in records:
         finished.add(heads)
-    if sample is None and limit is None:
+        if equals is not None:
+            equals.add(heads)
+    if sample is None and limit is None and equals is None:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):
             requests.check(estimator.visit, estimator.known)
@@ -360,7 +364,7 @@ def estimate_file(
         return estimator.estimate(allowed)
     requests.check()
     drawn = draw(requests.requests(), sample) if sample is not None else None
-    estimator = Estimator(book, finished, load_counter(), Chosen(drawn, limit).takes)
+    estimator = Estimator(book, finished, load_counter(), Chosen(drawn, limit, equals).takes)
     for line in requests.requests():
         estimator.visit(line)
     return estimator.estimate(allowed)

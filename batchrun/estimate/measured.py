@@ -25,7 +25,7 @@ from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, RunInfo
 from batchrun.results.by_line import ByLine
 
-_FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED = 1, 2, 4, 8
+_FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED, _NOT_SENT = 1, 2, 4, 8, 16
 
 
 class Used(NamedTuple):
@@ -79,9 +79,9 @@ class Finished:
 
     @property
     def lines_per_s(self) -> float | None:
-        """Records a second, over the time of all runs; None without records."""
+        """Records of lines that were sent, a second, over the time of all runs; None without records."""
         seconds = self._tally.duration_s
-        return len(self) / seconds if seconds > 0 else None
+        return self._tally.sent / seconds if seconds > 0 else None
 
     def add(self, heads: Sequence[ResultHead]) -> None:
         """Add records; many at once are faster than one by one."""
@@ -111,6 +111,7 @@ class Finished:
         if (
             len(usages) < len(runs)
             or [head.error for head in heads].count(None) < len(heads)
+            or [run.source for run in runs].count(None) < len(runs)
             or [run.model for run in runs].count(first.model) < len(runs)
             or [run.requested_model for run in runs].count(first.requested_model) < len(runs)
             or [run.service_tier for run in runs].count(first.service_tier) < len(runs)
@@ -137,6 +138,7 @@ class Finished:
     def _add_usage(self, head: ResultHead) -> None:
         run, failed = head.run, head.error is not None
         flags = _FAILED + _GOES_AGAIN * (run.retryable or self._retry_errors) if failed else 0
+        flags += _NOT_SENT * (run.source is not None)
         usage, cost = run.usage, 0.0
         if usage is not None:
             flags += _HAS_USAGE
@@ -194,9 +196,17 @@ class Finished:
         """Whether the next run sends the line of a record again."""
         return bool(self._flags[place] & _GOES_AGAIN)
 
+    @property
+    def _measuring(self) -> array[int]:
+        """The bytes of the bodies of the lines that count; 0 where nothing was sent, which measures nothing."""
+        if self._tally.sent == self._tally.recorded:
+            return self._body_bytes
+        sizes = zip(self._body_bytes, self._flags, strict=True)
+        return array("I", [0 if flags & _NOT_SENT else size for size, flags in sizes])
+
     def kinds(self) -> dict[Kind, int]:
         """How many of the lines that count there are of each kind."""
-        found = Counter(compress(zip(self._models, self._flags, strict=True), self._body_bytes))
+        found = Counter(compress(zip(self._models, self._flags, strict=True), self._measuring))
         names, kinds = list(self._model_numbers), Counter[Kind]()
         for (number, flags), count in found.items():
             kind = Kind(names[number], bool(flags & _FAILED), bool(flags & _GOES_AGAIN), bool(flags & _HAS_USAGE))
@@ -205,12 +215,12 @@ class Finished:
 
     def times(self) -> tuple[array[float], array[float]]:
         """The seconds that each of the lines that count took, and its attempts."""
-        found = self._body_bytes
+        found = self._measuring
         return array("d", compress(self._latencies, found)), array("d", compress(self._attempts, found))
 
     def used(self) -> Iterator[tuple[str, Used]]:
         """What the lines that count used, by the model that they asked for."""
-        all_flags, sizes, names = self._flags, self._body_bytes, list(self._model_numbers)
+        all_flags, sizes, names = self._flags, self._measuring, list(self._model_numbers)
         of_model: defaultdict[int, list[int]] = defaultdict(list)
         for place in compress(range(len(self)), sizes):
             if not all_flags[place] & _GOES_AGAIN:

@@ -90,6 +90,7 @@ class Scoring:
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
         self.duplicates = 0
+        self._copied = 0
 
     def keep(self, names: Container[str]) -> None:
         """Judge these fields only; before `rows`."""
@@ -116,6 +117,8 @@ class Scoring:
             if row is not None and self._is_second(row, repeat):
                 self.duplicates += 1
                 continue
+            source = result.run.source
+            self._copied += row is not None and source is not None and source.kind == "copied"
             place = self._place(result.custom_id, row, repeat)
             answer = Answer(result)
             judged = [tally.judge(answer, row) for tally in self.tallies]
@@ -209,8 +212,16 @@ class Scoring:
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
             damaged_lines=self._results.damaged,
-            warnings=[*warnings_for(fields, counts), *self._impossible()],
+            warnings=[*warnings_for(fields, counts), *self._copies(), *self._impossible()],
         )
+
+    def _copies(self) -> Iterator[str]:
+        """A warning where answers stand for several rows: then intervals take these for more than they tell."""
+        if self._copied and self._cluster is None:
+            yield (
+                f"{counted(self._copied, 'answer')} copied from equal requests: right or wrong together with their "
+                "originals, so the intervals are too narrow; --cluster COLUMN takes rows together that have one value"
+            )
 
     def _impossible(self) -> Iterator[str]:
         """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""

@@ -19,6 +19,8 @@ def smallest_success(prepared: Prepared, path: str, model: str) -> RequestLine |
     for result in read_results(prepared.store.paths.results):
         if result is None or result.run.outcome != "succeeded" or result.run.line not in prepared.done:
             continue
+        if result.run.source is not None:  # perhaps another gateway's
+            continue
         if (result.run.path, result.run.requested_model) == (path, model):
             good.add(result.run.line)
     if not good:

@@ -47,6 +47,7 @@ class Job:
     `grace_s`: seconds that requests in flight get to finish once the job stops.
     `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
     `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
+    `dedup`: whether lines that ask for the same thing are sent once, and the answer is copied to all of them.
     `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
 
     A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
@@ -73,6 +74,7 @@ class Job:
     max_response_bytes: int = 64 * 1024 * 1024
     simulate: GatewayOptions | None = None
     no_lock: bool = False
+    dedup: bool = False
 
     if TYPE_CHECKING:  # what may be written; the fields say what is read
 
@@ -98,6 +100,7 @@ class Job:
             max_response_bytes: int = 64 * 1024 * 1024,
             simulate: GatewayOptions | None = None,
             no_lock: bool = False,
+            dedup: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class Job:
                 checks.settle(self, **{name: checks.path(name, value)})
         for name, kind in _KINDS.items():
             checks.instance(name, getattr(self, name), kind, f"{kind.__name__}(…)")
-        for name in ("retry_errors", "overwrite"):
+        for name in ("retry_errors", "overwrite", "dedup"):
             checks.flag(name, getattr(self, name))
         for name, least in (("limit", 0), ("sample", 1)):
             if (value := getattr(self, name)) is not None:

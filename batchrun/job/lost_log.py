@@ -39,8 +39,8 @@ class LostRuns:
         self.starts.update({head.run.started for head in heads} - self.logged)
         for head in heads:
             run = head.run
-            if run.attempts == 1 and run.usage is not None and not run.throttles:
-                continue  # as nearly always: its one attempt has the answer
+            if run.source is not None or (run.attempts == 1 and run.usage is not None and not run.throttles):
+                continue  # nothing was sent for it; or, as nearly always, its one attempt has the answer
             is_settled = run.usage is not None or (run.outcome == "failed" and not run.retryable)
             if (attempts := run.attempts - run.throttles - is_settled) and run.started not in self.logged:
                 self._attempts[run.line] += attempts

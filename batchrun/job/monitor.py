@@ -19,6 +19,7 @@ from batchrun.engine.runner import Runner
 from batchrun.errors import DiskError, UsageError
 from batchrun.job import tune
 from batchrun.job.bottleneck import Bottleneck
+from batchrun.job.copying import Copying
 from batchrun.job.eta import Eta
 from batchrun.job.prepare import Prepared
 from batchrun.limits.options import Concurrency, Limits
@@ -32,11 +33,17 @@ class Monitor:
     """Watches a run. `fitted` lowers limits to the open files that this process may have."""
 
     def __init__(
-        self, prepared: Prepared, runner: Runner, observer: Observer, fitted: Callable[[Limits], Limits]
+        self,
+        prepared: Prepared,
+        runner: Runner,
+        copying: Copying,
+        observer: Observer,
+        fitted: Callable[[Limits], Limits],
     ) -> None:
         self.bottleneck = Bottleneck(time.monotonic, time.process_time)
         self._prepared = prepared
         self._runner = runner
+        self._copying = copying
         self._observer = observer
         self._fitted = fitted
         self._start = time.monotonic()
@@ -85,19 +92,20 @@ class Monitor:
     def status(self) -> Status:
         """How far the run is."""
         prepared, runner, tally = self._prepared, self._runner, self._prepared.tally
-        cost_usd, left = tally.cost_usd(), prepared.pending - runner.recorded
+        cost_usd, left = tally.cost_usd(), prepared.to_send - runner.recorded
+        recorded = runner.recorded + self._copying.recorded
         elapsed_s, limited_by = time.monotonic() - self._start, self.bottleneck.now
         self._eta.note(runner.recorded, elapsed_s, limited_by)
         return Status(
             total=len(prepared.done) + prepared.pending,
-            done=len(prepared.done) + runner.recorded,
+            done=len(prepared.done) + recorded,
             failed=tally.failed,
             in_flight=runner.limiter.in_flight,
             slots=runner.limiter.slots,
             limited_by=limited_by.value,
             cost_usd=cost_usd,
-            projected_usd=cost_usd + tally.cost_of_records_usd() * left / max(1, tally.recorded),
-            recorded_now=runner.recorded,
+            projected_usd=cost_usd + tally.cost_of_records_usd() * left / max(1, tally.sent),
+            recorded_now=recorded,
             tokens_now=tally.tokens - self._tokens_before,
             elapsed_s=elapsed_s,
             eta_s=self._eta.left_s(left, limited_by),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -22,17 +23,19 @@ from batchrun.errors import UsageError
 from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
+from batchrun.job.plan import Plan, Skipped
 from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
+from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
 from batchrun.requests.reader import RequestFile
-from batchrun.requests.selection import count_pending, draw
+from batchrun.requests.selection import Unwanted, count_pending, draw
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
-from batchrun.results.store import FileStore, ResultStore, StreamStore
+from batchrun.results.store import FileStore, StreamStore
 from batchrun.transport.endpoint import check_endpoint
 from batchrun.validation.schema import MismatchCheck
 
@@ -64,19 +67,21 @@ class Prepared:
     """A job that has been checked. Its files stay open and locked until the stack that `prepare` got is closed.
 
     `done`: the lines that are not sent again, because they have a record. `sample`: the lines that this run may send;
-    None for all. `pending`: how many lines it will send. `tally` has counted the records of earlier runs. `earlier` is
-    None if the results go to a pipe. `handout` takes the results as they are written; None where nobody waits for them.
+    None for all. `pending`: how many lines it will record, of which `plan` says which need no request.
+    `tally` has counted the records of earlier runs. `earlier` is None if the results go to a pipe. `handout` takes the
+    results as they are written; None where nobody waits for them.
     `simulated` is the gateway where one is simulated.
     """
 
     job: Job
     requests: RequestFile
-    store: ResultStore
+    store: FileStore | StreamStore
     tally: Tally
     bounds: Bounds
     error_limit: ErrorLimit | None
     schema_check: MismatchCheck | None
     done: LineSet
+    plan: Plan
     sample: LineSet | None
     pending: int
     earlier: Earlier | None
@@ -87,6 +92,11 @@ class Prepared:
     def total(self) -> int:
         """The number of lines of the request file."""
         return self.requests.survey.lines
+
+    @property
+    def to_send(self) -> int:
+        """How many lines this run will send."""
+        return self.pending - len(self.plan.copies)
 
 
 def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[bytes] | None = None) -> Prepared:
@@ -108,11 +118,14 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     simulated = _simulated(job)
     if simulated is None:
         check_endpoint(job.endpoint)
-    start = _Start(job, observer, requests, tally, bounds)
-    store, done, earlier = start.on_stream(sink) if job.results is None else start.on_files(Path(job.results), files)
+    plan = Plan(dedup=job.dedup)
+    start = _Start(job, observer, requests, tally, bounds, plan)
+    store, done, earlier = (
+        start.on_stream(sink, files) if job.results is None else start.on_files(Path(job.results), files)
+    )
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
-    sample = draw(requests.requests(), job.sample) if job.sample is not None else None
+    sample = start.sample()
     return Prepared(
         job=job,
         requests=requests,
@@ -122,6 +135,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
         error_limit=error_limit,
         schema_check=schema_check,
         done=done,
+        plan=plan,
         sample=sample,
         pending=count_pending(requests.survey.lines, done, sample, job.limit),
         earlier=earlier,
@@ -141,10 +155,10 @@ def _simulated(job: Job) -> Gateway | None:
     return Gateway(options)
 
 
-_Started = tuple[ResultStore, LineSet, Earlier | None]
+_Started = tuple[FileStore | StreamStore, LineSet, Earlier | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Start:
     """Finds where a job starts: its result file, the lines that are done, and what earlier runs left behind."""
 
@@ -153,15 +167,19 @@ class _Start:
     requests: RequestFile
     tally: Tally
     bounds: Bounds
+    plan: Plan
+    _sample: LineSet | None = None
 
-    def on_stream(self, sink: IO[bytes] | None) -> _Started:
+    def on_stream(self, sink: IO[bytes] | None, files: contextlib.ExitStack) -> _Started:
         """Start with results that go to `sink`, or else to standard output: no line is done."""
         if sink is None and sys.stdout is None:
             raise UsageError("standard output is closed; name a result file with -o")
         if sink is None and (sink := getattr(sys.stdout, "buffer", None)) is None:  # a notebook's
             raise UsageError("standard output takes no bytes here; name a result file")
-        self._check_all()
-        return StreamStore(sink), LineSet(), None
+        self._check_new()
+        store = StreamStore(sink, keeps=len(self.plan.copies) > 0)
+        files.callback(store.close)
+        return store, LineSet(), None
 
     def on_files(self, results: Path, files: contextlib.ExitStack) -> _Started:
         """Lock the result file and find the lines that are left."""
@@ -174,15 +192,16 @@ class _Start:
         store = FileStore(paths)
         files.callback(store.close)
         if self.job.overwrite:
-            self._check_all()
+            self._check_new()
             store.clear()
             return store, LineSet(), self._earlier(store.log.last_run)
         resume = Resume(
             store,
             Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
-            unbounded=self._unbounded(),
             options=as_options(self.job.overrides),
+            check_new=self._check_new,
+            look_ahead=self._look_ahead,
         )
         done = resume.take_up(self.requests, self.tally)
         self.tally.add_controls(store.log.last_run.controls)
@@ -192,11 +211,30 @@ class _Start:
         earlier = replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
         return store, done, self._with_lost(earlier, resume.lost, done, store.paths.log.name)
 
-    def _check_all(self) -> None:
-        """Check a request file of which no line is done."""
+    def sample(self) -> LineSet | None:
+        """The lines that are drawn; None if all are taken. Ask once the requests are checked."""
+        if self._sample is None and self.job.sample is not None:
+            self._sample = draw(self.requests.requests(), self.job.sample)
+        return self._sample
+
+    def _check_new(self) -> None:
+        """Check a request file of which no line is done, and plan for its lines."""
+        if self.plan.is_active:
+            self.requests.check()
+            self._look_ahead(LineSet(), iter(()))
+            return
         unbounded = self._unbounded()
         self.requests.check(unbounded.look if unbounded is not None else None)
         if unbounded is not None:
+            unbounded.refuse()
+
+    def _look_ahead(self, done: LineSet, staying: Iterator[ResultHead]) -> None:
+        """Plan for the lines that are not done, and refuse those to be sent that have no bound."""
+        if self.plan.is_active and len(done) < self.requests.survey.lines:
+            self.plan.make(self.requests, Unwanted(done, self.sample()), self.job.limit, staying)
+        if (unbounded := self._unbounded()) is not None:
+            for line in self.requests.requests(without=Skipped(done, self.plan)):
+                unbounded.look(line)
             unbounded.refuse()
 
     def _unbounded(self) -> Unbounded | None:

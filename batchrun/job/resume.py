@@ -11,10 +11,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 
-from batchrun.billing.bounds import Unbounded
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
@@ -54,7 +53,9 @@ class Resume:
 
     `lost` has the runs without a log, as their records tell. `unbilled_usd` is what the removed records cost, in US
     dollars: it is on no bill any more, so the run log keeps it. It includes records that the log knows and that are
-    gone from the file. `options` are those of this run that change bodies.
+    gone from the file. `options` are those of this run that change bodies. `check_new()` checks the request file of a
+    job without records; `look_ahead(done, staying)` is called for any other one, before a record is removed: it gets
+    the lines that are done, and the heads of the records that stay.
     """
 
     def __init__(
@@ -63,15 +64,16 @@ class Resume:
         changed: Changed,
         *,
         retry_errors: bool = False,
-        unbounded: Unbounded | None = None,
         options: Mapping[str, str] | None = None,
+        check_new: Callable[[], None],
+        look_ahead: Callable[[LineSet, Iterator[ResultHead]], None],
     ) -> None:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
         self.lost = LostRuns(store.log.last_run.starts)
         self._store = store
         self._changed = changed
-        self._unbounded = unbounded
+        self._check_new, self._look_ahead = check_new, look_ahead
         self._retry_errors = retry_errors
         self._options = options or {}
         self._stored = HashTable()  # id → hash of the body; its last two bits are the outcome
@@ -94,10 +96,8 @@ class Resume:
             requests.check(lambda line: self._match(requests.name, line))
             self._refuse_edited_and_foreign()
         self._note_gone(tally)
-        if self._unbounded is not None:
-            for line in requests.requests(without=self._done) if tally.recorded else ():
-                self._unbounded.look(line)
-            self._unbounded.refuse()
+        if tally.recorded:
+            self._look_ahead(self._done, self._staying())
         if self._replaced:
             self._log_cost_of_replaced(tally.book)
             count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
@@ -119,7 +119,7 @@ class Resume:
             if not tally.starts <= self.lost.logged:
                 self.lost.add(heads)
         if not tally.recorded:  # there is nothing to compare: a new job takes its check, and no more
-            requests.check(self._unbounded.look if self._unbounded is not None else None)
+            self._check_new()
             return True
 
         def match(line: RequestLine) -> None:
@@ -161,6 +161,11 @@ class Resume:
         replaced_usd = replaced.cost_usd()
         self.unbilled_usd = total_usd((self.unbilled_usd, replaced_usd))
         self._store.log.write(Replaced(replaced.recorded, replaced_usd))
+
+    def _staying(self) -> Iterator[ResultHead]:
+        """The heads of the records that are not removed."""
+        for heads in self._store.heads():
+            yield from (head for head in heads if not self._replaced or hash64(head.custom_id) not in self._replaced)
 
     def _note_gone(self, tally: Tally) -> None:
         """Count what records cost that are gone from the file, though no run removed them; and say so."""

@@ -26,8 +26,10 @@ from batchrun.engine.stopping import Stopped
 from batchrun.engine.writer import RunFacts
 from batchrun.errors import DiskError
 from batchrun.job.control import smallest_success
+from batchrun.job.copying import Copying
 from batchrun.job.handout import HandingStore, PacedSource
 from batchrun.job.monitor import Monitor
+from batchrun.job.plan import Skipped
 from batchrun.job.prepare import Prepared
 from batchrun.limits.budget import CAUTION, Budget
 from batchrun.limits.open_files import within_open_files
@@ -37,6 +39,7 @@ from batchrun.records.money import NOTHING, total_usd
 from batchrun.requests.overrides import as_options
 from batchrun.requests.selection import Unwanted, first
 from batchrun.results.events import Start, Stop
+from batchrun.results.store import ResultStore
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.http import HttpTransport
 from batchrun.version import __version__
@@ -46,14 +49,16 @@ from batchrun.version import __version__
 class Ended:
     """How a run ended. The defaults are those of a run that had nothing to send.
 
-    `recorded`: how many lines got their record. `stopped`: why the run ended early; None if it did not. `unanswered`:
-    the attempts whose outcome is unknown. `unbilled_usd`: what may have been spent and is on no bill, in US dollars.
-    `passed_over`: how many lines `budget` had no room for; the dearest of them may cost `dearest_usd`. `limited_s`:
-    the seconds of the run by what limited it, and `limited_s_by_model` those of models with limits of their own.
-    `at_output_limit`: successes with exactly the output tokens allowed.
+    `recorded`: how many lines got their record, and `copied` how many of them without a request. `stopped`: why
+    the run ended early; None if it did not. `unanswered`: the attempts whose outcome is unknown. `unbilled_usd`: what
+    may have been spent and is on no bill, in US dollars. `passed_over`: how many lines `budget` had no room for; the
+    dearest of them may cost `dearest_usd`. `limited_s`: the seconds of the run by what limited it, and
+    `limited_s_by_model` those of models with limits of their own. `at_output_limit`: successes with exactly the output
+    tokens allowed.
     """
 
     recorded: int = 0
+    copied: int = 0
     stopped: Stopped | None = None
     unanswered: tuple[InFlight, ...] = ()
     unbilled_usd: Decimal = NOTHING
@@ -72,14 +77,16 @@ class Run:
         self._prepared = prepared
         self._observer = Guarded(observer)
         self._runner: Runner | None = None
+        self._copying: Copying | None = None
         self._interrupted: signal.Signals | None = None
 
     def interrupt(self, number: signal.Signals) -> None:
         """Pass a signal on: the first one drains, the second one ends the run at once."""
+        if self._copying is not None and (self._copying.is_active or self._interrupted is not None):
+            self._copying.stop()
+        self._interrupted = self._interrupted or number
         if self._runner is not None:
             self._runner.interrupt(number)
-        else:
-            self._interrupted = number
 
     async def send(self) -> Ended:
         """Send every line that is not done. Returns when all are done, or when the run has stopped.
@@ -98,6 +105,7 @@ class Run:
                 HttpTransport(endpoint, job.timeouts, job.max_response_bytes, self._observer.notice)
             )
             work = _work(prepared, started, endpoint)
+            copying = self._copying = Copying(prepared, work.store, work.facts)
             rules = Rules(
                 limits=self._fitted(job.limits),
                 retry=job.retry,
@@ -111,25 +119,29 @@ class Run:
             self._remember(runner)
             if self._interrupted is not None:
                 runner.interrupt(self._interrupted)
-            monitor = Monitor(prepared, runner, self._observer, self._fitted)
+            monitor = Monitor(prepared, runner, copying, self._observer, self._fitted)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(monitor.run())
+                await copying.copy_early()
                 await runner.run()
+                await copying.copy()
                 watching.cancel()
-        return self._finish(runner, monitor, spending)
+        return self._finish(runner, copying, monitor, spending)
 
     def _remember(self, runner: Runner) -> None:
         """Count what earlier runs sent within the last minute for the limits of this one."""
         tally, recent = self._prepared.tally, self._prepared.store.log.last_run.recent
-        lines, at = max(1, tally.recorded), time.time()
+        lines, at = max(1, tally.sent), time.time()
         earlier = recent.earlier(at, time.monotonic(), tally.output_tokens / lines, tally.tokens / lines)
         requests = [(request.age_s, request.tokens) for request in earlier]
         runner.limiter.remember(requests, recent.lost_age_s(at))
 
-    def _finish(self, runner: Runner, monitor: Monitor, spending: Spending) -> Ended:
+    def _finish(self, runner: Runner, copying: Copying, monitor: Monitor, spending: Spending) -> Ended:
         """Make the records durable and log the end of the run; a disk error here only stops the run."""
         monitor.look()
         store = self._prepared.store
+        if copying.stopped is not None:
+            runner.stop(copying.stopped.why, copying.stopped.exit_code)
         try:
             store.sync()
         except DiskError as error:
@@ -146,7 +158,8 @@ class Run:
             )
             store.log.write(stop)
         return Ended(
-            recorded=runner.recorded,
+            recorded=runner.recorded + copying.recorded,
+            copied=copying.recorded,
             stopped=runner.stopped,
             unanswered=tuple(runner.unanswered.values()),
             unbilled_usd=spending.unbilled_usd,
@@ -186,13 +199,15 @@ class Run:
 
 
 def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
-    unwanted, requests = Unwanted(prepared.done, prepared.sample), prepared.requests
+    unwanted, requests = Skipped(Unwanted(prepared.done, prepared.sample), prepared.plan), prepared.requests
     lines = requests.requests(unwanted, start=prepared.done.first_gap())
     gateway = "simulated" if prepared.job.simulate else endpoint.host
     source: LineSource = FileSource(
-        first(lines, prepared.job.limit), lambda without, start: requests.again().requests(without, start)
+        first(lines, None if prepared.job.limit is None else prepared.to_send),
+        lambda without, start: requests.again().requests(without, start),
     )
-    store, handout = prepared.store, prepared.handout
+    store: ResultStore = prepared.store
+    handout = prepared.handout
     if handout is not None:
         source, store = PacedSource(source, handout), HandingStore(store, handout)
     return Work(
@@ -202,7 +217,7 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
         facts=RunFacts(started, prepared.total, gateway),
         address=endpoint.url("/v1/responses"),
         kinds=len(requests.survey.models) * len(requests.survey.endpoints),
-        has_succeeded=prepared.tally.recorded > prepared.tally.failed,
+        has_succeeded=prepared.tally.sent > prepared.tally.sent_failed,
         find_control=lambda path, model: smallest_success(prepared, path, model),
     )
 

@@ -30,7 +30,7 @@ class Summary:
     @property
     def _chosen_left(self) -> int:
         """The number of lines that this run was to send and did not."""
-        return self.prepared.pending - self.ended.recorded
+        return self.prepared.to_send - (self.ended.recorded - self.ended.copied)
 
     @property
     def stopped(self) -> Stopped | None:
@@ -66,7 +66,7 @@ class Summary:
     def _likely_usd_left(self) -> Decimal | None:
         """What the lines that are left will cost at the mean cost so far, in US dollars; None without a record."""
         tally = self.prepared.tally
-        return self._chosen_left * tally.cost_of_records_usd() / tally.recorded if tally.recorded else None
+        return self._chosen_left * tally.cost_of_records_usd() / tally.sent if tally.sent else None
 
     def report(self, next_command: str | None = None, next_change: str | None = None) -> Report:
         """The report of the whole result file. It says what is next only if a line is pending or failed."""

@@ -48,8 +48,12 @@ class UnknownVersionError(Exception):
         super().__init__(f"record version {found!r}" if found is not None else "records without a version")
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where an answer comes from if this run did not send the request: its kind, the result file and the line in it."""
+class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where an answer comes from if no request was sent for the line.
+
+    `copied`: it is that of an equal line of the same file, number `line`. `reused`: it is that of line `line` in the
+    result file `file`, of another job.
+    """
 
     kind: Literal["reused", "copied"]
     file: str = ""
@@ -153,6 +157,20 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
         status,
         id_of_request,
         body or b"null",
+        error,
+    )
+
+
+def encode_stored(head: ResultHead, response: bytes) -> bytes:
+    """One result line with its newline, whose `response` is that of a stored line."""
+    error = b"null" if head.error is None else _encode(head.error)
+    start, run = _start_of_id(head.run.started), head.run
+    return b'%b%08x","custom_id":%b,"run":%b,"response":%b,"error":%b}\n' % (
+        start,
+        run.line,
+        _encode(head.custom_id),
+        _encode(run),
+        response,
         error,
     )
 

@@ -85,6 +85,21 @@ class Cost(msgspec.Struct, frozen=True):
     billed_by_gateway: int
 
 
+class Saved(msgspec.Struct, frozen=True):
+    """Lines that have an answer without a request of their own.
+
+    `copied`: lines with the answer of an equal line of the same file (`--dedup`).
+    `reused`: lines with the answer of another result file (`--reuse`).
+    `usage`: the tokens of these answers, which are billed once, where they were sent.
+    `cost`: the US dollars that sending them again would have cost.
+    """
+
+    copied: int
+    reused: int
+    usage: UsageSum
+    cost: Cost
+
+
 class Controls(msgspec.Struct, frozen=True):
     """Control requests: a request that had succeeded is sent again, to find out whether the gateway is there.
 
@@ -138,6 +153,8 @@ class Report(msgspec.Struct, frozen=True):
     halfway, on answers without a usage, and on records that were replaced or are gone from the result file.
     `limited_s`: seconds of the last run by what limited it, the longest first; `limited_s_by_model`: the same for each
     model that has limits of its own.
+    `saved`: lines that were copied or reused, which cost nothing; None if there are none. They are in `lines` and in
+    `errors`, and not in `usage`, `cost`, `attempts` and the seconds.
     `controls`: control requests that were answered; None if there are none. They come from the run log, too.
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
@@ -165,6 +182,7 @@ class Report(msgspec.Struct, frozen=True):
     unbilled_usd: Decimal | None = None
     limited_s: dict[str, float] | None = None
     limited_s_by_model: dict[str, dict[str, float]] = {}
+    saved: Saved | None = None
     controls: Controls | None = None
     at_output_limit: int | None = None
     stopped: str | None = None
@@ -195,7 +213,7 @@ def make_report(tally: Tally, pending: int | None = None) -> Report:
         cost=_cost(bill),
         models={name: _model_report(totals) for name, totals in sorted(tally.by_model.items())},
         attempts=total.attempts,
-        retries=max(0, total.attempts - total.throttles - tally.recorded),  # a throttle may be a line's last attempt
+        retries=max(0, total.attempts - total.throttles - tally.sent),  # a throttle may be a line's last attempt
         throttles=total.throttles,
         errors=errors,
         error_examples={code: tally.examples[code] for code in errors},
@@ -204,8 +222,15 @@ def make_report(tally: Tally, pending: int | None = None) -> Report:
         first_text_s=total.first_text.summary(),
         duration_s=round(tally.duration_s, 3),
         lines_per_s=round(tally.recorded / tally.duration_s, 3) if tally.duration_s else None,
+        saved=_saved(total),
         controls=_controls(tally),
     )
+
+
+def _saved(total: Totals) -> Saved | None:
+    if not total.sources:
+        return None
+    return Saved(total.sources["copied"], total.sources["reused"], _usage(total.saved), _cost(total.saved))
 
 
 def _controls(tally: Tally) -> Controls | None:

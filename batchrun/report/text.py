@@ -9,7 +9,7 @@ from batchrun.records.words import counted, duration, printable
 from batchrun.stats.histogram import Latency
 
 if TYPE_CHECKING:
-    from batchrun.report.report import Cost, Lines, Report, UsageSum
+    from batchrun.report.report import Cost, Lines, Report, Saved, UsageSum
 
 _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
 
@@ -98,6 +98,8 @@ def notes_on(report: Report) -> list[str]:
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
     notes = [text.format(count) for count, text in facts if count]
+    if report.saved is not None:
+        notes.append(saved_in_words(report.saved))
     if report.controls is not None:
         sent = counted(report.controls.requests, "control request")
         notes.append(f"{sent} to see whether the gateway answers (in the bill)")
@@ -109,6 +111,15 @@ def notes_on(report: Report) -> list[str]:
     if (twice := report.possibly_billed_twice) is not None and twice.lines:
         notes.append(f"{counted(twice.lines, 'line')} in flight when a run ended; {twice.in_words()}")
     return notes
+
+
+def saved_in_words(saved: Saved) -> str:
+    """How many lines needed no request, and what that saved."""
+    kinds = ((saved.copied, "copied from equal lines"), (saved.reused, "reused from other results"))
+    counts = ", ".join(f"{count:,} {how}" for count, how in kinds if count)
+    has_price = saved.cost.price_source != "none"
+    worth = f"${usd(saved.cost.total_usd)}" if has_price else f"{saved.usage.total_tokens:,} tokens"
+    return f"{counts} (not sent, not in the bill: {worth} saved)"
 
 
 def _cost_notes(cost: Cost) -> list[str]:

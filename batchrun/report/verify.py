@@ -20,6 +20,7 @@ from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.records.words import counted, printable, printable_json
+from batchrun.report.copies import check_copies
 from batchrun.report.stored import Findings, checked_records
 from batchrun.requests.prescan import prescan
 from batchrun.requests.reader import RequestFile
@@ -36,7 +37,9 @@ class Verification(msgspec.Struct, frozen=True):
     requests without a record. `duplicates`: further records of an id. `damaged`: lines that are not valid records.
     `truncated`: lines without a newline. `unknown_ids`: records whose id is in no request. `edited`: requests that
     differ from what was sent. `wrong_usage`: records with another usage than their payload. `failed`: records with an
-    error, by code. `control_requests`: those that the run log names; they are in `usage` and `total_usd`.
+    error, by code. `copied`, `reused`: records whose answer is that of an equal line, or of another result file; they
+    are in no sum. `wrong_copies`: copied records with another answer than their original. `control_requests`: those
+    that the run log names; they are in `usage` and `total_usd`.
     `is_complete`: every request has one record, without any of these problems or errors.
     """
 
@@ -50,6 +53,9 @@ class Verification(msgspec.Struct, frozen=True):
     unknown_ids: int
     edited: int
     wrong_usage: int
+    wrong_copies: int
+    copied: int
+    reused: int
     failed: dict[str, int]
     usage: Usage
     lines_without_usage: int
@@ -90,20 +96,23 @@ class Verifier:
         survey = self._match_by_number() or self._match_by_id()
         counts = self._findings.counts
         self._tally.add_controls(read_controls(ResultPaths.of(self._results).log))
-        errors, bill = self._tally.total().errors, self._tally.bill()
-        problems = ("missing", "duplicates", "damaged", "truncated", "unknown_ids", "edited", "wrong_usage")
+        total, bill = self._tally.total(), self._tally.bill()
+        if total.sources["copied"]:
+            check_copies(self._results, self._findings)
         return Verification(
             lines=survey.lines,
             records=self._tally.recorded,
             succeeded=self._tally.recorded - self._tally.failed,
-            **{problem: counts[problem] for problem in problems},
-            failed=dict(errors.most_common()),
+            **{problem: counts[problem] for problem in _COUNTS},
+            copied=total.sources["copied"],
+            reused=total.sources["reused"],
+            failed=dict(total.errors.most_common()),
             usage=bill.usage,
             lines_without_usage=bill.lines_without_usage,
             total_usd=bill.cost_usd,
             unpriced_lines=bill.unpriced_lines,
             control_requests=self._tally.control_requests,
-            is_complete=not self._tally.failed and not any(counts[problem] for problem in problems),
+            is_complete=not self._tally.failed and not any(counts[problem] for problem in _COUNTS),
             findings=self._findings.texts,
         )
 
@@ -202,6 +211,7 @@ _COUNTS = {
     "unknown_ids": "unknown ids",
     "edited": "edited",
     "wrong_usage": "with wrong usage",
+    "wrong_copies": "wrong copies",
 }
 
 
@@ -215,6 +225,8 @@ def render(found: Verification) -> str:
     if found.control_requests:
         lines.append(f"{counted(found.control_requests, 'control request')} by the run log, in the usage below")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
+    if found.copied or found.reused:
+        lines.append(f"{found.copied:,} copied from equal lines, {found.reused:,} reused: not in the usage below")
     lines += [f"failed: {count:,} × {printable(code)}" for code, count in found.failed.items()]
     lines.append(
         f"usage: {found.usage.input_tokens:,} input ({found.usage.cached_tokens:,} cached), "

@@ -9,12 +9,13 @@ two models, say) have the same sample.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
 
 from batchrun.records.index import LineSet
 from batchrun.records.request import RequestLine
+from batchrun.requests.duplicates import Equals
 
 _SALT = b"sample"  # keeps these hashes apart from those of ids and bodies in `records.index`
 
@@ -70,11 +71,15 @@ def draw(lines: Iterable[RequestLine], size: int) -> LineSet:
 
 
 class Chosen:
-    """Tells which of the lines that are left a run will send: those of the sample, the first `limit` of them."""
+    """Tells which of the lines that are left a run will send: those of the sample, the first `limit` of them.
 
-    def __init__(self, sample: LineSet | None, limit: int | None) -> None:
+    With `equals` a line that equals another one is not sent.
+    """
+
+    def __init__(self, sample: LineSet | None, limit: int | None, equals: Equals | None = None) -> None:
         self._sample = sample
         self._left = limit
+        self._equals = equals
 
     def takes(self, line: RequestLine) -> bool:
         """Whether the run will send this line. Ask once for each line that is left, in the order of the file."""
@@ -82,7 +87,8 @@ class Chosen:
             return False
         if self._left is not None:
             self._left -= 1
-        return self._left is None or self._left >= 0
+        is_within = self._left is None or self._left >= 0
+        return is_within and (self._equals is None or self._equals.is_new(line))
 
 
 class Unwanted:
@@ -97,6 +103,16 @@ class Unwanted:
 
     def __contains__(self, number: object) -> bool:
         return number in self._done or (self._sample is not None and number not in self._sample)
+
+
+class AllBut:
+    """All line numbers that are not in a set."""
+
+    def __init__(self, numbers: Container[int]) -> None:
+        self._numbers = numbers
+
+    def __contains__(self, number: object) -> bool:
+        return number not in self._numbers
 
 
 def first(lines: Iterable[RequestLine], limit: int | None) -> Iterator[RequestLine]:

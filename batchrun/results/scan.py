@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -21,6 +22,7 @@ from batchrun.version import __version__
 BUFFER_BYTES = 1 << 17
 Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
 _BATCH = 1 << 16  # what stays in a core's cache with all that is made of it
+_FIRST_PIECE = 1 << 12  # which most records fit into
 
 
 def read_results(path: Path) -> Iterator[ResultHead | None]:
@@ -87,12 +89,11 @@ def _one_by_one(batch: list[bytes], start: int) -> Batch:
     return heads, damaged
 
 
-def read_places(lines: IO[bytes], path: Path) -> Iterator[tuple[ResultHead | None, int]]:
-    """Every line of a result file from its beginning, and where it begins; None for a line that is not a record.
+def read_places(lines: IO[bytes], path: Path, start: int = 0) -> Iterator[tuple[ResultHead | None, int]]:
+    """Every line of a result file from offset `start`, where `lines` stands, and where it begins.
 
-    Raises `ResultFileError` for a record of another version.
+    None stands for a line that is not a record. Raises `ResultFileError` for a record of another version.
     """
-    start = 0
     while batch := lines.readlines(_BATCH):
         heads: Sequence[ResultHead | None]
         try:
@@ -101,6 +102,19 @@ def read_places(lines: IO[bytes], path: Path) -> Iterator[tuple[ResultHead | Non
             heads = [_record_or_none(raw, path) for raw in batch]
         yield from zip(heads, accumulate(map(len, batch), initial=start), strict=False)
         start += sum(map(len, batch))
+
+
+def record_at(lines: IO[bytes], offset: int) -> bytes:
+    """The line that begins at an offset, without its newline; all that is left where there is none. Any number of
+    threads may read so from one file."""
+    size, descriptor = _FIRST_PIECE, lines.fileno()
+    while True:
+        piece = os.pread(descriptor, size, offset)
+        if (end := piece.find(b"\n")) >= 0:
+            return piece[:end]
+        if len(piece) < size:
+            return piece
+        size *= 4
 
 
 def _record_or_none(raw: bytes, path: Path) -> ResultHead | None:

@@ -5,16 +5,20 @@ A `FileStore` is a locked result file with its run log; a `StreamStore` writes r
 
 from __future__ import annotations
 
+import os
 import select
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Protocol
 
 from batchrun.errors import DiskError, PipeError, ResultFileError
 from batchrun.records.result import ResultHead
+from batchrun.results.files import write_whole
 from batchrun.results.journal import Journal
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import EventLog, NoLog, RunLog, written_at
+from batchrun.results.scan import BUFFER_BYTES
 
 
 class ResultStore(Protocol):
@@ -45,21 +49,32 @@ class ResultStore(Protocol):
 
 
 class StreamStore:
-    """Records to a pipe or standard output: nothing to lock, recover or sync."""
+    """Records to a pipe or standard output: nothing to lock, recover or sync.
+
+    `keeps`: a copy of them stays in a temporary file without a name, for those who read them.
+    """
 
     paths = None
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, keeps: bool = False) -> None:
         self.log = NoLog()
         self._file: IO[bytes] = getattr(file, "raw", file)  # a buffer would report its unwritten rest at exit
+        self._kept = tempfile.TemporaryFile("a+b", buffering=0) if keeps else None  # noqa: SIM115
 
     def heads(self) -> Iterator[Sequence[ResultHead]]:
         """No heads: records that went into a pipe cannot be read back."""
         return iter(())
 
+    def records(self) -> IO[bytes]:
+        """The records that were kept, to be read until the next one is written."""
+        assert self._kept is not None, "only a store that keeps its records is read"
+        return os.fdopen(os.dup(self._kept.fileno()), "rb")
+
     def append(self, records: Sequence[bytes]) -> None:
         """Write records. Raises `PipeError` if the reader is gone, `DiskError` for all other errors."""
         together, written = b"".join(records), 0
+        if self._kept is not None:
+            self._keep(together)
         try:
             while written < len(together):
                 count = self._file.write(together[written:])
@@ -73,6 +88,13 @@ class StreamStore:
             failed.written = together.count(b"\n", 0, written)
             raise failed from error
 
+    def _keep(self, records: bytes) -> None:
+        assert self._kept is not None
+        try:
+            write_whole(self._kept, records)
+        except OSError as error:
+            raise DiskError(f"cannot write a temporary file: {error.strerror}; free some space") from error
+
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         """Do nothing: a pipe keeps no records that could be removed."""
         return 0
@@ -81,7 +103,9 @@ class StreamStore:
         """Do nothing: the reader of the pipe must make the records durable."""
 
     def close(self) -> None:
-        """Do nothing: the caller opened the stream and closes it."""
+        """Forget what was kept. The caller opened the stream and closes it."""
+        if self._kept is not None:
+            self._kept.close()
 
 
 class FileStore:
@@ -134,6 +158,13 @@ class FileStore:
         recent = self.log.last_run.recent
         self.log.last_run = LastRun()
         self.log.last_run.recent = recent
+
+    def records(self) -> IO[bytes]:
+        """The result file. Raises `DiskError` if it cannot be read."""
+        try:
+            return self.paths.results.open("rb", buffering=BUFFER_BYTES)
+        except OSError as error:
+            raise DiskError(f"cannot read {self.paths.results}: {error.strerror}") from error
 
     def append(self, records: Sequence[bytes]) -> None:
         """Write records; see `Journal.append`."""

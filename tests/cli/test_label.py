@@ -576,3 +576,17 @@ def test_two_at_once_do_not_disturb_one_another(tmp_path: Path, batchrun: Comman
         assert process.wait(timeout=30) == 0
     assert (done.code, done.err) == (2, "batchrun: another process works on out.csv.job; wait until it has ended\n")
     assert len(answered()) == 200
+
+
+def test_equal_rows_are_sent_once_and_each_gets_the_label(batchrun: Command) -> None:
+    texts = [f"message {number % 12}" for number in range(ROWS)]
+    Path("data.csv").write_text("id,text\n" + "".join(f"{n:03},{text}\n" for n, text in enumerate(texts)))
+    done = batchrun(*LABEL, *FAST, "--yes")
+    assert (done.code, done.out) == (0, "40 ok: out.csv\n")
+    assert "28 copied from equal lines" in done.err
+    assert sum("source" not in record["run"] for record in records(JOB / "results.jsonl")) == 12
+    by_text: dict[str, str] = {}
+    for row in labelled():
+        assert by_text.setdefault(row["text"], row["topic"]) == row["topic"]
+    batchrun(*LABEL[:-1], "all.csv", *FAST, "--yes", "--no-dedup")
+    assert all("source" not in record["run"] for record in records(Path("all.csv.job/results.jsonl")))

@@ -23,11 +23,11 @@ from batchrun.estimate.text import render_estimate, render_pilot
 from batchrun.estimate.tokens import Bytes, Tokenizer, load_counter
 from batchrun.records.content import read_contents
 from batchrun.records.request import ENDPOINTS, RequestLine, parse_request
-from batchrun.records.result import ErrorInfo, ResultHead, RunInfo
+from batchrun.records.result import ErrorInfo, ResultHead, RunInfo, Source
 from batchrun.records.usage import Usage
 from batchrun.requests.reader import RequestFile
 from batchrun.stats.intervals import NONE, Moments, Range, share, t_value
-from tests.support import near
+from tests.support import near, run_info
 
 RESPONSES, CHAT, EMBEDDINGS = ENDPOINTS
 NO_LIMITS = Allowed()
@@ -38,6 +38,45 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
     path = tmp_path_factory.mktemp("prices") / "prices.json"
     path.write_text(json.dumps({"m": {"input": 2, "cached": 0.5, "output": 8}, "e": {"input": 1, "output": 0}}))
     return PriceBook.load(path)
+
+
+# --------------------------------------------------------------------------------------- equal requests
+
+
+def test_with_dedup_only_the_lines_count_that_would_be_sent(tmp_path: Path, book: PriceBook) -> None:
+    path = tmp_path / "requests.jsonl"
+    bodies = [{"model": "m", "input": f"question {number % 6}", "max_output_tokens": 10} for number in range(10)]
+    path.write_text("".join(json.dumps({"custom_id": f"r-{n}", "body": b}) + "\n" for n, b in enumerate(bodies)))
+    with RequestFile(str(path)) as requests:
+        assert estimate_file(requests, (), book, NO_LIMITS).lines_left == 10
+        estimate = estimate_file(requests, (), book, NO_LIMITS, dedup=True)
+        assert (estimate.lines, estimate.lines_left) == (6, 6)
+        assert estimate_file(requests, (), book, NO_LIMITS, limit=8, dedup=True).lines_left == 6
+        done = [_record_of(line) for line in list(requests.requests())[:2]]
+        estimate = estimate_file(requests, [done], book, NO_LIMITS, dedup=True)
+        assert (estimate.lines, estimate.lines_left) == (6, 4)
+
+
+def test_copies_measure_nothing(tmp_path: Path, book: PriceBook) -> None:
+    path = tmp_path / "requests.jsonl"
+    bodies = [{"model": "m", "input": f"question {number}"} for number in range(30)]
+    path.write_text("".join(json.dumps({"custom_id": f"r-{n}", "body": b}) + "\n" for n, b in enumerate(bodies)))
+    with RequestFile(str(path)) as requests:
+        requests.check()
+        lines = list(requests.requests())
+        heads = [_record_of(line) for line in lines[:12]]
+        copies = [_record_of(line, Source("copied", line=1)) for line in lines[12:20]]
+        plain = estimate_file(requests, [heads], book, NO_LIMITS)
+        estimate = estimate_file(requests, [heads, copies], book, NO_LIMITS)
+    assert (plain.lines_measured, estimate.lines_measured) == (12, 12)
+    assert estimate.spent_usd == plain.spent_usd > 0
+    assert estimate.left_usd.likely == pytest.approx((plain.left_usd.likely or 0) * 10 / 18, rel=0.1)
+
+
+def _record_of(line: RequestLine, source: Source | None = None) -> ResultHead:
+    facts = {"line": line.line_number, "body_hash": line.body_hash, "requested_model": "m", "model": "m"}
+    run = run_info(**facts, usage=Usage(10, 0, 20, 0, 30), source=source)
+    return ResultHead(line.custom_id, run)
 
 
 # ----------------------------------------------------------------------------------------- the intervals

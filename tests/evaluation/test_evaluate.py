@@ -329,3 +329,21 @@ def test_the_json_has_the_figures_of_a_field_side_by_side(tmp_path: Path) -> Non
     assert field["classes"]["yes"]["support"] == 32
     assert field["confusion"] == {"labels": ["no", "yes"], "cells": [[2, 6], [8, 24]], "unanswered": [0, 0]}
     assert found.to_json() == found.to_json()
+
+
+def test_copies_are_told_of_where_an_interval_takes_them_for_answers_of_their_own(tmp_path: Path) -> None:
+    rows = [(f"r-{at}", "yes", "one") for at in range(4)]
+    answers = {f"r-{at}": YES for at in range(4)}
+    write_gold(tmp_path / "gold.csv", ("custom_id", "topic", "text"), rows)
+    results = write_results(tmp_path / "results.jsonl", answers)
+    lines = results.read_bytes().splitlines(keepends=True)
+    marked = [line.replace(b'"attempts":1', b'"attempts":0,"source":{"kind":"copied","line":1}') for line in lines[1:]]
+    results.write_bytes(b"".join([lines[0], *marked]))
+
+    def warnings(**told: Any) -> list[str]:
+        question = Question(Source(str(tmp_path / "gold.csv")), **told)
+        return [text for text in evaluate(results, question).warnings if "copied" in text]
+
+    assert len(warnings()) == 1
+    assert warnings()[0].startswith("3 answers copied from equal requests")
+    assert warnings(cluster="text") == []

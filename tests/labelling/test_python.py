@@ -17,6 +17,7 @@ from batchrun import Endpoint, GatewayOptions, Limits, StopError, UsageError
 from batchrun.datasets.results import Results
 from batchrun.labelling.frames import frame_of
 from tests.cli.commands import BATCHRUN
+from tests.support import read_records
 
 NOWHERE = Endpoint("http://127.0.0.1:9/v1", "sk-of-the-test")
 ROWS: list[dict[str, Any]] = [{"text": f"message {number}", "n": number} for number in range(12)]
@@ -167,3 +168,12 @@ def test_the_command_goes_on_with_such_a_job(tmp_path: Path, monkeypatch: pytest
     )
     assert done.stdout == "12 ok: out.csv\n"
     assert len(list(Results("out.csv.job/results.jsonl"))) == len(ROWS)
+
+
+def test_equal_rows_are_sent_once_unless_all_are_wanted(tmp_path: Path) -> None:
+    rows = [{"text": "same"} for _ in range(4)]
+    labelled(rows, tmp_path / "once", None)
+    labelled(rows, tmp_path / "all", None, dedup=False)
+    for folder, sent in (("once", 1), ("all", 4)):
+        records = read_records(tmp_path / folder / "results.jsonl")
+        assert sum("source" not in record["run"] for record in records) == sent

@@ -197,3 +197,57 @@ def test_good_records_are_checked_together(requests: Path, results: Path, monkey
 
     monkeypatch.setattr("batchrun.report.stored.parse_result", never)
     assert verify(requests, results).is_complete
+
+
+# ---------------------------------------------------------------------------------------------- the copies
+
+
+@pytest.fixture
+def copied(requests: Path, tmp_path: Path) -> Path:
+    """Results of six lines of which four are copies, two of each of two answers."""
+    lines = [orjson.loads(line) for line in requests.read_bytes().splitlines()]
+    for number, line in enumerate(lines):
+        line["body"]["input"] = f"question {number % 2}"
+    requests.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    path = tmp_path / "copied.jsonl"
+    run(Job(str(requests), path, Endpoint("http://127.0.0.1"), simulate=GatewayOptions(), dedup=True))
+    return path
+
+
+@pytest.mark.smoke
+def test_copies_are_whole_answers_whose_usage_counts_once(requests: Path, copied: Path) -> None:
+    found = verify(requests, copied)
+    assert found.is_complete
+    assert (found.records, found.copied, found.reused, found.wrong_copies) == (6, 4, 0, 0)
+    sent = [orjson.loads(line) for line in copied.read_bytes().splitlines() if b'"source"' not in line]
+    assert found.usage.input_tokens == sum(record["run"]["usage"]["input_tokens"] for record in sent)
+    assert "4 copied from equal lines" in render(found)
+
+
+def test_a_copy_that_differs_from_its_original_is_found(requests: Path, copied: Path) -> None:
+    edit(copied, 4, b'"object":"response"', b'"object":"another"')
+    found = verify(requests, copied)
+    assert not found.is_complete
+    assert found.wrong_copies == 1
+    assert found.findings == [f"{copied}:5: is a copy, and the record of the equal request has another answer"]
+
+
+def test_a_copy_of_an_answer_to_another_request_is_found(requests: Path, copied: Path) -> None:
+    lines = copied.read_bytes().splitlines(keepends=True)
+    mine = next(at for at, line in enumerate(lines) if b'"source":{"kind":"copied","line":1}' in line)
+    other = next(line for line in lines if b'"source":{"kind":"copied","line":2}' in line)
+    start, end = lines[mine].index(b'"response":'), other.index(b'"response":')
+    lines[mine] = lines[mine][:start] + other[end:]
+    copied.write_bytes(b"".join(lines))
+    assert verify(requests, copied).wrong_copies == 1
+
+
+def test_a_copy_whose_original_was_edited_and_sent_again_is_told_of_and_is_no_problem(
+    requests: Path, copied: Path
+) -> None:
+    edit(requests, 0, b"question 0", b"another question")
+    job = Job(str(requests), copied, Endpoint("http://127.0.0.1"), simulate=GatewayOptions(), changed="resend")
+    assert run(job).exit_code == 0
+    found = verify(requests, copied)
+    assert found.is_complete
+    assert found.findings == ["2 records copied from a line that was sent again since: in no bill"]

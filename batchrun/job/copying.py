@@ -1,0 +1,186 @@
+"""Writes the records of lines that are not sent: each has the answer of an equal line, and says so in its `source`.
+
+1. What is copied is read back whole from what was written, and compared with the line: body, endpoint and repeat.
+2. Such a record costs nothing, and has no times: nothing was sent for it.
+3. A line whose original has no record stays undone. After a kill, the next run finds what is written, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from msgspec import structs
+
+from batchrun.engine.stopping import Stopped
+from batchrun.engine.writer import RunFacts
+from batchrun.errors import StopError
+from batchrun.job.plan import key_of_line
+from batchrun.job.prepare import Prepared
+from batchrun.records.index import LineSet
+from batchrun.records.request import RequestLine
+from batchrun.records.result import ResultHead, RunInfo, Source, encode_stored, parse_stored
+from batchrun.requests.duplicates import key_of, repeat_of
+from batchrun.requests.reader import RequestFile
+from batchrun.results.events import Recorded
+from batchrun.results.scan import read_places, record_at
+from batchrun.results.store import ResultStore
+from batchrun.transport.yielding import yield_to_loop
+
+_BATCH_LINES, _BATCH_BYTES = 256, 1 << 20
+_YIELD_EVERY = 1024  # records that are looked at
+_FAILED = 1  # the lowest bit of a place: the record is an error
+
+Made = tuple[ResultHead, bytes]
+
+
+class Copying:
+    """Writes the records that a prepared job can have without a request. `recorded` counts them.
+
+    `is_active`: it is at work. `stopped` says why it ended early, if it did.
+    """
+
+    def __init__(self, prepared: Prepared, store: ResultStore, facts: RunFacts) -> None:
+        self.recorded = 0
+        self.is_active = False
+        self.stopped: Stopped | None = None
+        self._plan = prepared.plan
+        self._requests = prepared.requests
+        self._tally = prepared.tally
+        self._handout = prepared.handout
+        self._store, self._written = store, prepared.store
+        self._facts = facts
+        self._start = time.monotonic()
+        self._copied = LineSet()
+        self._scanned = 0  # bytes of the records
+        self._is_over = False
+
+    def stop(self) -> None:
+        """Write no more than what is being written."""
+        self._is_over = True
+
+    async def copy_early(self) -> None:
+        """Before anything is sent: write the record of each line whose original has one since an earlier run."""
+        if self._plan.has_early_originals:
+            await self.copy()
+        elif self._plan.copies:
+            with self._written.records() as records:
+                self._scanned = records.seek(0, os.SEEK_END)
+
+    async def copy(self) -> None:
+        """Write the record of each line whose original has one by now."""
+        if self._is_over or len(self._copied) == len(self._plan.copies):
+            return
+        self.is_active = True
+        try:
+            with self._written.records() as records, self._requests.again() as requests:
+                if await self._find_originals(records):
+                    await self._write_all(records, requests)
+        except StopError as error:  # a full disk, a pipe whose reader is gone, a request file that has changed
+            self.stopped = Stopped(str(error), error.exit_code)
+            self.stop()
+        finally:
+            self.is_active = False
+
+    async def _find_originals(self, records: IO[bytes]) -> bool:
+        """Note the places of the records to copy from; False if none is new."""
+        originals, is_any = self._plan.originals, False
+        path = self._store.paths.results if self._store.paths is not None else Path("standard output")
+        records.seek(self._scanned)
+        for count, (head, offset) in enumerate(read_places(records, path, self._scanned)):
+            if head is not None:
+                key = key_of(head.custom_id, head.run.path, head.run.body_hash)
+                known = originals.first(*key)
+                if known is None or (known & _FAILED and head.error is None):
+                    is_any = originals.put(*key, 2 * offset + _FAILED * (head.error is not None)) or is_any
+            if count % _YIELD_EVERY == 0:
+                await yield_to_loop()
+        self._scanned = records.tell()
+        return is_any
+
+    async def _write_all(self, records: IO[bytes], requests: RequestFile) -> None:
+        batch, size = list[Made](), 0
+        for line in requests.requests(_Done(self._plan.copies, self._copied), self._plan.copies.lowest()):
+            if (made := self._made(records, line)) is not None:
+                batch.append(made)
+                size += len(made[1])
+            if len(batch) == _BATCH_LINES or size > _BATCH_BYTES:
+                await self._write(batch)
+                batch, size = [], 0
+            if self._is_over:
+                return
+        await self._write(batch)
+
+    def _made(self, records: IO[bytes], line: RequestLine) -> Made | None:
+        """The record of a line; None if its original has none."""
+        place = self._plan.originals.first(*key_of_line(line))
+        if place is None:
+            return None
+        try:
+            original, response = parse_stored(record_at(records, place // 2))
+        except ValueError:
+            return None
+        run = original.run
+        is_equal = (run.body_hash, run.path, run.requested_model) == (line.body_hash, line.url, line.model)
+        if not is_equal or repeat_of(original.custom_id) != repeat_of(line.custom_id):
+            return None
+        of = run.source.line if run.source is not None and run.source.kind == "copied" else run.line
+        head = ResultHead(line.custom_id, self._run(line, run, Source("copied", line=of)), original.error)
+        return head, encode_stored(head, response)
+
+    def _run(self, line: RequestLine, run: RunInfo, source: Source) -> RunInfo:
+        """How a line was run for which nothing was sent, by how its answer was got."""
+        return structs.replace(
+            run,
+            line=line.line_number,
+            total_lines=self._facts.lines,
+            started=self._facts.started,
+            elapsed_s=round(time.monotonic() - self._start, 3),
+            attempts=0,
+            throttles=0,
+            latency_s=None,
+            first_event_s=None,
+            first_text_s=None,
+            tries=(),
+            source=source,
+        )
+
+    async def _write(self, batch: list[Made]) -> None:
+        """Write records; then, and only then, count them."""
+        if not batch:
+            return
+        if self._handout is not None:
+            await self._handout.room()
+        await self._load_prices(batch[0][0].run.requested_model)
+        written = len(batch)
+        try:
+            self._store.append([record for _, record in batch])
+        except StopError as error:
+            written = error.written
+            raise
+        finally:
+            heads = [head for head, _ in batch[:written]]
+            self._tally.add(heads)
+            self.recorded += len(heads)
+            for head in heads:
+                self._copied.add(head.run.line)
+        self._store.log.write(Recorded([head.run.line for head in heads], self._tally.cost_of_records_usd()))
+        await yield_to_loop()
+
+    async def _load_prices(self, model: str) -> None:
+        """Load the price list, which takes half a second, in a thread of its own; once."""
+        if not self.recorded:
+            await asyncio.get_running_loop().run_in_executor(None, self._tally.book.price, model)
+
+
+class _Done:
+    """All line numbers but those of `copies` that are not in `copied`."""
+
+    def __init__(self, copies: LineSet, copied: LineSet) -> None:
+        self._copies, self._copied = copies, copied
+
+    def __contains__(self, number: object) -> bool:
+        return number not in self._copies or number in self._copied
