@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
+
+import msgspec
 
 from batchrun.engine.attribution import Case, Chances, Peers, Standing
 from batchrun.engine.source import LineSource
@@ -32,8 +33,7 @@ class Step(Enum):
     LAST_TRY = auto()  # a line may be sent alone
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(msgspec.Struct, frozen=True, gc=False):
     """A line and its peers: to be sent by `limits`, or, where these are None, to be recorded with its last failure."""
 
     case: Case
@@ -80,10 +80,8 @@ class Dispatcher:
 
     def places(self) -> int:
         """How many workers would find a line now, at the most; one starts the next where that is not known."""
-        if not any(limits.has_room for limits in self._lanes.limits):
-            return int(bool(self._released))  # as it is while all slots are in use
         now = self._clock()
-        if self._may_read(now) and (not self.is_read or self._readable_again(now) is not None):
+        if self._can_read(now):
             return sum(limits.controller.slots - limits.taken for limits in self._lanes.limits if limits.has_room)
         has_due = self.room.next_due <= now and self._has_any_room(now)
         return int(has_due or bool(self._released) or any(peers.lane.has_room(now) for peers in self.room.ready))
@@ -102,12 +100,10 @@ class Dispatcher:
                 return self._given(*self._released.popleft())
             if (waited := self._waited(now)) is not None:
                 return waited
-            if not self._may_read(now):
+            if not self._can_read(now):
                 return None
             line = await self._read(now)
             if line is None:
-                if self.is_read and self._readable_again(now) is None:
-                    return None
                 continue
             if (fresh := self._taken_up(line, now)) is not None:
                 return fresh
@@ -321,19 +317,22 @@ class Dispatcher:
     def _has_any_room(self, now: float) -> bool:
         return any(lane.has_room(now) for lane in self._lanes)
 
+    def _can_read(self, now: float) -> bool:
+        """Whether there is an unread line, or one that is kept as a number, and a lane with room for it."""
+        return self._may_read(now) and (not self.is_read or self._readable_again(now) is not None)
+
     def _may_read(self, now: float) -> bool:
         """Whether there is a lane with room for a line that is read now."""
         if self._bytes.is_full:
             return False
-        has_space = self.room.size < self._capacity()
         for peers in self._all.values():
-            if peers.lane.has_room(now) and (has_space or not peers.breaker.is_open):
+            if peers.lane.has_room(now) and (not peers.breaker.is_open or self.room.size < self._capacity()):
                 return True
         return len(self._all) < self._kinds and self._lanes.shared.has_room
 
     def _has_unread(self, peers: Peers) -> bool:
         """Whether lines of these peers are kept as numbers."""
-        return peers in self._again or self.room.has_later(peers)
+        return peers in self._again or peers in self.room.later
 
     def _readable_again(self, now: float) -> Peers | None:
         """Peers that may go, of which lines are kept as numbers."""

@@ -334,7 +334,10 @@ class Runner:
 
     def fill_slots(self) -> None:
         """Start workers until each place has one, as far as there are lines for them."""
-        for _ in range(min(self._dispatcher.places() - self._starting, self.limiter.lanes.slots - len(self._workers))):
+        free = self.limiter.lanes.slots - len(self._workers)
+        if free <= 0:
+            return  # as it is while all slots are in use
+        for _ in range(min(free, self._dispatcher.places() - self._starting)):
             self._starting += 1
             self._add_worker()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from batchrun.engine.attribution import Case, Peers
 from batchrun.records.index import LineSet
@@ -24,12 +24,12 @@ class WaitingRoom:
         self.parked: dict[Peers, deque[Case]] = {}  # until their peers, the control or a probe say more
         self.last_tries: dict[Peers, deque[Case]] = {}
         self._due: list[tuple[float, int, Case, Peers]] = []
-        self._later: dict[Peers, LineSet] = {}
+        self.later: dict[Peers, LineSet] = {}  # kept as numbers
         self._kept: dict[int, Case] = {}  # what has become of the lines that are kept as numbers
         self._order = 0
 
     def __bool__(self) -> bool:
-        return bool(self.size or self._later)
+        return bool(self.size or self.later)
 
     # ---------------------------------------------------------------------------------------- in memory
 
@@ -103,31 +103,22 @@ class WaitingRoom:
 
     def put_off(self, case: Case, peers: Peers) -> None:
         """Keep only the number of a line."""
-        self._later.setdefault(peers, LineSet()).add(case.number)
+        self.later.setdefault(peers, LineSet()).add(case.number)
         if case.attempts:
             case.line = case.last = None
             self._kept[case.number] = case
         else:
             peers.left -= 1  # it comes back as if it had never been read
 
-    def has_later(self, peers: Peers) -> bool:
-        """Whether lines of these peers are kept as numbers."""
-        return peers in self._later
-
     def back(self, number: int) -> Case | None:
         """What has become of a line that is read again; None if nothing has."""
         return self._kept.pop(number, None)
 
-    @property
-    def later(self) -> Iterable[Peers]:
-        """The peers of which lines are kept as numbers."""
-        return self._later.keys()
-
     def take_later(self, peers: Peers) -> LineSet:
         """The numbers of these peers, which are read again now."""
-        return self._later.pop(peers)
+        return self.later.pop(peers)
 
     def undone(self, peers: Peers) -> int:
         """How many lines of these peers wait, in memory or as numbers."""
         due = sum(other is peers for _, _, _, other in self._due)
-        return due + len(self.ready.get(peers, ())) + self.stuck(peers) + len(self._later.get(peers, ()))
+        return due + len(self.ready.get(peers, ())) + self.stuck(peers) + len(self.later.get(peers, ()))

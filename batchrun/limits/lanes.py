@@ -66,7 +66,7 @@ class Lane:
         """Whether a further line may be given to a worker."""
         if self._holds_in_a_row and self.taken:
             return False  # one finds out whether requests are let through again
-        return self.limits.has_room and not self.is_held(now)
+        return self.limits.has_room and now >= self.held_until and not self.is_closed
 
     def is_held(self, now: float) -> bool:
         """Whether no line of it is sent now, while those of other lanes are."""
@@ -117,6 +117,8 @@ class Lanes:
     @property
     def slots(self) -> int:
         """How many requests all lanes together may have in flight, for all that their own limits say."""
+        if len(self.limits) == 1:
+            return self.limits[0].controller.slots
         return sum(limits.controller.slots for limits in self.limits)
 
     def resize(self, bounds: Concurrency, now: float) -> None:

@@ -158,10 +158,7 @@ class Limiter:
     @property
     def slots(self) -> int:
         """How many requests may be in flight now."""
-        limits = self.lanes.limits
-        if len(limits) == 1:
-            return limits[0].controller.slots
-        return min(self.promises.most_in_flight, sum(one.controller.slots for one in limits))
+        return min(self.promises.most_in_flight, self.lanes.slots)
 
     @property
     def limited_by(self) -> LimitedBy:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.benchmarks.evaluation import evaluation
+from tests.benchmarks.instructions import instructions
 from tests.benchmarks.join import join
 from tests.benchmarks.lanes import lanes
 from tests.benchmarks.large import large, one_line, resume_bare
@@ -22,6 +23,7 @@ from tests.benchmarks.prepare import prepare
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
 WORKLOADS |= {
+    "instructions": instructions,
     "large": large,
     "resume_bare": resume_bare,
     "one_line": one_line,

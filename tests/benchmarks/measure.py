@@ -27,6 +27,9 @@ os.write(int(report), json.dumps([cpu_s, wall_s, usage.ru_maxrss * 1024, started
 sys.exit(os.waitstatus_to_exitcode(status) != 0)
 """
 
+ENVIRONMENT = os.environ | {"OPENAI_API_KEY": "sk-benchmark-0123456789"}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a program that is installed has its bytecode
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -44,8 +47,7 @@ class Cost:
 
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
     """Run a command to its end, by itself on a core. Raises `RuntimeError` with its output where it fails."""
-    environment = os.environ | {"OPENAI_API_KEY": "sk-benchmark-0123456789", "OPENAI_BASE_URL": base_url}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a program that is installed has its bytecode
+    environment = ENVIRONMENT | {"OPENAI_BASE_URL": base_url}
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as figures:
         done = subprocess.run(

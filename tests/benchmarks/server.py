@@ -3,7 +3,8 @@
     python -m tests.benchmarks.server --answer-bytes 600 --latency-median 0.2 --latency-p99 1.5
 
 prints its port, then serves 127.0.0.1 until its standard input ends, and prints the latencies that it drew, summed
-up, and when the first request came (seconds since 1970).
+up, and when the first request came (seconds since 1970). With `--together 32` it waits for 32 requests and answers
+them all: then every run takes the same steps, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import random
 import sys
 import time
-from typing import cast
+from typing import ClassVar, cast
 
 from tests.benchmarks.machine import fast_loop, pin
 
@@ -37,10 +38,12 @@ class Answers(asyncio.Protocol):
     """One connection: an answer for every request, at once or after a drawn latency."""
 
     first_at = 0.0  # when any connection had its first request
+    waiting: ClassVar[list[Answers]] = []  # requests of all connections, by the connection
 
-    def __init__(self, answer: bytes, latency: Latency) -> None:
+    def __init__(self, answer: bytes, latency: Latency, together: int) -> None:
         self._answer = answer
         self._latency = latency
+        self._together = together
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,7 +63,11 @@ class Answers(asyncio.Protocol):
             if seconds:
                 asyncio.get_running_loop().call_later(seconds, self._transport.write, self._answer)
             else:
-                self._transport.write(self._answer)
+                self.waiting.append(self)
+        if len(self.waiting) >= self._together:
+            for connection in self.waiting:
+                connection._transport.write(self._answer)
+            self.waiting.clear()
 
 
 class Latency:
@@ -85,7 +92,7 @@ async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     latency = Latency(options.latency_median, options.latency_p99)
     whole = answer(options.answer_bytes)
-    server = await loop.create_server(lambda: Answers(whole, latency), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Answers(whole, latency, options.together), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.buffer.read)
     print(latency.drawn_s, Answers.first_at, flush=True)
@@ -97,6 +104,7 @@ def main() -> None:
     parser.add_argument("--answer-bytes", type=int, default=600)
     parser.add_argument("--latency-median", type=float, default=0.0)
     parser.add_argument("--latency-p99", type=float, default=0.0)
+    parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--core", type=int, default=1)
     options = parser.parse_args()
     pin(options.core)
