@@ -18,7 +18,8 @@ def is_at_output_limit(line: RequestLine, outcome: Reply | Failure) -> bool:
     tokens = outcome.usage.output_tokens
     if line.max_output_tokens is not None:
         return tokens == line.max_output_tokens
-    # Chat has two names. A search for the number is cheap, and nearly always says no.
-    if tokens == 0 or b"%d" % tokens not in line.body or b"_tokens" not in line.body:
+    # Chat has two names. A search for what is in both is cheap, and nearly always says no, as does that for the number.
+    body = line.body
+    if tokens == 0 or body.find(b"_tokens") < 0 or body.find(b"%d" % tokens) < 0:
         return False
-    return re.search(rb'"max_(?:completion_)?tokens"\s*:\s*%d\s*[,}]' % tokens, line.body) is not None
+    return re.search(rb'"max_(?:completion_)?tokens"\s*:\s*%d\s*[,}]' % tokens, body) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -26,9 +27,9 @@ class Sender:
     spending: Spending
     observer: Observer
 
-    async def acquire(self, line: RequestLine, upper_usd: Decimal, lane: Lane) -> Permit | None:
+    def acquire(self, line: RequestLine, upper_usd: Decimal, lane: Lane) -> Awaitable[Permit | None]:
         """Wait for a permit; None if the run stops, the budget will never have room for the line, or its lane waits."""
-        return await self.limiter.acquire(self._tokens_at_most(line), upper_usd, lane)
+        return self.limiter.acquire(self._tokens_at_most(line), upper_usd, lane)
 
     async def send(
         self, line: RequestLine, permit: Permit, attempt: int, *, is_control: bool = False

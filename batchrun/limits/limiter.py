@@ -95,11 +95,13 @@ class Limiter:
         """
         lane = lane if lane is not None else self.lanes.of("")
         now = self._clock()
-        if self._is_closed or self._never_fits(upper_usd) or lane.is_closed or now < lane.held_until:
+        if self._is_closed or lane.is_closed or now < lane.held_until:
             return None
         pace_per_s = lane.limits.controller.pace_per_s
         if not lane.waiters and self._wait_s(lane.limits, upper_usd, pace_per_s, now) == 0:
             return self._grant(lane, tokens, upper_usd, pace_per_s, now)
+        if self._never_fits(upper_usd):
+            return None
         self._turns += 1
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
         lane.waiters.append(Waiter(self._turns, turn, tokens, upper_usd))

@@ -103,7 +103,7 @@ class RateEstimator:
         self._refill.sent(now)
         self.admitted += 1
         elapsed_s = now - self._tick_at
-        if elapsed_s >= max(self.TICK_S, self.TICK_REQUESTS / self.per_s if self.per_s is not None else 0.0):
+        if elapsed_s >= self.TICK_S and (self.per_s is None or elapsed_s >= self.TICK_REQUESTS / self.per_s):
             self._sent_per_s = (self.admitted - self._tick_admitted) / elapsed_s
             self._tick_at, self._tick_admitted = now, self.admitted
             if self.per_s is not None:

@@ -132,9 +132,12 @@ def is_empty_list(raw: bytes) -> bool:
     return raw in (b"", b"null") or (raw.startswith(b"[") and not raw[1:-1].strip())
 
 
+_LF, _CR = b"\n\r"
+
+
 def one_line(body: bytes) -> bytes:
     """Return valid JSON on one line: raw CR and LF in it can only be white space, so they become spaces."""
-    if b"\n" in body or b"\r" in body:
+    if _LF in body or _CR in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body
 

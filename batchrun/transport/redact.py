@@ -19,7 +19,8 @@ from batchrun.records.words import printable
 # A shorter key is a stand-in ("EMPTY", "test") that may be a word of any answer: taking it out would spoil those.
 SHORTEST_SECRET = 12
 IN_ITS_PLACE = "[the api key]"
-START_BYTES = 8  # a short start is looked for ten times as fast as a whole key
+START_BYTES = 12  # a short start is looked for ten times as fast as a whole key
+_BACKSLASH, _PERCENT = b"\\%"
 
 
 class Secret(str):
@@ -40,8 +41,9 @@ class Redactor:
     def __init__(self, *secrets: str) -> None:
         words = {word for secret in secrets for word in (secret, *secret.split()) if len(word) >= SHORTEST_SECRET}
         secrets = tuple(sorted(words, key=len, reverse=True))
-        self._spellings = [spelling for secret in secrets for spelling in _spellings(secret)]
-        self._words = [spelling.decode() for spelling in self._spellings]
+        spellings = [spelling for secret in secrets for spelling in _spellings(secret)]
+        self._spellings = [(spelling[:START_BYTES], spelling) for spelling in spellings]
+        self._words = [spelling.decode() for spelling in spellings]
         self._escapes = [_escaped(secret) for secret in secrets]
 
     def text(self, text: str) -> str:
@@ -50,10 +52,10 @@ class Redactor:
 
     def body(self, body: bytes) -> bytes:
         """A body without the key, as it is, in base64, and with any of its characters escaped."""
-        for spelling in self._spellings:
-            if spelling[:START_BYTES] in body:
+        for start, spelling in self._spellings:
+            if body.find(start) >= 0:  # `in` would first try it as a number, and throw the exception away
                 body = body.replace(spelling, IN_ITS_PLACE.encode())
-        if b"\\" in body or b"%" in body:
+        if _BACKSLASH in body or _PERCENT in body:
             for escape, escaped in self._escapes:
                 if escape.search(body):
                     body = escaped.sub(IN_ITS_PLACE.encode(), body)
@@ -70,7 +72,7 @@ class Redactor:
     def _is_safe(self, texts: str) -> bool:
         if not texts.isprintable() or "%" in texts or "\\" in texts:
             return False
-        return not any(spelling in texts for spelling in self._words)
+        return not any(map(texts.__contains__, self._words))
 
 
 def _texts(outcome: Reply | Failure) -> str:

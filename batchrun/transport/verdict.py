@@ -115,12 +115,15 @@ def _judge_response(fields: _Json, ended_as: str | None) -> Verdict:
 
 def _has_refusal(output: list[Any]) -> bool:
     """Whether a message of the output is a refusal, which in OpenAI's API is a part of a *completed* response."""
-    return any(
-        isinstance(part, dict) and part.get("type") == "refusal"
-        for item in output
-        if isinstance(item, dict) and isinstance(item.get("content"), list)
-        for part in item["content"]
-    )
+    for item in output:
+        content = item.get("content") if isinstance(item, dict) else None
+        if isinstance(content, list) and any(map(_is_refusal, content)):
+            return True
+    return False
+
+
+def _is_refusal(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "refusal"
 
 
 def _judge_chat(fields: _Json) -> Verdict | ErrorBody:
