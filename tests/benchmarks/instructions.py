@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.benchmarks.measure import ENVIRONMENT, remove_results, serving, write_requests
 from tests.benchmarks.workloads import Row, Scale
@@ -60,9 +61,9 @@ def count(base_url: str, *module: str) -> int:
 
 def main() -> None:
     sleep = asyncio.sleep
-    asyncio.sleep = lambda delay, *result: sleep(SLOWER * delay, *result)
     sys.argv = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    with patch("asyncio.sleep", lambda seconds: sleep(SLOWER * seconds)):
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
