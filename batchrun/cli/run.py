@@ -294,7 +294,7 @@ def run_pilot(job: Job, options: RunOptions, fact: Callable[[], str] = str) -> i
     """Run the sample; returns how many lines it sent. Exits where it stopped early. `fact`: for the bar."""
     with _finished(job, options.screen, fact=fact) as summary:
         if summary.stopped is not None or not options.pilot.yes:
-            _show_report(summary, options)
+            _show_report(summary, options if summary.stopped is not None else replace(options, page=PageOptions()))
         if summary.stopped is not None:
             sys.exit(summary.exit_code)
     return summary.ended.recorded

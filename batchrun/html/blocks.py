@@ -41,13 +41,10 @@ def bill(report: Report) -> Table:
 # ------------------------------------------------------------------------------------------------ over time
 
 
-def limits(report: Report, timeline: Timeline) -> list[tuple[str, float]]:
-    """What limited the runs, with the share of the time of each; of one run as exactly as its report has it."""
-    seconds = timeline.limited_s
-    if not timeline.later_runs_s and report.limited_s:
-        seconds = report.limited_s
-    total = sum(seconds.values()) or 1.0
-    return [(name, taken / total) for name, taken in seconds.items()]
+def limits(timeline: Timeline) -> list[tuple[str, float]]:
+    """What limited the runs, with the share of the time of each."""
+    total = sum(timeline.limited_s.values()) or 1.0
+    return [(name, taken / total) for name, taken in timeline.limited_s.items()]
 
 
 def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
@@ -62,9 +59,9 @@ def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
     return Table("What limited the runs, by share of the time", ["limited by", "all", *models], rows)
 
 
-def over_time(report: Report, timeline: Timeline, *, are_drawn: bool) -> Chart:
+def over_time(timeline: Timeline, *, are_drawn: bool) -> Chart:
     """What limited the runs, throughput and requests in flight over time."""
-    found = limits(report, timeline)
+    found = limits(timeline)
     title = "What limited the runs, lines a second, and requests in flight, over time"
     drawn = narrow = None
     if are_drawn and len(timeline.stretches) >= _LEAST_STRETCHES:
@@ -73,7 +70,7 @@ def over_time(report: Report, timeline: Timeline, *, are_drawn: bool) -> Chart:
     about = (
         f"{duration(timeline.seconds)} of running{runs}. In flight are requests that were sent and have no record yet, "
         "those whose answer is about to be written among them; the dashed line is how many the run allowed at once, "
-        "where that is near."
+        "where that is near. What limits a run is logged once a second at most."
     )
     head = ["from", "lines/s", "in flight", "allowed at once", "limited mostly by"]
     rows = [_time_row(stretch) for stretch in _few(timeline)]

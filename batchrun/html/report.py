@@ -13,7 +13,7 @@ from batchrun.billing.tally import Tally, cost_of
 from batchrun.datasets.labels import Label
 from batchrun.datasets.requests_of import find_requests
 from batchrun.errors import UsageError
-from batchrun.evaluation.asked import Asked
+from batchrun.evaluation.asked import RESULTS_OF_JOB, Asked
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.html import blocks, charts
 from batchrun.html.gold import gold_part
@@ -61,11 +61,11 @@ def make_page(source: Source) -> bytes:
     timeline = read_timeline(ResultPaths.of(source.results).log)
     over_time = limits = None
     if timeline is not None:
-        over_time = blocks.over_time(report, timeline, are_drawn=are_drawn)
-        limits = blocks.limit_table(report, blocks.limits(report, timeline))
+        over_time = blocks.over_time(timeline, are_drawn=are_drawn)
+        limits = blocks.limit_table(report, blocks.limits(timeline))
     return render(
         "report.html.j2",
-        name=source.results.name,
+        name=_name(source.results),
         subtitle=_subtitle(report, tally),
         verdict=_sentence(report, tally),
         command=report.next_command,
@@ -96,6 +96,12 @@ def _survey(source: Source) -> tuple[Survey, str]:
 
 
 # ------------------------------------------------------------------------------------------------- the top
+
+
+def _name(results: Path) -> str:
+    """The result file; of a labelling job the table that it makes."""
+    table = results.absolute().parent.name.removesuffix(".job")
+    return table if results.name == RESULTS_OF_JOB and table != results.absolute().parent.name else results.name
 
 
 def _subtitle(report: Report, tally: Tally) -> str:

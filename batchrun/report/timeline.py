@@ -56,24 +56,21 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All stretches, each of `stretch_s` seconds, and when each run but the first began."""
+    """All stretches, each of `stretch_s` seconds, and when each run but the first began.
+
+    `limited_s`: seconds by what limited the runs, the longest first. It is exact; the stretches follow the log, which
+    says what limits a run once a second at most.
+    """
 
     stretches: list[Stretch]
     stretch_s: float
     later_runs_s: list[float]
+    limited_s: dict[str, float]
 
     @property
     def seconds(self) -> float:
         """How long all runs took together."""
         return sum(stretch.observed_s for stretch in self.stretches)
-
-    @property
-    def limited_s(self) -> dict[str, float]:
-        """Seconds by what limited the runs, the longest first."""
-        whole = Stretch(0.0)
-        for stretch in self.stretches:
-            whole.take(stretch)
-        return dict(sorted(whole.limited_s.items(), key=lambda item: -item[1]))
 
 
 def read_timeline(log: Path) -> Timeline | None:
@@ -138,6 +135,7 @@ class _Clock:
         self._slots: int | None = None
         self._limit = _UNKNOWN
         self._later_runs: list[float] = []
+        self._told: dict[int, dict[str, float]] = {}  # by the number of the run: its own sums
 
     def timeline(self) -> Timeline | None:
         """What was added up."""
@@ -145,7 +143,16 @@ class _Clock:
         found = self._stretches
         if len(found) > 1 and found[-1].observed_s < self._width / 2:
             found[-2].take(found.pop())  # else a record in a millisecond is a thousand a second
-        return Timeline(found, self._width, self._later_runs) if found and self._now else None
+        return Timeline(found, self._width, self._later_runs, self._limited_s()) if found and self._now else None
+
+    def _limited_s(self) -> dict[str, float]:
+        """The runs' own sums, or where they have none those of the stretches."""
+        whole = Stretch(0.0)
+        for seconds in self._told.values():
+            whole.take(Stretch(0.0, limited_s=seconds))
+        for stretch in self._stretches if not self._told else ():
+            whole.take(stretch)
+        return dict(sorted(whole.limited_s.items(), key=lambda item: -item[1]))
 
     def take(self, event: _Event) -> None:
         """Add an event."""
@@ -165,6 +172,8 @@ class _Clock:
         elif kind in ("recorded", "stop"):
             self._in_flight.difference_update(event.numbers)
             self._at(self._now).records += len(event.numbers)
+        if event.limited_s:
+            self._told[len(self._later_runs)] = event.limited_s
         if kind == "limits":
             self._name_unknown(event.limited_by)
             self._limit, self._slots = event.limited_by, event.slots

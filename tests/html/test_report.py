@@ -194,3 +194,10 @@ def test_nothing_known_of_the_run_is_said(tmp_path: Path) -> None:
 def test_a_secret_of_the_environment_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert KEY.encode() not in page_of(make_job(tmp_path), with_text=True)
+
+
+def test_the_page_of_a_labelling_job_has_the_name_of_its_table(tmp_path: Path) -> None:
+    folder = tmp_path / "labelled.csv.job"
+    folder.mkdir()
+    assert "<title>labelled.csv: report</title>" in page_of(make_job(folder)).decode()
+    assert "<title>results.jsonl: report</title>" in page_of(make_job(tmp_path)).decode()

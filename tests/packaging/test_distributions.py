@@ -143,10 +143,11 @@ def test_the_metadata_say_what_it_is_and_where_to_ask(built: Built) -> None:
 
 
 def test_each_extra_is_tested_too() -> None:
-    """What an extra needs the tests install as well, in the same versions; the oracle is a part of CI of its own."""
+    """What an extra needs the tests install as well, in the same versions; two are parts of CI of their own."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert "pytest -m oracle" in (ROOT / ".ci/run").read_text(encoding="utf-8")
-    needed = {need for name, needs in extras.items() if name not in ("test", "oracle") for need in needs}
+    own_parts = ("oracle", "browser")
+    assert all(f"pytest -m {part}" in (ROOT / ".ci/run").read_text(encoding="utf-8") for part in own_parts)
+    needed = {need for name, needs in extras.items() if name not in ("test", *own_parts) for need in needs}
     assert needed <= set(extras["test"])
 
 

@@ -56,7 +56,17 @@ def test_what_limits_the_run_before_the_log_says_so_is_what_it_says_first() -> N
 
 def test_a_run_too_short_for_a_word_of_it_takes_that_of_its_end() -> None:
     found = timeline(Start(t=0.0), sent(0.0, 1), Stop(t=0.1, limited_s={"rpm": 0.02, "tail_of_the_run": 0.08}))
-    assert list(found.limited_s) == ["tail_of_the_run"]
+    assert [list(stretch.limited_s) for stretch in found.stretches] == [["tail_of_the_run"]]
+
+
+def test_the_shares_are_the_runs_own_sums() -> None:
+    """Those are exact; what the log says in between is said once a second at most."""
+    found = timeline(
+        *(Start(t=0.0), sent(0.0, 1), Limited(t=0.5, limited_by="slow_start", limited_s={"slow_start": 0.5})),
+        *(Stop(t=3.0, limited_s={"slow_start": 1.0, "rpm": 2.0}), Start(t=0.0), sent(0.0, 2)),
+        Limited(t=5.0, limited_by="rpm", limited_s={"rpm": 4.0, "paused": 1.0}),
+    )
+    assert list(found.limited_s.items()) == [("rpm", 6.0), ("slow_start", 1.0), ("paused", 1.0)]
 
 
 def test_the_time_between_runs_is_left_out_and_a_killed_run_ends_with_its_last_event() -> None:
