@@ -156,12 +156,16 @@ class MemoryStore:
     def __init__(self, log: EventLog | None = None) -> None:
         self.log: EventLog = log or NoLog()
         self.writes: list[list[bytes]] = []
+        self.tries: list[list[bytes]] = []
 
     def heads(self) -> Iterator[Sequence[ResultHead]]:
         return iter(())
 
     def append(self, records: Sequence[bytes]) -> None:
         self.writes.append(list(records))
+
+    def append_tries(self, records: Sequence[bytes]) -> None:
+        self.tries.append(list(records))
 
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         return 0

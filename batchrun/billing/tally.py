@@ -23,7 +23,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.records.attempt import AnsweredControl
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.outcome import Outcome
-from batchrun.records.result import ResultHead, RunInfo
+from batchrun.records.result import ResultHead, RunInfo, Try, request_of
 from batchrun.stats.histogram import Histogram
 
 _moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # all records of a run have the same start
@@ -92,6 +92,8 @@ class Totals:
         """Records whose answer was not sent for, by the kind of their source; `saved` has their usage."""
         self.attempts = 0
         self.throttles = 0
+        self.asked_again = 0
+        self.tries = 0
         self.errors: Counter[str] = Counter()
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
@@ -115,10 +117,19 @@ class Totals:
             self.sources[kind.source] += len(runs)
             bill = self.saved
         bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged)
+        if kind.source is None and (tried := [run for run in runs if run.tries]):
+            self._add_tries(tried)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
             self.first_text.add([run.first_text_s for run in streamed if run.first_text_s is not None])
+
+    def _add_tries(self, runs: Sequence[RunInfo]) -> None:
+        """Add what lines cost that were asked again, beyond their last answers."""
+        self.asked_again += len(runs)
+        for run in runs:
+            self.tries += len(run.tries) - 1
+            add_tries(self.bill, run.requested_model, run.tries[:-1])
 
     def merge(self, other: Totals) -> None:
         """Add the sums of `other`."""
@@ -126,6 +137,8 @@ class Totals:
         self.bill.merge(other.bill)
         self.saved.merge(other.saved)
         self.sources.update(other.sources)
+        self.asked_again += other.asked_again
+        self.tries += other.tries
         self.attempts += other.attempts
         self.throttles += other.throttles
         self.errors.update(other.errors)
@@ -139,12 +152,19 @@ def cost_of(run: RunInfo, book: PriceBook) -> Decimal | None:
     """What one record adds to the bill, in US dollars; None if it has no usage, or its model no price."""
     if run.source is not None:
         return NOTHING
-    if run.usage is None:
+    if not any(one.usage for one in run.all_tries):
         return None
-    when = _moment(run.started)
-    bill, charged = Bill(book, when), [run.gateway_cost_usd]
-    bill.add(run.model, run.requested_model, [run.usage], when, [run.elapsed_s], run.service_tier, charged)
+    bill = Bill(book, _moment(run.started))
+    add_tries(bill, run.requested_model, run.all_tries)
     return None if bill.unpriced_lines else bill.cost_usd
+
+
+def add_tries(bill: Bill, requested_model: str, tries: Iterable[Try]) -> None:
+    """Add answers to one line to a bill."""
+    for one in tries:
+        charged = [one.gateway_cost_usd]
+        when = _moment(one.started)
+        bill.add(one.model, requested_model, [one.usage], when, [one.elapsed_s], one.service_tier, charged)
 
 
 class Tally:
@@ -152,7 +172,8 @@ class Tally:
 
     `recorded` counts them, and `failed` those with an error; `sent` and `sent_failed` leave out those whose answer was
     not sent for, and so do `tokens` and `output_tokens`. `controls` is the bill of the control requests,
-    of which `control_requests` were answered.
+    of which `control_requests` were answered. Open tries are
+    answers to lines that have no record yet, because they are asked again.
     """
 
     def __init__(self, book: PriceBook) -> None:
@@ -177,6 +198,7 @@ class Tally:
         self._run_times: dict[str, float] = {}
         self.controls = Bill(self.book)
         self.control_requests = 0
+        self._open: dict[tuple[str, str], ResultHead] = {}
 
     def add(self, heads: Sequence[ResultHead]) -> None:
         """Add records; many at once are faster than one by one."""
@@ -184,6 +206,9 @@ class Tally:
             return
         for kind, same in _by_kind(heads):
             self._add(kind, same)
+        for head in heads if self._open else ():
+            if head.run.source is None:
+                self._open.pop(request_of(head), None)  # its record has all its tries
         self.recorded += len(heads)
         self.total_lines = heads[-1].run.total_lines
 
@@ -200,6 +225,19 @@ class Tally:
                 one.service_tier,
                 [one.gateway_cost_usd],
             )
+
+    def add_open(self, heads: Iterable[ResultHead]) -> None:
+        """Add answers whose lines are asked again, of each line the last one; its record takes their place."""
+        for head in heads:
+            self._open[request_of(head)] = head
+
+    def open_tries(self) -> tuple[int, Bill]:
+        """How many answers lines have that have no record yet, and their bill."""
+        bill, count = Bill(self.book), 0
+        for head in self._open.values():
+            add_tries(bill, head.run.requested_model, head.run.all_tries)
+            count += len(head.run.all_tries)
+        return count, bill
 
     def _add(self, kind: _Kind, heads: Sequence[ResultHead]) -> None:
         runs = [head.run for head in heads]
@@ -248,6 +286,7 @@ class Tally:
         self.output_tokens += other.output_tokens
         self.longest_answer = max(self.longest_answer, other.longest_answer)
         self.total_lines = other.total_lines or self.total_lines
+        self._open.update(other._open)
         self.controls.merge(other.controls)
         self.control_requests += other.control_requests
 
@@ -269,14 +308,17 @@ class Tally:
         return sum(self._run_times.values())
 
     def bill(self) -> Bill:
-        """The bill of everything: the records of all models, and the control requests."""
+        """The bill of everything: the records of all models, the control requests, and the open tries."""
         bill = self.total().bill
         bill.merge(self.controls)
+        if self._open:
+            bill.merge(self.open_tries()[1])
         return bill
 
     def cost_usd(self) -> Decimal:
-        """What the priced records and control requests cost so far, in US dollars."""
-        return total_usd((self.cost_of_records_usd(), self.controls.cost_usd))
+        """What the priced records, control requests and open tries cost so far, in US dollars."""
+        open_usd = self.open_tries()[1].cost_usd if self._open else NOTHING
+        return total_usd((self.cost_of_records_usd(), self.controls.cost_usd, open_usd))
 
     def cost_of_records_usd(self) -> Decimal:
         """What the priced records cost so far, in US dollars: divided by their number, what a line costs."""

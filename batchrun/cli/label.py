@@ -39,6 +39,7 @@ from batchrun.cli.options import (
     reuse_group,
 )
 from batchrun.cli.page_options import PageOptions
+from batchrun.cli.reask_options import ReaskOptions, reask_group
 from batchrun.cli.run import (
     REPORT,
     FileOptions,
@@ -135,7 +136,10 @@ PREVIEW = OptionGroup(
         Option(["--yes"], is_flag=True, help="Go on after the preview without asking."),
     ),
 )
-GROUPS = (FILES, DATA_OPTIONS, ROWS, ASK, SENT, GATEWAY, RATE, SENDING, SPENDING, REUSE, PREVIEW, FAILURES, SCREEN)
+REASK = reask_group(1)
+GROUPS = (
+    *(FILES, DATA_OPTIONS, ROWS, ASK, SENT, GATEWAY, RATE, SENDING, SPENDING, REUSE, PREVIEW, FAILURES, REASK, SCREEN),
+)
 
 
 @click.command("label", cls=LabelVerb, groups=GROUPS)
@@ -155,6 +159,7 @@ def command(
     reuse: ReuseOptions,
     preview: PilotOptions,
     failures: FailureOptions,
+    reask: ReaskOptions,
     screen: ScreenOptions,
 ) -> None:
     """Label every row of DATA, a CSV, TSV, JSONL, JSON, Parquet or Excel file: prepare, run and join in one command.
@@ -173,7 +178,7 @@ def command(
     request, part = RequestOptions(None, (), sent.stream, None), PartOptions(None, sent.sample)
     made_of = "DATA, the prompt or the options"
     options = RunOptions(
-        *(run_files, request, gateway, rate, part, sending, spending, reuse, preview, failures, screen, made_of),
+        *(run_files, request, gateway, rate, part, sending, spending, reuse, preview, failures, reask, screen, made_of),
         page=PageOptions(paths.page),
     )
     texts = ask.texts(begun.texts)

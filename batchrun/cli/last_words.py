@@ -1,4 +1,4 @@
-"""Where the answers are, and a command that shows one of them, ready to be copied: part of what a report prints."""
+"""What a report prints at its end: where the answers are, and a command that shows one; and its JSON as a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from batchrun.cli import console
 
 if TYPE_CHECKING:
     from batchrun.report.report import Report
@@ -30,3 +32,13 @@ def _command(results: Path, *, has_failures: bool) -> str:
     first = f"grep -m 1 {shlex.quote(_SUCCEEDED)} {path}" if has_failures else f"head -n 1 {path}"
     python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
     return f"{first} | {python} -m json.tool --no-ensure-ascii"
+
+
+def write_report(target: Path, report: bytes) -> None:
+    """Write a report, whole or not at all. A failure is told, and changes no exit code."""
+    from batchrun.results.files import replace_whole
+
+    try:
+        replace_whole(target, report)
+    except OSError as error:
+        console.say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again")

@@ -15,7 +15,7 @@ from batchrun.cli import console
 from batchrun.cli.estimate import estimated
 from batchrun.cli.gateway import make_endpoint, make_simulated
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
-from batchrun.cli.last_words import where_answers_are
+from batchrun.cli.last_words import where_answers_are, write_report
 from batchrun.cli.next_step import NextStep, next_step
 from batchrun.cli.options import (
     CHANGED,
@@ -43,6 +43,7 @@ from batchrun.cli.options import (
     reuse_group,
 )
 from batchrun.cli.page_options import PAGE, PageOptions
+from batchrun.cli.reask_options import ReaskOptions, reask_group
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import StopError, UsageError
 
@@ -119,14 +120,15 @@ class RunOptions:
     reuse: ReuseOptions
     pilot: PilotOptions
     failures: FailureOptions
+    reask: ReaskOptions
     screen: ScreenOptions
     made_of: str | None = None
     page: PageOptions = PageOptions()
     gold: Question | None = None
 
 
-REUSE = reuse_group(dedup=False)
-GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, REUSE, PILOT, FAILURES, SCREEN)
+REUSE, REASK = reuse_group(dedup=False), reask_group(0)
+GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, REUSE, PILOT, FAILURES, REASK, SCREEN)
 
 
 @click.command("run", cls=Verb, groups=GROUPS)
@@ -144,6 +146,7 @@ def command(
     reuse: ReuseOptions,
     pilot: PilotOptions,
     failures: FailureOptions,
+    reask: ReaskOptions,
     screen: ScreenOptions,
 ) -> None:
     """Send the lines of REQUESTS (- is standard input) and write the answers.
@@ -155,7 +158,7 @@ def command(
       export OPENAI_API_KEY=… OPENAI_BASE_URL=https://gateway.example/v1
       batchrun run requests.jsonl -o results.jsonl
     """
-    groups = (files, request, gateway, rate, part, sending, spending, reuse, pilot, failures, screen)
+    groups = (files, request, gateway, rate, part, sending, spending, reuse, pilot, failures, reask, screen)
     options = RunOptions(*groups, page=page)
     _refuse_clashes(requests, options)
     page.check(files.results_path, None if requests == "-" else Path(requests))
@@ -203,6 +206,8 @@ def make_job(requests: str, options: RunOptions) -> Job:
         limit=options.part.limit,
         sample=options.part.sample,
         max_errors=_max_errors(failures),
+        reask=options.reask.reask,
+        max_reasks=options.reask.max_reasks,
         max_cost_usd=spending.max_cost_usd,
         max_line_cost_usd=spending.max_line_cost_usd,
         grace_s=sending.grace_s,
@@ -377,7 +382,7 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
     step = next_step(summary, options.made_of) if options.files.results_path is not None else NextStep()
     report = summary.report(step.command, step.change)
     if options.files.report_path is not None:
-        _write_report(options.files.report_path, report.to_json())
+        write_report(options.files.report_path, report.to_json())
     if not options.screen.quiet:
         console.say(render(report, where_answers_are(options.files.results_path, report)).rstrip("\n"))
     elif summary.stopped:
@@ -387,13 +392,3 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
 
         tally, results, page = summary.prepared.tally, options.files.results_path, options.page
         page.write_if_possible(Source(report, tally, results, with_text=page.with_text, gold=options.gold))
-
-
-def _write_report(target: Path, report: bytes) -> None:
-    """Write a report, whole or not at all. A failure is told, and changes no exit code."""
-    from batchrun.results.files import replace_whole
-
-    try:
-        replace_whole(target, report)
-    except OSError as error:
-        console.say(f"batchrun: cannot write {target}: {error.strerror}; `batchrun report` makes it again")

@@ -14,6 +14,7 @@ from batchrun.billing.tally import cost_of
 from batchrun.datasets.fields import Column, Kind
 from batchrun.records.answer import Result
 from batchrun.records.rawjson import member
+from batchrun.records.result import sum_of_tries
 
 
 class Extra(StrEnum):
@@ -82,7 +83,7 @@ def _cost_usd(result: Result, prices: PriceBook) -> Decimal | None:
 
 
 def _tokens(result: Result) -> tuple[int | None, int | None]:
-    usage = result.run.usage
+    usage = sum_of_tries(result.run) if result.run.tries else result.run.usage
     return (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
 
 

@@ -23,6 +23,7 @@ from enum import Enum, auto
 
 import msgspec
 
+from batchrun.engine.asked import Asked
 from batchrun.limits.circuit_breaker import CircuitBreaker
 from batchrun.limits.controller import Sent
 from batchrun.limits.lanes import Lane
@@ -94,6 +95,24 @@ class Case(msgspec.Struct, gc=False):
     refusals: Streak | None = None  # as too fast
     is_last_try: bool = False
     due: float = -math.inf
+    asked: Asked | None = None  # its answers so far, where they missed its schema
+
+    @property
+    def ask(self) -> int:
+        """How often it is asked with its next request."""
+        return 1 if self.asked is None else len(self.asked.tries) + 1
+
+    @property
+    def request(self) -> RequestLine:
+        """The line as it is sent next."""
+        assert self.line is not None, "a line is read again before it is sent"
+        return self.line if self.asked is None else self.asked.request(self.line)
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds in memory."""
+        assert self.line is not None, "only a line in memory is asked for this"
+        return len(self.line.body) + (0 if self.asked is None else len(self.asked.reply.body))
 
 
 class Firsts:

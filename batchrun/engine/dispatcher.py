@@ -14,6 +14,7 @@ from enum import Enum, auto
 import msgspec
 
 from batchrun.engine.attribution import Case, Chances, Peers, Standing
+from batchrun.engine.reask import Reask
 from batchrun.engine.source import LineSource
 from batchrun.engine.waiting import WaitingRoom
 from batchrun.limits.endpoint_limits import EndpointLimits
@@ -45,8 +46,9 @@ class Dispatcher:
     """Gives out the lines of `source`, one to each worker that asks.
 
     `kinds`: how many pairs of path and model the request file has. `capacity()`: how many waiting lines may be in
-    memory. `held` counts the bytes of the lines. `has_earlier`: a line has succeeded in an earlier run. Each line that
-    `next` gives for sending is ended by `ended`.
+    memory. `held` counts the bytes of the lines. `has_earlier`: a line has succeeded in an earlier run. `reask` knows
+    what earlier runs got for lines that are to be asked again; such a line stays in memory. Each line that `next` gives
+    for sending is ended by `ended`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Dispatcher:
         lanes: Lanes,
         *,
         has_earlier: bool,
+        reask: Reask | None = None,
     ) -> None:
         self.room = WaitingRoom()
         self.is_read = False  # to its end
@@ -71,6 +74,7 @@ class Dispatcher:
         self._bytes = held
         self._has_earlier = has_earlier
         self._lanes = lanes
+        self._reask = reask
         self._all: dict[tuple[str, str], Peers] = {}
         self._released: deque[tuple[Case, Peers]] = deque()
         self._again: dict[Peers, LineSource] = {}  # of lines that were kept as numbers
@@ -130,14 +134,14 @@ class Dispatcher:
     def set_aside(self, case: Case, peers: Peers, due: float) -> None:
         """Let a line wait; if memory is full, keep its number only."""
         case.due = due
-        if self.room.size > self._capacity():
+        if self.room.size > self._capacity() and case.asked is None:
             self._put_off(case, peers)
         else:
             self.room.put(case, peers)
 
     def wait_for_room(self, case: Case, peers: Peers) -> None:
         """Let a line wait until its lane has room."""
-        if self._is_crowded:
+        if self._is_crowded and case.asked is None:
             self._put_off(case, peers)
         else:
             self.room.make_ready(case, peers)
@@ -273,6 +277,8 @@ class Dispatcher:
         if case is None:
             case = Case(line.line_number, line)
             peers.left += 1
+            if self._reask is not None and self._reask.take_up(case, self._bytes):
+                return Next(case, peers, None)
         case.line = line
         if case.due > now:
             self.room.put(case, peers)
@@ -297,7 +303,7 @@ class Dispatcher:
             if peers.lane.has_room(now):
                 return self._given(case, peers)
             self.wait_for_room(case, peers)
-        elif self.room.size > self._capacity() and self.room.stuck(peers):
+        elif self.room.size > self._capacity() and self.room.stuck(peers) and case.asked is None:
             self._put_off(case, peers)
         else:
             self.room.park(case, peers, last_try=standing is Standing.LAST_TRY)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -18,6 +18,7 @@ from batchrun.engine.attribution import ALIKE
 from batchrun.errors import UsageError
 from batchrun.records.result import RunInfo
 from batchrun.records.words import counted
+from batchrun.stats.window import Window
 
 ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -107,23 +108,21 @@ class ErrorLimit:
         self._first_mismatch = ""
         self._errors: Counter[str] = Counter()
         self._lines = 0
-        self._last: deque[bool] = deque(maxlen=WINDOW)
-        self._last_errors = 0
+        self._last = Window(WINDOW)
 
     def add(self, run: RunInfo) -> bool:
         """Count one line by its record; True if the limit is exceeded."""
         is_mismatch = run.schema_error is not None and run.outcome == "succeeded"
         kind = "schema_mismatch" if is_mismatch else run.outcome
-        if is_mismatch and not self._first_mismatch:
+        if run.schema_error is not None and not self._first_mismatch:
             self._first_mismatch = f"line {run.line}: {run.schema_error}"
         is_error = kind in self._limit.kinds
+        if run.outcome == "invalid" and not is_error and "schema_mismatch" in self._limit.kinds:
+            kind, is_error = "schema_mismatch", True
         if is_error:
             self._errors[kind] += 1
         self._lines += 1
-        if len(self._last) == WINDOW:
-            self._last_errors -= self._last[0]
-        self._last.append(is_error)
-        self._last_errors += is_error
+        self._last.add(is_error)
         return self.is_passed
 
     @property
@@ -132,8 +131,8 @@ class ErrorLimit:
         if self._limit.count is not None:
             return self._errors.total() > self._limit.count
         assert self._limit.rate is not None
-        judged = len(self._last)
-        return judged >= JUDGED_FROM and self._last_errors > self._limit.rate * judged
+        judged = self._last.count
+        return judged >= JUDGED_FROM and self._last.hits > self._limit.rate * judged
 
     def why_stopped(self) -> str:
         """Which limit is exceeded, and by which errors, in one line."""
@@ -144,9 +143,7 @@ class ErrorLimit:
             )
         assert self._limit.rate is not None
         share = f"{self._limit.rate:.2%}".replace(".00%", "%")
-        return (
-            f"--max-errors {share} is exceeded: {self._last_errors:,} of the last {len(self._last):,} lines ({kinds})"
-        )
+        return f"--max-errors {share} is exceeded: {self._last.hits:,} of the last {self._last.count:,} lines ({kinds})"
 
     def _counted(self, kind: str, count: int) -> str:
         if kind != "schema_mismatch":

@@ -9,9 +9,11 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 
+from batchrun.engine.asked import Asked
 from batchrun.engine.attribution import Case, Peers
 from batchrun.engine.dispatcher import Dispatcher, Next
 from batchrun.engine.outages import Outages
+from batchrun.engine.reask import Reask
 from batchrun.engine.refusals import Alike, Held, Refusals
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
@@ -21,7 +23,7 @@ from batchrun.limits.lanes import Lane
 from batchrun.limits.limiter import Permit
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.transport.failures import Kind, classify
-from batchrun.validation.schema import MismatchCheck
+from batchrun.validation.schema import Fit, MismatchCheck
 
 LONG_PAUSE_S = 3.0
 TELL_PAUSE_EVERY_S = 60.0
@@ -44,6 +46,7 @@ class Judge:
         *,
         retry: RetryPolicy,
         schema_check: MismatchCheck | None,
+        reask: Reask | None,
         address: str,
         stop: Callable[[str], None],
         changed: asyncio.Event,
@@ -55,6 +58,7 @@ class Judge:
         self._outages = outages
         self._retry = retry
         self._schema_check = schema_check
+        self._reask = reask if reask is not None and reask.most else None
         self._address = address
         self._stop = stop
         self._changed = changed
@@ -64,17 +68,22 @@ class Judge:
     # ---------------------------------------------------------------------------------------- outcomes
 
     def answered(self, one: Next, permit: Permit, reply: Reply) -> None:
-        """A whole answer came: record it, and let it speak for the gateway."""
+        """A whole answer came: record it or ask the line again, and let it speak for the gateway."""
         case, peers, sent, line = one.case, one.peers, permit.sent, one.case.line
         assert line is not None
         if self._limiter.answered(permit, tokens_used(reply), reply.rate):
             self._dispatcher.room.end_waits(self._now(), FOLLOWED_FROM - 1)
             self._changed.set()
             self._observer.notice("going on: requests are answered during the wait that was asked for")
-        if self._schema_check is not None and reply.outcome == "succeeded":
-            reply.schema_error = self._schema_check.why(line, reply.body)
-        peers.left -= 1
-        self._record(case, reply)
+        fit: Fit | None = None
+        if reply.outcome == "succeeded":
+            if self._reask is not None:
+                fit = self._reask.judge(case, line, reply)
+            elif self._schema_check is not None:
+                reply.schema_error = self._schema_check.why(line, reply.body)
+        if fit is None:
+            peers.left -= 1
+            self._record(case, reply)
         now = self._now()
         if reply.outcome == "empty":
             peers.refused(sent, now)
@@ -83,6 +92,8 @@ class Judge:
         was_open = peers.breaker.open_since is not None
         peers.succeeded(case, line, sent, now)
         self._refusals.has_succeeded = self._outages.has_answered = True
+        if fit is not None:
+            self._ask_again(one, reply, fit)
         if self._refusals.held:
             self._record_held(self._refusals.released(sent.at, now))
         if was_open or peers in self._dispatcher.room.parked:
@@ -121,8 +132,7 @@ class Judge:
     # ------------------------------------------------------------------------------------- the records
 
     def at_fault(self, case: Case, peers: Peers) -> None:
-        """The last failure of a line is its record."""
-        assert case.last is not None, "only a line that has failed is judged"
+        """The last failure of a line is its record; if it was asked again, its last answer is."""
         peers.left -= 1
         self._record(case, case.last)
 
@@ -208,13 +218,42 @@ class Judge:
         for one in held:
             self._record(one.case, one.failure)
 
-    def _record(self, case: Case, outcome: Reply | Failure) -> None:
+    def _ask_again(self, one: Next, reply: Reply, fit: Fit) -> None:
+        """Keep an answer that misses its schema, and let the line go again, with all its attempts."""
+        case, line, before = one.case, one.case.line, one.case.asked
+        assert line is not None
+        attempts, tries = (case.attempts, ()) if before is None else (before.attempts + case.attempts, before.tries)
+        self._limiter.bytes.add(len(reply.body) - (0 if before is None else len(before.reply.body)))
+        this = self._writer.tried(Done(line, reply, attempts, case.throttles, tries=tries))
+        case.asked = Asked(reply, fit, (*tries, this), attempts - 1)
+        case.attempts, case.failures, case.refusals, case.last, case.is_last_try = 0, None, None, None, False
+        self._dispatcher.set_aside(case, one.peers, self._now())
+        self._changed.set()
+
+    def _record(self, case: Case, outcome: Reply | Failure | None) -> None:
         """Hand a line and its outcome over to be written; none of them is kept in memory here."""
-        line, answer_bytes = case.line, len(outcome.body or b"")
+        if case.asked is not None:
+            self._record_asked(case, case.asked, outcome)
+            return
+        line = case.line
         assert line is not None, "only a line in memory is recorded"
+        assert outcome is not None, "only a line that has an outcome is recorded"
+        answer_bytes = len(outcome.body or b"")
         self._limiter.bytes.add(answer_bytes)
         self._writer.record(Done(line, outcome, case.attempts, case.throttles, len(line.body) + answer_bytes))
         case.line = case.last = None
+
+    def _record_asked(self, case: Case, asked: Asked, outcome: Reply | Failure | None) -> None:
+        """The same for a line that was asked again: where no answer came to that, its last answer is its record."""
+        line, held_bytes, tries, attempts = case.line, case.held_bytes, asked.tries, asked.attempts + case.attempts
+        assert line is not None, "only a line in memory is recorded"
+        if isinstance(outcome, Reply):
+            self._limiter.bytes.add(len(outcome.body))
+            held_bytes += len(outcome.body)
+        else:
+            outcome, tries, attempts = asked.closed(outcome), tries[:-1], attempts + 1
+        self._writer.record(Done(line, outcome, attempts, case.throttles, held_bytes, tries))
+        case.line = case.last = case.asked = None
 
     @property
     def _is_last(self) -> bool:

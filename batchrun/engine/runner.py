@@ -27,6 +27,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.judge import Judge
 from batchrun.engine.observer import Observer
 from batchrun.engine.outages import Outages
+from batchrun.engine.reask import Reask
 from batchrun.engine.refusals import Refusals
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
@@ -80,7 +81,7 @@ class Rules:
     `limits`: what may be in flight. `retry`: how often a line is sent. `spending`: what may be spent. `grace_s`: how
     many seconds a drain may take. `error_limit` stops a run in which too many lines go wrong; None never does.
     `stops_fresh_job`: a job in which nothing has ever succeeded stops after 20 refusals alike. `schema_check` checks
-    answers before they are recorded; None checks nothing.
+    answers before they are recorded; None checks nothing. `reask` decides which lines are asked again; None asks none.
     """
 
     limits: Limits
@@ -90,6 +91,7 @@ class Rules:
     error_limit: ErrorLimit | None = None
     stops_fresh_job: bool = True
     schema_check: MismatchCheck | None = None
+    reask: Reask | None = None
 
 
 class Runner:
@@ -127,6 +129,7 @@ class Runner:
             self.limiter.bytes,
             self.limiter.lanes,
             has_earlier=work.has_succeeded,
+            reask=rules.reask,
         )
         self._outages = Outages(self._dispatcher, observer, self._writer.log)
         refusals = Refusals(has_succeeded=work.has_succeeded, stops_fresh=rules.stops_fresh_job)
@@ -137,6 +140,7 @@ class Runner:
             self._outages,
             retry=rules.retry,
             schema_check=rules.schema_check,
+            reask=rules.reask,
             address=work.address,
             stop=self._stop_in_order,
             changed=self._changed,
@@ -218,8 +222,7 @@ class Runner:
 
     async def _attempt(self, following: Next) -> None:
         """Send a line once; what becomes of it then is for the judge to say."""
-        case, peers, line = following.case, following.peers, following.case.line
-        assert line is not None, "a line is read again before it is sent"
+        case, peers, line = following.case, following.peers, following.case.request
         upper_usd = self._rules.spending.upper(line)
         permit = await self._sender.acquire(line, upper_usd, peers.lane)
         if permit is None and self.stopped is None and peers.lane.is_held(asyncio.get_running_loop().time()):
@@ -227,7 +230,7 @@ class Runner:
             return
         if permit is None:
             peers.left -= 1
-            self._release(len(line.body))
+            self._release(case.held_bytes)
             if self.stopped is None:
                 self._pass_over(upper_usd)
             return
@@ -238,7 +241,7 @@ class Runner:
         peers.sent(permit.sent)
         case.attempts += 1
         try:
-            outcome = await self._sender.send(line, permit, case.attempts)
+            outcome = await self._sender.send(line, permit, case.attempts, case.ask)
         except BaseException:  # cancelled, for example: the slot must be given back in any case
             self.limiter.abandoned(permit)
             peers.abandoned(permit.sent, asyncio.get_running_loop().time())

@@ -32,17 +32,18 @@ class Sender:
         return self.limiter.acquire(self._tokens_at_most(line), upper_usd, lane)
 
     async def send(
-        self, line: RequestLine, permit: Permit, attempt: int, *, is_control: bool = False
+        self, line: RequestLine, permit: Permit, attempt: int, ask: int = 1, *, is_control: bool = False
     ) -> Reply | Failure | None:
         """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
         reserved_usd = self.spending.reserved(permit.upper_usd)
-        if not await self.writer.may_send(line, attempt, reserved_usd, is_control=is_control):
+        if not await self.writer.may_send(line, attempt, reserved_usd, ask, is_control=is_control):
             return None
         outcome = await self.transport.send(line)
         permit.cost_usd, unbilled_usd = self.spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):
             self.writer.ended(line, outcome, unbilled_usd, is_control=is_control)
             what = "control request" if is_control else f"attempt {attempt}"
+            what += f" of ask {ask}" if ask > 1 else ""
             self.observer.detail(f"line {line.line_number}, {what}: {describe(outcome)}")
         elif unbilled_usd:
             self.writer.log(Unmeasured(line.line_number, unbilled_usd))

@@ -26,8 +26,8 @@ from batchrun.records.attempt import AnsweredControl, InFlight
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Failure, FailureCode, Reply
 from batchrun.records.request import RequestLine
-from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, encode_result
-from batchrun.results.events import Billed, Control, Ended, Event, Recorded, Sent, key_of
+from batchrun.records.result import VERSION, ErrorInfo, ResultHead, RunInfo, Try, encode_result
+from batchrun.results.events import Billed, Control, Ended, Event, Recorded, Sent, Tried, key_of
 from batchrun.results.store import ResultStore
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.yielding import yield_to_loop
@@ -47,13 +47,17 @@ class RunFacts:
 
 
 class Done(msgspec.Struct):
-    """A line with its outcome, the attempts and throttles that it took, and the bytes that both hold in memory."""
+    """A line with its outcome, the attempts and throttles that it took, and the bytes that both hold in memory.
+
+    `tries`: earlier answers to the line, which missed its schema.
+    """
 
     line: RequestLine
     outcome: Reply | Failure
     attempts: int
     throttles: int
     held_bytes: int = 0
+    tries: tuple[Try, ...] = ()
 
 
 class _ToSend(msgspec.Struct):
@@ -95,10 +99,12 @@ class Writer:
         self._unanswered: dict[int, tuple[RequestLine, Decimal]] = {}
         self._newly_recorded: list[int] = []
         self._done: list[Done] = []
+        self._tried: list[tuple[ResultHead, Done]] = []
         self._to_send: list[_ToSend] = []
         self._has_work = asyncio.Event()
         self._prices: asyncio.Future[object] | None = None
         self._unbilled: list[ResultHead] = []
+        self._unbilled_tries: list[ResultHead] = []
         self._unbilled_controls: list[AnsweredControl] = []
 
     # ------------------------------------------------------------------------------- for the workers
@@ -108,13 +114,22 @@ class Writer:
         self._done.append(done)
         self._has_work.set()
 
-    async def may_send(self, line: RequestLine, attempt: int, upper_usd: Decimal, *, is_control: bool = False) -> bool:
+    def tried(self, done: Done) -> Try:
+        """Queue an answer whose line is asked again; it is written before the attempt that asks is let through."""
+        head = self._head(done, self._elapsed_s)
+        self._tried.append((head, done))
+        self._has_work.set()
+        return head.run.as_try()
+
+    async def may_send(
+        self, line: RequestLine, attempt: int, upper_usd: Decimal, ask: int = 1, *, is_control: bool = False
+    ) -> bool:
         """Wait until the run log says that an attempt is about to be sent; False if the run stops: do not send it."""
         if self._is_closed:
             return False
         turn: asyncio.Future[None] = self._loop.create_future()
         reserved_usd, size = upper_usd or None, len(line.body)
-        event = Sent(line.line_number, attempt, line.model, size, line.max_output_tokens, reserved_usd, is_control)
+        event = Sent(line.line_number, attempt, line.model, size, line.max_output_tokens, reserved_usd, is_control, ask)
         self._to_send.append(_ToSend(line, upper_usd, event, turn))
         self._has_work.set()
         try:
@@ -219,6 +234,8 @@ class Writer:
 
     def _write_some(self) -> bool:
         """Write what is ready, about a megabyte at most; True if more is left."""
+        if self._tried:
+            self._write_tried()
         if self._done:
             self._record(done := self._next_done())
             self._release(sum(one.held_bytes for one in done))
@@ -228,6 +245,25 @@ class Writer:
         if self._prices is not None and self._prices.done():
             self._add_up()
         return bool(self._done)
+
+    def _write_tried(self) -> None:
+        """Write answers whose lines are asked again; then their attempts have ended."""
+        tried, self._tried = self._tried, []
+        records = [
+            encode_result(head, one.outcome.status, one.outcome.request_id, one.outcome.body) for head, one in tried
+        ]
+        written = len(records)
+        try:
+            self._store.append_tries(records)
+        except StopError as error:
+            written = error.written
+            self._stop(error)
+        heads = [head for head, _ in tried[:written]]
+        for head in heads:
+            self._unanswered.pop(head.run.line, None)
+        self.log(*map(_tried_event, heads))
+        self._unbilled_tries += heads
+        self._load_prices(tried[0][1].line.model)
 
     def _next_done(self) -> list[Done]:
         """The records for one write; no worker waits for the others."""
@@ -281,6 +317,8 @@ class Writer:
 
     def _add_up(self) -> None:
         """Add the written records and the answered controls to the report and the bill."""
+        tries, self._unbilled_tries = self._unbilled_tries, []
+        self._tally.add_open(tries)
         heads, self._unbilled = self._unbilled, []
         self._tally.add(heads)
         self._newly_recorded += [head.run.line for head in heads]
@@ -337,7 +375,15 @@ class Writer:
             service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
             gateway_cost_usd=None if isinstance(outcome, Failure) else outcome.gateway_cost_usd,
         )
+        if done.tries or (isinstance(outcome, Reply) and outcome.fenced):
+            tries = (*done.tries, run.as_try()) if done.tries else ()
+            run = msgspec.structs.replace(run, tries=tries, fenced=isinstance(outcome, Reply) and outcome.fenced)
         return ResultHead(line.custom_id, run, error)
+
+
+def _tried_event(head: ResultHead) -> Tried:
+    run = head.run
+    return Tried(run.line, len(run.all_tries), None if run.usage is None else run.usage.total_tokens)
 
 
 def _tenths_of_ms(seconds: float) -> float:

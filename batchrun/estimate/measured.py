@@ -19,10 +19,10 @@ from msgspec import Raw
 
 from batchrun.billing.prices import Price, Rates
 from batchrun.billing.pricing import PriceBook
-from batchrun.billing.tally import Tally
+from batchrun.billing.tally import Tally, cost_of
 from batchrun.records.index import HashTable, hash64, hash64_all, hash_bodies
 from batchrun.records.request import RequestLine
-from batchrun.records.result import ResultHead, RunInfo
+from batchrun.records.result import ResultHead, RunInfo, sum_of_tries
 from batchrun.results.by_line import ByLine
 
 _FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED, _NOT_SENT = 1, 2, 4, 8, 16
@@ -115,6 +115,7 @@ class Finished:
             or [run.model for run in runs].count(first.model) < len(runs)
             or [run.requested_model for run in runs].count(first.requested_model) < len(runs)
             or [run.service_tier for run in runs].count(first.service_tier) < len(runs)
+            or [run.tries for run in runs].count(()) < len(runs)
             or (rates := self._rates_of(first)) is None
         ):
             for head in heads:
@@ -140,10 +141,16 @@ class Finished:
         flags = _FAILED + _GOES_AGAIN * (run.retryable or self._retry_errors) if failed else 0
         flags += _NOT_SENT * (run.source is not None)
         usage, cost = run.usage, 0.0
+        if run.tries:
+            usage = sum_of_tries(run)
         if usage is not None:
             flags += _HAS_USAGE
             price = self._price_of(run)
-            if price is not None:
+            if run.tries:
+                told = cost_of(run, self._book)
+                flags += _IS_PRICED * (told is not None)
+                cost = float(told or 0)
+            elif price is not None:
                 flags += _IS_PRICED
                 cost = self._as_rates(price).cost(usage)
             elif run.gateway_cost_usd is not None:  # only the gateway prices its model

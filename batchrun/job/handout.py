@@ -136,6 +136,10 @@ class HandingStore:
             raise
         self._handout.put(records)
 
+    def append_tries(self, records: Sequence[bytes]) -> None:
+        """Write answers whose lines are asked again; they are not handed out."""
+        self._store.append_tries(records)
+
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         """Remove records."""
         return self._store.remove(is_unwanted, to_quarantine=to_quarantine)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batchrun import checks
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.engine.retry import RetryPolicy
+from batchrun.errors import UsageError
 from batchrun.job.resume import Changed
 from batchrun.limits.options import Limits
 from batchrun.records.request import Overrides
@@ -41,6 +42,8 @@ class Job:
     `limit`: the most lines that this run sends; None sends all.
     `sample`: how many lines are drawn at random; only these are sent. None sends all.
     `max_errors`: how many lines may go wrong before the job stops; None never stops it.
+    `reask`: how often a line whose answer misses its JSON schema is asked again, at most; 0 checks no answer.
+    `max_reasks`: the share of the last 1,000 lines, 0 to 1, that may need it; beyond that no line is asked again.
     `max_cost_usd`: the most that all runs of the result file together may cost, in US dollars; None is no cap.
     With a cap, lines whose request does not bound their cost are refused (`UsageError`).
     `max_line_cost_usd`: the most that such a line may cost, in US dollars; None refuses it.
@@ -68,6 +71,8 @@ class Job:
     limit: int | None = None
     sample: int | None = None
     max_errors: MaxErrors | None = None
+    reask: int = 0
+    max_reasks: float = 0.2
     max_cost_usd: Decimal | None = None
     max_line_cost_usd: Decimal | None = None
     grace_s: float = 30.0
@@ -94,6 +99,8 @@ class Job:
             limit: int | None = None,
             sample: int | None = None,
             max_errors: MaxErrors | int | float | str | None = None,
+            reask: int = 0,
+            max_reasks: float | str = 0.2,
             max_cost_usd: Decimal | float | str | None = None,
             max_line_cost_usd: Decimal | float | str | None = None,
             grace_s: float = 30.0,
@@ -127,7 +134,13 @@ class Job:
             max_errors=None if self.max_errors is None else MaxErrors.of(self.max_errors),
             grace_s=checks.seconds("grace_s", self.grace_s, above=False),
             max_response_bytes=checks.count("max_response_bytes", self.max_response_bytes),
+            reask=checks.count("reask", self.reask, least=0),
+            max_reasks=_share(self.max_reasks),
         )
+        if self.reask and self.results is None:
+            raise UsageError(
+                "reask keeps earlier answers beside the result file; name a file for the results (-o FILE)"
+            )
         if self.simulate is not None:
             from batchrun.simulator.options import GatewayOptions
 
@@ -151,6 +164,18 @@ def _requests(value: object) -> object:
     if isinstance(value, (str, os.PathLike)) and value:
         return str(checks.path("requests", value))
     raise checks.refused("requests", value, "the path of a file, or a list of dicts")
+
+
+def _share(value: object) -> float:
+    """A share such as 0.2, "20%" or "off", which is all."""
+    text = "1" if value == "off" else str(value)
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if isinstance(value, bool) or not 0 <= share <= 1:
+        raise checks.refused("max_reasks", value, 'a share of the lines, such as "20%" or 0.2, or "off"')
+    return share
 
 
 def _changed(value: object) -> Changed:

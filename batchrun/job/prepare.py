@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -36,6 +36,7 @@ from batchrun.requests.selection import Unwanted, count_pending, draw
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.store import FileStore, StreamStore
+from batchrun.results.tries import OpenTries
 from batchrun.transport.endpoint import check_endpoint
 from batchrun.validation.schema import MismatchCheck
 
@@ -68,7 +69,8 @@ class Prepared:
 
     `done`: the lines that are not sent again, because they have a record. `sample`: the lines that this run may send;
     None for all. `pending`: how many lines it will record, of which `plan` says which need no request.
-    `tally` has counted the records of earlier runs. `earlier` is None if the results go to a pipe. `handout` takes the
+    `tally` has counted the records of earlier runs, and `open_tries` is what they got for lines that were to be asked
+    again. `earlier` is None if the results go to a pipe. `handout` takes the
     results as they are written; None where nobody waits for them.
     `simulated` is the gateway where one is simulated.
     """
@@ -80,6 +82,7 @@ class Prepared:
     bounds: Bounds
     error_limit: ErrorLimit | None
     schema_check: MismatchCheck | None
+    open_tries: OpenTries
     done: LineSet
     plan: Plan
     sample: LineSet | None
@@ -109,7 +112,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     """
     max_errors = job.max_errors
     error_limit = ErrorLimit(max_errors) if max_errors is not None else None
-    is_checked = max_errors is not None and "schema_mismatch" in max_errors.kinds
+    is_checked = job.reask > 0 or (max_errors is not None and "schema_mismatch" in max_errors.kinds)
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
@@ -134,6 +137,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
         bounds=bounds,
         error_limit=error_limit,
         schema_check=schema_check,
+        open_tries=start.open_tries,
         done=done,
         plan=plan,
         sample=sample,
@@ -169,6 +173,7 @@ class _Start:
     bounds: Bounds
     plan: Plan
     _sample: LineSet | None = None
+    open_tries: OpenTries = field(default_factory=OpenTries)
 
     def on_stream(self, sink: IO[bytes] | None, files: contextlib.ExitStack) -> _Started:
         """Start with results that go to `sink`, or else to standard output: no line is done."""
@@ -187,13 +192,14 @@ class _Start:
         named = self.job.requests
         requests = Path(named) if isinstance(named, str) and named != "-" else None
         paths.refuse_clashes({"the request file": requests, "the price file": self.job.prices})
-        paths.refuse_long_name()
+        paths.refuse_long_name(with_tries=self.job.reask > 0)
         self.requests.refuse_same_file(results)
         store = FileStore(paths)
         files.callback(store.close)
         if self.job.overwrite:
             self._check_new()
             store.clear()
+            self._begin_tries(store)
             return store, LineSet(), self._earlier(store.log.last_run)
         resume = Resume(
             store,
@@ -204,12 +210,19 @@ class _Start:
             look_ahead=self._look_ahead,
         )
         done = resume.take_up(self.requests, self.tally)
+        self.open_tries = resume.open_tries
+        self._begin_tries(store)
         self.tally.add_controls(store.log.last_run.controls)
         for notice in resume.notices:
             self.observer.notice(notice)
         earlier = self._earlier(store.log.last_run)
         earlier = replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
         return store, done, self._with_lost(earlier, resume.lost, done, store.paths.log.name)
+
+    def _begin_tries(self, store: FileStore) -> None:
+        """Open the file of earlier tries before it is needed: what keeps it from being written is told now."""
+        if self.job.reask:
+            store.tries.begin()
 
     def sample(self) -> LineSet | None:
         """The lines that are drawn; None if all are taken. Ask once the requests are checked."""

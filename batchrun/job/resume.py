@@ -30,6 +30,7 @@ from batchrun.requests.reader import RequestFile
 from batchrun.results.by_line import FAILED, RETRYABLE, SUCCEEDED, ByLine, outcome_of
 from batchrun.results.events import Replaced
 from batchrun.results.store import FileStore
+from batchrun.results.tries import OpenTries, TriesReader
 
 
 class Changed(Enum):
@@ -71,6 +72,8 @@ class Resume:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
         self.lost = LostRuns(store.log.last_run.starts)
+        self.open_tries = OpenTries()
+        self._tries: TriesReader | None = None
         self._store = store
         self._changed = changed
         self._check_new, self._look_ahead = check_new, look_ahead
@@ -89,6 +92,7 @@ class Resume:
         Fills `tally` with the records that stay. Raises `InputError`, `UsageError` or `ResultFileError`; the result
         file has then only been repaired: a torn tail cut off, damaged and duplicate records quarantined.
         """
+        self._read_tries()
         if not self._match_by_line(requests, tally):
             tally.clear()
             self._done, self._replaced = LineSet(), set()
@@ -100,13 +104,38 @@ class Resume:
             self._look_ahead(self._done, self._staying())
         if self._replaced:
             self._log_cost_of_replaced(tally.book)
+            if self._tries is not None:  # before the records: they have the cost of all their tries
+                self._store.tries.remove(lambda head: hash64(head.custom_id) in self._replaced)
             count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
             self.notices.append(f"{counted(count, 'record')} removed; sending again: {counted(count, 'line')}")
             tally.clear()
+            self._read_tries()
             for heads in self._store.heads():
                 tally.add(heads)
+                self._settle_tries(heads)
+        self._take_up_tries(tally)
         self._tell()
         return self._done
+
+    def _read_tries(self) -> None:
+        """Read what was asked again, if anything was."""
+        tries, last_run = self._store.tries, self._store.log.last_run
+        self._tries = tries.reader(last_run.settle_try) if tries.is_there else None
+
+    def _settle_tries(self, heads: Sequence[ResultHead]) -> None:
+        if self._tries is not None:
+            self._tries.settle(heads)
+
+    def _take_up_tries(self, tally: Tally) -> None:
+        """Note what lines have got that were to be asked again, and have no record yet."""
+        self.open_tries = self._tries.open() if self._tries is not None else OpenTries()
+        if self.open_tries:
+            heads = self.open_tries.heads()
+            tally.add_open(heads)
+            if not {head.run.started for head in heads} <= self.lost.logged:
+                self.lost.add(heads)
+            count = counted(len(heads), "line")
+            self.notices.append(f"{count} with answers that missed their schema and no record yet: going on from there")
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False if that does not account for every record."""
@@ -116,6 +145,7 @@ class Resume:
                 last_run.settle(head.run.started, head.run.line)
             records.add(heads)
             tally.add(heads)
+            self._settle_tries(heads)
             if not tally.starts <= self.lost.logged:
                 self.lost.add(heads)
         if not tally.recorded:  # there is nothing to compare: a new job takes its check, and no more

@@ -19,6 +19,7 @@ from decimal import Decimal
 
 from batchrun.engine.error_limit import stops_fresh_job
 from batchrun.engine.observer import Guarded, Observer
+from batchrun.engine.reask import Reask
 from batchrun.engine.runner import Rules, Runner, Work
 from batchrun.engine.source import FileSource, LineSource
 from batchrun.engine.spending import Spending
@@ -42,6 +43,7 @@ from batchrun.results.events import Start, Stop
 from batchrun.results.store import ResultStore
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.http import HttpTransport
+from batchrun.validation.schema import MismatchCheck
 from batchrun.version import __version__
 
 
@@ -114,6 +116,7 @@ class Run:
                 error_limit=prepared.error_limit,
                 stops_fresh_job=stops_fresh_job(job.max_errors),
                 schema_check=prepared.schema_check,
+                reask=self._reask(),
             )
             runner = self._runner = Runner(work, rules, transport, self._observer)
             self._remember(runner)
@@ -127,6 +130,15 @@ class Run:
                 await copying.copy()
                 watching.cancel()
         return self._finish(runner, copying, monitor, spending)
+
+    def _reask(self) -> Reask | None:
+        """What asks lines again; None where no line is asked again, and none was to be by an earlier run."""
+        prepared, job, notice = self._prepared, self._prepared.job, self._observer.notice
+        if not job.reask and not prepared.open_tries:
+            return None
+        return Reask(
+            job.reask, job.max_reasks, prepared.schema_check or MismatchCheck(notice), prepared.open_tries, notice
+        )
 
     def _remember(self, runner: Runner) -> None:
         """Count what earlier runs sent within the last minute for the limits of this one."""

@@ -53,6 +53,7 @@ class FailureCode(StrEnum):
     RESPONSE_FAILED = "response_failed", "the response's status is `failed`, and it gives no reason"
     # An answer came and was paid for: it is kept, but it does not count as a success.
     EMPTY_OUTPUT = "empty_output", "the answer is whole, but there is no text, refusal, tool call or embedding in it"
+    SCHEMA_MISMATCH = "schema_mismatch", "the answer does not fit its JSON schema, also when asked again (`--reask`)"
     NONSTANDARD_JSON = "nonstandard_json", "the answer is whole, but strict JSON readers refuse it; its text is kept"
     # Only in the run log.
     UNSENT = "unsent", "the run stopped before the attempt was sent; it cost nothing"
@@ -109,7 +110,7 @@ class Reply(msgspec.Struct, gc=False):
 
     `service_tier` is the tier that the gateway says it used, `gateway_cost_usd` what it says it charged, in US
     dollars. `schema_error` is the first place where the answer does
-    not match the request's JSON Schema.
+    not match the request's JSON Schema. `fenced`: its JSON stands in a code fence.
     """
 
     status: int
@@ -125,6 +126,7 @@ class Reply(msgspec.Struct, gc=False):
     service_tier: str | None = None
     gateway_cost_usd: Decimal | None = None
     schema_error: str | None = None
+    fenced: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

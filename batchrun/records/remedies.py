@@ -41,7 +41,7 @@ SENT_AGAIN = "The next run of the same command sends these lines again."
 
 _MORE_OUTPUT = {incomplete_code(reason) for reason in ("max_output_tokens", "max_tokens", "length")}
 _SEND_AGAIN = {
-    *(FailureCode.EMPTY_OUTPUT, FailureCode.NONSTANDARD_JSON),
+    *(FailureCode.EMPTY_OUTPUT, FailureCode.NONSTANDARD_JSON, FailureCode.SCHEMA_MISMATCH),
     *(response_code(status) for status in ("queued", "in_progress", "cancelled")),
 }
 _FILTERED = incomplete_code("content_filter")

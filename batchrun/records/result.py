@@ -61,10 +61,18 @@ class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One try of a line that was asked more than once: its usage, and why its answer was not taken."""
+    """One answer to a line that was asked more than once: what it cost, and why it was not taken.
+
+    It came `elapsed_s` seconds after the start of the run `started`, and `model` gave it.
+    """
 
     usage: Usage | None = None
     schema_error: str | None = None
+    model: str | None = None
+    started: str = ""
+    elapsed_s: float = 0.0
+    service_tier: str | None = None
+    gateway_cost_usd: Decimal | None = None
 
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -74,7 +82,9 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     millisecond) names the run; `elapsed_s` is the time of the record since then, by the monotonic clock.
     `requested_model` is the model of the request, `model` the one that answered. `path` is the endpoint that was
     asked (`/v1/responses`), `gateway` the host of the base URL. `gateway_cost_usd` is what the gateway says it charged,
-    in US dollars. All times are in seconds. Each of the last six fields is absent unless it says something.
+    in US dollars. All times are in seconds. Each of the last seven fields is absent unless it says something.
+    `tries` has all answers to a line that was asked more than once, the last one included, which the other fields
+    describe. `fenced`: the JSON of the answer stands in a code fence.
     """
 
     v: Literal[1]
@@ -101,6 +111,24 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     schema_error: str | None = None
     gateway_cost_usd: Decimal | None = None
     service_tier: str | None = None
+    fenced: bool = False
+
+    @property
+    def all_tries(self) -> tuple[Try, ...]:
+        """All answers to the line, also where it was asked once."""
+        return self.tries or (self.as_try(),)
+
+    def as_try(self) -> Try:
+        """The answer that this record has, as one of the tries of its line."""
+        return Try(
+            self.usage,
+            self.schema_error,
+            self.model,
+            self.started,
+            self.elapsed_s,
+            self.service_tier,
+            self.gateway_cost_usd,
+        )
 
 
 class ResultHead(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +137,17 @@ class ResultHead(msgspec.Struct, frozen=True, gc=False):
     custom_id: str
     run: RunInfo
     error: ErrorInfo | None = None
+
+
+def sum_of_tries(run: RunInfo) -> Usage | None:
+    """The tokens of all answers to a line; None where none of them reports any."""
+    usages = [one.usage for one in run.all_tries if one.usage is not None]
+    return sum(usages[1:], usages[0]) if usages else None
+
+
+def request_of(head: ResultHead) -> tuple[str, str]:
+    """What a record answers: a line by its id, as it was then."""
+    return head.custom_id, head.run.body_hash
 
 
 class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):

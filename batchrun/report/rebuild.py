@@ -15,6 +15,7 @@ from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_many
+from batchrun.results.tries import open_tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,20 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if a record has another version,
     `OSError` if the file cannot be read.
     """
-    last_run = LastRun.read(ResultPaths.of(results).log)
+    paths = ResultPaths.of(results)
+    last_run = LastRun.read(paths.log)
+    tries = open_tries(paths, last_run.settle_try) if last_run is not None else open_tries(paths)
     tally, damaged = Tally(prices), 0
     for heads, damaged_spans in read_many(results):
         damaged += len(damaged_spans)
         tally.add(heads)
+        if tries is not None:
+            tries.settle(heads)
         if last_run is not None and last_run.sent:
             for head in heads:
                 last_run.settle(head.run.started, head.run.line)
     tally.add_controls(last_run.controls if last_run is not None else ())
+    tally.add_open(tries.open().heads() if tries is not None else ())
     report = make_report(tally)
     return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged, tally)
 

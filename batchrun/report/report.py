@@ -29,7 +29,7 @@ class Lines(msgspec.Struct, frozen=True):
     `refused`: answers in which the model declines.
     `incomplete`: answers that stopped early.
     `empty`: completed responses without any output.
-    `invalid`: answers that do not fit their schema after all tries; reserved, always 0.
+    `invalid`: answers that do not fit their schema after all tries (`--reask`).
     """
 
     total: int
@@ -113,6 +113,22 @@ class Controls(msgspec.Struct, frozen=True):
     cost: Cost
 
 
+class Tries(msgspec.Struct, frozen=True):
+    """Lines that were asked again, because their answers missed their schema.
+
+    `lines`: how many lines with a record.
+    `answers`: how many answers they got before the last one; these are in `usage` and `cost` of the report, too.
+    `open_answers`: answers to lines that have no record yet; they are on the bill, in no line of `models`.
+    `usage`, `cost`: tokens and US dollars of the open answers.
+    """
+
+    lines: int
+    answers: int
+    open_answers: int
+    usage: UsageSum
+    cost: Cost
+
+
 class ModelReport(msgspec.Struct, frozen=True):
     """The report of one requested model.
 
@@ -134,11 +150,11 @@ class Report(msgspec.Struct, frozen=True):
     """The summary of a result file, over all runs.
 
     `lines`: lines by outcome.
-    `usage`: tokens, those of control requests included.
-    `cost`: US dollars, with control requests.
-    `models`: the same for each requested model, without control requests.
+    `usage`: tokens, those of control requests and of all tries included.
+    `cost`: US dollars, for the same.
+    `models`: the same for each requested model, without control requests and open tries.
     `attempts`: HTTP requests that led to the records, including throttled ones; those of lines without a record are
-    not among them.
+    not among them, nor is the first one of each further ask of a line (`tries` has these).
     `retries`: attempts that were neither the first of their line nor throttled.
     `throttles`: attempts that the gateway answered with "too fast".
     `errors`: failed lines by error code, the most frequent first.
@@ -156,6 +172,7 @@ class Report(msgspec.Struct, frozen=True):
     `saved`: lines that were copied or reused, which cost nothing; None if there are none. They are in `lines` and in
     `errors`, and not in `usage`, `cost`, `attempts` and the seconds.
     `controls`: control requests that were answered; None if there are none. They come from the run log, too.
+    `tries`: lines that were asked again; None if there are none.
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
     `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
@@ -184,6 +201,7 @@ class Report(msgspec.Struct, frozen=True):
     limited_s_by_model: dict[str, dict[str, float]] = {}
     saved: Saved | None = None
     controls: Controls | None = None
+    tries: Tries | None = None
     at_output_limit: int | None = None
     stopped: str | None = None
     next_change: str | None = None
@@ -224,6 +242,7 @@ def make_report(tally: Tally, pending: int | None = None) -> Report:
         lines_per_s=round(tally.recorded / tally.duration_s, 3) if tally.duration_s else None,
         saved=_saved(total),
         controls=_controls(tally),
+        tries=_tries(tally, total),
     )
 
 
@@ -231,6 +250,13 @@ def _saved(total: Totals) -> Saved | None:
     if not total.sources:
         return None
     return Saved(total.sources["copied"], total.sources["reused"], _usage(total.saved), _cost(total.saved))
+
+
+def _tries(tally: Tally, total: Totals) -> Tries | None:
+    count, bill = tally.open_tries()
+    if not total.asked_again and not count:
+        return None
+    return Tries(total.asked_again, total.tries, count, _usage(bill), _cost(bill))
 
 
 def _controls(tally: Tally) -> Controls | None:

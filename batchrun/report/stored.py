@@ -122,6 +122,7 @@ def _differs(response: Any, head: ResultHead) -> bool:
     found = read_charges(body, run.outcome)
     return (
         found.usage != run.usage
+        or (bool(run.tries) and run.tries[-1].usage != run.usage)
         or (run.service_tier is not None and found.service_tier != run.service_tier)
         or (run.gateway_cost_usd is not None and found.gateway_cost_usd != run.gateway_cost_usd)
     )

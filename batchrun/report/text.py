@@ -52,6 +52,8 @@ def bill_rows(report: Report) -> list[tuple[str, ...]]:
     rows += [_row(printable(name), model.lines, model.usage, model.cost) for name, model in report.models.items()]
     if (controls := report.controls) is not None:
         rows.append(("control requests", "-", "-", "-", *_sums(controls.usage, controls.cost)))
+    if (tries := report.tries) is not None and tries.open_answers:
+        rows.append(("open tries", "-", "-", "-", *_sums(tries.usage, tries.cost)))
     if len(rows) != 2:
         rows.append(_row("all", report.lines, report.usage, report.cost))
     return rows
@@ -89,6 +91,7 @@ def notes_on(report: Report) -> list[str]:
         (report.lines.pending, "{:,} still to do"),
         (report.lines.incomplete, "{:,} incomplete (stopped early; counted as failed)"),
         (report.lines.empty, "{:,} empty (no text, refusal or tool call; counted as failed)"),
+        (report.lines.invalid, "{:,} invalid (do not fit their schema; counted as failed)"),
         (report.lines.refused, "{:,} refused (counted as ok)"),
         (
             report.at_output_limit,
@@ -103,6 +106,11 @@ def notes_on(report: Report) -> list[str]:
     if report.controls is not None:
         sent = counted(report.controls.requests, "control request")
         notes.append(f"{sent} to see whether the gateway answers (in the bill)")
+    if (tries := report.tries) is not None and tries.lines:
+        sent = counted(tries.answers, "answer")
+        notes.append(f"{counted(tries.lines, 'line')} asked again ({sent} that missed the schema, in the bill)")
+    if tries is not None and tries.open_answers:
+        notes.append(f"{counted(tries.open_answers, 'answer')} of lines that are still to be asked again (in the bill)")
     notes += _cost_notes(report.cost)
     if report.unbilled_usd:
         notes.append(

@@ -28,6 +28,7 @@ from batchrun.requests.survey import Survey
 from batchrun.results.by_line import ByLine
 from batchrun.results.last_run import read_controls
 from batchrun.results.paths import ResultPaths
+from batchrun.results.tries import open_tries
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -36,10 +37,12 @@ class Verification(msgspec.Struct, frozen=True):
     `lines`: requests. `records`: the first record of each id. `succeeded`: records without an error. `missing`:
     requests without a record. `duplicates`: further records of an id. `damaged`: lines that are not valid records.
     `truncated`: lines without a newline. `unknown_ids`: records whose id is in no request. `edited`: requests that
-    differ from what was sent. `wrong_usage`: records with another usage than their payload. `failed`: records with an
-    error, by code. `copied`, `reused`: records whose answer is that of an equal line, or of another result file; they
-    are in no sum. `wrong_copies`: copied records with another answer than their original. `control_requests`: those
-    that the run log names; they are in `usage` and `total_usd`.
+    differ from what was sent. `wrong_usage`: records with another usage than their payload, or than the last of their
+    tries. `lost_tries`: earlier answers that records name and `RESULTS.tries` lacks. `failed`: records with an error,
+    by code. `control_requests`: those that the run log names. `tries`: earlier answers to lines that were asked again,
+    and `open_tries` those to lines without a record. `copied`, `reused`: records whose answer is
+    that of an equal line, or of another result file; they are in no sum. `wrong_copies`: copied records with another
+    answer than their original. Control requests and tries are in `usage` and `total_usd`.
     `is_complete`: every request has one record, without any of these problems or errors.
     """
 
@@ -62,6 +65,9 @@ class Verification(msgspec.Struct, frozen=True):
     total_usd: Decimal
     unpriced_lines: int
     control_requests: int
+    tries: int
+    open_tries: int
+    lost_tries: int
     is_complete: bool
     findings: list[str]
 
@@ -85,6 +91,7 @@ class Verifier:
         self._results = results
         self._tally = Tally(book)
         self._findings = Findings()
+        self._tries = open_tries(ResultPaths.of(results))
 
     def run(self) -> Verification:
         """Check everything.
@@ -94,6 +101,7 @@ class Verifier:
         read.
         """
         survey = self._match_by_number() or self._match_by_id()
+        self._add_tries()
         counts = self._findings.counts
         self._tally.add_controls(read_controls(ResultPaths.of(self._results).log))
         total, bill = self._tally.total(), self._tally.bill()
@@ -112,6 +120,8 @@ class Verifier:
             total_usd=bill.cost_usd,
             unpriced_lines=bill.unpriced_lines,
             control_requests=self._tally.control_requests,
+            tries=total.tries,
+            open_tries=self._tally.open_tries()[0],
             is_complete=not self._tally.failed and not any(counts[problem] for problem in _COUNTS),
             findings=self._findings.texts,
         )
@@ -122,6 +132,8 @@ class Verifier:
         for _, heads in checked_records(self._results, self._findings):
             records.add(heads)
             self._tally.add(heads)
+            if self._tries is not None:
+                self._tries.settle(heads)
 
         def match(line: RequestLine) -> None:
             if not records.find(line):
@@ -132,6 +144,15 @@ class Verifier:
 
         survey = self._requests.check(match, known)
         return survey if records.is_all_found else None
+
+    def _add_tries(self) -> None:
+        """Add the tries of lines without a record, and look whether those of the others are there."""
+        if self._tries is not None:
+            self._tally.add_open(self._tries.open().heads())
+        there = self._tries.settled_count if self._tries is not None else 0
+        if (lost := self._tally.total().tries - there) > 0:
+            name = ResultPaths.of(self._results).tries.name
+            self._findings.add("lost_tries", f"{name} lacks {counted(lost, 'answer')} that records name", lost)
 
     def _match_by_id(self) -> Survey:
         """Match records and lines by `custom_id`. What was found before counts no more."""
@@ -212,6 +233,7 @@ _COUNTS = {
     "edited": "edited",
     "wrong_usage": "with wrong usage",
     "wrong_copies": "wrong copies",
+    "lost_tries": "lost tries",
 }
 
 
@@ -224,6 +246,10 @@ def render(found: Verification) -> str:
     lines.append(f"{counted(found.lines, 'line')}, {counted(found.records, 'record')}, {found.succeeded:,} succeeded")
     if found.control_requests:
         lines.append(f"{counted(found.control_requests, 'control request')} by the run log, in the usage below")
+    if found.tries:
+        lines.append(f"{counted(found.tries, 'answer')} to lines that were asked again, in the usage below")
+    if found.open_tries:
+        lines.append(f"{counted(found.open_tries, 'answer')} to lines without a record yet, in the usage below")
     lines.append(", ".join(f"{getattr(found, name):,} {words}" for name, words in _COUNTS.items()))
     if found.copied or found.reused:
         lines.append(f"{found.copied:,} copied from equal lines, {found.reused:,} reused: not in the usage below")

@@ -61,7 +61,8 @@ class Sent(_Timed, tag="sent"):
     """An attempt is about to be sent. A later run reads this event if the attempt has neither an end nor a record.
 
     `upper_usd` is the most that it can cost, in US dollars; None if no budget reserves an amount. `control`: it is a
-    control request, whose line has its record already.
+    control request, whose line has its record already. `ask`: how often the line is asked with it, from 1; more than
+    once where its answers miss their schema.
     """
 
     line: int
@@ -71,6 +72,7 @@ class Sent(_Timed, tag="sent"):
     max_output_tokens: int | None = None
     upper_usd: Decimal | None = None
     control: bool = False
+    ask: int = 1
 
 
 class Ended(_Timed, tag="ended"):
@@ -81,6 +83,14 @@ class Ended(_Timed, tag="ended"):
     status: int | None = None
     unbilled_usd: Decimal = NOTHING
     control: bool = False
+
+
+class Tried(_Timed, tag="tried"):
+    """An answer of so many tokens that misses its schema is in `RESULTS.tries`, and its line is asked again."""
+
+    line: int
+    ask: int
+    tokens: int | None = None
 
 
 class Recorded(_Timed, tag="recorded"):
@@ -192,6 +202,7 @@ Event = (
     | Start
     | Sent
     | Ended
+    | Tried
     | Recorded
     | Unmeasured
     | Billed

@@ -11,6 +11,7 @@ from typing import IO
 
 from batchrun.records.attempt import AnsweredControl, BilledTwice, InFlight
 from batchrun.records.money import NOTHING, total_usd
+from batchrun.records.result import ResultHead
 from batchrun.results.events import (
     Billed,
     Control,
@@ -23,6 +24,7 @@ from batchrun.results.events import (
     Sent,
     Start,
     Stop,
+    Tried,
     Unmeasured,
     decode_event,
     decode_events,
@@ -91,6 +93,8 @@ class LastRun:
             case Control():
                 self._drop((key_of(event),))
                 self.controls.append(event.answered)
+            case Tried():
+                self._drop((event.line,))
             case Open():
                 self.pid = event.pid
                 self.recent.opened(event)
@@ -147,6 +151,13 @@ class LastRun:
         """Note that the result file has a record of that run and line, even if the log does not say so."""
         if started == self.started:
             self.sent.pop(line, None)
+
+    def settle_try(self, head: ResultHead) -> None:
+        """Note that `RESULTS.tries` has this answer, even if the log does not say so."""
+        run = head.run
+        sent = self.sent.get(run.line) if run.started == self.started else None
+        if sent is not None and sent.ask <= len(run.all_tries):
+            del self.sent[run.line]
 
     @classmethod
     def read(cls, path: Path) -> LastRun | None:

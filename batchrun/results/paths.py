@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchrun.errors import ResultFileError, UsageError
 
+_OF_TRIES = ("tries.quarantine", "tries.rescue", "tries.rewrite")
 LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
@@ -48,6 +49,11 @@ class ResultPaths:
         return self._beside("rewrite")
 
     @property
+    def tries(self) -> Path:
+        """Answers that missed their schema, before their lines were asked again; beside it, what every journal has."""
+        return self._beside("tries")
+
+    @property
     def tune(self) -> Path:
         """The request of `batchrun tune` to the run that writes the results."""
         return self._beside("tune")
@@ -66,6 +72,8 @@ class ResultPaths:
             self.rescue: "the rescue file",
             self.rewrite: "the rewritten result file",
             self.tune: "the tuning request",
+            self.tries: "the file of earlier tries",
+            **{self._beside(ending): "a file of earlier tries" for ending in _OF_TRIES},
         }
 
     def use_of(self, path: Path) -> str | None:
@@ -89,9 +97,13 @@ class ResultPaths:
                         way_on = f"{use} would be written there; choose another -o or --report"
                     raise UsageError(f"{path} is {what}; {way_on}")
 
-    def refuse_long_name(self) -> None:
-        """Raise `ResultFileError` if the name of a file beside the results would be too long."""
-        longest = max([*self.uses(), self.report], key=lambda path: len(os.fsencode(path.name)))
+    def refuse_long_name(self, *, with_tries: bool = False) -> None:
+        """Raise `ResultFileError` if the name of a file beside the results would be too long.
+
+        `with_tries`: lines may be asked again, so that there may be files of earlier tries.
+        """
+        rare = set() if with_tries else {self._beside(ending) for ending in _OF_TRIES}
+        longest = max({*self.uses(), self.report} - rare, key=lambda path: len(os.fsencode(path.name)))
         if (over := len(os.fsencode(longest.name)) - LONGEST_NAME) > 0:
             raise ResultFileError(
                 f"the name of {self.results} is too long by {over} for the files beside it (…{longest.suffix}); "

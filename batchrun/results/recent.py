@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchrun.records.outcome import FailureCode
-from batchrun.results.events import Control, Ended, Event, Open, Recorded, Sent, Stop, key_of
+from batchrun.results.events import Control, Ended, Event, Open, Recorded, Sent, Stop, Tried, key_of
 
 MINUTE_S = 60.0
 _SOME = 1 << 16
-_REQUESTS = (Sent, Ended, Control, Recorded, Stop)
+_REQUESTS = (Sent, Ended, Tried, Control, Recorded, Stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,10 @@ class RecentRequests:
                     answered = found.pop((id(opened), key_of(event)), None)
                     if answered is not None and event.answered.usage is not None:
                         answered[1] = event.answered.usage.total_tokens
+                case Tried():
+                    tried = found.pop((id(opened), event.line), None)
+                    if tried is not None and event.tokens is not None:
+                        tried[1] = event.tokens
                 case Recorded() | Stop():
                     for line in event.numbers:
                         if (recorded := found.pop((id(opened), line), None)) is not None:

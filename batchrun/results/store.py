@@ -19,6 +19,7 @@ from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.runlog import EventLog, NoLog, RunLog, written_at
 from batchrun.results.scan import BUFFER_BYTES
+from batchrun.results.tries import TriesFile
 
 
 class ResultStore(Protocol):
@@ -37,6 +38,9 @@ class ResultStore(Protocol):
 
     def append(self, records: Sequence[bytes]) -> None:
         """Write whole records, newlines included. Raises `StopError`; its `written` counts those that were written."""
+
+    def append_tries(self, records: Sequence[bytes]) -> None:
+        """Write answers whose lines are asked again, as `append` does, but not among the results."""
 
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         """Remove the records that `is_unwanted` selects, and return their number."""
@@ -95,6 +99,10 @@ class StreamStore:
         except OSError as error:
             raise DiskError(f"cannot write a temporary file: {error.strerror}; free some space") from error
 
+    def append_tries(self, records: Sequence[bytes]) -> None:
+        """Never called: a job whose results go to a pipe asks no line again."""
+        raise AssertionError("a pipe has no place for earlier tries")
+
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         """Do nothing: a pipe keeps no records that could be removed."""
         return 0
@@ -109,7 +117,7 @@ class StreamStore:
 
 
 class FileStore:
-    """A result file and its run log, both locked. One process at a time.
+    """A result file, its earlier `tries` and its run log, all locked. One process at a time.
 
     Raises `ResultFileError` if the directory does not exist, or another process has the lock.
     """
@@ -120,6 +128,7 @@ class FileStore:
         paths.refuse_long_name()
         self.paths = paths
         results_written_at = written_at(paths.results)
+        self.tries = TriesFile(paths)
         self.log = RunLog(paths.log, locks=paths.locks)
         if self.log.is_unused:  # where there are results, there was a log: it was rotated away
             self.log.last_run.recent.lost_at = results_written_at
@@ -151,6 +160,7 @@ class FileStore:
     def clear(self) -> None:
         """Start over: discard all records, and forget what the log says about earlier runs."""
         self._journal.clear()
+        self.tries.clear()
         self._forget_runs()
 
     def _forget_runs(self) -> None:
@@ -170,6 +180,10 @@ class FileStore:
         """Write records; see `Journal.append`."""
         self._journal.append(records)
 
+    def append_tries(self, records: Sequence[bytes]) -> None:
+        """Write answers whose lines are asked again; see `TriesFile`."""
+        self.tries.append(records)
+
     def remove(self, is_unwanted: Callable[[ResultHead], bool], *, to_quarantine: bool = False) -> int:
         """Rewrite the file without some records; see `Journal.remove`."""
         return self._journal.remove(is_unwanted, to_quarantine=to_quarantine)
@@ -177,8 +191,10 @@ class FileStore:
     def sync(self) -> None:
         """Make records durable; see `Journal.sync`."""
         self._journal.sync()
+        self.tries.sync()
 
     def close(self) -> None:
         """Unlock and close; remove files that this process made if no run has begun in them."""
+        self.tries.close()
         self._journal.close(forget=self.log.is_unused)
         self.log.close()

@@ -14,19 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
 import orjson
 from msgspec import Raw
 
-from batchrun.records.answer import final_texts
+from batchrun.records.answer import final_texts, unfenced
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
 
 WHY_LIMIT = 100  # characters
+SHOWN = 200  # characters of each part of a mismatch
+MOST_ERRORS = 5
 KEPT_SCHEMAS = 64
 NO_TEXT = "it has no text"
 CHAT = ENDPOINTS[1]
@@ -81,6 +84,30 @@ class SchemaError(ValueError):
     """A schema cannot be compiled; the message says why."""
 
 
+class Mismatch(msgspec.Struct, frozen=True, gc=False):
+    """One place where an answer does not fit: a JSON pointer, "" for all of it; what is wrong; what stands there."""
+
+    where: str
+    wrong: str
+    came: str
+
+    def in_words(self) -> str:
+        """The same in up to 100 characters, without what stands there."""
+        path = self.where.removeprefix("/").replace("/", ".")
+        return _shortened(f"{path}: {self.wrong}" if path else self.wrong)
+
+
+class Fit(NamedTuple):
+    """How an answer fits: its text, or of several the first that does not fit, and the first `MOST_ERRORS` mismatches.
+
+    `was_fenced`: a code fence was taken off.
+    """
+
+    text: str
+    mismatches: tuple[Mismatch, ...] = ()
+    was_fenced: bool = False
+
+
 class CompiledSchema:
     """One JSON schema, ready to check values.
 
@@ -106,6 +133,13 @@ class CompiledSchema:
         path = ".".join(map(str, unfit.instance_path))
         return _shortened(f"{path}: {unfit.message}" if path else unfit.message)
 
+    def mismatches(self, value: Any) -> tuple[Mismatch, ...]:
+        """The first places where a decoded value does not fit, `MOST_ERRORS` at most; none if it fits."""
+        return tuple(
+            Mismatch(_pointer(unfit.instance_path), _shortened(unfit.message, SHOWN), _as_shown(unfit.instance))
+            for unfit in islice(self._validator.iter_errors(value), MOST_ERRORS)
+        )
+
 
 class MismatchCheck:
     """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked."""
@@ -128,6 +162,24 @@ class MismatchCheck:
             if (why := _why_unfit(text, compiled)) is not None:
                 return why
         return None
+
+    def fit(self, line: RequestLine, answer: bytes) -> Fit | None:
+        """How a whole answer fits, without the one code fence around its JSON; None if no schema was asked for.
+
+        None as well for an answer that ends with a tool call, and where the schema cannot be checked.
+        """
+        schema = wanted_schema(line.url, line.body)
+        if schema is None:
+            return None
+        compiled = self._compiled(schema) if schema else None
+        if isinstance(compiled, SchemaError):
+            self._tell(f"line {line.line_number}: its JSON schema cannot be checked ({compiled}), nor its answer")
+            return None
+        fits = [_fit(text, compiled) for text in final_texts(orjson.loads(answer))]
+        if not fits:
+            return None
+        first = next((fit for fit in fits if fit.mismatches), fits[0])
+        return first._replace(was_fenced=any(fit.was_fenced for fit in fits))
 
     def _tell(self, text: str) -> None:
         if not self._has_told:
@@ -156,8 +208,33 @@ def _why_unfit(text: str, compiled: CompiledSchema | None) -> str | None:
     return compiled.why_unfit(value) if compiled is not None else None
 
 
-def _shortened(text: str) -> str:
-    """A message on one line, without control characters, and at most `WHY_LIMIT` characters long."""
+def _fit(text: str, compiled: CompiledSchema | None) -> Fit:
+    inner = unfenced(text)
+    was_fenced = inner is not text
+    if not inner.strip():
+        return Fit(text, (Mismatch("", NO_TEXT, ""),), was_fenced)
+    try:
+        value = orjson.loads(inner)
+    except orjson.JSONDecodeError as error:
+        return Fit(text, (Mismatch("", _shortened(f"not strict JSON: {error}", SHOWN), ""),), was_fenced)
+    return Fit(text, compiled.mismatches(value) if compiled is not None else (), was_fenced)
+
+
+def _pointer(path: list[str | int]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in path]
+    return _shortened("".join(f"/{step}" for step in steps), SHOWN)
+
+
+def _as_shown(value: Any) -> str:
+    try:
+        return _shortened(orjson.dumps(value).decode(), SHOWN)
+    except TypeError:  # a number that orjson does not write
+        return ""
+
+
+def _shortened(text: str, limit: int = WHY_LIMIT) -> str:
+    """A message on one line, without control characters, and at most `limit` characters long."""
     text = "".join(char if char.isprintable() else " " for char in text)
     text = " ".join(text.split())
-    return text if len(text) <= WHY_LIMIT else text[: WHY_LIMIT - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -462,3 +462,28 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("OPENAI_"):
             monkeypatch.delenv(name)
+
+
+def test_a_line_that_is_asked_again_does_not_send_or_keep_the_key(tmp_path: Path) -> None:
+    """The last answer and its errors go back to the gateway, without a key that it has echoed."""
+    wanted = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object", "required": ["label"]}}}
+    texts = [f"it is {KEY}", json.dumps({"not": KEY})]
+    content = [[{"type": "output_text", "text": text, "annotations": []}] for text in texts]
+    answers = [
+        http(json.dumps({**RESPONSE, "output": [{"type": "message", "role": "assistant", "content": one}]}).encode())
+        for one in content
+    ]
+    requests = write_requests(tmp_path / "requests.jsonl", 1, text=wanted)
+    words = ("-v", "--prices", str(write_prices(tmp_path)), "--reask", "2", "-c", "1")
+    with (
+        HostileThread(*answers, answers[0]) as server,
+        RunProcess(server.base_url, requests, tmp_path / "results.jsonl", *words, env=key_env()) as process,
+    ):
+        code, asked = process.wait(), list(server.asked)
+    assert code == 1, process.screen
+    assert len(asked) == 3
+    assert len((tmp_path / "results.jsonl.tries").read_bytes().splitlines()) == 2
+    for one in asked:
+        assert CANARY not in one.body
+    assert "[the api key]" in asked[1].body.decode()
+    assert spoilt(tmp_path) == []

@@ -17,7 +17,7 @@ from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run_async
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.records.index import digest
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
-from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, MismatchCheck, wanted_schema
+from batchrun.validation.schema import CHAT, KEPT_SCHEMAS, WHY_LIMIT, Fit, MismatchCheck, wanted_schema
 from tests.hostile import BODY, KEY, RESPONSE, Hostile, http, sse, whole_stream
 
 LABEL = {
@@ -319,3 +319,65 @@ async def test_a_streamed_answer_that_misfits_is_counted_too(requests: Path) -> 
     async with Hostile(sse(*whole_stream(BAD, output=[message(BAD)]))) as server:
         outcome = await run_async(job(requests, server.base_url, "0", "schema_mismatch"))
     assert (outcome.exit_code, outcome.report.lines.succeeded) == (3, 1)
+
+
+# ------------------------------------------------------------------------------------- all that does not fit
+
+
+def fit(text: str, wanted: Any = LABEL_FORMAT) -> Fit | None:
+    return MismatchCheck(pytest.fail).fit(asking(wanted), response(message(text)))
+
+
+def test_each_mismatch_says_where_what_and_what_came() -> None:
+    found = fit('{"label": "spam", "page": "two", "more~/": 1}')
+    assert found is not None
+    assert not found.was_fenced
+    told = {one.where: (one.wrong, one.came) for one in found.mismatches}
+    assert told["/label"] == ('the value is not one of "bug" or "praise"', '"spam"')
+    assert told["/page"] == ('the value is not of type "integer"', '"two"')
+    assert "more~/" in told[""][0]
+    assert found.mismatches[0].in_words() == why(LABEL_FORMAT, '{"label": "spam", "page": "two", "more~/": 1}')
+
+
+def test_what_is_no_json_is_one_mismatch_of_the_whole() -> None:
+    found = fit("Sure! Here it is")
+    assert found is not None
+    (one,) = found.mismatches
+    assert (one.where, one.came) == ("", "")
+    assert one.wrong.startswith("not strict JSON: ")
+
+
+@pytest.mark.parametrize("text", ['```json\n{"label": "bug"}\n```', '\n```\n{"label": "bug"}\n```\n'])
+def test_one_code_fence_is_taken_off(text: str) -> None:
+    assert fit(text) == Fit(text, (), True)
+
+
+@pytest.mark.parametrize("text", ['It is ```json\n{"label": "bug"}\n```', '```\n```json\n{"label": "bug"}\n```\n```'])
+def test_nothing_else_is_mended(text: str) -> None:
+    found = fit(text)
+    assert found is not None
+    assert found.mismatches
+
+
+def test_where_nothing_is_asked_for_nothing_is_found() -> None:
+    assert fit("anything", {"type": "text"}) is None
+    assert fit("{}", {"type": "json_object"}) == Fit("{}")
+    call = {"type": "function_call", "name": "x", "arguments": "{}"}
+    assert MismatchCheck(pytest.fail).fit(asking(LABEL_FORMAT), response(call)) is None
+
+
+def test_of_several_choices_the_first_that_does_not_fit_is_told() -> None:
+    answer = completion({"content": '{"label": "bug"}'}, {"content": '{"label": "x"}'}, {"content": "y"})
+    wanted = {"type": "json_schema", "json_schema": {"name": "label", "schema": LABEL}}
+    found = MismatchCheck(pytest.fail).fit(asking(wanted, CHAT), answer)
+    assert found is not None
+    assert found.text == '{"label": "x"}'
+
+
+def test_a_schema_that_cannot_be_checked_has_no_mismatch_and_is_told_once() -> None:
+    told: list[str] = []
+    check = MismatchCheck(told.append)
+    bad = {"type": "json_schema", "schema": {"pattern": "(?=x)"}}
+    for _ in range(2):
+        assert check.fit(asking(bad), response(message("1"))) is None
+    assert len(told) == 1
