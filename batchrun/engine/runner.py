@@ -194,7 +194,8 @@ class Runner:
         self.limiter.is_outage = self._dispatcher.is_stuck
         if not self.limiter.is_paused and (why := self._outages.look(now, limits)) is not None:
             self.stop(why, StopError.exit_code)
-        until = min(self._outages.next_at(limits), self._dispatcher.next_at(now))
+        give_up_at = math.inf if self.limiter.is_paused else self.limiter.give_up(now)
+        until = min(self._outages.next_at(limits), self._dispatcher.next_at(now), give_up_at)
         return max(until, now + (EARLY_S if self._control is None else BESIDE_CONTROL_S))
 
     async def _work(self) -> None:

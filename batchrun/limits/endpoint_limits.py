@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import math
+
 from batchrun.limits.asked_wait import AskedWait
 from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.limited_by import LimitedBy
@@ -73,15 +75,15 @@ class EndpointLimits:
         if rate is not None:
             self.controller.headers(sent, rate, now)
         self.controller.succeeded(sent, now)
-        self._throttled_since = None
         self.in_flight -= 1
         if is_contradicted := self._asked_wait.answered(sent, now):
             self.controller.resume(now)
+        self._heard(now)
         return is_contradicted
 
     def refused(self, sent: Sent, now: float) -> None:
         """The gateway refused the request itself: that says nothing about limits, but the gateway is there."""
-        self._throttled_since = None
+        self._heard(now)
         self.abandoned(sent, now)
 
     def throttled(self, sent: Sent, retry_after_s: float | None, rate: RateHeaders | None, now: float) -> None:
@@ -100,11 +102,22 @@ class EndpointLimits:
         self._asked_wait.abandoned(sent)
         self.in_flight -= 1
 
+    def _heard(self, now: float) -> None:
+        """An answer that is no throttle came; in a pause it is the last one for a while."""
+        self._throttled_since = now if now < self.controller.paused_until else None
+
     # --------------------------------------------------------------------------------------------- looking
 
     def throttled_s(self, now: float) -> float:
         """For how many seconds every answer has been a throttle."""
         return 0.0 if self._throttled_since is None else now - self._throttled_since
+
+    def silent_from(self, longest_s: float) -> float:
+        """From when on all was refused for so many seconds, if nothing is sent before; infinite if something may be."""
+        if self._throttled_since is None:
+            return math.inf
+        until = self._throttled_since + longest_s
+        return until if until < self.controller.paused_until else math.inf
 
     def followed_s(self, asked_s: float | None, now: float) -> float | None:
         """Of the wait that the gateway asked for, in seconds: what is followed of it."""

@@ -61,6 +61,7 @@ class Limiter:
     may the run be limited by "tail of the run". Set `is_outage` while nothing but probes is sent.
     """
 
+    LOOK_EVERY_S = 1.0  # at what is in flight while all is refused
     SURE_REFUSALS = 3  # in a row, that ask for longer than an outage may last
 
     def __init__(
@@ -223,7 +224,7 @@ class Limiter:
         self._settle(permit, 0.0, now)
         lane.refused(retry_after_s, now)
         if self._is_hopeless(lane, now):
-            self._close(lane)
+            self._close(lane.limits)
 
     def failed(self, permit: Permit) -> None:
         """The attempt failed in a way that says nothing about limits."""
@@ -257,6 +258,17 @@ class Limiter:
         self.promises.change(limits, now, is_paused=is_paused)
         self.pump()
 
+    def give_up(self, now: float) -> float:
+        """Close the lanes whose pause goes on beyond the longest outage; returns when to look again."""
+        looks = [math.inf]
+        for limits in self.lanes.limits:
+            at = limits.silent_from(self.limits.longest_outage_s)
+            if at <= now and not limits.in_flight:
+                self._close(limits, f"; it asks to wait for {limits.controller.paused_until - now:.0f} s more")
+            else:
+                looks.append(max(at, now + self.LOOK_EVERY_S))
+        return min(looks)
+
     def close(self) -> None:
         """Send nothing more: all waiting workers get None."""
         self._is_closed = True
@@ -285,14 +297,14 @@ class Limiter:
         is_own = lane.limits is not self.lanes.shared
         return is_own and lane.back_at - now > longest_s and lane.refused_in_a_row >= self.SURE_REFUSALS
 
-    def _close(self, lane: Lane) -> None:
-        """Close all lanes with these limits; if no other is left, the job stops."""
-        self.lanes.close(lane.limits)
+    def _close(self, limits: EndpointLimits, back: str = "") -> None:
+        """Close all lanes with these limits; if no other is left, the job stops. `back`: when the gateway is back."""
+        self.lanes.close(limits)
         for other in self.lanes:
             if other.is_closed:
                 self._send_back(other)
         if self.lanes.are_closed:
-            self._on_hold_too_long("throttled without a break")
+            self._on_hold_too_long(f"throttled without a break{back}")
 
     def _send_back(self, lane: Lane) -> None:
         """Those that wait in this lane get no permit."""

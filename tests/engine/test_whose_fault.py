@@ -402,3 +402,20 @@ def test_a_rate_that_plain_refusals_tell_of_is_learned(desk: Desk, status: int) 
     assert not is_said(ran, "is gone")
     assert refused[0] <= 0.1 * 3000
     assert 3000 / 30 / (gateway.answers[-1] - gateway.answers[0]) >= 0.85
+
+
+@pytest.mark.parametrize("answered", [0, 30])
+def test_a_pause_beyond_the_longest_outage_ends_the_job_in_time_and_says_when_the_gateway_is_back(
+    desk: Desk, answered: int
+) -> None:
+    refusal = error(429, "rate_limit_exceeded", "Rate limit reached", Retry_After="60")
+    ran, _ = job(
+        desk,
+        lambda body, _: None if number_of(body) <= answered else refusal,
+        lines=100,
+        limits=Limits(max_outage_s=6.0),
+    )
+    assert (ran.exit_code, ran.outcomes["succeeded"], len(ran.records)) == (3, answered, answered)
+    assert 6 <= ran.took_s < 10
+    assert ran.why is not None
+    assert "no answer from the gateway for 6 s (throttled without a break; it asks to wait for 5" in ran.why
