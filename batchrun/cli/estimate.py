@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +22,14 @@ from batchrun.cli.options import (
     PriceOptions,
     RateOptions,
     RequestOptions,
-    ReuseOptions,
-    reuse_group,
 )
+from batchrun.cli.reuse_options import DEDUP, DedupOptions
 from batchrun.cli.verb import Option, OptionGroup, Verb
 
 if TYPE_CHECKING:
     from batchrun.estimate.estimate import Estimate
+    from batchrun.job.job import Job
+    from batchrun.records.request import RequestLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ FILES = OptionGroup(
 )
 
 
-@click.command("estimate", cls=Verb, groups=(FILES, REQUEST, RATE, PRICES, reuse_group(dedup=False), OUTPUT))
+@click.command("estimate", cls=Verb, groups=(FILES, REQUEST, RATE, PRICES, DEDUP, OUTPUT))
 @click.argument("requests", type=REQUESTS)
 def command(
     requests: str,
@@ -59,7 +62,7 @@ def command(
     request: RequestOptions,
     rate: RateOptions,
     prices: PriceOptions,
-    reuse: ReuseOptions,
+    dedup: DedupOptions,
     output: OutputOptions,
 ) -> None:
     """Estimate what REQUESTS (- is standard input) will still take: tokens, USD, time. Nothing is sent.
@@ -70,7 +73,7 @@ def command(
     """
     from batchrun.estimate.text import render_estimate
 
-    made = estimated(requests, files.results, request, rate, prices.prices, dedup=reuse.dedup)
+    made = estimated(requests, files.results, request, rate, prices.prices, dedup=dedup.dedup)
     console.print_out(made.to_json() if output.as_json else render_estimate(made))
 
 
@@ -84,6 +87,7 @@ def estimated(
     sample: int | None = None,
     limit: int | None = None,
     dedup: bool = False,
+    is_answered: Callable[[RequestLine], bool] | None = None,
 ) -> Estimate:
     """What a job still takes, or a part of it, by its files and limits. Raises `UsageError`."""
     from batchrun.billing.pricing import PriceBook
@@ -98,4 +102,34 @@ def estimated(
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
     allowed = Allowed(fixed, rate.rpm, rate.tpm, most)
     with RequestFile(requests, request.overrides()) as file:
-        return estimate_file(file, records, PriceBook.load(prices), allowed, sample=sample, limit=limit, dedup=dedup)
+        return estimate_file(
+            file,
+            records,
+            PriceBook.load(prices),
+            allowed,
+            sample=sample,
+            limit=limit,
+            dedup=dedup,
+            is_answered=is_answered,
+        )
+
+
+def estimate_of_rest(job: Job, request: RequestOptions, rate: RateOptions) -> Estimate:
+    """What is left of a job whose pilot is done. Raises `UsageError`."""
+    from batchrun.job.prepare import answers_of
+
+    with contextlib.ExitStack() as files:
+        answers = answers_of(job, files)
+        if answers is not None:
+            answers.read()
+        return estimated(
+            str(job.requests),
+            job.results,
+            request,
+            rate,
+            job.prices,
+            sample=job.sample,
+            limit=job.limit,
+            dedup=job.dedup,
+            is_answered=None if answers is None else lambda line: answers.take(line.body_hash, line.url) is not None,
+        )

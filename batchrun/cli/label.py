@@ -32,14 +32,13 @@ from batchrun.cli.options import (
     PilotOptions,
     RateOptions,
     RequestOptions,
-    ReuseOptions,
     ScreenOptions,
     SendingOptions,
     SpendingOptions,
-    reuse_group,
 )
 from batchrun.cli.page_options import PageOptions
 from batchrun.cli.reask_options import ReaskOptions, reask_group
+from batchrun.cli.reuse_options import ReuseOptions, reuse_group
 from batchrun.cli.run import (
     REPORT,
     FileOptions,

@@ -100,4 +100,5 @@ class LabelVerb(Verb):
             if isinstance(value, bool):
                 yield name if value else param.secondary_opts[0]
             else:
-                yield from (f"{name}={one}" for one in ([value] if isinstance(value, str) else value))
+                for one in [value] if isinstance(value, str) else value:
+                    yield from (name, *one) if isinstance(one, tuple) else (f"{name}={one}",)

@@ -265,30 +265,6 @@ SPENDING = OptionGroup(
 
 
 @dataclass(frozen=True, slots=True)
-class ReuseOptions:
-    """Which lines need no request of their own."""
-
-    dedup: bool
-
-
-def reuse_group(*, dedup: bool) -> OptionGroup:
-    """The options of reuse; `dedup` is the default of `--dedup`."""
-    return OptionGroup(
-        "Spending",
-        "reuse",
-        ReuseOptions,
-        (
-            Option(
-                ["--dedup/--no-dedup"],
-                default=dedup,
-                default_note="--dedup" if dedup else "--no-dedup",
-                help="Send equal requests once, and copy the answer to each of their lines.",
-            ),
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class PilotOptions:
     """How many lines go before all others, if any, and whether the others follow without a question."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli import console
-from batchrun.cli.estimate import estimated
+from batchrun.cli.estimate import estimate_of_rest
 from batchrun.cli.gateway import make_endpoint, make_simulated
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.last_words import where_answers_are, write_report
@@ -36,14 +36,13 @@ from batchrun.cli.options import (
     PilotOptions,
     RateOptions,
     RequestOptions,
-    ReuseOptions,
     ScreenOptions,
     SendingOptions,
     SpendingOptions,
-    reuse_group,
 )
 from batchrun.cli.page_options import PAGE, PageOptions
 from batchrun.cli.reask_options import ReaskOptions, reask_group
+from batchrun.cli.reuse_options import ReuseOptions, reuse_group
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import StopError, UsageError
 
@@ -213,7 +212,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
         grace_s=sending.grace_s,
         max_response_bytes=sending.max_response_bytes,
         simulate=simulate,
-        dedup=options.reuse.dedup,
+        **options.reuse.fields_of_job(),
     )
     if options.pilot.pilot is not None and (job.results is None or requests == "-"):
         raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
@@ -340,8 +339,8 @@ def _announce(prepared: Prepared, progress: Progress) -> None:
     elif not prepared.pending:
         is_all = len(prepared.done) == prepared.total
         progress.notice("nothing to send: " + (f"{done} done" if is_all else f"the chosen lines are done ({done})"))
-    if copies := len(prepared.plan.copies):
-        progress.notice(f"{prepared.to_send:,} to send; {copies:,} equal to one of them or to one that is done: copied")
+    if prepared.plan:
+        progress.notice(prepared.plan.in_words(prepared.to_send))
 
 
 def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
@@ -351,16 +350,7 @@ def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
     """
     from batchrun.estimate.text import render_pilot
 
-    estimate = estimated(
-        str(job.requests),
-        job.results,
-        options.request,
-        options.rate,
-        options.spending.prices,
-        sample=job.sample,
-        limit=job.limit,
-        dedup=job.dedup,
-    )
+    estimate = estimate_of_rest(job, options.request, options.rate)
     if not (options.screen.quiet and options.pilot.yes):
         console.say(render_pilot(estimate, is_whole=job.sample is None and job.limit is None).rstrip("\n"))
     if options.pilot.yes or not estimate.lines_left:

@@ -343,10 +343,12 @@ def estimate_file(
     sample: int | None = None,
     limit: int | None = None,
     dedup: bool = False,
+    is_answered: Callable[[RequestLine], bool] | None = None,
 ) -> Estimate:
     """The estimate for a request file, given the records of its result file, many at a time.
 
-    With `sample`, `limit` or `dedup`, of the lines that are left only those count that a run with them would send.
+    With `sample`, `limit` or `dedup`, of the lines that are left only those count that a run with them would send; of
+    those that are `is_answered`, which is asked once for each, none does.
 
     Raises `InputError` if the request file does not pass its check.
     """
@@ -355,7 +357,7 @@ def estimate_file(
         finished.add(heads)
         if equals is not None:
             equals.add(heads)
-    if sample is None and limit is None and equals is None:
+    if sample is None and limit is None and equals is None and is_answered is None:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):
             requests.check(estimator.visit, estimator.known)
@@ -364,7 +366,7 @@ def estimate_file(
         return estimator.estimate(allowed)
     requests.check()
     drawn = draw(requests.requests(), sample) if sample is not None else None
-    estimator = Estimator(book, finished, load_counter(), Chosen(drawn, limit, equals).takes)
+    estimator = Estimator(book, finished, load_counter(), Chosen(drawn, limit, equals, is_answered).takes)
     for line in requests.requests():
         estimator.visit(line)
     return estimator.estimate(allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -51,6 +51,10 @@ class Job:
     `max_response_bytes`: the largest answer that is kept, in bytes; a larger one is a failure.
     `simulate`: a gateway to simulate in this process, in place of `endpoint`; None simulates none.
     `dedup`: whether lines that ask for the same thing are sent once, and the answer is copied to all of them.
+    `reuse`: paths of result files whose answers are taken for lines with the same body; one path or several.
+    `reuse_batch`: the input and the output file of an OpenAI Batch whose answers are taken so, by id first; one pair or
+    several.
+    `reuse_any_gateway`: whether these may be the answers of another gateway.
     `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
 
     A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
@@ -80,6 +84,9 @@ class Job:
     simulate: GatewayOptions | None = None
     no_lock: bool = False
     dedup: bool = False
+    reuse: tuple[Path, ...] = ()
+    reuse_batch: tuple[tuple[Path, ...], ...] = ()
+    reuse_any_gateway: bool = False
 
     if TYPE_CHECKING:  # what may be written; the fields say what is read
 
@@ -108,6 +115,9 @@ class Job:
             simulate: GatewayOptions | None = None,
             no_lock: bool = False,
             dedup: bool = False,
+            reuse: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+            reuse_batch: Sequence[str | os.PathLike[str]] | Sequence[Sequence[str | os.PathLike[str]]] = (),
+            reuse_any_gateway: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -120,8 +130,9 @@ class Job:
                 checks.settle(self, **{name: checks.path(name, value)})
         for name, kind in _KINDS.items():
             checks.instance(name, getattr(self, name), kind, f"{kind.__name__}(…)")
-        for name in ("retry_errors", "overwrite", "dedup"):
+        for name in ("retry_errors", "overwrite", "dedup", "reuse_any_gateway"):
             checks.flag(name, getattr(self, name))
+        checks.settle(self, reuse=_paths("reuse", self.reuse), reuse_batch=_pairs("reuse_batch", self.reuse_batch))
         for name, least in (("limit", 0), ("sample", 1)):
             if (value := getattr(self, name)) is not None:
                 checks.settle(self, **{name: checks.count(name, value, least=least)})
@@ -176,6 +187,28 @@ def _share(value: object) -> float:
     if isinstance(value, bool) or not 0 <= share <= 1:
         raise checks.refused("max_reasks", value, 'a share of the lines, such as "20%" or 0.2, or "off"')
     return share
+
+
+def _paths(name: str, value: object) -> tuple[Path, ...]:
+    """One path, or several, as a tuple."""
+    if isinstance(value, (str, os.PathLike)):
+        return (checks.path(name, value),)
+    if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
+        raise checks.refused(name, value, "the path of a file, or a list of them")
+    return tuple(checks.path(name, one) for one in value)
+
+
+def _pairs(name: str, value: object) -> tuple[tuple[Path, ...], ...]:
+    """One pair of paths, or several, as a tuple."""
+    if isinstance(value, Sequence) and value and isinstance(value[0], (str, os.PathLike)):
+        value = (value,)
+    if (
+        not isinstance(value, Sequence)
+        or isinstance(value, (str, bytes))
+        or any(len(_paths(name, one)) != 2 for one in value)
+    ):
+        raise checks.refused(name, value, 'two paths, ("input.jsonl", "output.jsonl"), or a list of such pairs')
+    return tuple(_paths(name, one) for one in value)
 
 
 def _changed(value: object) -> Changed:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
+from batchrun.job.batch_answers import batch_records
 from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
@@ -33,6 +35,7 @@ from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Unwanted, count_pending, draw
+from batchrun.results.answers import Answers
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
 from batchrun.results.store import FileStore, StreamStore
@@ -99,7 +102,7 @@ class Prepared:
     @property
     def to_send(self) -> int:
         """How many lines this run will send."""
-        return self.pending - len(self.plan.copies)
+        return self.pending - len(self.plan)
 
 
 def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[bytes] | None = None) -> Prepared:
@@ -121,7 +124,8 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     simulated = _simulated(job)
     if simulated is None:
         check_endpoint(job.endpoint)
-    plan = Plan(dedup=job.dedup)
+    plan = Plan(dedup=job.dedup, answers=answers_of(job, files), schema_check=MismatchCheck(observer.notice))
+    files.callback(plan.close)
     start = _Start(job, observer, requests, tally, bounds, plan)
     store, done, earlier = (
         start.on_stream(sink, files) if job.results is None else start.on_files(Path(job.results), files)
@@ -159,6 +163,20 @@ def _simulated(job: Job) -> Gateway | None:
     return Gateway(options)
 
 
+def answers_of(job: Job, files: contextlib.ExitStack) -> Answers | None:
+    """The answers that may be reused; None if there are none. Raises `UsageError` if a file cannot be read."""
+    if not job.reuse and not job.reuse_batch:
+        return None
+    own = "simulated" if job.simulate is not None else job.endpoint.host
+    answers = Answers(None if job.reuse_any_gateway else own)
+    files.callback(answers.close)
+    for path in job.reuse:
+        answers.open(path)
+    for asked, answered in job.reuse_batch:
+        answers.add_batch(batch_records(asked, answered), str(answered))
+    return answers
+
+
 _Started = tuple[FileStore | StreamStore, LineSet, Earlier | None]
 
 
@@ -192,6 +210,8 @@ class _Start:
         named = self.job.requests
         requests = Path(named) if isinstance(named, str) and named != "-" else None
         paths.refuse_clashes({"the request file": requests, "the price file": self.job.prices})
+        for path in chain(self.job.reuse, *self.job.reuse_batch):
+            paths.refuse_clashes({"a file to reuse": path})
         paths.refuse_long_name(with_tries=self.job.reask > 0)
         self.requests.refuse_same_file(results)
         store = FileStore(paths)
@@ -233,8 +253,17 @@ class _Start:
     def _check_new(self) -> None:
         """Check a request file of which no line is done, and plan for its lines."""
         if self.plan.is_active:
-            self.requests.check()
-            self._look_ahead(LineSet(), iter(()))
+            if (
+                self.job.sample is None
+                and self.job.limit is None
+                and self.job.overrides.url is None
+                and not self.job.reuse_batch
+            ):
+                self.plan.check_new(self.requests)  # in one go
+                self._refuse_unbounded(LineSet())
+            else:
+                self.requests.check()
+                self._look_ahead(LineSet(), iter(()))
             return
         unbounded = self._unbounded()
         self.requests.check(unbounded.look if unbounded is not None else None)
@@ -245,6 +274,10 @@ class _Start:
         """Plan for the lines that are not done, and refuse those to be sent that have no bound."""
         if self.plan.is_active and len(done) < self.requests.survey.lines:
             self.plan.make(self.requests, Unwanted(done, self.sample()), self.job.limit, staying)
+        self._refuse_unbounded(done)
+
+    def _refuse_unbounded(self, done: LineSet) -> None:
+        """Raise `UsageError` if a line that is to be sent has no bound, and there is a cap."""
         if (unbounded := self._unbounded()) is not None:
             for line in self.requests.requests(without=Skipped(done, self.plan)):
                 unbounded.look(line)

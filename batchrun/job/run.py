@@ -125,8 +125,12 @@ class Run:
             monitor = Monitor(prepared, runner, copying, self._observer, self._fitted)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(monitor.run())
+                await copying.reuse()
                 await copying.copy_early()
-                await runner.run()
+                if copying.stopped is not None:  # a full disk, for example: then no answer can be kept
+                    runner.stop(copying.stopped.why, copying.stopped.exit_code)
+                if prepared.to_send:
+                    await runner.run()
                 await copying.copy()
                 watching.cancel()
         return self._finish(runner, copying, monitor, spending)

@@ -9,7 +9,7 @@ two models, say) have the same sample.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
 
@@ -73,13 +73,20 @@ def draw(lines: Iterable[RequestLine], size: int) -> LineSet:
 class Chosen:
     """Tells which of the lines that are left a run will send: those of the sample, the first `limit` of them.
 
-    With `equals` a line that equals another one is not sent.
+    With `equals` a line that equals another one is not sent, and with `is_answered` none that is.
     """
 
-    def __init__(self, sample: LineSet | None, limit: int | None, equals: Equals | None = None) -> None:
+    def __init__(
+        self,
+        sample: LineSet | None,
+        limit: int | None,
+        equals: Equals | None = None,
+        is_answered: Callable[[RequestLine], bool] | None = None,
+    ) -> None:
         self._sample = sample
         self._left = limit
         self._equals = equals
+        self._is_answered = is_answered
 
     def takes(self, line: RequestLine) -> bool:
         """Whether the run will send this line. Ask once for each line that is left, in the order of the file."""
@@ -88,7 +95,8 @@ class Chosen:
         if self._left is not None:
             self._left -= 1
         is_within = self._left is None or self._left >= 0
-        return is_within and (self._equals is None or self._equals.is_new(line))
+        is_new = is_within and (self._equals is None or self._equals.is_new(line))
+        return is_new and (self._is_answered is None or not self._is_answered(line))
 
 
 class Unwanted:

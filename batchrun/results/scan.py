@@ -21,7 +21,7 @@ from batchrun.version import __version__
 
 BUFFER_BYTES = 1 << 17
 Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
-_BATCH = 1 << 16  # what stays in a core's cache with all that is made of it
+BATCH_BYTES = 1 << 16  # what stays in a core's cache with all that is made of it
 _FIRST_PIECE = 1 << 12  # which most records fit into
 
 
@@ -62,7 +62,7 @@ def other_version(path: Path, error: UnknownVersionError) -> ResultFileError:
 
 def read_batches(lines: IO[bytes], path: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[Batch]:
     """Batches of records, each with the offsets of its lines that are not records; from offset `start` to `end`."""
-    while start < end and (batch := lines.readlines(_BATCH)):
+    while start < end and (batch := lines.readlines(BATCH_BYTES)):
         size = sum(map(len, batch))
         while start + size > end:
             size -= len(batch.pop())
@@ -94,14 +94,17 @@ def read_places(lines: IO[bytes], path: Path, start: int = 0) -> Iterator[tuple[
 
     None stands for a line that is not a record. Raises `ResultFileError` for a record of another version.
     """
-    while batch := lines.readlines(_BATCH):
-        heads: Sequence[ResultHead | None]
-        try:
-            heads = parse_results(batch)
-        except ValueError:
-            heads = [_record_or_none(raw, path) for raw in batch]
-        yield from zip(heads, accumulate(map(len, batch), initial=start), strict=False)
+    while batch := lines.readlines(BATCH_BYTES):
+        yield from zip(heads_of(batch, path), accumulate(map(len, batch), initial=start), strict=False)
         start += sum(map(len, batch))
+
+
+def heads_of(lines: Sequence[bytes], path: Path) -> Sequence[ResultHead | None]:
+    """The heads of some lines; None for a line that is not a record. Raises as `read_places` does."""
+    try:
+        return parse_results(lines)
+    except ValueError:
+        return [_record_or_none(raw, path) for raw in lines]
 
 
 def record_at(lines: IO[bytes], offset: int) -> bytes:

@@ -590,3 +590,18 @@ def test_equal_rows_are_sent_once_and_each_gets_the_label(batchrun: Command) -> 
         assert by_text.setdefault(row["text"], row["topic"]) == row["topic"]
     batchrun(*LABEL[:-1], "all.csv", *FAST, "--yes", "--no-dedup")
     assert all("source" not in record["run"] for record in records(Path("all.csv.job/results.jsonl")))
+
+
+def test_a_pair_of_files_to_reuse_is_kept_with_the_job(batchrun: Command) -> None:
+    write_data()
+    batchrun(*LABEL[:-1], "first.csv", *FAST, "--yes")
+    first = Path("first.csv.job")
+    (first / "output.jsonl").write_bytes((first / "results.jsonl").read_bytes())
+    pair = (str(first / "requests.jsonl"), str(first / "output.jsonl"))
+    done = batchrun(*LABEL, *FAST, "--reuse-batch", *pair)
+    assert (done.code, len(answered())) == (0, 40), "nobody is asked about what costs nothing"
+    (JOB / "results.jsonl").unlink()
+    (JOB / "results.jsonl.log").unlink()
+    assert batchrun("label", "-o", "out.csv", "--yes").code == 0
+    kinds = {record["run"].get("source", {}).get("kind") for record in records(JOB / "results.jsonl")}
+    assert kinds == {"reused"}

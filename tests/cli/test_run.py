@@ -343,3 +343,21 @@ def test_a_quiet_pilot_says_nothing(batchrun: Command, tmp_path: Path) -> None:
     write_requests(tmp_path / "thirty.jsonl", 30)
     done = batchrun("run", "thirty.jsonl", "-o", "r.jsonl", "--pilot", "10", "--yes", "-q", *FAST)
     assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_what_is_reused_and_copied_is_told_and_the_bill_leaves_it_out(batchrun: Command) -> None:
+    """`--reuse`, `--reuse-batch` and `--dedup` from the command line, with `next` and `estimate` beside them."""
+    bodies = [{"model": "gpt-4.1", "input": f"question {number % 4}"} for number in range(8)]
+    lines = [json.dumps({"custom_id": f"r-{number}", "body": body}) + "\n" for number, body in enumerate(bodies)]
+    Path("old.jsonl").write_text("".join(lines[:2]))
+    Path("new.jsonl").write_text("".join(lines))
+    batchrun("run", "old.jsonl", "-o", "answers.jsonl", *FAST)
+    done = batchrun("run", "new.jsonl", "-o", "results.jsonl", "--dedup", "--reuse", "answers.jsonl", *FAST)
+    assert done.code == 0
+    assert "2 to send, 2 reused from other results, 4 copied from equal lines" in done.err
+    assert "4 copied from equal lines, 2 reused from other results (not sent, not in the bill: $" in done.err
+    assert "8 lines, 8 records, 8 succeeded" in batchrun("verify", "new.jsonl", "results.jsonl").out
+    assert "4 lines, 0 done, 4 to do" in batchrun("estimate", "new.jsonl", "--dedup").out
+    refused = batchrun("run", "new.jsonl", "-o", "results.jsonl", "--reuse", "results.jsonl", *FAST)
+    assert refused.code == 2
+    assert "a file to reuse" in refused.err

@@ -52,6 +52,8 @@ def test_with_dedup_only_the_lines_count_that_would_be_sent(tmp_path: Path, book
         estimate = estimate_file(requests, (), book, NO_LIMITS, dedup=True)
         assert (estimate.lines, estimate.lines_left) == (6, 6)
         assert estimate_file(requests, (), book, NO_LIMITS, limit=8, dedup=True).lines_left == 6
+        answered = estimate_file(requests, (), book, NO_LIMITS, is_answered=lambda line: line.line_number <= 3)
+        assert answered.lines_left == 7
         done = [_record_of(line) for line in list(requests.requests())[:2]]
         estimate = estimate_file(requests, [done], book, NO_LIMITS, dedup=True)
         assert (estimate.lines, estimate.lines_left) == (6, 4)

@@ -1,0 +1,163 @@
+"""The answers of other result files, by the hash of the body that they answer: any result file is a cache.
+
+The files are read once, in their order; of each answer 20 bytes are kept. An answer is read again where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import IO
+
+from batchrun.errors import UsageError
+from batchrun.records.index import hash64_all
+from batchrun.records.numbers_by_hash import NumbersByHash
+from batchrun.records.result import ResultHead, Source
+from batchrun.results.scan import BATCH_BYTES, BUFFER_BYTES, heads_of, no_results, record_at
+
+_OFFSET_BITS = 48
+_OFFSET = (1 << _OFFSET_BITS) - 1
+_WINDOW_BYTES = 1 << 18
+
+
+class Answers:
+    """Answers to be taken, each once: the k-th request with a body gets the k-th answer to it.
+
+    `gateway`: the host whose answers are taken; None: those of any. Close it last.
+    """
+
+    def __init__(self, gateway: str | None) -> None:
+        self._gateway = gateway
+        self._files: list[tuple[IO[bytes], str]] = []
+        self._of_batches = set[str]()
+        self._by_id = NumbersByHash()
+        self._index = NumbersByHash()
+        self._paths = set[str]()
+        self._window, self._window_of, self._window_at, self._read_at = b"", -1, 0, 0
+
+    def open(self, path: Path, name: str | None = None) -> None:
+        """Open a result file, which records call `name`. Raises `UsageError` if it cannot be read."""
+        try:
+            self._files.append((path.open("rb", buffering=BUFFER_BYTES), name or str(path)))
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}; --reuse takes result files") from error
+        self._paths.add(os.path.realpath(path))
+
+    def add_batch(self, records: IO[bytes], name: str) -> None:
+        """Add the records of a batch, which are called `name`: they are taken whoever gave them, first of all by id."""
+        records.seek(0)
+        self._files.append((records, name))
+        self._of_batches.add(name)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether answers are taken by id first."""
+        return len(self._of_batches) > 0
+
+    def close(self) -> None:
+        """Close all files."""
+        for file, _ in self._files:
+            file.close()
+
+    def read(self, is_taken: Callable[[str, int], bool] | None = None) -> None:
+        """Read all files, except for the answers that are taken, by the name of their file and their line.
+
+        Raises `UsageError` for a file without a record, `ResultFileError` for one with records of another version.
+        """
+        for number, (file, name) in enumerate(self._files):
+            path, offset, is_any, is_damaged = Path(name), number << _OFFSET_BITS, False, False
+            while lines := file.readlines(BATCH_BYTES):
+                heads = heads_of(lines, path)
+                places = accumulate(map(len, lines), initial=offset)
+                found = list(zip(heads, places, strict=False))
+                if not (is_taken is None and self._are_all_answers(heads)):
+                    found = [one for one in found if self._is_answer(one[0], name, is_taken)]
+                self._add(found, by_id=name in self._of_batches)
+                is_any = is_any or heads.count(None) < len(heads)
+                is_damaged = is_damaged or None in heads
+                offset += sum(map(len, lines))
+            if is_damaged and not is_any:
+                raise no_results(path)
+        self._index.sort()
+        self._by_id.sort()
+
+    def _add(self, found: Sequence[tuple[ResultHead | None, int]], *, by_id: bool) -> None:
+        for head, place in found if by_id else ():
+            assert head is not None
+            self._by_id.add(*_id_key(head.custom_id, head.run.body_hash, head.run.path), place)
+        runs = [head.run for head, _ in found if head is not None]
+        hashes = [run.body_hash for run in runs]
+        keys = hash64_all([run.body_hash + run.path for run in runs])
+        self._index.add_all(keys, _tags(hashes), [place for _, place in found])
+
+    def _are_all_answers(self, heads: Sequence[ResultHead | None]) -> bool:
+        """Whether all may be used, as nearly always; False where some must be looked at one by one."""
+        runs, count = [head.run for head in heads if head is not None], len(heads)
+        return (
+            [run.outcome for run in runs].count("succeeded") == count
+            and [run.source for run in runs].count(None) == count
+            and (self._gateway is None or [run.gateway for run in runs].count(self._gateway) == count)
+        )
+
+    def _is_answer(self, head: ResultHead | None, name: str, is_taken: Callable[[str, int], bool] | None) -> bool:
+        """Whether a record is an answer of its own that may be used: no copy, nor one of a file that is read anyway."""
+        if head is None:
+            return False
+        run = head.run
+        is_own = self._gateway in (None, run.gateway) or name in self._of_batches
+        if run.outcome != "succeeded" or not is_own:
+            return False
+        source = run.source
+        if source is not None and (source.kind == "copied" or os.path.realpath(source.file) in self._paths):
+            return False
+        return is_taken is None or not is_taken(name, run.line)
+
+    def take_by_id(self, custom_id: str, body_hash: str, path: str) -> int | None:
+        """The place of the answer of a batch to the request with this id and body; None if there is none."""
+        place = self._by_id.take(*_id_key(custom_id, body_hash, path))
+        if place is not None:
+            (key,) = hash64_all([body_hash + path])
+            self._index.remove(key, int(body_hash[:8], 16), place)
+        return place
+
+    def take(self, body_hash: str, path: str) -> int | None:
+        """The place of the next answer to a body; None if there is none."""
+        (place,) = self.take_all([body_hash], path)
+        return place
+
+    def take_all(self, body_hashes: Sequence[str], path: str) -> list[int | None]:
+        """The same for many bodies; "" is none."""
+        return self._index.take_all(hash64_all([body_hash + path for body_hash in body_hashes]), _tags(body_hashes))
+
+    def stored(self, place: int) -> bytes:
+        """The record at a place, without its newline. Records that follow one another are read together."""
+        number, offset = place >> _OFFSET_BITS, place & _OFFSET
+        at = offset - self._window_at
+        if number == self._window_of and 0 <= at < len(self._window):
+            end = self._window.find(b"\n", at)
+            if end >= 0:
+                return self._window[at:end]
+        file, _ = self._files[number]
+        is_next = number == self._window_of and 0 <= offset - self._read_at < _WINDOW_BYTES
+        self._read_at = offset
+        if not is_next:
+            self._window_of = number
+            return record_at(file, offset)
+        self._window, self._window_at = os.pread(file.fileno(), _WINDOW_BYTES, offset), offset
+        end = self._window.find(b"\n")
+        return self._window[:end] if end >= 0 else record_at(file, offset)
+
+    def source(self, place: int, line: int) -> Source:
+        """What records say of the answer at a place, which is that of a line."""
+        return Source("reused", self._files[place >> _OFFSET_BITS][1], line)
+
+
+def _id_key(custom_id: str, body_hash: str, path: str) -> tuple[int, int]:
+    (key,) = hash64_all([f"{body_hash}{path} {custom_id}"])
+    return key, int(body_hash[:8], 16)
+
+
+def _tags(body_hashes: Sequence[str]) -> list[int]:
+    return [int(body_hash[:8] or "0", 16) for body_hash in body_hashes]
