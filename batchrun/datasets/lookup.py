@@ -126,8 +126,8 @@ class RecordsById:
         self._table = HashTable()
         self._records = 0
         for head, offset in file.places():
-            if not self._records:  # a table that need not grow, which takes half as much again
-                self._table = HashTable(_slots(min(head.run.total_lines, file.size_bytes // _LEAST_RECORD)))
+            if not self._records:
+                self._table = HashTable.of_size(min(head.run.total_lines, file.size_bytes // _LEAST_RECORD))
             key = hash64(head.custom_id)
             if self._table.get(key) is None:
                 self._table.set(key, offset + 1)
@@ -152,11 +152,6 @@ class RecordsById:
             raise UsageError(f"more than {_MOST_EQUAL:,} rows have the id {custom_id[:60]!r}; take some out")
         self._table.set(key, value)
         return value >> _PLACE_BITS
-
-
-def _slots(records: int) -> int:
-    """A power of two that needs not grow for so many records: growing takes half as much again."""
-    return 1 << max(10, (records * 3 // 2).bit_length())
 
 
 def in_line_order(file: RecordFile) -> Iterator[int]:

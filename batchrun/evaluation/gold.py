@@ -98,11 +98,13 @@ def ids_of(table: Table, told: str | None, asked: Asked) -> IdColumn | IdOfCells
 class Gold:
     """All rows of a gold table, by id.
 
+    `expected`: about how many rows there are; 0 where nobody knows.
+
     Reading raises `InputError` where rows cannot be used: no id, an id twice, a cell that a scorer cannot read.
     """
 
-    def __init__(self, table: Table, ids: IdColumn | IdOfCells, columns: Iterable[Column]) -> None:
-        self._rows = HashTable()
+    def __init__(self, table: Table, ids: IdColumn | IdOfCells, columns: Iterable[Column], expected: int = 0) -> None:
+        self._rows = HashTable.of_size(expected)
         self._count = 0
         wanted = list({id(column): column for column in columns}.values())
         for row in table.rows():

@@ -129,7 +129,7 @@ class JudgeFile:
         self.mark = PassMark(told, asked.schema, path)
         self.warnings = list(_check_judged(asked.prepared, path, results))
         self._reader = LabelReader(orjson.dumps(asked.schema), self.warnings.append)
-        self._table = HashTable()
+        self._table = HashTable.of_size(0 if asked.prepared is None else asked.prepared.requests)
         self._read_requests(requests, sent_as(path) or Overrides())
         with RecordFile(path) as file:
             for result in file.results():
@@ -162,6 +162,9 @@ class JudgeFile:
             return Said.INVALID if label.status == "invalid" or result.run.schema_error else Said.FAILED
         verdict = self.mark.is_pass(nested(label.value, self.mark.field))
         return Said.INVALID if verdict is None else Said.PASS if verdict else Said.FAIL
+
+    def __len__(self) -> int:
+        return len(self._table)
 
     def said(self, custom_id: str) -> Said:
         """What it said of the answer with that id."""

@@ -223,7 +223,7 @@ class _Rows:
             self._by = _column(table, "--by", question.by, group_column(question.by or ""))
             self._cluster = _column(table, "--cluster", question.cluster, group_column(question.cluster or ""))
             columns = [column for column in (self._people, self._by, self._cluster) if column is not None]
-            self._gold = Gold(table, ids_of(table, question.key, asked), columns)
+            self._gold = Gold(table, ids_of(table, question.key, asked), columns, expected=len(judge))
 
     def place(self, custom_id: str) -> Place:
         """Where a record belongs."""

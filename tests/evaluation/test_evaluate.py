@@ -13,8 +13,9 @@ from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.scorers import scorer_of
+from batchrun.evaluation.text import share
 from batchrun.evaluation.verdict import Counts, Unanswered
-from batchrun.stats.proportions import wilson
+from batchrun.stats.proportions import Interval, wilson
 from tests.evaluation.made import OUTCOMES, Outcome, evaluated, write_gold, write_results
 
 YES, NO = {"topic": "yes"}, {"topic": "no"}
@@ -347,3 +348,9 @@ def test_copies_are_told_of_where_an_interval_takes_them_for_answers_of_their_ow
     assert len(warnings()) == 1
     assert warnings()[0].startswith("3 answers copied from equal requests")
     assert warnings(cluster="text") == []
+
+
+@pytest.mark.parametrize("value", [-0.0001, -0.0, 0.0])
+def test_what_rounds_to_nothing_has_no_sign(value: float) -> None:
+    assert share(Interval(0.0004, value, 0.001)) == "0.000 (0.000 to 0.001)"
+    assert share(Interval(-0.0106, -0.02, value)) == "-0.011 (-0.020 to 0.000)"

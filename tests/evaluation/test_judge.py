@@ -304,11 +304,12 @@ def test_a_verdict_may_be_a_bool_or_a_number(
     write_rows({"a": "1", "b": "2"})
     judged_results(batchrun, {"a": passes, "b": fails}, schema)
     assert figures(passing).counts == Counts(right=1, wrong=1)
-    if "?" in schema:
-        judged_results(batchrun, {"a": {"grade": None}, "b": fails}, schema, "ok", "--set", "temperature=0")
-        batchrun(
-            "run", "judge.requests.jsonl", "-o", "judge.jsonl", *FAST, "--overwrite", "--simulate-answers", "key.jsonl"
-        )
+
+
+def test_a_verdict_of_null_is_none(batchrun: Command) -> None:
+    write_rows({"a": "1", "b": "2"})
+    judged_results(batchrun, {"a": {"grade": None}, "b": {"grade": "bad"}}, "grade? enum(good|bad)")
+    assert figures("grade=good").counts == Counts(wrong=1, unscored=1)
 
 
 # --------------------------------------------------------------------------------------------------- and people
@@ -486,3 +487,26 @@ def test_every_row_stands_in_the_table_and_in_the_junit_file(batchrun: Command) 
     ]
     text = Path("rows.xml").read_text(encoding="utf-8")
     assert [text.count(f"<{kind} ") for kind in ("failure", "error", "skipped")] == [1, 1, 1]
+
+
+def test_a_second_record_of_an_answer_is_not_counted(batchrun: Command) -> None:
+    write_rows({"a": "1", "b": Outcome(REFUSED)})
+    Path("r.jsonl").write_bytes(Path("r.jsonl").read_bytes() * 2)
+    judged_results(batchrun, {"a": PASS})
+    found = figures()
+    assert (found.counts, found.duplicates) == (Counts(right=1, unanswered=1), 2)
+
+
+def test_clusters_widen_the_corrected_interval_too(batchrun: Command) -> None:
+    people_rows(batchrun)
+    plain, clustered = (
+        judge_of(figures(gold=Source("data.csv"), people="human", cluster=column)).people for column in (None, "human")
+    )
+    assert plain is not None
+    assert clustered is not None
+    one, other = plain.corrected.answered, clustered.corrected.answered
+    assert one.value == other.value
+    assert one.upper is not None
+    assert other.upper is not None
+    assert other.upper >= one.upper
+    assert one != other
