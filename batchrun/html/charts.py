@@ -52,6 +52,7 @@ _CONFIG: _Json = {
 }
 
 
+_TAG = re.compile(r"<[^>]*>")
 _NOT_SEEN = re.compile(r' (?:role|aria-[a-z]+|pointer-events|version|xmlns:xlink)="[^"]*"')  # half of the size
 
 
@@ -77,7 +78,7 @@ def draw(spec: _Json, title: str) -> Markup:
 
     svg = vl_convert.vegalite_to_svg({**spec, "config": _CONFIG}, vl_version="6.1", allowed_base_urls=[])
     named = f'<svg role="img" aria-label="{escape(printable(title))}" '
-    return Markup(named + _NOT_SEEN.sub("", svg.removeprefix("<svg ")))
+    return Markup(named + _TAG.sub(lambda tag: _NOT_SEEN.sub("", tag[0]), svg).removeprefix("<svg "))
 
 
 # ------------------------------------------------------------------------------------------- histograms
