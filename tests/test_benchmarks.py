@@ -42,5 +42,8 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
         "compare",
         "prepare",
         "prepare_memory",
+        "reuse",
+        "reuse_memory",
+        "dedup_memory",
     } | {f"large_{name}" for name in GOALS}
     assert all(row["name"] in done.stdout for row in rows)

@@ -20,6 +20,7 @@ from tests.benchmarks.large import large, one_line, resume_bare
 from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import found_out, pace
 from tests.benchmarks.prepare import prepare
+from tests.benchmarks.reuse import reuse
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
 WORKLOADS |= {
@@ -28,6 +29,7 @@ WORKLOADS |= {
     "resume_bare": resume_bare,
     "one_line": one_line,
     "prepare": prepare,
+    "reuse": reuse,
     "pace": pace,
     "found_out": found_out,
     "lanes": lanes,

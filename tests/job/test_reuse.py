@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from batchrun import GatewayOptions, Job, UsageError
 from batchrun.records.result import RunInfo
 from batchrun.results import answers
 from tests.job.test_dedup import FAST, Bench, write
-from tests.support import GatewayThread, events, read_records
+from tests.support import GatewayThread, RunProcess, events, read_records, until
 
 
 @pytest.fixture
@@ -358,3 +359,38 @@ def test_two_files_that_are_no_batch_are_refused(bench: Bench) -> None:
     for wrong in ("a.jsonl", ["a.jsonl"], [("a.jsonl",)], 7):
         with pytest.raises(UsageError, match="reuse_batch"):
             bench.run(reuse_batch=wrong)
+
+
+# --------------------------------------------------------------------------------------------------- kills
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_each_answer_is_taken_once_and_nothing_is_sent_that_was_there(
+    bench: Bench, seed: int
+) -> None:
+    """Five equal lines of each of many questions, and four answers to each."""
+    chance = random.Random(seed)
+    questions = [f"question {number % 1500}" for number in range(6000)]
+    old = answered(bench, questions)
+    before = bench.sent()
+    write(bench.requests, [*questions, *[f"question {number}" for number in range(1500)]])
+    options = ("--reuse", str(old), "--prices", str(bench.prices), "-c", "8")
+    while True:
+        at = bench.results.read_bytes().count(b"\n") if bench.results.exists() else 0
+        goal = at + chance.randrange(1, 3000)
+        with RunProcess(bench.gateway.base_url, bench.requests, bench.results, *options) as process:
+
+            def is_due(process: RunProcess = process, goal: int = goal) -> bool:
+                has_some = bench.results.exists() and bench.results.read_bytes().count(b"\n") >= goal
+                return has_some or process.process.poll() is not None
+
+            until(is_due)
+            if process.process.poll() is not None:
+                assert process.wait() == 0
+                break
+            process.kill()
+    assert len(bench.records()) == 7500
+    taken = [record["run"]["source"]["line"] for record in read_records(bench.results) if "source" in record["run"]]
+    assert len(taken) == len(set(taken)) == 6000
+    assert bench.sent() - before >= 1500
