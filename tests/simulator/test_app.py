@@ -239,15 +239,20 @@ async def test_sigterm_ends_a_gateway_whose_generator_is_busy() -> None:
     form = {"type": "json_schema", "name": "x", "schema": {**endless, "required": ["x"]}}
     command = [sys.executable, "-m", "batchrun", "simulator", "--port", "0"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    url = (await process.stdout.readline()).decode().removeprefix("listening: ").strip()
-    async with aiohttp.ClientSession() as session:
-        body = {**PLAIN, "text": {"format": form}}
-        asked = [asyncio.create_task(session.post(f"{url}/responses", json=body)) for _ in range(40)]
-        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
-        await asyncio.gather(*asked, return_exceptions=True)
+    try:
+        assert process.stdout is not None
+        url = (await process.stdout.readline()).decode().removeprefix("listening: ").strip()
+        async with aiohttp.ClientSession() as session:
+            body = {**PLAIN, "text": {"format": form}}
+            asked = [asyncio.create_task(session.post(f"{url}/responses", json=body)) for _ in range(40)]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+            await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.smoke
