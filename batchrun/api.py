@@ -110,8 +110,8 @@ def label(
     same call goes on from there, whenever it was stopped: rows that have an answer are not sent again.
 
     `settings`: any further fields of `Job`, such as `limits`, `max_cost_usd`, `changed` or `simulate`. Equal rows are
-    sent once, unless `dedup` is False. `observer`,
-    `progress`: as in `run`.
+    sent once, unless `dedup` is False, and a row whose answer misses its schema is asked again once, unless `reask` is
+    another number. `observer`, `progress`: as in `run`.
 
     Raises what `run` raises where the job cannot begin, `StopError` where it stopped early; then the answers so far
     are in the folder. Rows that failed raise nothing: their `_status` says so.
@@ -124,7 +124,7 @@ def label(
     texts, count = (prompt, schema_text(schema), instructions, developer), checks.count("repeat", repeat)
     question = Question(*texts, model, id_column, count)
     paths = LabelPaths(checks.path("folder", folder).absolute())
-    job = Job(paths.requests, paths.results, endpoint, **{"dedup": True} | settings)
+    job = Job(paths.requests, paths.results, endpoint, **{"dedup": True, "reask": 1} | settings)
     with asked(frame_of(data), question, job, paths, prefix, (observer or Silent()).notice) as labelled:
         stopped = run(job, observer, progress=progress).report.stopped
         if stopped is not None:

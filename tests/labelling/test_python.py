@@ -130,6 +130,12 @@ def test_an_edited_prompt_is_refused_until_it_is_said_what_to_do(tmp_path: Path)
     assert len(labelled(ROWS, tmp_path / "job", prompt="On {{ text }}", changed="resend")) == len(ROWS)
 
 
+def test_a_row_whose_answer_misses_the_schema_is_asked_again_once_unless_told_otherwise(tmp_path: Path) -> None:
+    gateway = GatewayOptions(mismatch_rate=1.0)  # asked again, it answers right
+    assert {row["_status"] for row in labelled(ROWS, tmp_path / "a", simulate=gateway)} == {"ok"}
+    assert {row["_status"] for row in labelled(ROWS, tmp_path / "b", simulate=gateway, reask=0)} == {"invalid"}
+
+
 def test_rows_that_failed_say_so_and_raise_nothing(tmp_path: Path) -> None:
     found = labelled(ROWS, tmp_path / "job", simulate=GatewayOptions(script="ok; ok; 400; ok!"))
     assert sorted({row["_status"] for row in found}) == ["failed", "ok"]
