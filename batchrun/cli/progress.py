@@ -9,10 +9,11 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.engine.observer import Status
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.records.money import usd_for_a_glance
 from batchrun.records.words import clock_time, printable
 
@@ -131,11 +132,28 @@ class Progress:
             facts.append((self._told,))
         if status.cost_usd:
             facts.append((f"${usd_for_a_glance(status.cost_usd)} of ~${usd_for_a_glance(status.projected_usd)}",))
-        limited_by, in_flight = LIMITED_BY.get(status.limited_by, status.limited_by), f"{status.in_flight:,} in flight"
-        facts.append((f"{in_flight} ({limited_by})", limited_by, in_flight))
+        limited_by, in_flight = _limit(status.limited_by), f"{status.in_flight:,} in flight"
+        of_models = "".join(f"; {of_model}" for of_model in _limits_of_models(status.limited_by_model))
+        wordings = (f"{in_flight} ({limited_by}{of_models})", f"{in_flight} ({limited_by})", limited_by, in_flight)
+        facts.append(tuple(dict.fromkeys(wordings)))
         tokens_per_s = status.tokens_now / max(status.elapsed_s, 0.001)
         facts.append((f"{_three_digits(tokens_per_s)} tokens/s",))
         return facts
+
+
+def _limit(name: str) -> str:
+    return LIMITED_BY.get(name, name)
+
+
+def _limits_of_models(limited_by: Mapping[str, str]) -> list[str]:
+    """What limits models that have limits of their own: `gpt-x: gateway rpm`, or `3 models: gateway rpm`."""
+    models: dict[str, list[str]] = {}
+    for model, limit in limited_by.items():
+        if limit != LimitedBy.TAIL.value:  # its lines are done
+            models.setdefault(limit, []).append(model)
+    return [
+        f"{printable(of[0]) if len(of) == 1 else f'{len(of)} models'}: {_limit(limit)}" for limit, of in models.items()
+    ]
 
 
 def _is_notebook() -> bool:

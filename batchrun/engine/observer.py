@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
@@ -28,6 +28,7 @@ class Status:
     `elapsed_s`: seconds since sending began.
     `eta_s`: seconds until the run is done, by its pace of late; it stands still in an outage and in a pause. None while
     nothing tells, and once the run is stopping.
+    `limited_by_model`: what limits each model that has limits of its own now, as `limited_by` does.
     """
 
     total: int
@@ -42,6 +43,7 @@ class Status:
     tokens_now: int
     elapsed_s: float
     eta_s: float | None = None
+    limited_by_model: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observer(Protocol):

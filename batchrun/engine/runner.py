@@ -226,7 +226,7 @@ class Runner:
         case, peers, line = following.case, following.peers, following.case.request
         upper_usd = self._rules.spending.upper(line)
         permit = await self._sender.acquire(line, upper_usd, peers.lane)
-        if permit is None and self.stopped is None and peers.lane.is_held(asyncio.get_running_loop().time()):
+        if permit is None and self.stopped is None and not self.limiter.never_fits(upper_usd):  # its lane has to wait
             self._dispatcher.wait_for_room(case, peers)
             return
         if permit is None:

@@ -109,7 +109,11 @@ class Monitor:
             tokens_now=tally.tokens - self._tokens_before,
             elapsed_s=elapsed_s,
             eta_s=self._eta.left_s(left, limited_by),
+            limited_by_model=self._limited_by_model(),
         )
+
+    def _limited_by_model(self) -> dict[str, str]:
+        return {model: limit.value for model, limit in self.bottleneck.models_now.items()}
 
     def _tune(self, request: tune.Tuning | str) -> None:
         if isinstance(request, str):
@@ -149,7 +153,7 @@ class Monitor:
             eta_s=None if status.eta_s is None else round(status.eta_s, 1),
             cost_usd=status.cost_usd,
             projected_usd=status.projected_usd,
-            limited_by_model={model: limit.value for model, limit in self.bottleneck.models_now.items()},
+            limited_by_model=self._limited_by_model(),
             refused=refused,
         )
         self._log(answer)

@@ -174,7 +174,8 @@ class Lanes:
     def kept_free(self, limits: EndpointLimits, now: float) -> int:
         """How many of the job's places other lanes need, whose pace lets them go before an answer comes back."""
         others = {lane.limits for lane in self._lanes.values() if lane.waiters and lane.limits is not limits}
-        return sum(other.due_soon(now) for other in others)
+        # Not all of them: lanes that keep places free for one another would all wait.
+        return min(self._bounds.most // 4, sum(other.due_soon(now) for other in others))
 
     def _note_limits(self) -> None:
         self.limits = list(dict.fromkeys(lane.limits for lane in self._lanes.values()))

@@ -101,7 +101,7 @@ class Limiter:
         pace_per_s = lane.limits.controller.pace_per_s
         if not lane.waiters and self._wait_s(lane.limits, upper_usd, pace_per_s, now) == 0:
             return self._grant(lane, tokens, upper_usd, pace_per_s, now)
-        if self._never_fits(upper_usd):
+        if self.never_fits(upper_usd):
             return None
         self._turns += 1
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
@@ -286,7 +286,8 @@ class Limiter:
             self._whole.settle(permit.tokens_of_whole, tokens_used, permit.upper_usd, permit.cost_usd, now)
         self.freed()
 
-    def _never_fits(self, upper_usd: Decimal) -> bool:
+    def never_fits(self, upper_usd: Decimal) -> bool:
+        """Whether no budget will ever have room for a request that may cost so much."""
         return self.promises.never_fit(upper_usd) or (self._whole is not None and self._whole.never_fit(upper_usd))
 
     def _is_hopeless(self, lane: Lane, now: float) -> bool:
@@ -354,7 +355,7 @@ class Limiter:
                 continue
             first = lane.waiters[0]
             wait_s = self._wait_s(lane.limits, first.upper_usd, lane.limits.controller.pace_per_s, now)
-            if self._never_fits(first.upper_usd):  # what was spent meanwhile may have made it so
+            if self.never_fits(first.upper_usd):  # what was spent meanwhile may have made it so
                 wait_s = 0.0
             wait_s = math.inf if wait_s is None else wait_s
             if chosen is None or (wait_s, first.order) < (chosen_s, order):
@@ -370,7 +371,7 @@ class Limiter:
         while lane is not None and wait_s == 0:
             first = lane.waiters.popleft()
             self._waiting -= 1
-            if self._never_fits(first.upper_usd):
+            if self.never_fits(first.upper_usd):
                 first.turn.set_result(None)
             else:
                 pace_per_s = lane.limits.controller.pace_per_s

@@ -131,6 +131,32 @@ def test_whatever_holds_the_run_back_has_a_short_name(open_window: OpenWindow, b
     assert "_" not in name[1]
 
 
+OWN_LIMITS = replace(STATUS, limited_by_model={"gpt-x": "gateway_requests", "gpt-y": "tail_of_the_run"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (140, "32 in flight (gateway cap; gpt-x: gateway rpm), 5,000 tokens/s"),
+        (90, "32 in flight (gateway cap)"),
+    ],
+)
+def test_a_model_with_a_limit_of_its_own_is_named_where_there_is_room(
+    open_window: OpenWindow, columns: int, shown: str
+) -> None:
+    """A model whose lines are done is not."""
+    bar = drawn(open_window(columns), OWN_LIMITS)
+    assert bar.endswith(shown)
+    assert len(bar) <= columns
+
+
+def test_models_with_the_same_limit_are_counted(open_window: OpenWindow) -> None:
+    limits = {"a": "gateway_requests", "b": "throttled", "c": "gateway_requests"}
+    assert "(gateway cap; 2 models: gateway rpm; b: throttled)" in drawn(
+        open_window(160), replace(STATUS, limited_by_model=limits)
+    )
+
+
 def test_no_short_name_is_left_over() -> None:
     assert set(LIMITED_BY) <= {bound.value for bound in LimitedBy}
 

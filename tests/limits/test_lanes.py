@@ -7,6 +7,7 @@ import random
 import pytest
 
 from batchrun.limits.controller import Controller
+from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.lanes import Lane, Lanes, Window
 from batchrun.limits.options import Concurrency
 
@@ -68,6 +69,15 @@ def test_a_limit_that_is_known_to_be_the_keys_is_seldom_doubted(seed: int) -> No
         else:
             found.admitted(lane)
     assert len(found.limits) == 1
+
+
+def test_lanes_that_keep_places_free_for_one_another_do_not_all_wait() -> None:
+    found, both = lanes("a", "b")
+    for lane in both:
+        lane.limits = EndpointLimits(Concurrency(1, 64), 0.0)
+        lane.limits.due_soon = lambda now: 64  # type: ignore[method-assign]
+        lane.waiters.append(None)
+    assert found.kept_free(both[0].limits, 0.0) == found.kept_free(both[1].limits, 0.0) == 16
 
 
 def test_one_model_is_as_it_always_was() -> None:
