@@ -83,6 +83,8 @@ def _cost_usd(result: Result, prices: PriceBook) -> Decimal | None:
 
 
 def _tokens(result: Result) -> tuple[int | None, int | None]:
+    if result.run.source is not None:
+        return (0, 0)  # nothing was sent: the tokens are those of another line, and on its bill
     usage = sum_of_tries(result.run) if result.run.tries else result.run.usage
     return (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
 

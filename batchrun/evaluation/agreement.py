@@ -15,8 +15,9 @@ import msgspec
 from batchrun.billing.pricing import PriceBook
 from batchrun.datasets.lookup import RecordFile
 from batchrun.errors import UsageError
+from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import ANSWER, Answer, Field, seen_fields
-from batchrun.evaluation.scorers import as_text
+from batchrun.evaluation.scorers import EXACT, as_text
 from batchrun.evaluation.side import Spending, Spent
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.records.index import HashTable, hash64
@@ -124,11 +125,11 @@ def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
 def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agreements:
     seen = [seen_fields(file.results()) for file in files]
     scorers = {name: scorer for name, scorer in seen[0].items() if all(name in other for other in seen)}
-    names = [name for name in scorers if name != ANSWER] or [ANSWER]
-    said = [_Said(Field(name, name, scorers[name]), len(files)) for name in names]
+    scorers = scorers or {ANSWER: EXACT}
+    said = [_Said(Field(name, name, scorer), len(files)) for name, scorer in scorers.items()]
     numbers, told = HashTable(), list[AgreeingFile]()
     for at, file in enumerate(files):
-        spending = Spending(book)
+        spending, reader = Spending(book), Asked.of(paths[at]).reader()
         for result in file.results():
             spending.add(result)
             key = hash64(result.custom_id)
@@ -136,7 +137,7 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
             if number is None:
                 number = len(numbers)
                 numbers.set(key, number)
-            answer = Answer(result)
+            answer = Answer(result, reader)
             for one in said:
                 one.take(at, number, answer)
         told.append(AgreeingFile(str(paths[at]), spending.total()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.prepared import Prepared, read_prepared
 from batchrun.datasets.requests_of import find_requests
 from batchrun.datasets.row import Row
@@ -54,6 +55,12 @@ class Asked:
         """The scorers of the fields, by the schema."""
         found = {name: scorer_of_schema(told) for name, told in leaves(self.schema or {})}
         return {name: scorer for name, scorer in found.items() if scorer is not None}
+
+    def reader(self) -> LabelReader | None:
+        """Reads answers as `join` does: one that misses its schema is none. None where not all have the schema."""
+        if self.prepared is None or self.schema is None:
+            return None
+        return LabelReader(orjson.dumps(self.schema), lambda text: None)
 
     def labels(self, field: str) -> list[str]:
         """The labels of a field in the order of its enum; none where the schema has no enum for it."""

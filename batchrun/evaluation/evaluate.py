@@ -13,11 +13,11 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
-from batchrun.evaluation.fields import Answer, choose_fields, seen_fields
+from batchrun.evaluation.fields import ANSWER, Answer, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.rows_file import RowSink
-from batchrun.evaluation.scorers import Scorer, as_text
+from batchrun.evaluation.scorers import EXACT, Scorer, as_text
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
@@ -73,7 +73,8 @@ class Scoring:
     def __init__(self, results: RecordFile, table: Table, question: Question) -> None:
         self._results, self._question, self._table = results, question, table
         self._asked = asked = Asked.of(results.path)
-        seen = seen_fields(results.results()) | asked.scorers()
+        self._reader = asked.reader()
+        seen = {ANSWER: EXACT} | seen_fields(results.results()) | asked.scorers()
         try:
             fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
         except UsageError:
@@ -120,7 +121,7 @@ class Scoring:
             source = result.run.source
             self._copied += row is not None and source is not None and source.kind == "copied"
             place = self._place(result.custom_id, row, repeat)
-            answer = Answer(result)
+            answer = Answer(result, self._reader)
             judged = [tally.judge(answer, row) for tally in self.tallies]
             for tally, one in zip(self.tallies, judged, strict=True):
                 tally.take(one, place)
@@ -131,7 +132,7 @@ class Scoring:
 
     def said_at(self, offset: int, row: int, field: int) -> str | None:
         """What the record at an offset answered to a row, in one field, as a text; None where it did not."""
-        return self.tallies[field].judge(Answer(self._results.at(offset)), row).said
+        return self.tallies[field].judge(Answer(self._results.at(offset), self._reader), row).said
 
     def group_of(self, row: int) -> str:
         """The value of the column `by` in a row of gold; "" where it has none."""

@@ -9,24 +9,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from batchrun.datasets.labels import LabelReader
 from batchrun.errors import UsageError
 from batchrun.evaluation.scorers import EXACT, JSON, SET, TRUTH, Scorer, number
 from batchrun.records.answer import Result
 
 ANSWER = "answer"
-"""The field of an answer that is a text."""
+"""The field of an answer that is a text, unless the answer is an object with a field of this name."""
 _LOOKED_AT = 200
 
 
 class Answer:
-    """A result that is looked at field by field. `why`: why it has no answer as a whole; "" if it has one."""
+    """A result that is looked at field by field. `why`: why it has no answer as a whole; "" if it has one.
 
-    def __init__(self, result: Result) -> None:
+    `reader`: checks the answer against its schema, as `join` does; None where there is none.
+    """
+
+    def __init__(self, result: Result, reader: LabelReader | None = None) -> None:
         self.result = result
         self.custom_id = result.custom_id
         self.why = "" if result.outcome == "succeeded" else str(result.outcome)
         if not self.why and result.run.schema_error is not None:
             self.why = "invalid"
+        if not self.why and reader is not None:
+            label = reader.read(result)
+            self.why = "" if label.is_ok else str(label.status)
+            self.__dict__["parsed"] = label.value  # it need not be parsed again
 
     @cached_property
     def parsed(self) -> Any:
@@ -44,7 +52,7 @@ class Field:
 
     def read(self, answer: Answer) -> Any:
         """The field in an answer; None where the answer has none."""
-        if self.name == ANSWER:
+        if self.name == ANSWER and not (isinstance(answer.parsed, dict) and ANSWER in answer.parsed):
             text = answer.result.text
             return None if text is None or not text.strip() else text
         return nested(answer.parsed, self.name)
@@ -61,13 +69,13 @@ def nested(value: Any, name: str) -> Any:
 
 
 def seen_fields(results: Iterable[Result]) -> dict[str, Scorer]:
-    """The fields of the first answers, each with the scorer that suits its values; `answer` is the text as a whole."""
+    """The fields of the first answers, each with the scorer that suits its values; none where they are texts."""
     answered = (result for result in results if result.outcome == "succeeded")
     kinds: dict[str, Counter[type]] = {}
     for result in itertools.islice(answered, _LOOKED_AT):
         for name, value in _members(result.parsed):
             kinds.setdefault(name, Counter())[type(value)] += 1
-    return {ANSWER: EXACT} | {name: _scorer_for(found) for name, found in kinds.items()}
+    return {name: _scorer_for(found) for name, found in kinds.items()}
 
 
 def _members(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -86,6 +86,7 @@ class Agreement:
         schema = (prepared.format or {}).get("schema")
         asked = Asked(prepared, schema if isinstance(schema, dict) else None)
         with open_table(source) as table:
+            self._reader = asked.reader()
             known = {ANSWER: EXACT} | asked.scorers()
             fields = choose_fields(known, columns.values(), columns, {}, table.name)
             self._tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
@@ -145,7 +146,7 @@ class Agreement:
         row, _ = self._gold.find(result.custom_id)
         if row is None:
             return
-        answer = Answer(result)
+        answer = Answer(result, self._reader)
         verdict = of_all_fields([tally.judge(answer, row).verdict for tally in self._tallies])
         if verdict is Verdict.UNSCORED:
             return

@@ -27,6 +27,7 @@ _REPEAT = re.compile(r"(.+)#[1-9]\d*", re.DOTALL)
 _TRIES = 50
 """So often another value is drawn for what is to be wrong."""
 _FORM = '{"custom_id": "…", "answer": …} or {"input": "…", "answer": …}'
+_ANSWER = "answer"
 _KEYS = ("custom_id", "input")
 
 
@@ -81,6 +82,8 @@ class KnownAnswers:
         right = self._right(request)
         if right is None:
             return None
+        if not isinstance(right, dict) and _ANSWER in _properties(schema):
+            right = {_ANSWER: right}  # the schema has a field of that name
         if isinstance(right, dict) and schema is not None:
             right = _fitted(right, schema)
         said = right if share_of(request.seed, b"right") < self._accuracy else self._wrong(right, schema, rng)
@@ -113,18 +116,23 @@ class KnownAnswers:
 
 def _answer(line: dict[str, Any]) -> Any:
     """The answer that a line tells: its `answer`, of several right ones the first; else all its other fields."""
-    if "answer" not in line:
+    if _ANSWER not in line:
         return {name: value for name, value in line.items() if name not in _KEYS} or None
-    answer = line["answer"]
+    answer = line[_ANSWER]
     return (answer[0] if answer else None) if isinstance(answer, list) else answer
 
 
 def _fitted(right: dict[str, Any], schema: Any) -> dict[str, Any]:
     """The fields that the schema has; a text is read as JSON where it takes none, as a CSV file has only texts."""
-    known = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(known, dict):
+    if not (known := _properties(schema)):
         return right
     return {name: _read(value, known[name]) for name, value in right.items() if name in known}
+
+
+def _properties(schema: Any) -> dict[str, Any]:
+    """The fields of a schema; none where it is not one of an object."""
+    known = schema.get("properties") if isinstance(schema, dict) else None
+    return known if isinstance(known, dict) else {}
 
 
 def _read(value: Any, schema: Any) -> Any:

@@ -10,6 +10,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -581,9 +582,13 @@ def test_two_at_once_do_not_disturb_one_another(tmp_path: Path, batchrun: Comman
 def test_equal_rows_are_sent_once_and_each_gets_the_label(batchrun: Command) -> None:
     texts = [f"message {number % 12}" for number in range(ROWS)]
     Path("data.csv").write_text("id,text\n" + "".join(f"{n:03},{text}\n" for n, text in enumerate(texts)))
-    done = batchrun(*LABEL, *FAST, "--yes")
+    done = batchrun(*LABEL, *FAST, "--yes", "--with", "cost,tokens")
     assert (done.code, done.out) == (0, "40 ok: out.csv\n")
     assert "28 copied from equal lines" in done.err
+    bill = json.loads((JOB / "results.jsonl.report.json").read_bytes())
+    assert sum(int(row["_input_tokens"]) for row in labelled()) == bill["usage"]["input_tokens"]
+    assert sum(int(row["_output_tokens"]) for row in labelled()) == bill["usage"]["output_tokens"]
+    assert sum(Decimal(row["_cost_usd"]) for row in labelled()) == Decimal(str(bill["cost"]["total_usd"]))
     assert sum("source" not in record["run"] for record in records(JOB / "results.jsonl")) == 12
     by_text: dict[str, str] = {}
     for row in labelled():

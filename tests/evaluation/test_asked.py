@@ -87,6 +87,23 @@ def test_the_schema_of_requests_that_were_written_by_hand_is_found_too(tmp_path:
     assert Asked.of(results).schema is None
 
 
+def test_an_answer_that_misses_its_schema_is_unanswered_in_every_field_as_in_join(batchrun: Command) -> None:
+    """Also where nothing checked it when it came, and where one of its fields can be read."""
+    write_gold(Path("data.csv"), ["text", "urgent"], [(f"text {at}", "true") for at in range(40)])
+    batchrun("prepare", "data.csv", "-p", "Label: {{ text }}", "-s", SHORT, "-o", "q.jsonl", "--model", "gpt-4.1")
+    batchrun("run", "q.jsonl", "-o", "r.jsonl", *FAST)
+    lines = [json.loads(line) for line in Path("r.jsonl").read_bytes().splitlines()]
+    for line in lines[:10]:
+        line["response"]["body"]["output"][-1]["content"][0]["text"] = '{"topic": "none of them", "urgent": true}'
+    Path("r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "30 ok, 10 invalid" in batchrun("join", "data.csv", "r.jsonl", "-o", "j.csv", "--prefix", "p_").out
+    found = json.loads(batchrun("eval", "r.jsonl", "--gold", "data.csv", "--json").out)["fields"]["urgent"]
+    assert found["counts"]["unanswered"] == 10
+    assert found["unanswered"] == {"invalid": 10}
+    agreement = json.loads(batchrun("compare", "r.jsonl", "r.jsonl", "--json").out)["fields"]["urgent"][0]
+    assert (agreement["rows"], agreement["unanswered"]) == (30, 10)
+
+
 @pytest.mark.parametrize(
     ("schema", "name"),
     [

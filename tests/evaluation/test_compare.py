@@ -218,6 +218,13 @@ def test_without_gold_agreement_and_kappa_are_shown(tmp_path: Path) -> None:
     assert json.loads(found.to_json())["fields"]["answer"][0]["rows"] == 100
 
 
+def test_a_field_that_is_named_answer_is_compared_beside_the_others(tmp_path: Path) -> None:
+    told = {f"r-{at}": {"answer": "x", "why": f"because {at}"} for at in range(4)}
+    other = {name: {**one, "answer": "y"} for name, one in told.items()}
+    found = agree(files(tmp_path, told, other), PriceBook()).fields
+    assert {name: one[0].agreement.value for name, one in found.items()} == {"answer": 0.0, "why": 1.0}
+
+
 def test_free_text_agrees_without_a_kappa(tmp_path: Path) -> None:
     text = {f"r-{at}": f"text {at}" for at in range(250)}
     one = agree(files(tmp_path, text, text), PriceBook()).fields["answer"][0]

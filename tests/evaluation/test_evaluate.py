@@ -164,6 +164,16 @@ def test_a_plain_text_is_the_field_answer(tmp_path: Path) -> None:
     assert loose.fields["answer"].labels is None
 
 
+def test_a_field_that_is_named_answer_is_that_field_and_not_the_text_around_it(tmp_path: Path) -> None:
+    rows = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]
+    answers = {"a": {"answer": "x"}, "b": {"answer": "x"}, "c": {"answer": None}, "d": '```json\n{"answer": "x"}\n```'}
+    found = evaluated(tmp_path, answers, rows)
+    assert found.counts == Counts(right=2, wrong=1, unanswered=1)
+    labels = found.fields["answer"].labels
+    assert labels is not None
+    assert labels.confusion.labels == ["x", "y"]
+
+
 def test_a_list_in_gold_holds_several_right_answers(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", {"a": "UK", "b": "France"})
     gold = tmp_path / "gold.jsonl"

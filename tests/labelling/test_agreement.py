@@ -115,6 +115,13 @@ def test_a_later_answer_to_a_row_takes_the_place_of_the_earlier_one(tmp_path: Pa
         assert agreement.so_far.value == 1.0
 
 
+def test_an_answer_that_misses_its_schema_is_not_right_though_its_field_is(tmp_path: Path) -> None:
+    agreement, results, ids = begun(tmp_path, ROWS, "topic enum(a|b), urgent bool")
+    results.write_bytes(answers(tmp_path, ids, "aabb"))  # none of them says whether it is urgent
+    with agreement:
+        assert agreement.look() == "gold 0% (0–49%)"
+
+
 def test_another_file_in_its_place_is_read_from_its_start(tmp_path: Path) -> None:
     agreement, results, ids = begun(tmp_path, "text,right\none,a\n")
     results.write_bytes(answers(tmp_path, ids, "b"))

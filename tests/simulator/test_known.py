@@ -100,6 +100,12 @@ def test_a_table_of_text_serves_as_it_is(tmp_path: Path) -> None:
     assert (said["topic"], said["urgent"], said["score"]) == ("other", True, 4)
 
 
+def test_an_answer_is_that_field_of_the_schema_where_it_has_one(tmp_path: Path) -> None:
+    known = KnownAnswers(jsonl(tmp_path / "key.jsonl", [{"input": "2 + 2", "answer": "4"}]), 1.0, None)
+    schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+    assert answer(known, "2 + 2", schema) == {"answer": 4}
+
+
 def test_so_large_a_share_is_right_and_each_model_is_wrong_elsewhere(tmp_path: Path) -> None:
     lines: list[Json] = [
         {"input": f"text {n:04}", "topic": "billing", "urgent": False, "score": 3} for n in range(2000)
