@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batchrun.evaluation.figures import Evaluation
     from batchrun.evaluation.judge_requests import ToJudge
     from batchrun.evaluation.python import compare, evaluate, judge
+    from batchrun.job.endpoints import NamedEndpoint
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Concurrency, Limits
@@ -45,6 +46,7 @@ __all__ = [
     "Job",
     "Limits",
     "MaxErrors",
+    "NamedEndpoint",
     "Observer",
     "Outcome",
     "Overrides",
@@ -81,6 +83,7 @@ _HOMES = {
     "evaluation.figures": ("Evaluation",),
     "evaluation.judge_requests": ("ToJudge",),
     "evaluation.python": ("compare", "evaluate", "judge"),
+    "job.endpoints": ("NamedEndpoint",),
     "job.job": ("Job",),
     "job.resume": ("Changed",),
     "limits.options": ("Concurrency", "Limits"),

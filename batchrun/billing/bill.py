@@ -94,12 +94,14 @@ class Bill:
         later_s: Sequence[float] = (),
         tier: str | None = None,
         gateway_usd: Sequence[Decimal | None] = (),
+        book: PriceBook | None = None,
     ) -> None:
         """Add lines with the same two models: the `model` of their responses and that of their requests.
 
         `usages` has one entry for each line, None if its answer had no usage. The lines were sent at `when`, or, if
         `later_s` is given, each as many seconds later as its entry there says. `tier` is the service tier that all
-        were served at, `gateway_usd` what the gateway says that it charged for each.
+        were served at, `gateway_usd` what the gateway says that it charged for each. `book` has the prices of the
+        endpoint that they were sent to, if it has its own.
         """
         told = [usage for usage in usages if usage is not None]
         self.lines_without_usage += len(usages) - len(told)
@@ -110,7 +112,8 @@ class Bill:
         if not told:
             return
         sent = when or self._when
-        quote = self._book.quote(answered, requested, sent, tier)
+        book = book or self._book
+        quote = book.quote(answered, requested, sent, tier)
         if quote.is_standard:
             self.standard_tiers[tier or ""] += len(told)
         model = answered or requested or ""
@@ -120,7 +123,7 @@ class Bill:
         nothing = [None] * len(usages)
         for usage, seconds, usd in zip(usages, later_s or [0.0] * len(usages), charged or nothing, strict=True):
             if usage is not None:  # at the price of its own time
-                price = self._book.quote(answered, requested, sent + timedelta(seconds=seconds), tier).price
+                price = book.quote(answered, requested, sent + timedelta(seconds=seconds), tier).price
                 if price is None and usd is not None:
                     self._put_as_charged(usage, usd)
                 else:

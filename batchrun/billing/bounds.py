@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -100,17 +101,20 @@ def is_spelt_out(failure: Failure) -> bool:
 class Unbounded:
     """Checks the lines that a run will send, and refuses the run if the cost of any of them has no bound."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, endpoints: Sequence[tuple[Callable[[str], bool], Bounds]] = ()) -> None:
+        """`endpoints`: for each of several, whether it serves a model, and the bounds there."""
         self._bounds = bounds
+        self._endpoints = endpoints
         self._unpriced: Counter[str] = Counter()
         self._lines: list[str] = []
         self._count = 0
 
     def look(self, line: RequestLine) -> None:
         """Check one line."""
-        if self._bounds.upper(line) is not None:
+        all_bounds = [bounds for serves, bounds in self._endpoints if serves(line.model)] or [self._bounds]
+        if all(bounds.upper(line) is not None for bounds in all_bounds):
             return
-        if not self._bounds.is_priced(line.model):
+        if not all(bounds.is_priced(line.model) for bounds in all_bounds):
             self._unpriced[line.model] += 1
             return
         self._count += 1

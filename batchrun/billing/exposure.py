@@ -8,7 +8,7 @@ names: files, images by URL, earlier responses, a stored prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from batchrun.billing.pricing import PriceBook
@@ -16,8 +16,13 @@ from batchrun.records.attempt import BilledTwice, InFlight
 from batchrun.records.money import total_usd
 
 
-def bound(attempts: Iterable[InFlight], book: PriceBook, longest_answer: int) -> BilledTwice:
-    """What these attempts may have cost. `longest_answer` is in tokens, 0 if there is no answer yet."""
+def bound(
+    attempts: Iterable[InFlight], book: PriceBook, longest_answer: int, books: Mapping[str, PriceBook] | None = None
+) -> BilledTwice:
+    """What these attempts may have cost. `longest_answer` is in tokens, 0 if there is no answer yet.
+
+    `books`: the prices of endpoints that have their own, by name.
+    """
     lines, estimated, unknown = 0, 0, 0
     costs: list[Decimal] = []
     for attempt in attempts:
@@ -25,7 +30,7 @@ def bound(attempts: Iterable[InFlight], book: PriceBook, longest_answer: int) ->
         if attempt.upper_usd is not None:
             costs.append(attempt.upper_usd)
             continue
-        price = book.price(attempt.model)
+        price = (books or {}).get(attempt.endpoint or "", book).price(attempt.model)
         output_tokens = attempt.max_output_tokens or longest_answer
         if price is None or not output_tokens:
             unknown += 1

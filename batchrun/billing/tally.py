@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -52,6 +52,7 @@ class _Kind(NamedTuple):
     error_code: str | None
     service_tier: str | None
     source: str | None
+    endpoint: str | None
 
 
 def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[ResultHead]]]:
@@ -67,6 +68,7 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
         and [run.started for run in runs].count(first.started) == len(heads)
         and [run.service_tier for run in runs].count(first.service_tier) == len(heads)
         and [None if run.source is None else str(run.source.kind) for run in runs].count(first.source) == len(heads)
+        and [run.endpoint for run in runs].count(first.endpoint) == len(heads)
     ):
         return [(first, heads)]
     alike: defaultdict[_Kind, list[ResultHead]] = defaultdict(list)
@@ -79,7 +81,7 @@ def _kind(head: ResultHead) -> _Kind:
     run, error = head.run, head.error
     code = error.code if error is not None else None
     source = run.source.kind if run.source is not None else None
-    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier, source)
+    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier, source, run.endpoint)
 
 
 class Totals:
@@ -98,8 +100,8 @@ class Totals:
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
-    def add(self, kind: _Kind, runs: Sequence[RunInfo]) -> None:
-        """Add records of one kind."""
+    def add(self, kind: _Kind, runs: Sequence[RunInfo], book: PriceBook | None = None) -> None:
+        """Add records of one kind; `book` has the prices of their endpoint, if it has its own."""
         self.outcomes[kind.outcome] += len(runs)
         self.attempts += sum([run.attempts for run in runs])
         self.throttles += sum([run.throttles for run in runs])
@@ -116,20 +118,20 @@ class Totals:
         if kind.source is not None:
             self.sources[kind.source] += len(runs)
             bill = self.saved
-        bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged)
+        bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged, book)
         if kind.source is None and (tried := [run for run in runs if run.tries]):
-            self._add_tries(tried)
+            self._add_tries(tried, book)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
             self.first_text.add([run.first_text_s for run in streamed if run.first_text_s is not None])
 
-    def _add_tries(self, runs: Sequence[RunInfo]) -> None:
+    def _add_tries(self, runs: Sequence[RunInfo], book: PriceBook | None) -> None:
         """Add what lines cost that were asked again, beyond their last answers."""
         self.asked_again += len(runs)
         for run in runs:
             self.tries += len(run.tries) - 1
-            add_tries(self.bill, run.requested_model, run.tries[:-1])
+            add_tries(self.bill, run.requested_model, run.tries[:-1], book)
 
     def merge(self, other: Totals) -> None:
         """Add the sums of `other`."""
@@ -159,12 +161,12 @@ def cost_of(run: RunInfo, book: PriceBook) -> Decimal | None:
     return None if bill.unpriced_lines else bill.cost_usd
 
 
-def add_tries(bill: Bill, requested_model: str, tries: Iterable[Try]) -> None:
+def add_tries(bill: Bill, requested_model: str, tries: Iterable[Try], book: PriceBook | None = None) -> None:
     """Add answers to one line to a bill."""
     for one in tries:
         charged = [one.gateway_cost_usd]
         when = _moment(one.started)
-        bill.add(one.model, requested_model, [one.usage], when, [one.elapsed_s], one.service_tier, charged)
+        bill.add(one.model, requested_model, [one.usage], when, [one.elapsed_s], one.service_tier, charged, book)
 
 
 class Tally:
@@ -173,16 +175,19 @@ class Tally:
     `recorded` counts them, and `failed` those with an error; `sent` and `sent_failed` leave out those whose answer was
     not sent for, and so do `tokens` and `output_tokens`. `controls` is the bill of the control requests,
     of which `control_requests` were answered. Open tries are
-    answers to lines that have no record yet, because they are asked again.
+    answers to lines that have no record yet, because they are asked again. `by_endpoint` has the same sums for each
+    endpoint of several; `books` has the prices of those that have their own, by name.
     """
 
-    def __init__(self, book: PriceBook) -> None:
+    def __init__(self, book: PriceBook, books: Mapping[str, PriceBook] | None = None) -> None:
         self.book = book
+        self.books = dict(books or {})
         self.clear()
 
     def clear(self) -> None:
         """Forget all records and control requests."""
         self.by_model: dict[str, Totals] = {}
+        self.by_endpoint: dict[str, Totals] = {}
         self.examples: dict[str, Example] = {}
         self.recorded = 0
         self.failed = 0
@@ -224,6 +229,7 @@ class Tally:
                 [one.elapsed_s],
                 one.service_tier,
                 [one.gateway_cost_usd],
+                self.book_of(one.endpoint),
             )
 
     def add_open(self, heads: Iterable[ResultHead]) -> None:
@@ -235,9 +241,13 @@ class Tally:
         """How many answers lines have that have no record yet, and their bill."""
         bill, count = Bill(self.book), 0
         for head in self._open.values():
-            add_tries(bill, head.run.requested_model, head.run.all_tries)
+            add_tries(bill, head.run.requested_model, head.run.all_tries, self.book_of(head.run.endpoint))
             count += len(head.run.all_tries)
         return count, bill
+
+    def book_of(self, endpoint: str | None) -> PriceBook:
+        """The prices of what was sent to that endpoint."""
+        return self.book if endpoint is None else self.books.get(endpoint, self.book)
 
     def _add(self, kind: _Kind, heads: Sequence[ResultHead]) -> None:
         runs = [head.run for head in heads]
@@ -248,7 +258,12 @@ class Tally:
         totals = self.by_model.get(kind.requested_model)
         if totals is None:
             totals = self.by_model[kind.requested_model] = Totals(self.book)
-        totals.add(kind, runs)
+        if kind.endpoint is None:
+            totals.add(kind, runs)
+        else:
+            book = self.book_of(kind.endpoint)
+            totals.add(kind, runs, book)
+            self.by_endpoint.setdefault(kind.endpoint, Totals(self.book)).add(kind, runs, book)
         usages = [run.usage for run in runs if run.usage is not None]
         output_tokens = [usage.output_tokens for usage in usages]
         self.longest_answer = max(self.longest_answer, *output_tokens, 0)
@@ -272,6 +287,8 @@ class Tally:
         """Add the sums of `other`: of another result file, or another part of the file, of the same job."""
         for model, theirs in other.by_model.items():
             self.by_model.setdefault(model, Totals(self.book)).merge(theirs)
+        for endpoint, theirs in other.by_endpoint.items():
+            self.by_endpoint.setdefault(endpoint, Totals(self.book)).merge(theirs)
         for code, example in other.examples.items():
             self.examples.setdefault(code, example)
         for started, elapsed_s in other._run_times.items():

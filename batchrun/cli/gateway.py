@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchrun.cli import console
 from batchrun.cli.gateway_options import GatewayOptions
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchrun.job.endpoints import NamedEndpoint
     from batchrun.simulator.options import GatewayOptions as Simulated
     from batchrun.transport.endpoint import Endpoint
 
@@ -56,6 +57,34 @@ def make_endpoint(options: GatewayOptions, *, quiet: bool = False) -> Endpoint:
     )
     check_endpoint(endpoint)
     return endpoint
+
+
+def make_target(options: GatewayOptions, *, quiet: bool = False) -> dict[str, Any]:
+    """Where a job sends, as a field of `Job`: one endpoint, or those of `--endpoints`. Raises `UsageError`."""
+    if options.endpoints is None:
+        return {"endpoint": make_endpoint(options, quiet=quiet)}
+    options.refuse_idle()
+    return {"endpoints": read_endpoint_file(options.endpoints, options.env_file, insecure_http=options.insecure_http)}
+
+
+def read_endpoint_file(path: Path, env_file: Path | None, *, insecure_http: bool) -> tuple[NamedEndpoint, ...]:
+    """The endpoints of a file, with their keys. Warns of keys sent unencrypted. Raises `UsageError`."""
+    from batchrun.job.endpoints import read_endpoints
+    from batchrun.transport.endpoint import check_base_url
+
+    if env_file is not None:
+        from batchrun.cli.env_file import load_env_file
+
+        load_env_file(env_file)
+    endpoints = read_endpoints(path, os.environ)
+    for one in endpoints:
+        try:
+            warning = check_base_url(one.endpoint.base_url, insecure_http=insecure_http)
+        except UsageError as error:
+            raise UsageError(f"{path}: endpoint {one.name}: {error}") from None
+        if warning:
+            console.say(f"batchrun: {one.name}: {warning}")
+    return endpoints
 
 
 def _headers(written: tuple[str, ...]) -> dict[str, str]:

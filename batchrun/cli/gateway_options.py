@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from batchrun.cli.options import PATH
 from batchrun.cli.types import FiniteRange
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
+
+if TYPE_CHECKING:
+    from batchrun.billing.pricing import PriceBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class GatewayOptions:
     """
 
     base_url: str | None
+    endpoints: Path | None
     api_key_env: str | None
     api_key_file: Path | None
     auth: str | None
@@ -51,12 +56,29 @@ class GatewayOptions:
             "--insecure-http": self.insecure_http,
             "--no-keepalive": self.no_keepalive,
         }
+        real["--endpoints"] = self.endpoints
         if self.simulate and (idle := [name for name, value in real.items() if value]):
             raise UsageError(f"{', '.join(idle)} does nothing with --simulate, which sends nothing; leave one out")
+        self._refuse_beside_endpoints()
         if self.api_key_env and self.api_key_file:
             raise UsageError("--api-key-env does nothing with --api-key-file; leave one out")
         if self.auth == "none" and (self.api_key_env or self.api_key_file):
             raise UsageError("--auth none sends no key; leave out --api-key-env and --api-key-file")
+
+    def _refuse_beside_endpoints(self) -> None:
+        """Raise `UsageError` for an option that names a gateway, where a file names several."""
+        beside = {
+            "--base-url": self.base_url,
+            "--api-key-env": self.api_key_env,
+            "--api-key-file": self.api_key_file,
+            "--auth": self.auth,
+            "--header": self.headers,
+            "--header-env": self.header_envs,
+            "--proxy": self.proxy,
+            "--no-keepalive": self.no_keepalive,
+        }
+        if self.endpoints is not None and (idle := [name for name, value in beside.items() if value]):
+            raise UsageError(f"{', '.join(idle)} does nothing beside --endpoints; the file says that of each endpoint")
 
 
 GATEWAY = OptionGroup(
@@ -69,6 +91,12 @@ GATEWAY = OptionGroup(
             metavar="URL",
             default_note="$OPENAI_BASE_URL",
             help="Base URL of the gateway; the official API if none is given.",
+        ),
+        Option(
+            ["--endpoints"],
+            metavar="FILE",
+            type=PATH,
+            help="Send to several gateways, or with several keys, that a TOML file names.",
         ),
         Option(
             ["--api-key-env"], metavar="NAME", default_note="OPENAI_API_KEY", help="Variable that holds the API key."
@@ -135,6 +163,36 @@ GATEWAY = OptionGroup(
             default=0.0,
             metavar="SHARE",
             help="Share of requests whose answer does not fit its schema; asked again, it does.",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPrices:
+    """The file that names the endpoints of a job, for the prices of each."""
+
+    endpoints: Path | None
+
+    def books(self) -> dict[str, PriceBook]:
+        """The prices of the endpoints that have their own, by name. No key is read. Raises `UsageError`."""
+        if self.endpoints is None:
+            return {}
+        from batchrun.job.endpoints import books_of, read_endpoints
+
+        return books_of(read_endpoints(self.endpoints, environ=None))
+
+
+ENDPOINT_PRICES = OptionGroup(
+    "Spending",
+    "endpoint_prices",
+    EndpointPrices,
+    (
+        Option(
+            ["--endpoints"],
+            metavar="FILE",
+            type=PATH,
+            help="The endpoints that the job was run with, for their prices.",
         ),
     ),
 )

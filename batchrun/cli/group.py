@@ -21,6 +21,7 @@ SECTIONS = {
     "Run": {
         "run": "Send the requests and write the answers. Run it again to resume.",
         "label": "Label the rows of a table: prepare, run and join in one command.",
+        "endpoints": "Ask each endpoint of a file for its models and a few tokens.",
         "tune": "Show how a run is doing, and change its limits.",
     },
     "Results": {

@@ -9,6 +9,7 @@ import click
 
 from batchrun.cli import console
 from batchrun.cli.eval_options import GOLD_OPTIONS, RESULTS_OR_JOB, SCORING, ScoringOptions
+from batchrun.cli.gateway_options import ENDPOINT_PRICES, EndpointPrices
 from batchrun.cli.last_words import where_answers_are
 from batchrun.cli.options import OUTPUT, PRICES, OutputOptions, PriceOptions
 from batchrun.cli.page_options import PAGE, PageOptions
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from batchrun.evaluation.evaluate import Question
 
 
-@click.command("report", cls=Verb, groups=(PRICES, PAGE, SCORING, GOLD_OPTIONS, OUTPUT))
+@click.command("report", cls=Verb, groups=(PRICES, ENDPOINT_PRICES, PAGE, SCORING, GOLD_OPTIONS, OUTPUT))
 @click.argument("results", type=RESULTS_OR_JOB)
 def command(
     results: Path,
     prices: PriceOptions,
+    endpoint_prices: EndpointPrices,
     page: PageOptions,
     scoring: ScoringOptions,
     data_options: DataOptions,
@@ -48,7 +50,7 @@ def command(
     page.check(results)
     question = _question(told, page, scoring, data_options)
     console.say_rescue(results)
-    rebuilt = rebuild(results, PriceBook.load(prices.prices))
+    rebuilt = rebuild(results, PriceBook.load(prices.prices), endpoint_prices.books())
     if rebuilt.damaged_lines:
         lines = counted(rebuilt.damaged_lines, "damaged line")
         console.say(f"batchrun: skipped {lines} in {results}")

@@ -13,7 +13,7 @@ import click
 
 from batchrun.cli import console
 from batchrun.cli.estimate import estimate_of_rest
-from batchrun.cli.gateway import make_endpoint, make_simulated
+from batchrun.cli.gateway import make_simulated, make_target
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
 from batchrun.cli.last_words import where_answers_are, write_report
 from batchrun.cli.next_step import NextStep, next_step
@@ -192,7 +192,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
     job = Job(
         requests=requests,
         results=files.results_path,
-        endpoint=make_endpoint(options.gateway, quiet=options.screen.quiet),
+        **make_target(options.gateway, quiet=options.screen.quiet),
         overrides=options.request.overrides(),
         limits=Limits(rate.concurrency, rate.rpm, rate.tpm, failures.max_outage_s, sending.max_in_flight_bytes),
         timeouts=Timeouts(sending.attempt_timeout_s, sending.connect_timeout_s, sending.idle_timeout_s),
@@ -248,6 +248,7 @@ def _refuse_clashes(requests: str, options: RunOptions) -> None:
             "the request file": Path(requests) if requests != "-" else None,
             "the price file": options.spending.prices,
             "the key file": options.gateway.api_key_file,
+            "the file of endpoints": options.gateway.endpoints,
         }
         ResultPaths.of(results).refuse_clashes(read, options.files.report)
 

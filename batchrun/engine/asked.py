@@ -30,12 +30,14 @@ class Asked(msgspec.Struct, gc=False):
     """What a line has got so far: `reply` is its last answer, and `fit` says how that missed the schema.
 
     `tries`: all answers so far, the last one included. `attempts`: those for them, but for the first of each.
+    `endpoint`: where the last answer came from, if there are several.
     """
 
     reply: Reply
     fit: Fit
     tries: tuple[Try, ...]
     attempts: int = 0
+    endpoint: str | None = None
 
     def request(self, line: RequestLine) -> RequestLine:
         """The request that asks `line` again."""

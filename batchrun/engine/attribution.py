@@ -1,6 +1,7 @@
 """Whose fault a failure is: the line's own, or that of what is behind the gateway. Pure; `now` is passed in.
 
-The *peers* of a line are the lines with the same gateway, path and model.
+The *peers* of a line are the lines with the same endpoint, path and model. Where a job has several endpoints, a line
+has peers at each of them, and its failures at all of them count together.
 
 1. Only a peer's success that was sent after the line's failure speaks against the line. A 4xx or a 429 does not:
    proxies mix them with 500s while what is behind them is dead.
@@ -19,17 +20,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from batchrun.engine.asked import Asked
+from batchrun.engine.case import Case, Count, Firsts, Standing, Streak, verdict
 from batchrun.limits.circuit_breaker import CircuitBreaker
 from batchrun.limits.controller import Sent
 from batchrun.limits.lanes import Lane
 from batchrun.records.outcome import Failure, describe
 from batchrun.records.request import RequestLine
 from batchrun.transport.failures import classify
+
+if TYPE_CHECKING:
+    from batchrun.engine.gateways import Gateway
 
 CHANCE = 1e-6  # of losing a line by chance
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 5, 60
@@ -39,117 +41,7 @@ NO_SUCH_MODEL = "model_not_found"
 SILENCE_S = 60.0
 CONTROL_EVERY_S = 30.0
 VOUCHED_S = 60.0
-
-
-class Standing(Enum):
-    """What may become of a line that has failed."""
-
-    AGAIN = auto()  # it is sent again
-    IN_DOUBT = auto()  # it has had its attempts, and no peer has spoken yet
-    LAST_TRY = auto()  # it has had its throttles, and is sent once more, alone
-    AT_FAULT = auto()  # its last failure is its record
-
-
-class Streak(msgspec.Struct, gc=False):
-    """Failures of one kind of one line: those with a success of a peer behind them, and those still without.
-
-    `seen` and `bad` are what `Firsts` had counted before the first of them.
-    """
-
-    proven: int = 0
-    open: int = 0
-    at: float = -math.inf
-    seen: int = 0
-    bad: int = 0
-
-    def failed(self, now: float, firsts: Firsts, *, is_proven: bool = False) -> None:
-        """One more. `is_proven`: what it says is of this line alone."""
-        if not self.proven and not self.open:
-            self.seen, self.bad = firsts.seen, firsts.bad
-        if is_proven:
-            self.proven += 1
-        else:
-            self.open += 1
-        self.at = now
-
-    def settle(self, success_sent_at: float, void_at: float, *, vouched: bool) -> None:
-        """Prove those that a success was sent after; forget those of an outage."""
-        if self.open and self.at <= void_at:
-            self.open = 0
-        elif self.open and (vouched or success_sent_at > self.at):
-            self.proven, self.open = self.proven + self.open, 0
-
-
-class Case(msgspec.Struct, gc=False):
-    """A line and what has become of it. `line` and `last`, its last failure, are None while only its number is kept.
-
-    `due` is when it may be sent again, in seconds of the run's clock.
-    """
-
-    number: int
-    line: RequestLine | None
-    last: Failure | None = None
-    attempts: int = 0
-    throttles: int = 0
-    failures: Streak | None = None
-    refusals: Streak | None = None  # as too fast
-    is_last_try: bool = False
-    due: float = -math.inf
-    asked: Asked | None = None  # its answers so far, where they missed its schema
-
-    @property
-    def ask(self) -> int:
-        """How often it is asked with its next request."""
-        return 1 if self.asked is None else len(self.asked.tries) + 1
-
-    @property
-    def request(self) -> RequestLine:
-        """The line as it is sent next."""
-        assert self.line is not None, "a line is read again before it is sent"
-        return self.line if self.asked is None else self.asked.request(self.line)
-
-    @property
-    def held_bytes(self) -> int:
-        """What it holds in memory."""
-        assert self.line is not None, "only a line in memory is asked for this"
-        return len(self.line.body) + (0 if self.asked is None else len(self.asked.reply.body))
-
-
-class Firsts:
-    """How the first attempts of lines ended, for one kind of failure: over the whole run, and lately."""
-
-    WINDOW, JUDGED_FROM = 400.0, 20
-
-    def __init__(self) -> None:
-        self.seen = self.bad = 0
-        self._lately = self._lately_bad = 0.0
-
-    def add(self, bad: int) -> None:
-        """One first attempt more; `bad` is 1 if it failed so."""
-        self.seen += 1
-        self._lately += 1.0
-        if bad:
-            self.bad += 1
-            self._lately_bad += 1.0
-        if self._lately > self.WINDOW:
-            self._lately /= 2
-            self._lately_bad /= 2
-
-    def take_back(self, bad: int) -> None:
-        """So many failed first attempts were those of an outage."""
-        self.seen, self.bad = self.seen - bad, self.bad - bad
-        self._lately_bad = max(0.0, self._lately_bad - bad)
-        self._lately = max(self._lately_bad, self._lately - bad)
-
-    def share_beside(self, streak: Streak) -> float:
-        """The share that failed, lately or since the streak began, without the streak's own line."""
-        lately = max(0.0, self._lately_bad - 1) / max(1.0, self._lately - 1)
-        since, bad = self.seen - streak.seen, self.bad - streak.bad
-        return max(lately, bad / since) if since > self.JUDGED_FROM and bad < since else lately
-
-    def share(self, unclear: int) -> float:
-        """The share that fails while all is as usual; a tenth while nothing is known. `unclear` do not count."""
-        return (max(0.0, self._lately_bad - unclear) + 0.5) / (max(0.0, self._lately - unclear) + 5.0)
+BESIDE_OTHERS_PROBE_S = 5.0  # of one endpoint of several: a line that fails as a probe goes elsewhere at once
 
 
 def failures_for(share: float) -> int:
@@ -168,13 +60,16 @@ class Chances:
 
 
 class Peers:
-    """What is known of the lines with one gateway, path and model; `lane` is where they are sent."""
+    """What is known of the lines with one endpoint, path and model; `lane` is where they are sent.
 
-    def __init__(self, chances: Chances, path: str, model: str, lane: Lane) -> None:
-        self.path, self.model, self.lane = path, model, lane
-        self.breaker = CircuitBreaker()
+    `probed_by`: the line that is about to be sent as a probe, where there are several endpoints.
+    """
+
+    def __init__(self, chances: Chances, path: str, model: str, lane: Lane, gateway: Gateway) -> None:
+        self.path, self.model, self.lane, self.gateway = path, model, lane, gateway
+        self.breaker = CircuitBreaker() if gateway.name is None else CircuitBreaker(BESIDE_OTHERS_PROBE_S)
         self.in_flight = 0
-        self.left = 0  # lines that wait or are in flight
+        self.probed_by: Case | None = None
         self.control: RequestLine | None = None  # the smallest request that has succeeded
         self.may_find_control = False  # in the records of earlier runs
         self.control_at = -math.inf
@@ -196,6 +91,7 @@ class Peers:
         self.in_flight += 1
         if self.breaker.open_since is not None:
             self.breaker.begin_probe(sent.number, sent.at)
+            self.probed_by = None
 
     def succeeded(self, case: Case, line: RequestLine, sent: Sent, now: float) -> None:
         """An answer came."""
@@ -277,32 +173,55 @@ class Peers:
         self._failed.take_back(self._unclear)
         self._unclear = 0
 
+    # ------------------------------------------------------------------------- where there are several endpoints
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no line but a probe of a shut endpoint can be sent any more."""
+        return self.lane.is_closed or self.missing is not None or self.gateway.shut_since is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether lines may be sent."""
+        return self.breaker.open_since is None and not self.is_closed
+
+    @property
+    def probe_at(self) -> float:
+        """From when on the next probe may be sent; never if none helps, or one is about to be sent."""
+        if self.lane.is_closed or self.missing is not None or self.probed_by is not None:
+            return math.inf
+        return self.breaker.next_probe_at if self.gateway.shut_since is None else self.gateway.probe_at
+
+    def has_room(self, now: float) -> bool:
+        """Whether a line that is bound to come here need not wait: there is room, or lines may not come here at all."""
+        return not self.is_open or self.gateway.has_room(self.lane, now)
+
     # -------------------------------------------------------------------------------------------- judging
 
     def standing(self, case: Case, now: float) -> Standing:
         """What may become of a line that waits."""
-        vouched = now < self._vouched_until
-        if (streak := case.refusals) is not None:
-            streak.settle(self._success_sent_at, self._void_at, vouched=vouched)
-            needed = THROTTLES
-            if self._success_sent_at > -math.inf:
-                needed = max(needed, failures_for(self._throttled.share_beside(streak)))
-            if streak.proven >= needed:
-                return Standing.LAST_TRY
-            if streak.proven + streak.open >= needed:
-                return Standing.IN_DOUBT
-        if (streak := case.failures) is not None:
-            streak.settle(self._success_sent_at, self._void_at, vouched=vouched)
-            decision = classify(case.last) if case.last is not None else None
-            needed = (decision.max_attempts if decision is not None else None) or self._chances.usual
-            if self._success_sent_at > -math.inf and not (decision is not None and decision.is_of_the_line):
-                needed = max(needed, failures_for(self._failed.share_beside(streak)))
-            needed = min(needed, self._chances.most or needed)
-            if streak.proven >= needed:
-                return Standing.AT_FAULT
-            if streak.proven + streak.open >= needed:
-                return Standing.IN_DOUBT
-        return Standing.AGAIN
+        return verdict(self.throttles_of(case.refusals, now), self.failures_of(case.failures, case.last, now))
+
+    def throttles_of(self, streak: Streak | None, now: float) -> Count | None:
+        """How often a line was throttled here, and how often is too often."""
+        if streak is None:
+            return None
+        streak.settle(self._success_sent_at, self._void_at, vouched=now < self._vouched_until)
+        needed = THROTTLES
+        if self._success_sent_at > -math.inf:
+            needed = max(needed, failures_for(self._throttled.share_beside(streak)))
+        return Count(streak.proven, streak.open, needed)
+
+    def failures_of(self, streak: Streak | None, last: Failure | None, now: float) -> Count | None:
+        """How often a line has failed here, `last` with this failure, and how often is no chance."""
+        if streak is None:
+            return None
+        streak.settle(self._success_sent_at, self._void_at, vouched=now < self._vouched_until)
+        decision = classify(last) if last is not None else None
+        needed = (decision.max_attempts if decision is not None else None) or self._chances.usual
+        if self._success_sent_at > -math.inf and not (decision is not None and decision.is_of_the_line):
+            needed = max(needed, failures_for(self._failed.share_beside(streak)))
+        return Count(streak.proven, streak.open, min(needed, self._chances.most or needed))
 
     def forget_throttles(self, case: Case, *, last_alone: bool = False) -> bool:
         """Take back what counts against a line that is in doubt because it is throttled; False if that is not why.

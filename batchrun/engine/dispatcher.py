@@ -1,37 +1,31 @@
 """Which line is sent next, and what is done where none can be: read from the source, wait, probe, control, last try.
 
 A line that cannot go now waits in `waiting.py`, so a worker never holds one. `attribution.py` judges it when it is due.
-A lane without room (`limits/lanes.py`) holds up no other: its lines wait, and the source is read on.
+A lane without room (`limits/lanes.py`) holds up no other: its lines wait, and the source is read on. Where there are
+several endpoints, `routing.py` says which of them a line goes to.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from enum import Enum, auto
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from batchrun.engine.attribution import Case, Chances, Peers, Standing
+from batchrun.engine.attribution import Chances, Peers
+from batchrun.engine.case import Case, Standing
+from batchrun.engine.gateways import Gateway
 from batchrun.engine.reask import Reask
+from batchrun.engine.routing import Due, Queue, Step
 from batchrun.engine.source import LineSource
 from batchrun.engine.waiting import WaitingRoom
 from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.in_flight import InFlightBytes
-from batchrun.limits.lanes import Lanes
 from batchrun.records.request import RequestLine
 from batchrun.transport.yielding import yield_to_loop
 
 READ_AT_ONCE = 256  # lines of lanes without room, before others get a turn
-
-
-class Step(Enum):
-    """What lines that are stuck ask for."""
-
-    PROBE = auto()  # the next probe of an outage is due
-    EVIDENCE = auto()  # no peer is left to speak
-    LAST_TRY = auto()  # a line may be sent alone
 
 
 class Next(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +53,7 @@ class Dispatcher:
         clock: Callable[[], float],
         capacity: Callable[[], int],
         held: InFlightBytes,
-        lanes: Lanes,
+        gateways: Sequence[Gateway],
         *,
         has_earlier: bool,
         reask: Reask | None = None,
@@ -73,11 +67,13 @@ class Dispatcher:
         self._capacity = capacity
         self._bytes = held
         self._has_earlier = has_earlier
-        self._lanes = lanes
         self._reask = reask
-        self._all: dict[tuple[str, str], Peers] = {}
+        self._gateways = gateways
+        self._only = gateways[0] if gateways[0].name is None else None
+        self._all: dict[tuple[Gateway, str, str], Peers] = {}
+        self._queues: dict[tuple[str, str], Queue] = {}
         self._released: deque[tuple[Case, Peers]] = deque()
-        self._again: dict[Peers, LineSource] = {}  # of lines that were kept as numbers
+        self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
         self._was_throttled = False  # the last line that waited: an unread one follows it, so that others can speak
 
     # ------------------------------------------------------------------------------------ for the workers
@@ -86,9 +82,14 @@ class Dispatcher:
         """How many workers would find a line now, at the most; one starts the next where that is not known."""
         now = self._clock()
         if self._can_read(now):
-            return sum(limits.controller.slots - limits.taken for limits in self._lanes.limits if limits.has_room)
+            return sum(
+                limits.controller.slots - limits.taken
+                for gateway in self._gateways
+                for limits in gateway.limiter.lanes.limits
+                if limits.has_room
+            )
         has_due = self.room.next_due <= now and self._has_any_room(now)
-        return int(has_due or bool(self._released) or any(peers.lane.has_room(now) for peers in self.room.ready))
+        return int(has_due or bool(self._released) or any(place.has_room(now) for place in self.room.ready))
 
     @property
     def is_done(self) -> bool:
@@ -120,100 +121,97 @@ class Dispatcher:
         if one.limits is not None:
             one.limits.taken -= 1
             one.peers.lane.taken -= 1
+            if self._only is None:
+                one.peers.gateway.ended(one.peers, one.case)
 
-    def peers_of(self, line: RequestLine) -> Peers:
-        """The peers of a line."""
-        peers = self._all.get((line.url, line.model))
-        if peers is None:
-            peers = self._all[line.url, line.model] = Peers(
-                self._chances, line.url, line.model, self._lanes.of(line.model)
-            )
-            peers.may_find_control = self._has_earlier
-        return peers
-
-    def set_aside(self, case: Case, peers: Peers, due: float) -> None:
+    def set_aside(self, case: Case, due: float) -> None:
         """Let a line wait; if memory is full, keep its number only."""
         case.due = due
         if self.room.size > self._capacity() and case.asked is None:
-            self._put_off(case, peers)
+            self._put_off(case)
         else:
-            self.room.put(case, peers)
+            self.room.put(case)
 
-    def wait_for_room(self, case: Case, peers: Peers) -> None:
-        """Let a line wait until its lane has room."""
+    def wait_for_room(self, case: Case, place: Queue | Peers | None = None) -> None:
+        """Let a line wait until there is room for it, at these peers or for any line of its queue."""
         if self._is_crowded and case.asked is None:
-            self._put_off(case, peers)
+            self._put_off(case)
         else:
-            self.room.make_ready(case, peers)
+            self.room.make_ready(case, place or case.queue)
 
-    def back(self, case: Case, peers: Peers) -> None:
+    def back(self, case: Case) -> None:
         """Take back a line that was not sent, because the breaker opened meanwhile."""
-        self.room.park(case, peers)
+        self.room.park(case)
 
     def news(self, peers: Peers) -> None:
         """Something was found out: judge the lines again that are parked."""
-        if peers in self.room.parked:
-            for case in self.room.unpark(peers):
-                self.room.put(case, peers)
+        for queue in [queue for queue in self.room.parked if peers in queue.routes]:
+            for case in self.room.unpark(queue):
+                self.room.put(case)
 
     # -------------------------------------------------------------------------------- for lines that are stuck
 
     def __iter__(self) -> Iterator[Peers]:
         return iter(self._all.values())
 
-    def steps(self, now: float) -> list[tuple[Step, Peers]]:
+    def steps(self, now: float) -> list[Due]:
         """What may be done now for lines that are stuck."""
-        return [(step, peers) for peers in self._all.values() for step, at in self._step(peers, now) if at <= now]
+        return [due for queue in self._queues.values() for due in self._steps(queue, now) if due.at <= now]
 
     def next_at(self, now: float) -> float:
         """When the next line is due, if there is room for it, or a lane that is held, or the next step."""
-        times = [at for peers in self._all.values() for _, at in self._step(peers, now)]
-        times += [lane.held_until for lane in self._lanes if lane.held_until > now]
+        times = [due.at for queue in self._queues.values() for due in self._steps(queue, now)]
+        for gateway in self._gateways:
+            times += [lane.held_until for lane in gateway.limiter.lanes if lane.held_until > now]
+            if self._only is None:
+                times += gateway.pauses(now)
+        if self._only is None:
+            times += [at for queue in self._left() for at in queue.probe_times(now)]
         if self._has_any_room(now):
             times.append(self.room.next_due)
         return min(times, default=math.inf)
 
-    def all_closed(self) -> dict[Peers, int]:
-        """The peers that have lines left, and how many, if all of these are in closed lanes; else none."""
+    def all_closed(self) -> dict[Queue, int]:
+        """The queues that have lines left, and how many, if these can go nowhere in this run; else none."""
         if self._released or not self.can_read_no_more or self.remaining():
             return {}
-        return {peers: self.room.undone(peers) for peers in self._left()}
+        return {queue: self.room.undone(queue) for queue in self._left()}
 
-    def _left(self) -> list[Peers]:
-        return [peers for peers in self._all.values() if peers.left or self._has_unread(peers)]
+    def _left(self) -> list[Queue]:
+        return [queue for queue in self._queues.values() if queue.left or self._has_unread(queue)]
 
-    def release(self, peers: Peers, *, last_try: bool = False) -> bool:
+    def release(self, due: Due) -> bool:
         """Send one line that is stuck, as a probe or for its last try; False if there is none.
 
         Every other probe is the line that was parked last: one that has failed before, where each line fails at first,
         and another one where a line always fails.
         """
-        place = self.room.last_tries if last_try else self.room.parked
-        if peers not in place:
+        last_try = due.step is Step.LAST_TRY
+        if due.queue not in (self.room.last_tries if last_try else self.room.parked):
             return False
-        newest = not last_try and peers.breaker.failed_probes % 2 == 1
-        case = self.room.unpark_one(peers, last_try=last_try, newest=newest)
+        newest = not last_try and due.peers.breaker.failed_probes % 2 == 1
+        case = self.room.unpark_one(due.queue, last_try=last_try, newest=newest)
         case.is_last_try = last_try
-        self._released.append((case, peers))
+        self._released.append((case, due.peers))
         return True
 
-    def stuck(self, peers: Peers) -> list[Case]:
-        """All lines of these peers that are parked, taken out."""
-        return list(self.room.unpark(peers))
+    def stuck(self, queue: Queue) -> list[Case]:
+        """All of these lines that are parked, taken out."""
+        return list(self.room.unpark(queue))
 
-    def is_last(self, peers: Peers) -> bool:
-        """Whether these peers alone have lines left."""
-        return self.remaining() == [peers]
+    def is_last(self, queue: Queue) -> bool:
+        """Whether these lines alone are left."""
+        return self.remaining() == [queue]
 
-    def remaining(self) -> list[Peers]:
-        """The peers that have lines left, as far as the source was read, and whose lane is not closed."""
-        return [peers for peers in self._left() if not peers.lane.is_closed]
+    def remaining(self) -> list[Queue]:
+        """The queues that have lines left, as far as the source was read, and that can go somewhere."""
+        return [queue for queue in self._left() if not queue.is_closed]
 
     @property
     def is_stuck(self) -> bool:
         """Whether nothing but probes can be sent."""
         remaining = self.remaining()
-        return bool(remaining) and all(peers.breaker.is_open for peers in remaining)
+        return bool(remaining) and all(queue.is_away for queue in remaining)
 
     @property
     def can_read_no_more(self) -> bool:
@@ -222,21 +220,25 @@ class Dispatcher:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _step(self, peers: Peers, now: float) -> Iterator[tuple[Step, float]]:
-        """The next step for these peers, and when."""
-        if not peers.left or self._released:
+    def _steps(self, queue: Queue, now: float) -> Iterator[Due]:
+        """The next steps for these lines, and when."""
+        if not queue.left or self._released:
             return
-        if peers.breaker.is_open:
-            if peers in self.room.parked:
-                yield Step.PROBE, peers.breaker.next_probe_at
-            elif peers.has_control:
-                yield Step.PROBE, max(peers.breaker.next_probe_at, peers.control_due())
-        elif self.is_read and not self._has_unread(peers) and not peers.in_flight:
-            parked, last_tries = peers in self.room.parked, peers in self.room.last_tries
-            if peers.left == self.room.stuck(peers) and parked:
-                yield Step.EVIDENCE, peers.control_due()
-            elif peers.left == self.room.stuck(peers) and last_tries:
-                yield Step.LAST_TRY, peers.alone_at(now)
+        is_parked = queue in self.room.parked
+        if queue.is_away:
+            for peers in queue.routes:
+                if is_parked:
+                    yield Due(Step.PROBE, queue, peers, peers.probe_at)
+                elif peers.has_control and peers.breaker.is_open:
+                    yield Due(Step.PROBE, queue, peers, max(peers.probe_at, peers.control_due()))
+        elif self.is_read and not self._has_unread(queue) and not queue.in_flight:
+            if queue.left != self.room.stuck(queue):
+                return
+            peers = queue.spokesman(self.room.parked[queue][0] if is_parked else None)
+            if is_parked:
+                yield Due(Step.EVIDENCE, queue, peers, peers.control_due())
+            elif queue in self.room.last_tries:
+                yield Due(Step.LAST_TRY, queue, peers, max(one.alone_at(now) for one in queue.routes))
 
     def _waited(self, now: float) -> Next | None:
         """A line that has waited and may go now."""
@@ -244,76 +246,108 @@ class Dispatcher:
             self._was_throttled = False
             return None
         while (due := self.room.take(now)) is not None:
-            if (following := self._judged(*due, now)) is not None:
+            if (following := self._judged(due, now)) is not None:
                 self._was_throttled = following.case.throttles > 0
                 return following
-        for peers in self.room.ready:
-            if peers.lane.has_room(now):
-                return self._judged(self.room.take_ready(peers), peers, now)
+        for place in self.room.ready:
+            if place.has_room(now):
+                return self._judged(self.room.take_ready(place), now)
         return None
 
     async def _read(self, now: float) -> RequestLine | None:
         """The next line: one that was kept as a number, or an unread one. None where a source has ended."""
-        peers = self._readable_again(now)
-        if peers is None:
+        queue = self._readable_again(now)
+        if queue is None:
             if self.is_read:
                 return None
             line = await self._source.next()
             self.is_read = line is None
             return line
-        source = self._again.get(peers)
+        source = self._again.get(queue)
         if source is None:
-            source = self._again[peers] = self._source.again(self.room.take_later(peers))
+            source = self._again[queue] = self._source.again(self.room.take_later(queue))
         line = await source.next()
         if line is None:
-            self._again.pop(peers, None)
+            self._again.pop(queue, None)
         return line
 
     def _taken_up(self, line: RequestLine, now: float) -> Next | None:
         """A line that was just read: it is sent, or waits (None)."""
         self._bytes.add(len(line.body))
-        peers = self.peers_of(line)
         case = self.room.back(line.line_number)
         if case is None:
-            case = Case(line.line_number, line)
-            peers.left += 1
+            case = Case(line.line_number, line, self._queue_of(line))
+            case.queue.left += 1
             if self._reask is not None and self._reask.take_up(case, self._bytes):
-                return Next(case, peers, None)
+                return Next(case, case.queue.routes[0], None)
         case.line = line
         if case.due > now:
-            self.room.put(case, peers)
+            self.room.put(case)
             return None
-        return self._judged(case, peers, now)
+        return self._judged(case, now)
 
     def _given(self, case: Case, peers: Peers) -> Next:
         """A line for a worker."""
         peers.lane.taken += 1
         peers.lane.limits.taken += 1
+        if self._only is None:
+            case.go(peers)
+            peers.gateway.given(peers, case)
         return Next(case, peers, peers.lane.limits)
 
-    def _judged(self, case: Case, peers: Peers, now: float) -> Next | None:
+    def _judged(self, case: Case, now: float) -> Next | None:
         """Judge a line that is due: it is sent or recorded, or waits (None)."""
-        if peers.missing is not None:
-            case.last = peers.missing
-            return Next(case, peers, None)
-        standing = peers.standing(case, now) if case.attempts else Standing.AGAIN
+        queue = case.queue
+        if (missing := queue.missing) is not None:
+            case.last = missing
+            return Next(case, queue.routes[-1], None)
+        standing = queue.standing(case, now) if case.attempts else Standing.AGAIN
         if standing is Standing.AT_FAULT and case.last is not None:
-            return Next(case, peers, None)
-        if standing in (Standing.AGAIN, Standing.AT_FAULT) and peers.breaker.may_pass(now):
-            if peers.lane.has_room(now):
-                return self._given(case, peers)
-            self.wait_for_room(case, peers)
-        elif self.room.size > self._capacity() and self.room.stuck(peers) and case.asked is None:
-            self._put_off(case, peers)
+            return Next(case, case.peers or queue.routes[0], None)
+        if standing in (Standing.AGAIN, Standing.AT_FAULT):
+            peers, has_room = queue.route(case, now)
+            if peers is not None:
+                return self._sent_or_waiting(case, peers, now, has_room=has_room)
+        if self.room.size > self._capacity() and self.room.stuck(queue) and case.asked is None:
+            self._put_off(case)
         else:
-            self.room.park(case, peers, last_try=standing is Standing.LAST_TRY)
+            self.room.park(case, last_try=standing is Standing.LAST_TRY)
         return None
 
-    def _put_off(self, case: Case, peers: Peers) -> None:
+    def _sent_or_waiting(self, case: Case, peers: Peers, now: float, *, has_room: bool) -> Next | None:
+        """Give a line to a worker, or let it wait: one that has failed elsewhere, for room at just these peers."""
+        if not has_room and self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
+            peers, has_room = other, True
+        if has_room:
+            return self._given(case, peers)
+        self.wait_for_room(case, peers if case.has_failed and self._only is None else None)
+        return None
+
+    def _queue_of(self, line: RequestLine) -> Queue:
+        """The queue of a line."""
+        queue = self._queues.get((line.url, line.model))
+        if queue is None:
+            routes = [
+                self._peers_at(gateway, line.url, line.model)
+                for gateway in self._gateways
+                if self._only is not None or gateway.serves(line.model)
+            ]
+            queue = self._queues[line.url, line.model] = Queue(routes, self._gateways[0].shares)
+        return queue
+
+    def _peers_at(self, gateway: Gateway, path: str, model: str) -> Peers:
+        peers = self._all.get((gateway, path, model))
+        if peers is None:
+            lane = gateway.limiter.lanes.of(model)
+            peers = self._all[gateway, path, model] = Peers(self._chances, path, model, lane, gateway)
+            peers.may_find_control = self._has_earlier
+        return peers
+
+    def _put_off(self, case: Case) -> None:
         """Keep only the number of a line."""
         assert case.line is not None, "it is in memory"
         self._bytes.remove(len(case.line.body))
-        self.room.put_off(case, peers)
+        self.room.put_off(case)
 
     @property
     def _is_crowded(self) -> bool:
@@ -321,30 +355,34 @@ class Dispatcher:
         return self.room.size > self._capacity() or self._bytes.is_full
 
     def _has_any_room(self, now: float) -> bool:
-        return any(lane.has_room(now) for lane in self._lanes)
+        return any(queue.has_room(now) for queue in self._queues.values())
 
     def _can_read(self, now: float) -> bool:
         """Whether there is an unread line, or one that is kept as a number, and a lane with room for it."""
         return self._may_read(now) and (not self.is_read or self._readable_again(now) is not None)
 
     def _may_read(self, now: float) -> bool:
-        """Whether there is a lane with room for a line that is read now."""
+        """Whether there is room for a line that is read now."""
         if self._bytes.is_full:
             return False
-        for peers in self._all.values():
-            if peers.lane.has_room(now) and (not peers.breaker.is_open or self.room.size < self._capacity()):
+        for queue in self._queues.values():
+            if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 return True
-        return len(self._all) < self._kinds and self._lanes.shared.has_room
+        if len(self._queues) >= self._kinds:
+            return False
+        if self._only is not None:
+            return self._only.limiter.lanes.shared.has_room
+        return any(gateway.has_room_for_others(now) for gateway in self._gateways)
 
-    def _has_unread(self, peers: Peers) -> bool:
-        """Whether lines of these peers are kept as numbers."""
-        return peers in self._again or peers in self.room.later
+    def _has_unread(self, queue: Queue) -> bool:
+        """Whether some of these lines are kept as numbers."""
+        return queue in self._again or queue in self.room.later
 
-    def _readable_again(self, now: float) -> Peers | None:
-        """Peers that may go, of which lines are kept as numbers."""
+    def _readable_again(self, now: float) -> Queue | None:
+        """A queue that may go, of which lines are kept as numbers."""
         if not self._again and not self.room.later:
             return None
-        for peers in (*self._again, *self.room.later):
-            if peers.lane.has_room(now) and not peers.breaker.is_open and peers not in self.room.ready:
-                return peers
+        for queue in (*self._again, *self.room.later):
+            if queue.has_room(now) and not queue.is_away and queue not in self.room.ready:
+                return queue
         return None

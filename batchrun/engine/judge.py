@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from batchrun.engine.asked import Asked
-from batchrun.engine.attribution import Case, Peers
+from batchrun.engine.attribution import NO_SUCH_MODEL, Peers
+from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
+from batchrun.engine.done import Done
+from batchrun.engine.gateways import PROBE_EVERY_S, Gateway
 from batchrun.engine.outages import Outages
 from batchrun.engine.reask import Reask
-from batchrun.engine.refusals import Alike, Held, Refusals
+from batchrun.engine.refusals import Alike, Held
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
 from batchrun.engine.stopping import why_all_refused, why_stopped
-from batchrun.engine.writer import Done
-from batchrun.limits.lanes import Lane
-from batchrun.limits.limiter import Permit
+from batchrun.limits.fleet import Fleet
+from batchrun.limits.limiter import Limiter
+from batchrun.limits.permit import Permit
+from batchrun.records.money import usd
 from batchrun.records.outcome import Failure, Reply, describe
+from batchrun.records.words import duration
+from batchrun.results.events import Back, Outage
 from batchrun.transport.failures import Kind, classify
 from batchrun.validation.schema import Fit, MismatchCheck
 
@@ -31,35 +38,42 @@ OVERLOADED = (503, 529)
 FOLLOWED_FROM = 3  # throttles of one line: from then on it waits as long as was asked for, whatever others got
 
 
+class Doubt(NamedTuple):
+    """Many lines were refused alike at an endpoint, and it is open whose fault that is."""
+
+    gateway: Gateway
+    failure: Failure
+
+
 class Judge:
     """Acts on outcomes. `stop(why)` stops the run; `changed` is set after each failure.
 
-    `doubted` is a refusal that many lines have got alike, while it is open whose fault that is.
+    `limiter` is that of the whole job. `doubted` is a refusal that many lines have got alike, while it is open whose
+    fault that is.
     """
 
     def __init__(
         self,
         sender: Sender,
         dispatcher: Dispatcher,
-        refusals: Refusals,
+        limiter: Limiter | Fleet,
+        gateways: Sequence[Gateway],
         outages: Outages,
         *,
         retry: RetryPolicy,
         schema_check: MismatchCheck | None,
         reask: Reask | None,
-        address: str,
         stop: Callable[[str], None],
         changed: asyncio.Event,
     ) -> None:
-        self.doubted: Failure | None = None
-        self._limiter, self._writer, self._observer = sender.limiter, sender.writer, sender.observer
+        self.doubted: Doubt | None = None
+        self._limiter, self._writer, self._observer = limiter, sender.writer, sender.observer
         self._dispatcher = dispatcher
-        self._refusals = refusals
+        self._gateways = gateways
         self._outages = outages
         self._retry = retry
         self._schema_check = schema_check
         self._reask = reask if reask is not None and reask.most else None
-        self._address = address
         self._stop = stop
         self._changed = changed
         self._now = asyncio.get_running_loop().time
@@ -71,10 +85,13 @@ class Judge:
         """A whole answer came: record it or ask the line again, and let it speak for the gateway."""
         case, peers, sent, line = one.case, one.peers, permit.sent, one.case.line
         assert line is not None
-        if self._limiter.answered(permit, tokens_used(reply), reply.rate):
+        queue = case.queue
+        gateway = peers.gateway
+        if gateway.limiter.answered(permit, tokens_used(reply), reply.rate):
             self._dispatcher.room.end_waits(self._now(), FOLLOWED_FROM - 1)
             self._changed.set()
-            self._observer.notice("going on: requests are answered during the wait that was asked for")
+            where = "" if gateway.name is None else f" at {gateway.name}"
+            self._observer.notice(f"going on{where}: requests are answered during the wait that was asked for")
         fit: Fit | None = None
         if reply.outcome == "succeeded":
             if self._reask is not None:
@@ -82,8 +99,8 @@ class Judge:
             elif self._schema_check is not None:
                 reply.schema_error = self._schema_check.why(line, reply.body)
         if fit is None:
-            peers.left -= 1
-            self._record(case, reply)
+            queue.left -= 1
+            self._record(case, reply, gateway)
         now = self._now()
         if reply.outcome == "empty":
             peers.refused(sent, now)
@@ -91,34 +108,40 @@ class Judge:
             return
         was_open = peers.breaker.open_since is not None
         peers.succeeded(case, line, sent, now)
-        self._refusals.has_succeeded = self._outages.has_answered = True
+        gateway.refusals.has_succeeded = gateway.has_answered = True
         if fit is not None:
             self._ask_again(one, reply, fit)
-        if self._refusals.held:
-            self._record_held(self._refusals.released(sent.at, now))
-        if was_open or peers in self._dispatcher.room.parked:
+        if gateway.refusals.held:
+            self._record_held(gateway, gateway.refusals.released(sent.at, now))
+        if gateway.shut_since is not None and sent.at > gateway.shut_since:
+            self._reopen(gateway)
+        if was_open or queue in self._dispatcher.room.parked:
             self.news(peers)
 
     def failed(self, one: Next, permit: Permit, failure: Failure) -> None:
         """An attempt failed: decide whose fault it is, as far as that is known now."""
         case, peers, decision = one.case, one.peers, classify(failure)
+        gateway = peers.gateway
+        refusals, limiter = gateway.refusals, gateway.limiter
         case.last = failure
-        self._refusals.looked(failure)
-        self._outages.has_answered = self._outages.has_answered or failure.may_be_billed
-        if (decision.kind is Kind.STOP and self._refusals.is_final(case.number, failure)) or (
-            decision.stops_fresh_job and self._refusals.stops_fresh(failure, is_last=self._is_last)
+        refusals.looked(failure)
+        gateway.has_answered = gateway.has_answered or failure.may_be_billed
+        if (decision.kind is Kind.STOP and refusals.is_final(case.number, failure)) or (
+            decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last)
         ):
-            self._limiter.close()  # before the slot is given back, so that no other line gets it
-            self._limiter.abandoned(permit)
-            peers.abandoned(permit.sent, self._now())
-            self._stop(why_stopped(failure, self._address))
+            self._stopped(one, permit, why_stopped(failure, gateway.address))
         elif decision.kind is Kind.THROTTLE:
             self._throttled(one, permit, failure)
-        elif decision.kind is Kind.FATAL and not self._refusals.is_outage_sign(failure):
-            self._limiter.refused(permit, tokens_used(failure))
+        elif decision.kind is Kind.FATAL and not refusals.is_outage_sign(failure):
+            limiter.refused(permit, tokens_used(failure))
             self._refused(one, permit, failure)
         else:
             self._transient(one, permit, failure)
+        if gateway.shut_since is not None and permit.sent.at > gateway.shut_since:
+            if decision.kind in (Kind.THROTTLE, Kind.FATAL):
+                self._reopen(gateway)  # the key is good
+            elif decision.kind is Kind.TRANSIENT:
+                gateway.put_off(self._now())
         self._changed.set()
 
     def news(self, peers: Peers) -> None:
@@ -131,50 +154,96 @@ class Judge:
 
     # ------------------------------------------------------------------------------------- the records
 
-    def at_fault(self, case: Case, peers: Peers) -> None:
+    def at_fault(self, case: Case, gateway: Gateway) -> None:
         """The last failure of a line is its record; if it was asked again, its last answer is."""
-        peers.left -= 1
-        self._record(case, case.last)
+        case.queue.left -= 1
+        self._record(case, case.last, gateway)
 
-    def vouched(self) -> None:
+    def vouched(self, gateway: Gateway) -> None:
         """The control was answered: the refusals that are held back are the lines' own."""
-        self._refusals.vouch(self._now())
-        self._record_held(self._refusals.take_all())
+        gateway.refusals.vouch(self._now())
+        self._record_held(gateway, gateway.refusals.take_all())
 
-    def take_back(self) -> None:
+    def take_back(self, gateway: Gateway) -> None:
         """The control was not answered: the refused lines are sent again after the outage."""
-        for one in self._refusals.take_all():
-            if one.case.line is not None:
-                peers = self._dispatcher.peers_of(one.case.line)
-                peers.left += 1
-                self._dispatcher.back(one.case, peers)
+        for one in gateway.refusals.take_all():
+            one.case.queue.left += 1
+            self._dispatcher.back(one.case)
 
     def record_rest(self) -> None:
         """No line is left to speak: record what is held back, or stop if it points to a wrong address."""
-        held = self._refusals.take_all()
-        odd = next((one.failure for one in held if classify(one.failure).stops_fresh_job), None)
-        if odd is not None and self._refusals.may_stop_fresh:
-            self._stop(why_stopped(odd, self._address))
-        else:
-            self._record_held(held)
+        for gateway in self._gateways:
+            held = gateway.refusals.take_all()
+            odd = next((one.failure for one in held if classify(one.failure).stops_fresh_job), None)
+            if odd is None or not gateway.refusals.may_stop_fresh:
+                self._record_held(gateway, held)
+            elif gateway.name is None:
+                self._stop(why_stopped(odd, gateway.address))
+            else:
+                self._shut(gateway, why_stopped(odd, gateway.address), held)
 
     # ------------------------------------------------------------------------------------------ inside
+
+    def _stopped(self, one: Next, permit: Permit, why: str) -> None:
+        """No line can get past this: the job stops, or the endpoint is shut where there are others."""
+        gateway, now = one.peers.gateway, self._now()
+        if gateway.name is None:
+            self._limiter.close()  # before the slot is given back, so that no other line gets it
+        else:
+            self._shut(gateway, why)
+        gateway.limiter.abandoned(permit)
+        one.peers.abandoned(permit.sent, now)
+        if gateway.name is None:
+            self._stop(why)
+        else:
+            self._dispatcher.set_aside(one.case, now)
+
+    def _shut(self, gateway: Gateway, why: str, held: Iterable[Held] = ()) -> None:
+        """Shut one of several endpoints; the lines whose refusals were held back go to the others."""
+        now = self._now()
+        if gateway.shut(why, now):
+            self._observer.notice(
+                f"{gateway.name} is shut: {why}; its lines go elsewhere, and one request in "
+                f"{duration(PROBE_EVERY_S)} finds out whether it is back"
+            )
+            self._writer.log(Outage("shut", gateway.name))
+        for one in held:
+            one.case.queue.left += 1
+            self._dispatcher.set_aside(one.case, now)
+        self._changed.set()
+
+    def used_up(self, gateway: Gateway) -> None:
+        """The budget of one of several endpoints is used up: nothing more is sent there in this run."""
+        budget = gateway.spending.own_budget
+        assert budget is not None, "only a budget has no room for a line"
+        why = f"its max_cost_usd of {usd(budget.cap)} is used up (up to ${usd(budget.spent)} spent)"
+        if gateway.shut(why, math.inf):
+            self._observer.notice(f"{gateway.name} is shut: {why}")
+
+    def _reopen(self, gateway: Gateway) -> None:
+        gateway.open()
+        self._observer.notice(f"{gateway.name} is back")
+        self._writer.log(Back(gateway.name))
+        for peers in self._dispatcher:
+            if peers.gateway is gateway:
+                self.news(peers)
 
     def _transient(self, one: Next, permit: Permit, failure: Failure) -> None:
         """Another attempt may not fail: the line waits for it while others pass."""
         case, peers, now = one.case, one.peers, self._now()
-        if failure.status_for_rules in OVERLOADED and peers.succeeded_at > -math.inf:
-            self._limiter.throttled(permit, None, failure.rate)  # as long as it is no outage, it came with load
+        is_probe = peers.gateway.name is not None and peers.breaker.is_outage
+        if failure.status_for_rules in OVERLOADED and peers.succeeded_at > -math.inf and not is_probe:
+            peers.gateway.limiter.throttled(permit, None, failure.rate)  # while it is no outage, it came with load
             peers.is_overloaded = True
         else:
-            self._limiter.failed(permit)
+            peers.gateway.limiter.failed(permit)
         was_outage = peers.breaker.is_outage
         peers.failed(case, failure, permit.sent, now)
-        if not self._outages.has_answered and not peers.breaker.is_outage:
+        if not peers.gateway.has_answered and not peers.breaker.is_outage:
             peers.begin_outage(now, describe(failure))
         if peers.breaker.is_outage and not was_outage:
             self.news(peers)
-        self._dispatcher.set_aside(case, peers, now + self._retry.wait_s(case.attempts, failure.retry_after_s))
+        self._dispatcher.set_aside(case, now + self._retry.wait_s(case.attempts, failure.retry_after_s))
 
     def _throttled(self, one: Next, permit: Permit, failure: Failure) -> None:
         """The gateway said "too fast": the job slows down, and the line waits while others pass it."""
@@ -183,40 +252,62 @@ class Judge:
         case.throttles += 1
         peers.throttled(case, permit.sent, now)
         peers.throttle = failure
+        gateway = peers.gateway
         if is_the_lines_own:
-            self._limiter.refused(permit, 0.0)
+            gateway.limiter.refused(permit, 0.0)
         else:
-            self._limiter.throttled(permit, failure.retry_after_s, failure.rate)
-            self._tell_pause(failure, peers.lane)
+            gateway.limiter.throttled(permit, failure.retry_after_s, failure.rate)
+            self._tell_pause(failure, peers)
         if case.is_last_try:
-            self.at_fault(case, peers)
+            self.at_fault(case, gateway)
         else:
             asked_s = failure.retry_after_s
-            if case.throttles < FOLLOWED_FROM:
+            if gateway.name is not None:
+                asked_s = None  # elsewhere it need not wait
+            elif case.throttles < FOLLOWED_FROM:
                 asked_s = peers.lane.limits.followed_s(asked_s, now)
-            wait_s = self._retry.throttle_wait_s(case.throttles, asked_s)
-            self._dispatcher.set_aside(case, peers, now + wait_s)
+            self._dispatcher.set_aside(case, now + self._retry.throttle_wait_s(case.throttles, asked_s))
 
     def _refused(self, one: Next, permit: Permit, failure: Failure) -> None:
         """The line was refused: hold its record back until a success follows, or too many are refused alike."""
-        now = self._now()
-        in_outage = one.peers.breaker.is_open and self._refusals.has_succeeded
-        one.peers.refused(permit.sent, now, failure)
-        if in_outage:  # a proxy may answer for a backend that is gone
-            self._dispatcher.back(one.case, one.peers)
+        now, case, peers, refusals = self._now(), one.case, one.peers, one.peers.gateway.refusals
+        in_outage = peers.breaker.is_open and refusals.has_succeeded
+        is_news = peers.missing is None and peers.succeeded_at == -math.inf and tells_of_model(failure)
+        if is_news and case.queue.has_other(peers):
+            self._has_no(peers, failure)
+        peers.refused(permit.sent, now, failure)
+        if peers.missing is not None and case.queue.has_other(peers):
+            self._dispatcher.set_aside(case, now)
             return
-        one.peers.left -= 1
-        alike = self._refusals.refused(one.case, failure, now)
+        if in_outage:  # a proxy may answer for a backend that is gone
+            self._dispatcher.back(case)
+            return
+        case.queue.left -= 1
+        alike = refusals.refused(case, failure, now)
         if alike is Alike.STOP:
-            self._refusals.take_all()
-            self._stop(why_all_refused(failure, one.case.number))
+            self._all_refused(one, failure, refusals.take_all())
         elif alike is Alike.CONTROL:
-            self.doubted = failure
-        self._record_held(self._refusals.released(-math.inf, now))
+            self.doubted = Doubt(peers.gateway, failure)
+        self._record_held(peers.gateway, refusals.released(-math.inf, now))
 
-    def _record_held(self, held: Iterable[Held]) -> None:
+    def _has_no(self, peers: Peers, failure: Failure) -> None:
+        """One of several endpoints does not have a model: its lines go to the others."""
+        peers.missing = failure
+        self._observer.notice(
+            f"{peers.gateway.name} has no {peers.model} ({describe(failure)}); its lines go elsewhere"
+        )
+        self.news(peers)
+
+    def _all_refused(self, one: Next, failure: Failure, held: list[Held]) -> None:
+        why = why_all_refused(failure, one.case.number)
+        if one.peers.gateway.name is None:
+            self._stop(why)
+        else:
+            self._shut(one.peers.gateway, why, held)
+
+    def _record_held(self, gateway: Gateway, held: Iterable[Held]) -> None:
         for one in held:
-            self._record(one.case, one.failure)
+            self._record(one.case, one.failure, gateway)
 
     def _ask_again(self, one: Next, reply: Reply, fit: Fit) -> None:
         """Keep an answer that misses its schema, and let the line go again, with all its attempts."""
@@ -224,35 +315,41 @@ class Judge:
         assert line is not None
         attempts, tries = (case.attempts, ()) if before is None else (before.attempts + case.attempts, before.tries)
         self._limiter.bytes.add(len(reply.body) - (0 if before is None else len(before.reply.body)))
-        this = self._writer.tried(Done(line, reply, attempts, case.throttles, tries=tries))
-        case.asked = Asked(reply, fit, (*tries, this), attempts - 1)
+        this = self._writer.tried(
+            Done(line, reply, attempts, case.throttles, tries=tries, endpoint=one.peers.gateway.name)
+        )
+        case.asked = Asked(reply, fit, (*tries, this), attempts - 1, one.peers.gateway.name)
         case.attempts, case.failures, case.refusals, case.last, case.is_last_try = 0, None, None, None, False
-        self._dispatcher.set_aside(case, one.peers, self._now())
+        case.elsewhere = None
+        self._dispatcher.set_aside(case, self._now())
         self._changed.set()
 
-    def _record(self, case: Case, outcome: Reply | Failure | None) -> None:
+    def _record(self, case: Case, outcome: Reply | Failure | None, gateway: Gateway) -> None:
         """Hand a line and its outcome over to be written; none of them is kept in memory here."""
         if case.asked is not None:
-            self._record_asked(case, case.asked, outcome)
+            self._record_asked(case, case.asked, outcome, gateway)
             return
         line = case.line
         assert line is not None, "only a line in memory is recorded"
         assert outcome is not None, "only a line that has an outcome is recorded"
         answer_bytes = len(outcome.body or b"")
         self._limiter.bytes.add(answer_bytes)
-        self._writer.record(Done(line, outcome, case.attempts, case.throttles, len(line.body) + answer_bytes))
+        held_bytes = len(line.body) + answer_bytes
+        self._writer.record(Done(line, outcome, case.attempts, case.throttles, held_bytes, (), gateway.name))
         case.line = case.last = None
 
-    def _record_asked(self, case: Case, asked: Asked, outcome: Reply | Failure | None) -> None:
+    def _record_asked(self, case: Case, asked: Asked, outcome: Reply | Failure | None, gateway: Gateway) -> None:
         """The same for a line that was asked again: where no answer came to that, its last answer is its record."""
         line, held_bytes, tries, attempts = case.line, case.held_bytes, asked.tries, asked.attempts + case.attempts
+        endpoint = gateway.name
         assert line is not None, "only a line in memory is recorded"
         if isinstance(outcome, Reply):
             self._limiter.bytes.add(len(outcome.body))
             held_bytes += len(outcome.body)
         else:
             outcome, tries, attempts = asked.closed(outcome), tries[:-1], attempts + 1
-        self._writer.record(Done(line, outcome, attempts, case.throttles, held_bytes, tries))
+            endpoint = asked.endpoint
+        self._writer.record(Done(line, outcome, attempts, case.throttles, held_bytes, tries, endpoint))
         case.line = case.last = case.asked = None
 
     @property
@@ -260,8 +357,9 @@ class Judge:
         """Whether nothing else is in flight or waits."""
         return self._limiter.in_flight == 1 and self._dispatcher.is_read and not self._dispatcher.room
 
-    def _tell_pause(self, failure: Failure, lane: Lane) -> None:
+    def _tell_pause(self, failure: Failure, peers: Peers) -> None:
         """Show a notice if nothing is sent for a while, for one model or at all; again if it lasts."""
+        lane, gateway = peers.lane, peers.gateway
         until, now = max(lane.limits.controller.paused_until, lane.held_until), self._now()
         is_longer = until - now > 1.5 * self._longest_pause_told_s
         if (
@@ -270,9 +368,10 @@ class Judge:
             and (is_longer or now > self._pause_told_at + TELL_PAUSE_EVERY_S)
         ):
             self._pause_told_at, self._longest_pause_told_s = now, until - now
-            is_of_all = len(self._limiter.lanes.limits) == 1 and until > lane.held_until
-            whom = "" if is_of_all else f" {lane.model}"
-            self._observer.notice(f"pausing{whom} for {until - now:.0f} s: {describe(failure)}")
+            is_of_all = len(gateway.limiter.lanes.limits) == 1 and until > lane.held_until
+            whom = ([] if is_of_all else [lane.model]) + ([] if gateway.name is None else [gateway.name])
+            shown = f" {' at '.join(whom)}" if whom else ""
+            self._observer.notice(f"pausing{shown} for {until - now:.0f} s: {describe(failure)}")
 
 
 def tokens_used(outcome: Reply | Failure) -> float | None:
@@ -280,3 +379,8 @@ def tokens_used(outcome: Reply | Failure) -> float | None:
     if outcome.usage is not None:
         return float(outcome.usage.total_tokens)
     return 0.0 if isinstance(outcome, Failure) else None
+
+
+def tells_of_model(failure: Failure) -> bool:
+    """Whether a refusal says that the key may not use this model, or that there is none."""
+    return failure.code == NO_SUCH_MODEL or (failure.status_for_rules == 403 and "model" in failure.message.lower())

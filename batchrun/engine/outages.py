@@ -17,18 +17,17 @@ NEVER_ANSWERED_S = 120.0  # people start the server and the job together
 
 
 class Outages:
-    """Watches the circuit breakers. Set `has_answered` once anything has come from the gateway."""
+    """Watches the circuit breakers."""
 
     def __init__(self, dispatcher: Dispatcher, observer: Observer, log: Callable[[Event], None]) -> None:
-        self.has_answered = False
         self._dispatcher = dispatcher
         self._observer = observer
         self._log = log
-        self._told: set[Peers] = set()
+        self._told: dict[Peers, str] = {}
 
     def longest_s(self, limits: Limits) -> float:
         """How many seconds an outage may last."""
-        if limits.max_outage_s is None and not self.has_answered:
+        if limits.max_outage_s is None and not any(peers.gateway.has_answered for peers in self._dispatcher):
             return NEVER_ANSWERED_S
         return limits.longest_outage_s
 
@@ -37,17 +36,23 @@ class Outages:
         for peers in self._dispatcher:
             since = peers.breaker.open_since
             if since is not None and peers not in self._told and now >= self._tell_at(peers, since):
-                self._told.add(peers)
-                self._tell(peers, limits)
+                who = self._who(peers)
+                if peers.gateway.name is None or who not in self._told.values():  # of an endpoint it is said once
+                    self._tell(peers, who, limits)
+                self._told[peers] = who
             elif since is None and peers in self._told:
-                self._told.discard(peers)
-                self._observer.notice(f"{self._who(peers)} is back")
-                self._log(Back())
+                who = self._told.pop(peers)
+                if peers.gateway.name is None:
+                    who = self._who(peers)
+                if peers.gateway.name is None or who not in self._told.values():
+                    self._observer.notice(f"{who} is back")
+                    self._log(Back(peers.gateway.name))
         begun = self._stuck_since()
         longest_s = self.longest_s(limits)
         if begun is None or now - begun < longest_s:
             return None
-        why = next(peers.breaker.why for peers in self._dispatcher.remaining())
+        queue = self._dispatcher.remaining()[0]
+        why = next(peers.breaker.why for peers in queue.routes if peers.breaker.is_open)
         return f"no answer from the gateway for {longest_s:g} s ({why})"
 
     def next_at(self, limits: Limits) -> float:
@@ -62,28 +67,31 @@ class Outages:
 
     def _tell_at(self, peers: Peers, since: float) -> float:
         """When an outage that began at `since` may be said."""
-        is_sure = peers.is_surely_gone or not self.has_answered
+        is_sure = peers.is_surely_gone or not peers.gateway.has_answered
         return since + (TELL_AFTER_S if is_sure else SURE_AFTER_S)
 
     def _stuck_since(self) -> float | None:
         """Since when nothing but probes can be sent; None if something can."""
         if not self._dispatcher.can_read_no_more:
             return None
-        begun = [peers.breaker.open_since for peers in self._dispatcher.remaining()]
+        begun = [queue.away_since() for queue in self._dispatcher.remaining()]
         known = [since for since in begun if since is not None]
         return max(known) if known and len(known) == len(begun) else None
 
-    def _tell(self, peers: Peers, limits: Limits) -> None:
-        why = peers.breaker.why
-        if self.has_answered:
-            self._observer.notice(f"{self._who(peers)} is gone ({why}); probing until it is back, no line is lost")
+    def _tell(self, peers: Peers, who: str, limits: Limits) -> None:
+        why, gateway = peers.breaker.why, peers.gateway
+        if gateway.name is not None:
+            self._observer.notice(f"{who} is gone ({why}); probing until it is back, its lines go elsewhere")
+        elif gateway.has_answered:
+            self._observer.notice(f"{who} is gone ({why}); probing until it is back, no line is lost")
         else:
             self._observer.notice(f"no answer yet ({why}); trying for {self.longest_s(limits):g} s")
-        self._log(Outage(why.partition(":")[0][:100]))
+        self._log(Outage(why.partition(":")[0][:100], gateway.name))
 
     def _who(self, peers: Peers) -> str:
         """The gateway, or a model of it while others are there."""
-        others = [other for other in self._dispatcher if other is not peers]
-        if any(not other.breaker.is_open for other in others):
-            return peers.model or "the gateway"
-        return "the gateway"
+        gateway = peers.gateway
+        others = [other for other in self._dispatcher if other is not peers and other.gateway is gateway]
+        if peers.model and any(not other.breaker.is_open for other in others):
+            return peers.model if gateway.name is None else f"{peers.model} at {gateway.name}"
+        return gateway.name or "the gateway"

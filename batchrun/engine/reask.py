@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batchrun.engine.asked import Asked
-from batchrun.engine.attribution import Case
+from batchrun.engine.case import Case
 from batchrun.engine.output_limit import is_at_output_limit
 from batchrun.limits.in_flight import InFlightBytes
 from batchrun.records.outcome import FailureCode, Reply
@@ -64,7 +64,7 @@ class Reask:
         if fit is not None and not fit.mismatches:  # by what this version checks
             reply.outcome, reply.error_code, reply.message = "succeeded", None, ""
             reply.schema_error, reply.fenced = None, fit.was_fenced
-        case.asked = Asked(reply, fit or Fit(""), found.tries, found.attempts)
+        case.asked = Asked(reply, fit or Fit(""), found.tries, found.attempts, found.head.run.endpoint)
         held.add(len(reply.body))
         return is_over
 

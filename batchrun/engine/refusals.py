@@ -16,7 +16,8 @@ from enum import Enum, auto
 
 import msgspec
 
-from batchrun.engine.attribution import ALIKE, VOUCHED_S, Case
+from batchrun.engine.attribution import ALIKE, VOUCHED_S
+from batchrun.engine.case import Case
 from batchrun.records.outcome import Failure
 from batchrun.transport.words import tells_of_money
 

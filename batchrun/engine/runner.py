@@ -17,101 +17,55 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 
-from batchrun.billing.tally import Tally
+from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
-from batchrun.engine.error_limit import ErrorLimit
+from batchrun.engine.gateways import Destination, Gateway, Shares, fleet_of
 from batchrun.engine.judge import Judge
 from batchrun.engine.observer import Observer
 from batchrun.engine.outages import Outages
-from batchrun.engine.reask import Reask
 from batchrun.engine.refusals import Refusals
-from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
-from batchrun.engine.source import LineSource
-from batchrun.engine.spending import Spending
 from batchrun.engine.standstill import Standstill
 from batchrun.engine.stopping import Stopped, why_closed
-from batchrun.engine.writer import RunFacts, Writer
+from batchrun.engine.work import Rules, Work
+from batchrun.engine.writer import Writer
 from batchrun.errors import BatchrunError, PipeError, StopError
+from batchrun.limits.fleet import Fleet
 from batchrun.limits.limiter import Limiter
-from batchrun.limits.options import Limits
 from batchrun.records.attempt import InFlight
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Reply
-from batchrun.records.request import RequestLine
+from batchrun.records.words import counted
 from batchrun.results.events import Event
-from batchrun.results.store import ResultStore
 from batchrun.transport.deadlines import sleep_awake
 from batchrun.transport.protocol import Transport
 from batchrun.transport.yielding import yield_to_loop
-from batchrun.validation.schema import MismatchCheck
 
 BESIDE_CONTROL_S = 0.25  # how often to look while a control is in flight
 EARLY_S = 0.001  # a timer may fire that much too early, because the clocks of the loop and the system are rounded
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a run works on.
-
-    `source` gives its lines, `store` takes their records, `tally` counts them, and `facts` are in every record.
-    `address` is the full URL of `/v1/responses` at the gateway, for messages. `kinds`: how many pairs of path and model
-    the lines have. `has_succeeded`: a line of the result file has, in an earlier run; `find_control(path, model)` reads
-    the smallest of them, and returns None if there is none.
-    """
-
-    source: LineSource
-    store: ResultStore
-    tally: Tally
-    facts: RunFacts
-    address: str = ""
-    kinds: int = 1
-    has_succeeded: bool = False
-    find_control: Callable[[str, str], RequestLine | None] = lambda path, model: None
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules of a run.
-
-    `limits`: what may be in flight. `retry`: how often a line is sent. `spending`: what may be spent. `grace_s`: how
-    many seconds a drain may take. `error_limit` stops a run in which too many lines go wrong; None never does.
-    `stops_fresh_job`: a job in which nothing has ever succeeded stops after 20 refusals alike. `schema_check` checks
-    answers before they are recorded; None checks nothing. `reask` decides which lines are asked again; None asks none.
-    """
-
-    limits: Limits
-    retry: RetryPolicy
-    spending: Spending
-    grace_s: float = 30.0
-    error_limit: ErrorLimit | None = None
-    stops_fresh_job: bool = True
-    schema_check: MismatchCheck | None = None
-    reask: Reask | None = None
-
-
 class Runner:
-    """Sends the lines of `work` by `rules`, until no line is left or the run is stopped.
+    """Sends the lines of `work` by `rules`, over one transport or to several endpoints, until no line is left.
 
     `stopped` says why the run ended early; None if it did not. `passed_over` counts the lines that the budget had no
     room for, and `dearest_usd` is the most that one of them may cost, in US dollars.
     """
 
-    def __init__(self, work: Work, rules: Rules, transport: Transport, observer: Observer) -> None:
+    def __init__(
+        self, work: Work, rules: Rules, transport: Transport | Sequence[Destination], observer: Observer
+    ) -> None:
         self.stopped: Stopped | None = None
         self.passed_over, self.dearest_usd = 0, NOTHING  # lines that the budget had no room for
         now = asyncio.get_running_loop().time
-        self.limiter = Limiter(
-            rules.limits, now, self._held_too_long, rules.spending.budget, has_several_models=work.kinds > 1
-        )
         self._rules = rules
         self._observer = observer
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
+        self.limiter, gateways = self._gateways(work, rules, transport)
         self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._starting = 0  # workers that have no line yet
@@ -119,7 +73,7 @@ class Runner:
         self._writer = Writer(
             work.store, work.facts, work.tally, rules.spending, rules.error_limit, self._stop_for, self._release
         )
-        self._sender = Sender(self.limiter, self._writer, transport, rules.spending, observer)
+        self._sender = Sender(self._writer, observer, lambda: _has_token_limit(self.limiter, gateways))
         self._dispatcher = Dispatcher(
             work.source,
             rules.retry.chances,
@@ -127,25 +81,39 @@ class Runner:
             now,
             self._capacity,
             self.limiter.bytes,
-            self.limiter.lanes,
+            gateways,
             has_earlier=work.has_succeeded,
             reask=rules.reask,
         )
         self._outages = Outages(self._dispatcher, observer, self._writer.log)
-        refusals = Refusals(has_succeeded=work.has_succeeded, stops_fresh=rules.stops_fresh_job)
         self._judge = Judge(
             self._sender,
             self._dispatcher,
-            refusals,
+            self.limiter,
+            gateways,
             self._outages,
             retry=rules.retry,
             schema_check=rules.schema_check,
             reask=rules.reask,
-            address=work.address,
             stop=self._stop_in_order,
             changed=self._changed,
         )
-        self._standstill = Standstill(self._sender, self._dispatcher, self._judge, refusals, work.find_control)
+        self._standstill = Standstill(self._sender, self._dispatcher, self._judge, work.find_control)
+
+    def _gateways(
+        self, work: Work, rules: Rules, transport: Transport | Sequence[Destination]
+    ) -> tuple[Limiter | Fleet, list[Gateway]]:
+        """The endpoint of the job, or all of them, with their limiters; and what limits the whole job."""
+        has_several = work.kinds > 1
+        if isinstance(transport, Sequence):
+            return fleet_of(
+                transport, rules.limits, rules.spending.budget, has_several, rules.stops_fresh_job, self._changed.set
+            )
+        now = asyncio.get_running_loop().time
+        budget = rules.spending.budget
+        limiter = Limiter(rules.limits, now, self._held_too_long, budget, has_several_models=has_several)
+        refusals = Refusals(has_succeeded=work.has_succeeded, stops_fresh=rules.stops_fresh_job)
+        return limiter, [Gateway(None, transport, work.address, limiter, refusals, rules.spending, Shares())]
 
     # -------------------------------------------------------------------------------------- the workers
 
@@ -159,7 +127,7 @@ class Runner:
                 while await self._goes_on():
                     pass
                 if self.passed_over:
-                    self.stop(self._rules.spending.why_over(), StopError.exit_code)
+                    self.stop(self._why_over(), StopError.exit_code)
                 for task in background:
                     task.cancel()
         finally:
@@ -175,7 +143,7 @@ class Runner:
         if not self._workers and self._control is None and (self.stopped is not None or self._dispatcher.is_done):
             if self.stopped is None:
                 self._judge.record_rest()
-            return False
+            return self.stopped is None and not self._dispatcher.is_done
         if not self._workers and (closed := self._dispatcher.all_closed()):
             now = asyncio.get_running_loop().time()
             self.stop(why_closed(closed, self.recorded, now), StopError.exit_code)
@@ -212,7 +180,7 @@ class Runner:
             self.limiter.has_lines = True
             self.fill_slots()
             if following.limits is None:
-                self._judge.at_fault(following.case, following.peers)
+                self._judge.at_fault(following.case, following.peers.gateway)
                 continue
             try:
                 await self._attempt(following)
@@ -224,27 +192,28 @@ class Runner:
     async def _attempt(self, following: Next) -> None:
         """Send a line once; what becomes of it then is for the judge to say."""
         case, peers, line = following.case, following.peers, following.case.request
-        upper_usd = self._rules.spending.upper(line)
-        permit = await self._sender.acquire(line, upper_usd, peers.lane)
-        if permit is None and self.stopped is None and not self.limiter.never_fits(upper_usd):  # its lane has to wait
-            self._dispatcher.wait_for_room(case, peers)
+        gateway = peers.gateway
+        upper_usd = gateway.spending.upper(line)
+        permit = await self._sender.acquire(line, upper_usd, peers)
+        if permit is None and self.stopped is None and self._goes_elsewhere(following, upper_usd):
             return
         if permit is None:
-            peers.left -= 1
+            case.queue.left -= 1
             self._release(case.held_bytes)
             if self.stopped is None:
                 self._pass_over(upper_usd)
             return
-        if peers.breaker.open_since is not None and not peers.breaker.may_pass(permit.sent.at):
-            self.limiter.unsent(permit)
-            self._dispatcher.back(case, peers)
+        if not self._may_still_go(following, permit.sent.at):
+            gateway.limiter.unsent(permit)
             return
         peers.sent(permit.sent)
+        if gateway.name is not None:
+            self.fill_slots()  # another line may wait for its pace
         case.attempts += 1
         try:
-            outcome = await self._sender.send(line, permit, case.attempts, case.ask)
+            outcome = await self._sender.send(line, peers, permit, case.attempts, case.ask)
         except BaseException:  # cancelled, for example: the slot must be given back in any case
-            self.limiter.abandoned(permit)
+            gateway.limiter.abandoned(permit)
             peers.abandoned(permit.sent, asyncio.get_running_loop().time())
             raise
         if isinstance(outcome, Reply):
@@ -252,15 +221,59 @@ class Runner:
         elif outcome is not None:
             self._judge.failed(following, permit, outcome)
         else:
-            self.limiter.unsent(permit)
+            gateway.limiter.unsent(permit)
             peers.abandoned(permit.sent, asyncio.get_running_loop().time())
+
+    def _goes_elsewhere(self, following: Next, upper_usd: Decimal) -> bool:
+        """Whether a line got no permit because its lane or its endpoint is closed for now; then it waits."""
+        case, gateway = following.case, following.peers.gateway
+        if gateway.limiter.never_fits(upper_usd):
+            return self._fits_elsewhere(case, gateway)
+        if gateway.shut_since is None:  # its lane has to wait
+            self._dispatcher.wait_for_room(case)
+        else:
+            self._dispatcher.set_aside(case, asyncio.get_running_loop().time())
+        return True
+
+    def _fits_elsewhere(self, case: Case, gateway: Gateway) -> bool:
+        """Whether a line waits for another endpoint, because the budget of this one has no room for it."""
+        budget = gateway.spending.own_budget
+        if budget is None or not budget.never_fits(gateway.spending.upper(case.request)):
+            return False
+        if budget.is_used:
+            self._judge.used_up(gateway)
+        case.barred = (*case.barred, gateway)
+        is_closed = case.queue.is_closed  # then the job ends, and says why
+        if is_closed or any(peers.gateway not in case.barred for peers in case.queue.routes if not peers.is_closed):
+            self._dispatcher.set_aside(case, asyncio.get_running_loop().time())
+            return True
+        return False
+
+    def _may_still_go(self, following: Next, now: float) -> bool:
+        """Whether a line with a permit may be sent; else it waits: its breaker has opened meanwhile, or its endpoint is
+        shut."""
+        case, peers = following.case, following.peers
+        if peers.gateway.name is None:
+            if peers.breaker.open_since is None or peers.breaker.may_pass(now):
+                return True
+            self._dispatcher.back(case)
+            return False
+        if peers.is_open or case in (peers.gateway.probe, peers.probed_by):
+            return True
+        self._dispatcher.set_aside(case, now)
+        return False
 
     def _pass_over(self, upper_usd: Decimal) -> None:
         """Leave a line undone that may cost more than the budget has left; if the budget is used up, stop the run."""
         self.passed_over += 1
         self.dearest_usd = max(self.dearest_usd, upper_usd)
         if self.limiter.budget is not None and self.limiter.budget.is_used:
-            self.stop(self._rules.spending.why_over(), StopError.exit_code)
+            self.stop(self._why_over(), StopError.exit_code)
+
+    def _why_over(self) -> str:
+        if self._rules.spending.budget is not None:
+            return self._rules.spending.why_over()
+        return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
 
     # ----------------------------------------------------------------------------------------- stopping
 
@@ -338,7 +351,7 @@ class Runner:
 
     def fill_slots(self) -> None:
         """Start workers until each place has one, as far as there are lines for them."""
-        free = self.limiter.lanes.slots - len(self._workers)
+        free = self.limiter.worker_slots - len(self._workers)
         if free <= 0:
             return  # as it is while all slots are in use
         for _ in range(min(free, self._dispatcher.places() - self._starting)):
@@ -369,3 +382,8 @@ class Runner:
     def _capacity(self) -> int:
         """How many waiting lines may be in memory."""
         return 2 * self.limiter.slots + 16
+
+
+def _has_token_limit(limiter: Limiter | Fleet, gateways: Sequence[Gateway]) -> bool:
+    """Whether the tokens of a request have to be guessed before it is sent."""
+    return any(one.limits.tokens_per_minute is not None for one in (limiter, *(each.limiter for each in gateways)))

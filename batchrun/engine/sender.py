@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from batchrun.engine.attribution import Peers
 from batchrun.engine.observer import Observer
-from batchrun.engine.spending import Spending
 from batchrun.engine.writer import Writer
-from batchrun.limits.lanes import Lane
-from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.permit import Permit
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
 from batchrun.results.events import Unmeasured
-from batchrun.transport.protocol import Transport
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends lines. `tokens_at_most` guesses how many tokens a request uses."""
+    """Sends lines. `has_token_limit()`: whether `--tpm` is set, for the job or anywhere."""
 
-    limiter: Limiter
     writer: Writer
-    transport: Transport
-    spending: Spending
     observer: Observer
+    has_token_limit: Callable[[], bool]
 
-    def acquire(self, line: RequestLine, upper_usd: Decimal, lane: Lane) -> Awaitable[Permit | None]:
+    def acquire(self, line: RequestLine, upper_usd: Decimal, peers: Peers) -> Awaitable[Permit | None]:
         """Wait for a permit; None if the run stops, the budget will never have room for the line, or its lane waits."""
-        return self.limiter.acquire(self._tokens_at_most(line), upper_usd, lane)
+        return peers.gateway.limiter.acquire(self._tokens_at_most(line), upper_usd, peers.lane)
 
     async def send(
-        self, line: RequestLine, permit: Permit, attempt: int, ask: int = 1, *, is_control: bool = False
+        self, line: RequestLine, peers: Peers, permit: Permit, attempt: int, ask: int = 1, *, is_control: bool = False
     ) -> Reply | Failure | None:
         """Log the attempt, send it and return its outcome; None if the job is stopping by then."""
-        reserved_usd = self.spending.reserved(permit.upper_usd)
-        if not await self.writer.may_send(line, attempt, reserved_usd, ask, is_control=is_control):
+        gateway, spending = peers.gateway, peers.gateway.spending
+        reserved_usd = spending.reserved(permit.upper_usd)
+        if not await self.writer.may_send(line, attempt, reserved_usd, ask, gateway.name, is_control=is_control):
             return None
-        outcome = await self.transport.send(line)
-        permit.cost_usd, unbilled_usd = self.spending.settled(line, outcome, permit.upper_usd)
+        outcome = await gateway.transport.send(line)
+        permit.cost_usd, unbilled_usd = spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):
             self.writer.ended(line, outcome, unbilled_usd, is_control=is_control)
             what = "control request" if is_control else f"attempt {attempt}"
             what += f" of ask {ask}" if ask > 1 else ""
-            self.observer.detail(f"line {line.line_number}, {what}: {describe(outcome)}")
+            where = "" if gateway.name is None else f" at {gateway.name}"
+            self.observer.detail(f"line {line.line_number}, {what}{where}: {describe(outcome)}")
         elif unbilled_usd:
             self.writer.log(Unmeasured(line.line_number, unbilled_usd))
         return outcome
 
     def _tokens_at_most(self, line: RequestLine) -> float:
         """A guess of the tokens that a request uses: one for four bytes, plus its output limit or the mean so far."""
-        if self.limiter.limits.tokens_per_minute is None:
+        if not self.has_token_limit():
             return 0.0
         if line.max_output_tokens is not None:
             return len(line.body) / 4 + line.max_output_tokens

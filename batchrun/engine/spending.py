@@ -26,23 +26,43 @@ from batchrun.records.request import RequestLine
 class Spending:
     """What one run spends, line by line. `budget` is None without a cap; then nothing is reserved.
 
-    `notice` shows one line to the user.
+    `notice` shows one line to the user. `own_budget` is that of one of several endpoints, beside that of the job.
 
-    `unbilled_usd` is what may have been spent and is on no bill, in US dollars: attempts that failed halfway, answers
-    without usage.
+    On no bill is what attempts that failed halfway, and answers without usage, may have cost.
     """
 
     def __init__(
-        self, bounds: Bounds, budget: Budget | None = None, notice: Callable[[str], None] = lambda line: None
+        self,
+        bounds: Bounds,
+        budget: Budget | None = None,
+        notice: Callable[[str], None] = lambda line: None,
+        own_budget: Budget | None = None,
     ) -> None:
         self.budget = budget
-        self.unbilled_usd = NOTHING
+        self.own_budget = own_budget
+        self._budgets = [one for one in (budget, own_budget) if one is not None]
+        self._unbilled_usd = NOTHING
         self._bounds = bounds
+        self._others: dict[str, Spending] = {}
         self._notice = notice
+
+    def beside(self, endpoint: str, bounds: Bounds, own_budget: Budget | None) -> Spending:
+        """The same for one of several endpoints, at its prices and within its own budget, too."""
+        spending = self._others[endpoint] = Spending(bounds, self.budget, self._notice, own_budget)
+        return spending
+
+    def at(self, endpoint: str | None) -> Spending:
+        """What is spent at that endpoint; None where there is but one."""
+        return self if endpoint is None else self._others[endpoint]
+
+    @property
+    def unbilled_usd(self) -> Decimal:
+        """What may have been spent and is on no bill, at all endpoints, in US dollars."""
+        return total_usd((self._unbilled_usd, *(other.unbilled_usd for other in self._others.values())))
 
     def upper(self, line: RequestLine) -> Decimal:
         """The most that an attempt of a line may cost, in US dollars, for the budget to reserve; 0 without a budget."""
-        if self.budget is None:
+        if not self._budgets:
             return NOTHING
         upper_usd = self._bounds.upper(line)
         assert upper_usd is not None, "a line without a bound is refused before anything is sent"
@@ -50,21 +70,21 @@ class Spending:
 
     def reserved(self, upper_usd: Decimal) -> Decimal:
         """What is reserved for an attempt whose bound is `upper_usd`: more once an answer has cost more than that."""
-        return upper_usd if self.budget is None else self.budget.with_margin(upper_usd)
+        return max([budget.with_margin(upper_usd) for budget in self._budgets], default=upper_usd)
 
     def settled(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal) -> tuple[Decimal, Decimal]:
         """What an attempt cost or may have cost, and how much of that is on no bill, in US dollars."""
         is_billed = isinstance(outcome, Reply) and is_measured(outcome)
-        if is_billed and self.budget is None:
+        if is_billed and not self._budgets:
             return NOTHING, NOTHING
         cost_usd = self._bounds.cost(line, outcome, self.reserved(upper_usd) or None) or NOTHING
-        if self.budget is not None and is_measured(outcome) and self.budget.confirm(upper_usd, cost_usd):
+        if is_measured(outcome) and (over := [one for one in self._budgets if one.confirm(upper_usd, cost_usd)]):
             self._notice(
                 f"line {line.line_number} cost ${usd(cost_usd)}, more than the ${usd(upper_usd)} that its request "
-                f"bounds; from now on {self.budget.margin:,} times its bound is reserved for each line"
+                f"bounds; from now on {over[0].margin:,} times its bound is reserved for each line"
             )
         unbilled_usd = NOTHING if is_billed else cost_usd
-        self.unbilled_usd = total_usd((self.unbilled_usd, unbilled_usd))
+        self._unbilled_usd = total_usd((self._unbilled_usd, unbilled_usd))
         return cost_usd, unbilled_usd
 
     def recorded(self, line: RequestLine, outcome: Reply | Failure) -> Decimal:
@@ -75,7 +95,7 @@ class Spending:
         if isinstance(outcome, Reply) or not is_measured(outcome):
             return NOTHING
         cost_usd = self._bounds.cost(line, outcome, None) or NOTHING
-        self.unbilled_usd = total_usd((self.unbilled_usd, -cost_usd))
+        self._unbilled_usd = total_usd((self._unbilled_usd, -cost_usd))
         return cost_usd
 
     def why_over(self) -> str:

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Callable
 
 from batchrun.engine.attribution import Peers
-from batchrun.engine.dispatcher import Dispatcher, Step
+from batchrun.engine.dispatcher import Dispatcher
+from batchrun.engine.gateways import Gateway
 from batchrun.engine.judge import Judge, tokens_used
-from batchrun.engine.refusals import Refusals
+from batchrun.engine.routing import Queue, Step
 from batchrun.engine.sender import Sender
 from batchrun.limits.circuit_breaker import CONTROL
-from batchrun.limits.limiter import Permit
+from batchrun.limits.permit import Permit
 from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.request import RequestLine
 from batchrun.transport.failures import Kind, classify
@@ -35,33 +36,37 @@ class Standstill:
         sender: Sender,
         dispatcher: Dispatcher,
         judge: Judge,
-        refusals: Refusals,
         find: Callable[[str, str], RequestLine | None],
     ) -> None:
         self._sender = sender
         self._dispatcher = dispatcher
         self._judge = judge
-        self._refusals = refusals
         self._find = find
         self._now = asyncio.get_running_loop().time
 
     def unstick(self, *, may_control: bool) -> Peers | None:
         """Do what can be done at once; returns the peers that a control should be sent for, or None."""
         now, wanted = self._now(), None
-        if self._judge.doubted is not None:
-            return self._in_doubt(describe(self._judge.doubted), now) if may_control else None
-        for step, peers in self._dispatcher.steps(now):
-            if step is Step.LAST_TRY:
-                self._dispatcher.release(peers, last_try=True)
-            elif not peers.has_control:
-                if step is Step.PROBE:
-                    self._dispatcher.release(peers)
+        if (doubted := self._judge.doubted) is not None:
+            return self._in_doubt(doubted.gateway, describe(doubted.failure), now) if may_control else None
+        for due in self._dispatcher.steps(now):
+            peers = due.peers
+            if due.step is Step.LAST_TRY:
+                self._dispatcher.release(due)
+            elif due.step is Step.EVIDENCE and peers.gateway.name is not None and not peers.is_open:
+                peers.begin_outage(
+                    now
+                )  # nobody can speak for an endpoint that is away: what failed there does not count
+                self._judge.news(peers)
+            elif not peers.has_control or peers.gateway.shut_since is not None:
+                if due.step is Step.PROBE:
+                    self._dispatcher.release(due)
                 else:
-                    self._decide(peers, now)
+                    self._decide(due.queue, peers, now)
             elif may_control and peers.control_due() <= now:
                 wanted = wanted or peers
-            elif step is Step.PROBE:
-                self._dispatcher.release(peers)
+            elif due.step is Step.PROBE:
+                self._dispatcher.release(due)
         return wanted
 
     async def control(self, peers: Peers) -> None:
@@ -72,21 +77,21 @@ class Standstill:
         if (line := peers.control) is None:
             return
         peers.control_at = self._now()  # the last one; each is CONTROL_EVERY_S after it
-        upper_usd = self._sender.spending.upper(line)
-        permit = await self._sender.acquire(line, upper_usd, peers.lane)
+        gateway = peers.gateway
+        permit = await self._sender.acquire(line, gateway.spending.upper(line), peers)
         if permit is None:  # the run stops, or the budget has no room for it
             peers.may_find_control = False
             peers.control = None
             return
         if peers.breaker.is_open:
             peers.breaker.begin_probe(CONTROL, permit.sent.at)
-        outcome = await self._send(line, permit)
-        limiter = self._sender.limiter
+        outcome = await self._send(line, peers, permit)
+        limiter = gateway.limiter
         if outcome is None:
             limiter.unsent(permit)
         elif isinstance(outcome, Reply):
             limiter.answered(permit, tokens_used(outcome), outcome.rate)
-            self._sender.writer.control(line, outcome)
+            self._sender.writer.control(line, outcome, gateway.name)
             self._answered(peers, permit.sent.at)
         elif classify(outcome).kind is Kind.THROTTLE:
             limiter.throttled(permit, outcome.retry_after_s, outcome.rate)
@@ -97,21 +102,22 @@ class Standstill:
 
     # ------------------------------------------------------------------------------------------ inside
 
-    async def _send(self, line: RequestLine, permit: Permit) -> Reply | Failure | None:
+    async def _send(self, line: RequestLine, peers: Peers, permit: Permit) -> Reply | Failure | None:
         try:
-            return await self._sender.send(line, permit, 1, is_control=True)
+            return await self._sender.send(line, peers, permit, 1, is_control=True)
         except BaseException:
-            self._sender.limiter.abandoned(permit)
+            peers.gateway.limiter.abandoned(permit)
             raise
 
-    def _in_doubt(self, why: str, now: float) -> Peers | None:
-        """Many lines were refused alike: pause the job; returns the peers whose control decides."""
-        for peers in self._dispatcher:
+    def _in_doubt(self, gateway: Gateway, why: str, now: float) -> Peers | None:
+        """Many lines were refused alike: pause the endpoint; returns the peers whose control decides."""
+        concerned = [peers for peers in self._dispatcher if peers.gateway is gateway]
+        for peers in concerned:
             peers.breaker.open(now, why)
             peers.breaker.begin_probe(CONTROL, now)
-        wanted = next((peers for peers in self._dispatcher if peers.has_control), None)
+        wanted = next((peers for peers in concerned if peers.has_control), None)
         if wanted is None:  # nobody can speak for the gateway
-            self._answered(next(iter(self._dispatcher)), now)
+            self._answered(concerned[0], now)
         return wanted
 
     def _answered(self, peers: Peers, sent_at: float) -> None:
@@ -119,39 +125,44 @@ class Standstill:
         for others in self._concerned(peers):
             others.vouch(sent_at, self._now())
             self._judge.news(others)
-        self._judge.vouched()
+        self._judge.vouched(peers.gateway)
 
     def _failed(self, peers: Peers, why: str) -> None:
         """The gateway is at fault: nothing that has failed counts."""
         for others in self._concerned(peers):
             others.begin_outage(self._now(), why, CONTROL)
             self._judge.news(others)
-        self._judge.take_back()
+        self._judge.take_back(peers.gateway)
 
     def _concerned(self, peers: Peers) -> list[Peers]:
-        """All peers, if the control decides about refusals; else its own."""
+        """All peers at that endpoint, if the control decides about refusals; else its own."""
         doubted, self._judge.doubted = self._judge.doubted, None
-        return list(self._dispatcher) if doubted is not None else [peers]
+        if doubted is None:
+            return [peers]
+        return [others for others in self._dispatcher if others.gateway is doubted.gateway]
 
-    def _decide(self, peers: Peers, now: float) -> None:
+    def _decide(self, queue: Queue, peers: Peers, now: float) -> None:
         """No peer has ever succeeded: one or two lines of a fresh job are recorded, more of them are an outage.
 
         More lines that are throttled go on: where nothing has ever got through, that tells of the limit, not of them.
         One or two go on until they have been throttled `FEW_THROTTLES` times together.
         """
-        stuck = self._dispatcher.stuck(peers)
-        are_few = self._refusals.is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(peers)
+        stuck = self._dispatcher.stuck(queue)
+        is_fresh = all(one.gateway.refusals.is_fresh for one in queue.routes)
+        are_few = is_fresh and len(stuck) <= FEW_LINES and self._dispatcher.is_last(queue)
         goes_on = not are_few or sum(case.throttles for case in stuck) < FEW_THROTTLES
         failed = []
         for case in stuck:
-            if goes_on and peers.forget_throttles(case, last_alone=are_few):
-                self._dispatcher.set_aside(case, peers, now)
+            at = case.peers or peers
+            if goes_on and at.forget_throttles(case, last_alone=are_few):
+                self._dispatcher.set_aside(case, now)
             elif are_few:
-                self._judge.at_fault(case, peers)
+                self._judge.at_fault(case, at.gateway)
             else:
                 failed.append(case)
-                self._dispatcher.back(case, peers)
+                self._dispatcher.back(case)
         if not failed:
             return
         why = next((describe(case.last) for case in failed if case.last is not None), "no answer")
-        peers.begin_outage(now, why)
+        for at in {case.peers or peers for case in failed}:
+            at.begin_outage(now, why)

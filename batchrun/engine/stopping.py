@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batchrun.engine.attribution import Peers
+from batchrun.engine.routing import Queue
 from batchrun.records.outcome import Failure, FailureCode, describe
 from batchrun.records.words import counted, duration
 from batchrun.transport.words import tells_of_money
@@ -43,12 +43,19 @@ def why_all_refused(failure: Failure, line_number: int) -> str:
     )
 
 
-def why_closed(closed: Mapping[Peers, int], recorded: int, now: float) -> str:
-    """One line: what is done, and which models' lines wait for a limit of theirs; `now` is by the run's clock."""
+def why_closed(closed: Mapping[Queue, int], recorded: int, now: float) -> str:
+    """One line: what is done, and which models' lines wait for a limit of theirs; `now` is by the run's clock.
+
+    Where several endpoints are shut, it is what each of them says.
+    """
+    shut = {peers.gateway.name: peers.gateway.why for queue in closed for peers in queue.routes if peers.gateway.why}
+    if shut:
+        return "no endpoint is left: " + "; ".join(f"{name}: {why}" for name, why in shut.items())
     parts = []
-    for peers, count in closed.items():
+    for queue, count in closed.items():
+        peers = min(queue.routes, key=lambda peers: peers.lane.back_at)
         back_s = peers.lane.back_at - now
         back = f", back in {duration(back_s)}" if back_s > 1 else ""
         what = describe(peers.throttle) if peers.throttle is not None else "throttled without a break"
-        parts.append(f"{counted(count, 'line')} of {peers.model} wait for its limit ({what}{back})")
+        parts.append(f"{counted(count, 'line')} of {queue.model} wait for its limit ({what}{back})")
     return f"{recorded:,} done; {'; '.join(parts)}; run the same command then"

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
 
 from batchrun.billing.tally import Tally
+from batchrun.engine.done import Done, RunFacts
 from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.output_limit import is_at_output_limit
 from batchrun.engine.spending import Spending
@@ -35,29 +35,6 @@ from batchrun.transport.yielding import yield_to_loop
 WRITE_BYTES = 1 << 20
 LOG_EVERY_S = 0.25
 SYNC_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What every record says about its run: its start (UTC), the lines of the request file, the host of the gateway."""
-
-    started: str
-    lines: int
-    gateway: str
-
-
-class Done(msgspec.Struct):
-    """A line with its outcome, the attempts and throttles that it took, and the bytes that both hold in memory.
-
-    `tries`: earlier answers to the line, which missed its schema.
-    """
-
-    line: RequestLine
-    outcome: Reply | Failure
-    attempts: int
-    throttles: int
-    held_bytes: int = 0
-    tries: tuple[Try, ...] = ()
 
 
 class _ToSend(msgspec.Struct):
@@ -96,7 +73,7 @@ class Writer:
         self._start = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        self._unanswered: dict[int, tuple[RequestLine, Decimal]] = {}
+        self._unanswered: dict[int, tuple[RequestLine, Decimal, str | None]] = {}
         self._newly_recorded: list[int] = []
         self._done: list[Done] = []
         self._tried: list[tuple[ResultHead, Done]] = []
@@ -122,14 +99,22 @@ class Writer:
         return head.run.as_try()
 
     async def may_send(
-        self, line: RequestLine, attempt: int, upper_usd: Decimal, ask: int = 1, *, is_control: bool = False
+        self,
+        line: RequestLine,
+        attempt: int,
+        upper_usd: Decimal,
+        ask: int = 1,
+        endpoint: str | None = None,
+        *,
+        is_control: bool = False,
     ) -> bool:
         """Wait until the run log says that an attempt is about to be sent; False if the run stops: do not send it."""
         if self._is_closed:
             return False
         turn: asyncio.Future[None] = self._loop.create_future()
         reserved_usd, size = upper_usd or None, len(line.body)
-        event = Sent(line.line_number, attempt, line.model, size, line.max_output_tokens, reserved_usd, is_control, ask)
+        limit = line.max_output_tokens
+        event = Sent(line.line_number, attempt, line.model, size, limit, reserved_usd, is_control, ask, endpoint)
         self._to_send.append(_ToSend(line, upper_usd, event, turn))
         self._has_work.set()
         try:
@@ -149,7 +134,7 @@ class Writer:
         del self._unanswered[key_of(event)]
         self.log(event)
 
-    def control(self, line: RequestLine, reply: Reply) -> None:
+    def control(self, line: RequestLine, reply: Reply, endpoint: str | None = None) -> None:
         """Log that a control was answered, and put it on the bill: it has no record."""
         answered = AnsweredControl(
             line.model,
@@ -159,6 +144,7 @@ class Writer:
             reply.usage,
             reply.service_tier,
             reply.gateway_cost_usd,
+            endpoint,
         )
         event = Control(line.line_number, line.url, answered)
         del self._unanswered[key_of(event)]
@@ -226,8 +212,8 @@ class Writer:
     def unanswered(self) -> dict[int, InFlight]:
         """The attempts, by `key_of`, whose outcome is unknown."""
         return {
-            key: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None)
-            for key, (line, upper_usd) in self._unanswered.items()
+            key: InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd or None, endpoint)
+            for key, (line, upper_usd, endpoint) in self._unanswered.items()
         }
 
     # ---------------------------------------------------------------------------------------- inside
@@ -312,7 +298,7 @@ class Writer:
             self._judge_errors(self._error_limit, head)
         self.at_output_limit += is_at_output_limit(line, outcome)
         self._unanswered.pop(line.line_number, None)
-        if billed_usd := self._spending.recorded(line, outcome):
+        if billed_usd := self._spending.at(done.endpoint).recorded(line, outcome):
             self.log(Billed(line.line_number, -billed_usd))
 
     def _add_up(self) -> None:
@@ -336,7 +322,7 @@ class Writer:
             self.log(*[one.event for one in waiting])
         for one in waiting:
             if not self._is_closed:
-                self._unanswered[key_of(one.event)] = one.line, one.upper_usd
+                self._unanswered[key_of(one.event)] = one.line, one.upper_usd, one.event.endpoint
             one.turn.set_result(None)
 
     def _unsent(self, sent: Sent) -> None:
@@ -362,7 +348,7 @@ class Writer:
             "failed" if isinstance(outcome, Failure) else outcome.outcome,
             line.model,
             line.url,
-            facts.gateway,
+            facts.gateway if done.endpoint is None else facts.hosts.get(done.endpoint, ""),
             done.attempts,
             done.throttles,
             isinstance(outcome, Failure) and classify(outcome).kind is not Kind.FATAL,
@@ -371,6 +357,7 @@ class Writer:
             None if timing.first_text_s is None else _tenths_of_ms(timing.first_text_s),
             model=outcome.model,
             usage=outcome.usage,
+            endpoint=done.endpoint,
             schema_error=outcome.schema_error if isinstance(outcome, Reply) else None,
             service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
             gateway_cost_usd=None if isinstance(outcome, Failure) else outcome.gateway_cost_usd,

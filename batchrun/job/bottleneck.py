@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batchrun.limits.fleet import Fleet
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.limiter import Limiter
 from batchrun.results.events import Limited
@@ -42,7 +43,7 @@ class Bottleneck:
         self._logged: tuple[object, ...] = ()
         self._logged_at = float("-inf")
 
-    def note(self, limiter: Limiter) -> Limited | None:
+    def note(self, limiter: Limiter | Fleet) -> Limited | None:
         """Find out what limits the run now, and count the time since the last call for it.
 
         Returns an event for the run log, at most once a second and only if something has changed; else None.
@@ -53,12 +54,12 @@ class Bottleneck:
         if self.now not in _OUTSIDE and cpu_at - self._cpu_at >= BUSY * elapsed_s > 0:
             self.now = LimitedBy.CLIENT
         self.seconds[self.now] = self.seconds.get(self.now, 0.0) + elapsed_s
-        self.models_now = limiter.lanes.limited_by(limiter.now())
+        self.models_now = limiter.limited_by_lane()
         for model, limit in self.models_now.items():
             seconds = self.models.setdefault(model, {})
             seconds[limit] = seconds.get(limit, 0.0) + elapsed_s
         self._at, self._cpu_at = at, cpu_at
-        pace_per_s = limiter.controller.pace_per_s
+        pace_per_s = limiter.pace_per_s
         state = (self.now, self.models_now, limiter.slots, None if pace_per_s is None else float(f"{pace_per_s:.2g}"))
         if state == self._logged or at - self._logged_at < LOG_EVERY_S:
             return None

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from batchrun.engine.done import RunFacts
 from batchrun.engine.stopping import Stopped
-from batchrun.engine.writer import RunFacts
 from batchrun.errors import StopError
 from batchrun.job.plan import Reused, key_of_line
 from batchrun.job.prepare import Prepared

@@ -13,6 +13,7 @@ from batchrun import checks
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.engine.retry import RetryPolicy
 from batchrun.errors import UsageError
+from batchrun.job.endpoints import NamedEndpoint, as_endpoints
 from batchrun.job.resume import Changed
 from batchrun.limits.options import Limits
 from batchrun.records.request import Overrides
@@ -30,7 +31,7 @@ class Job:
     `requests`: path of the request file; `-` is standard input. Or the requests themselves: dicts, in a list or from a
     generator, each a body or `{"custom_id": …, "body": …}`; `docs/python.md` says how such a job resumes.
     `results`: path of the result file; None is standard output, and such a job cannot be resumed.
-    `endpoint`: the gateway's address, the key, the proxy.
+    `endpoint`: the gateway's address, the key, the proxy. None where there are `endpoints`, and only there.
     `overrides`: changes to the body of every request.
     `limits`: requests in flight, requests and tokens a minute, the longest outage.
     `timeouts`: how many seconds an attempt, a connection and the next event of a stream may take.
@@ -56,6 +57,7 @@ class Job:
     several.
     `reuse_any_gateway`: whether these may be the answers of another gateway.
     `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
+    `endpoints`: several endpoints in place of `endpoint`.
 
     A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
     `"5%"`, and `changed` also its value, such as `"resend"`. Raises `UsageError` for a value that is none of these.
@@ -63,7 +65,7 @@ class Job:
 
     requests: str | Iterable[Mapping[str, object]]
     results: Path | None
-    endpoint: Endpoint
+    endpoint: Endpoint | None = None
     overrides: Overrides = Overrides()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
@@ -87,6 +89,7 @@ class Job:
     reuse: tuple[Path, ...] = ()
     reuse_batch: tuple[tuple[Path, ...], ...] = ()
     reuse_any_gateway: bool = False
+    endpoints: tuple[NamedEndpoint, ...] = ()
 
     if TYPE_CHECKING:  # what may be written; the fields say what is read
 
@@ -94,7 +97,7 @@ class Job:
             self,
             requests: str | os.PathLike[str] | Iterable[Mapping[str, object]],
             results: str | os.PathLike[str] | None,
-            endpoint: Endpoint,
+            endpoint: Endpoint | None = None,
             overrides: Overrides = Overrides(),
             limits: Limits = Limits(),
             timeouts: Timeouts = Timeouts(),
@@ -118,6 +121,7 @@ class Job:
             reuse: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
             reuse_batch: Sequence[str | os.PathLike[str]] | Sequence[Sequence[str | os.PathLike[str]]] = (),
             reuse_any_gateway: bool = False,
+            endpoints: Sequence[NamedEndpoint] = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -128,6 +132,12 @@ class Job:
         for name in ("results", "prices"):
             if (value := getattr(self, name)) is not None:
                 checks.settle(self, **{name: checks.path(name, value)})
+        if self.endpoints:
+            checks.settle(self, endpoints=as_endpoints(self.endpoints))
+        if self.endpoints and self.endpoint is not None:
+            raise UsageError("endpoint does nothing beside endpoints; leave one out")
+        if not self.endpoints:
+            checks.instance("endpoint", self.endpoint, Endpoint, "Endpoint(…)")
         for name, kind in _KINDS.items():
             checks.instance(name, getattr(self, name), kind, f"{kind.__name__}(…)")
         for name in ("retry_errors", "overwrite", "dedup", "reuse_any_gateway"):
@@ -159,7 +169,6 @@ class Job:
 
 
 _KINDS: dict[str, type] = {
-    "endpoint": Endpoint,
     "overrides": Overrides,
     "limits": Limits,
     "timeouts": Timeouts,

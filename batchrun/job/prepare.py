@@ -22,6 +22,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
 from batchrun.job.batch_answers import batch_records
+from batchrun.job.endpoints import books_of, refuse_unserved
 from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
@@ -117,12 +118,12 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     error_limit = ErrorLimit(max_errors) if max_errors is not None else None
     is_checked = job.reask > 0 or (max_errors is not None and "schema_mismatch" in max_errors.kinds)
     schema_check = MismatchCheck(observer.notice) if is_checked else None
-    tally = Tally(PriceBook.load(job.prices))
+    tally = Tally(PriceBook.load(job.prices), books_of(job.endpoints))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
     requests = RequestFile(job.requests, job.overrides)
     files.callback(requests.close)
     simulated = _simulated(job)
-    if simulated is None:
+    if simulated is None and job.endpoint is not None:
         check_endpoint(job.endpoint)
     plan = Plan(dedup=job.dedup, answers=answers_of(job, files), schema_check=MismatchCheck(observer.notice))
     files.callback(plan.close)
@@ -132,6 +133,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     )
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
+    refuse_unserved(job.endpoints, requests.survey.models)
     sample = start.sample()
     return Prepared(
         job=job,
@@ -167,7 +169,9 @@ def answers_of(job: Job, files: contextlib.ExitStack) -> Answers | None:
     """The answers that may be reused; None if there are none. Raises `UsageError` if a file cannot be read."""
     if not job.reuse and not job.reuse_batch:
         return None
-    own = "simulated" if job.simulate is not None else job.endpoint.host
+    own = "simulated" if job.simulate is not None else "" if job.endpoint is None else job.endpoint.host
+    if job.endpoints and not job.reuse_any_gateway:
+        raise UsageError("with several endpoints, --reuse and --reuse-batch need --reuse-any-gateway")
     answers = Answers(None if job.reuse_any_gateway else own)
     files.callback(answers.close)
     for path in job.reuse:
@@ -285,7 +289,13 @@ class _Start:
 
     def _unbounded(self) -> Unbounded | None:
         """What refuses lines without a bound; None without a cap."""
-        return Unbounded(self.bounds) if self.job.max_cost_usd is not None else None
+        job = self.job
+        if job.max_cost_usd is None and all(one.max_cost_usd is None for one in job.endpoints):
+            return None
+        max_line_usd, tally = job.max_line_cost_usd, self.tally
+        return Unbounded(
+            self.bounds, [(one.serves, Bounds(tally.book_of(one.name), max_line_usd)) for one in job.endpoints]
+        )
 
     def _with_lost(self, earlier: Earlier, lost: LostRuns, done: LineSet, log: str) -> Earlier:
         """Add the worst case of runs whose log is gone, and say so."""
@@ -302,7 +312,7 @@ class _Start:
 
     def _earlier(self, last_run: LastRun) -> Earlier:
         """What the run log says about earlier runs; shows a notice about lines that the last one left in flight."""
-        new = bound(last_run.in_flight, self.tally.book, self.tally.longest_answer)
+        new = bound(last_run.in_flight, self.tally.book, self.tally.longest_answer, self.tally.books)
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
             self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")

@@ -13,21 +13,26 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
+from batchrun.billing.bounds import Bounds
+from batchrun.engine.done import RunFacts
 from batchrun.engine.error_limit import stops_fresh_job
+from batchrun.engine.gateways import Destination
 from batchrun.engine.observer import Guarded, Observer
 from batchrun.engine.reask import Reask
-from batchrun.engine.runner import Rules, Runner, Work
+from batchrun.engine.runner import Runner
 from batchrun.engine.source import FileSource, LineSource
 from batchrun.engine.spending import Spending
 from batchrun.engine.stopping import Stopped
-from batchrun.engine.writer import RunFacts
+from batchrun.engine.work import Rules, Work
 from batchrun.errors import DiskError
 from batchrun.job.control import smallest_success
 from batchrun.job.copying import Copying
+from batchrun.job.endpoints import NamedEndpoint
 from batchrun.job.handout import HandingStore, PacedSource
 from batchrun.job.monitor import Monitor
 from batchrun.job.plan import Skipped
@@ -43,6 +48,7 @@ from batchrun.results.events import Start, Stop
 from batchrun.results.store import ResultStore
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.http import HttpTransport
+from batchrun.transport.protocol import Transport
 from batchrun.validation.schema import MismatchCheck
 from batchrun.version import __version__
 
@@ -102,11 +108,13 @@ class Run:
         started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         prepared.store.log.write(_start_event(prepared, started))
         async with contextlib.AsyncExitStack() as stack:
-            endpoint = await self._reachable_endpoint(stack)
-            transport = await stack.enter_async_context(
-                HttpTransport(endpoint, job.timeouts, job.max_response_bytes, self._observer.notice)
-            )
-            work = _work(prepared, started, endpoint)
+            if job.endpoints:
+                work = _work(prepared, started, None)
+                transport: Transport | list[Destination] = await self._destinations(stack, spending)
+            else:
+                endpoint = await self._reachable_endpoint(stack)
+                work = _work(prepared, started, endpoint)
+                transport = await stack.enter_async_context(self._transport(endpoint))
             copying = self._copying = Copying(prepared, work.store, work.facts)
             rules = Rules(
                 limits=self._fitted(job.limits),
@@ -193,31 +201,76 @@ class Run:
         cap, earlier = prepared.job.max_cost_usd, prepared.earlier
         if cap is None:
             return None
-        if earlier is None:
-            return Budget(cap, prepared.tally.cost_usd(), CAUTION)
-        if vague := earlier.billed_twice.unknown_lines + earlier.billed_twice.estimated_lines:
+        if earlier is not None and (vague := earlier.billed_twice.unknown_lines + earlier.billed_twice.estimated_lines):
             self._observer.notice(
                 f"--max-cost does not cover {vague:,} lines that earlier runs left in flight without it"
             )
-        spent_usd = (prepared.tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd)
-        return Budget(cap, total_usd(spent_usd), CAUTION)
+        return Budget(cap, self._spent_usd(prepared.tally.cost_usd()), CAUTION)
+
+    def _own_budget(self, endpoint: NamedEndpoint) -> Budget | None:
+        """The budget of one endpoint. What is on no bill counts for each: nobody knows at which it was spent."""
+        if endpoint.max_cost_usd is None:
+            return None
+        tally = self._prepared.tally
+        totals = tally.by_endpoint.get(endpoint.name)
+        recorded_usd = NOTHING if totals is None else totals.bill.cost_usd
+        spent_usd = self._spent_usd(total_usd((recorded_usd, tally.controls.cost_usd)))
+        return Budget(endpoint.max_cost_usd, spent_usd, CAUTION)
+
+    def _spent_usd(self, billed_usd: Decimal) -> Decimal:
+        """What is billed, and what earlier runs may have spent beyond it, in US dollars."""
+        earlier = self._prepared.earlier
+        if earlier is None:
+            return billed_usd
+        return total_usd((billed_usd, earlier.billed_twice.upper_usd, earlier.unbilled_usd))
 
     def _fitted(self, limits: Limits) -> Limits:
         """The limits, lowered to the number of files that this process may open."""
         ends = 1 if self._prepared.job.simulate is None else 2  # a simulated gateway has its ends in this process, too
         return within_open_files(limits, self._prepared.pending, ends, self._observer.notice)
 
+    def _transport(self, endpoint: Endpoint, **options: Any) -> HttpTransport:
+        job = self._prepared.job
+        return HttpTransport(endpoint, job.timeouts, job.max_response_bytes, self._observer.notice, **options)
+
+    async def _destinations(self, stack: contextlib.AsyncExitStack, spending: Spending) -> list[Destination]:
+        """The endpoints of the job, each with an open client. Each redacts the keys of all."""
+        prepared, job = self._prepared, self._prepared.job
+        secrets = [secret for one in job.endpoints for secret in one.endpoint.secrets]
+        destinations = []
+        for one in job.endpoints:
+            client = self._transport(one.endpoint, rename=one.rename, secrets=secrets)
+            bounds = Bounds(prepared.tally.book_of(one.name), job.max_line_cost_usd)
+            totals = prepared.tally.by_endpoint.get(one.name)
+            destinations.append(
+                Destination(
+                    name=one.name,
+                    transport=await stack.enter_async_context(client),
+                    address=one.endpoint.url("/v1/responses"),
+                    spending=spending.beside(one.name, bounds, self._own_budget(one)),
+                    limits=replace(one.limits, max_outage_s=job.limits.max_outage_s),
+                    weight=one.weight,
+                    tier=one.tier,
+                    serves=one.serves,
+                    has_succeeded=totals is not None and totals.outcomes["succeeded"] > 0,
+                )
+            )
+        return destinations
+
     async def _reachable_endpoint(self, stack: contextlib.AsyncExitStack) -> Endpoint:
         gateway = self._prepared.simulated
         if gateway is None:
+            assert self._prepared.job.endpoint is not None, "a job has one endpoint, or several"
             return self._prepared.job.endpoint
         return Endpoint((await stack.enter_async_context(gateway)).base_url)
 
 
-def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
+def _work(prepared: Prepared, started: str, endpoint: Endpoint | None) -> Work:
+    """What the runner works on; `endpoint` is None where there are several."""
     unwanted, requests = Skipped(Unwanted(prepared.done, prepared.sample), prepared.plan), prepared.requests
     lines = requests.requests(unwanted, start=prepared.done.first_gap())
-    gateway = "simulated" if prepared.job.simulate else endpoint.host
+    gateway = "" if endpoint is None else "simulated" if prepared.job.simulate else endpoint.host
+    hosts = {one.name: one.endpoint.host for one in prepared.job.endpoints}
     source: LineSource = FileSource(
         first(lines, None if prepared.job.limit is None else prepared.to_send),
         lambda without, start: requests.again().requests(without, start),
@@ -230,8 +283,8 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint) -> Work:
         source=source,
         store=store,
         tally=prepared.tally,
-        facts=RunFacts(started, prepared.total, gateway),
-        address=endpoint.url("/v1/responses"),
+        facts=RunFacts(started, prepared.total, gateway, hosts),
+        address="" if endpoint is None else endpoint.url("/v1/responses"),
         kinds=len(requests.survey.models) * len(requests.survey.endpoints),
         has_succeeded=prepared.tally.sent > prepared.tally.sent_failed,
         find_control=lambda path, model: smallest_success(prepared, path, model),
@@ -256,7 +309,8 @@ def _start_event(prepared: Prepared, started: str) -> Start:
         options=as_options(job.overrides),
         controls=list(earlier.controls) if earlier is not None else [],
         max_cost_usd=job.max_cost_usd,
-        base_url="simulated" if job.simulate else job.endpoint.base_url,
+        base_url="simulated" if job.simulate else "" if job.endpoint is None else job.endpoint.base_url,
+        endpoints={one.name: one.endpoint.base_url for one in job.endpoints},
         concurrency=str(job.limits.bounds),
         rpm=job.limits.requests_per_minute,
         tpm=job.limits.tokens_per_minute,

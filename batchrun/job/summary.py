@@ -84,7 +84,7 @@ class Summary:
         )
         if earlier is None:
             return report
-        lost = bound(self.ended.unanswered, tally.book, tally.longest_answer)
+        lost = bound(self.ended.unanswered, tally.book, tally.longest_answer, tally.books)
         return msgspec.structs.replace(
             report,
             possibly_billed_twice=earlier.billed_twice + lost,

@@ -17,7 +17,7 @@ CONTROL = 0  # the number of a probe that is no line: those of requests begin wi
 
 
 class CircuitBreaker:
-    """Open while the gateway seems to be gone."""
+    """Open while the gateway seems to be gone. `max_probe_s`: the most seconds from one probe to the next."""
 
     # Seconds to the next probe. The first failures may be a hiccup, or chance, so look at once, and double them. With
     # the most, the job is back 30 s after the end of an outage. An answer from better times begins with one second.
@@ -25,7 +25,8 @@ class CircuitBreaker:
     QUICK_PROBES = 7  # may all fail by chance where every other request does; until then they follow each other quickly
     REMEMBERED = 4096  # failures, by their number
 
-    def __init__(self) -> None:
+    def __init__(self, max_probe_s: float = MAX_PROBE_S) -> None:
+        self._max_probe_s = max_probe_s
         self.open_since: float | None = None
         self.is_outage = False
         self.next_probe_at = -math.inf
@@ -50,7 +51,7 @@ class CircuitBreaker:
     def begin_probe(self, number: int, now: float) -> None:
         """A probe is sent."""
         self.probe = number
-        self.next_probe_at = now + self.MAX_PROBE_S
+        self.next_probe_at = now + self._max_probe_s
 
     def failed(self, number: int, line: int, now: float, why: str, needed: int) -> bool:
         """Count the failure of request `number`, in the order of sending; True if it begins an outage.
@@ -120,7 +121,7 @@ class CircuitBreaker:
 
     def _put_off(self, now: float) -> None:
         self.probe = None
-        most_s = self.MAX_PROBE_S if self.failed_probes >= self.by_chance else self.PROBE_S
+        most_s = self._max_probe_s if self.failed_probes >= self.by_chance else self.PROBE_S
         self._delay_s = min(2 * self._delay_s, most_s)
         self.next_probe_at = now + self._delay_s
 

@@ -17,40 +17,17 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-import msgspec
-
 from batchrun.limits.budget import Budget
-from batchrun.limits.controller import Controller, Sent
+from batchrun.limits.controller import Controller
 from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.in_flight import InFlightBytes
 from batchrun.limits.lanes import Lane, Lanes
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
+from batchrun.limits.permit import Permit, Waiter
 from batchrun.limits.promises import Promises
-from batchrun.limits.quotas import Reserved
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import RateHeaders
-
-
-class Permit(msgspec.Struct, gc=False):
-    """The right to send one attempt in `lane`. `cost_usd` is what it cost, `upper_usd` until that is known."""
-
-    lane: Lane
-    endpoint: EndpointLimits
-    sent: Sent
-    upper_usd: Decimal
-    cost_usd: Decimal
-    tokens: Reserved | None
-    tokens_of_whole: Reserved | None = None
-
-
-class Waiter(msgspec.Struct, gc=False):
-    """A worker that waits, in the `order` of asking."""
-
-    order: int
-    turn: asyncio.Future[Permit | None]
-    tokens: float
-    upper_usd: Decimal
 
 
 class Limiter:
@@ -164,6 +141,20 @@ class Limiter:
         return min(self.promises.most_in_flight, self.lanes.slots)
 
     @property
+    def worker_slots(self) -> int:
+        """How many workers may have a line."""
+        return self.lanes.slots
+
+    @property
+    def pace_per_s(self) -> float | None:
+        """The pace that all models share, in requests a second; None if there is none."""
+        return self.controller.pace_per_s
+
+    def limited_by_lane(self) -> dict[str, LimitedBy]:
+        """What limits each model that has limits of its own, now."""
+        return self.lanes.limited_by(self._clock())
+
+    @property
     def limited_by(self) -> LimitedBy:
         """What limits the run now."""
         if self._is_closed:
@@ -181,7 +172,7 @@ class Limiter:
         if self.bytes.holds_back and not is_anybody_waiting:
             return LimitedBy.MEMORY
         first = self._first(now)[0]
-        if first is not None and self.budget is not None and not self.budget.fits(first.waiters[0].upper_usd):
+        if first is not None and not self._budget_fits(first.waiters[0].upper_usd):
             return LimitedBy.BUDGET
         next_at, limited_by = self._next_at(limits)
         # A worker that waits although a slot is free waits for that time, even where its timer is just due. Where no
@@ -273,6 +264,10 @@ class Limiter:
         """Send nothing more: all waiting workers get None."""
         self._is_closed = True
         self.bytes.close()
+        self.send_back_all()
+
+    def send_back_all(self) -> None:
+        """All that wait get no permit: their lines go elsewhere."""
         for lane in self.lanes:
             self._send_back(lane)
         self._set_timer(None)
@@ -286,16 +281,19 @@ class Limiter:
             self._whole.settle(permit.tokens_of_whole, tokens_used, permit.upper_usd, permit.cost_usd, now)
         self.freed()
 
+    def _budget_fits(self, upper_usd: Decimal) -> bool:
+        return self.promises.fit(upper_usd) and (self._whole is None or self._whole.fit(upper_usd))
+
     def never_fits(self, upper_usd: Decimal) -> bool:
         """Whether no budget will ever have room for a request that may cost so much."""
         return self.promises.never_fit(upper_usd) or (self._whole is not None and self._whole.never_fit(upper_usd))
 
     def _is_hopeless(self, lane: Lane, now: float) -> bool:
-        """Whether all was refused for too long, or one of several models is known to be refused for longer."""
+        """Whether all was refused for too long, or one of several lanes is known to be refused for longer."""
         longest_s = self.limits.longest_outage_s
         if lane.limits.throttled_s(now) > longest_s:
             return True
-        is_own = lane.limits is not self.lanes.shared
+        is_own = lane.limits is not self.lanes.shared or self._whole is not None
         return is_own and lane.back_at - now > longest_s and lane.refused_in_a_row >= self.SURE_REFUSALS
 
     def _close(self, limits: EndpointLimits, back: str = "") -> None:

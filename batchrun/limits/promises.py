@@ -36,7 +36,7 @@ class Promises:
         """Seconds until a request may be sent: 0 is now, None is not before one in flight ends."""
         if self.is_paused or self.in_flight >= self.most_in_flight:
             return None
-        if self.budget is not None and not self.budget.fits(upper_usd):
+        if not self.fit(upper_usd):
             return None
         wait_s = 0.0
         if self._requests is not None:
@@ -44,6 +44,10 @@ class Promises:
         if self._tokens is not None:
             wait_s = max(wait_s, self._tokens.wait_s(now))
         return wait_s
+
+    def fit(self, upper_usd: Decimal) -> bool:
+        """Whether the budget has room for a request that may cost so much, beside those in flight."""
+        return self.budget is None or self.budget.fits(upper_usd)
 
     def never_fit(self, upper_usd: Decimal) -> bool:
         """Whether the budget will never have room for a request that may cost so much."""

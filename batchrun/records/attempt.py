@@ -14,13 +14,14 @@ class InFlight(msgspec.Struct, frozen=True):
     """One attempt that was sent: its model, the size of its body in bytes, and its limit on output tokens.
 
     `max_output_tokens` is None if the request sets no limit. `upper_usd` is the most that the attempt could cost,
-    in US dollars; None if no budget reserved an amount for it.
+    in US dollars; None if no budget reserved an amount for it. `endpoint`: where it went, if there are several.
     """
 
     model: str
     body_bytes: int
     max_output_tokens: int | None = None
     upper_usd: Decimal | None = None
+    endpoint: str | None = None
 
 
 class AnsweredControl(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,6 +34,7 @@ class AnsweredControl(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     service_tier: str | None = None
     gateway_cost_usd: Decimal | None = None
+    endpoint: str | None = None
 
 
 class BilledTwice(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Rebuilt:
     tally: Tally
 
 
-def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
-    """Make the report of the result file `results` with these prices.
+def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | None = None) -> Rebuilt:
+    """Make the report of the result file `results` with these prices; `books` has those of endpoints, by name.
 
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if a record has another version,
     `OSError` if the file cannot be read.
@@ -36,7 +37,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
     paths = ResultPaths.of(results)
     last_run = LastRun.read(paths.log)
     tries = open_tries(paths, last_run.settle_try) if last_run is not None else open_tries(paths)
-    tally, damaged = Tally(prices), 0
+    tally, damaged = Tally(prices, books), 0
     for heads, damaged_spans in read_many(results):
         damaged += len(damaged_spans)
         tally.add(heads)
@@ -54,7 +55,7 @@ def rebuild(results: Path, prices: PriceBook) -> Rebuilt:
 def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
     """Add the figures that only the run log has."""
     _, gone_usd = last_run.gone(tally.recorded, tally.cost_of_records_usd())
-    left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer)
+    left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer, tally.books)
     return structs.replace(
         report,
         possibly_billed_twice=last_run.billed_before + left_in_flight,

@@ -130,9 +130,9 @@ class Tries(msgspec.Struct, frozen=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """The report of one requested model.
+    """The report of one requested model, or of one endpoint.
 
-    `lines`, `usage`, `cost`, `attempts`, `throttles`, `errors`, `latency_s`: as in `Report`, for this model's lines.
+    `lines`, `usage`, `cost`, `attempts`, `throttles`, `errors`, `latency_s`: as in `Report`, for these lines.
     `answered_by`: lines by the model that answered.
     """
 
@@ -153,6 +153,7 @@ class Report(msgspec.Struct, frozen=True):
     `usage`: tokens, those of control requests and of all tries included.
     `cost`: US dollars, for the same.
     `models`: the same for each requested model, without control requests and open tries.
+    `endpoints`: the same for each endpoint, by name, where there are several.
     `attempts`: HTTP requests that led to the records, including throttled ones; those of lines without a record are
     not among them, nor is the first one of each further ask of a line (`tries` has these).
     `retries`: attempts that were neither the first of their line nor throttled.
@@ -200,6 +201,7 @@ class Report(msgspec.Struct, frozen=True):
     limited_s: dict[str, float] | None = None
     limited_s_by_model: dict[str, dict[str, float]] = {}
     saved: Saved | None = None
+    endpoints: dict[str, ModelReport] = {}
     controls: Controls | None = None
     tries: Tries | None = None
     at_output_limit: int | None = None
@@ -241,6 +243,7 @@ def make_report(tally: Tally, pending: int | None = None) -> Report:
         duration_s=round(tally.duration_s, 3),
         lines_per_s=round(tally.recorded / tally.duration_s, 3) if tally.duration_s else None,
         saved=_saved(total),
+        endpoints={name: _model_report(totals) for name, totals in sorted(tally.by_endpoint.items())},
         controls=_controls(tally),
         tries=_tries(tally, total),
     )

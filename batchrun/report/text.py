@@ -54,6 +54,7 @@ def bill_rows(report: Report) -> list[tuple[str, ...]]:
         rows.append(("control requests", "-", "-", "-", *_sums(controls.usage, controls.cost)))
     if (tries := report.tries) is not None and tries.open_answers:
         rows.append(("open tries", "-", "-", "-", *_sums(tries.usage, tries.cost)))
+    rows += [_row(f"at {printable(name)}", one.lines, one.usage, one.cost) for name, one in report.endpoints.items()]
     if len(rows) != 2:
         rows.append(_row("all", report.lines, report.usage, report.cost))
     return rows

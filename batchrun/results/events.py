@@ -34,6 +34,7 @@ class Start(_Timed, tag="start", kw_only=True):
     `without_log` names, by their starts, runs that have records but no events in this log; the sums have their worst
     case. `controls`: the control requests that earlier runs sent and that were answered. `records`: how many records
     the result file has, and `records_usd` what they cost. `options`: the options that change bodies, by name.
+    `endpoints`: the base URLs of several endpoints, by name.
     """
 
     version: str = ""
@@ -52,6 +53,7 @@ class Start(_Timed, tag="start", kw_only=True):
     options: dict[str, str] | None = None
     max_cost_usd: Decimal | None = None
     base_url: str = ""
+    endpoints: dict[str, str] = {}
     concurrency: str = ""
     rpm: float | None = None
     tpm: float | None = None
@@ -62,7 +64,8 @@ class Sent(_Timed, tag="sent"):
 
     `upper_usd` is the most that it can cost, in US dollars; None if no budget reserves an amount. `control`: it is a
     control request, whose line has its record already. `ask`: how often the line is asked with it, from 1; more than
-    once where its answers miss their schema.
+    once where its answers miss their schema. `endpoint` names where it goes,
+    if there are several.
     """
 
     line: int
@@ -73,6 +76,7 @@ class Sent(_Timed, tag="sent"):
     upper_usd: Decimal | None = None
     control: bool = False
     ask: int = 1
+    endpoint: str | None = None
 
 
 class Ended(_Timed, tag="ended"):
@@ -178,13 +182,16 @@ class Tuned(_Timed, tag="tuned", kw_only=True):
 
 
 class Outage(_Timed, tag="outage"):
-    """The gateway seems to be down."""
+    """The gateway seems to be down; or one of several endpoints, which `endpoint` names, is, or is shut (`shut`)."""
 
     code: str = ""
+    endpoint: str | None = None
 
 
 class Back(_Timed, tag="back"):
-    """The gateway answers again."""
+    """The gateway, or that endpoint, answers again."""
+
+    endpoint: str | None = None
 
 
 class Stop(_Timed, tag="stop", kw_only=True):

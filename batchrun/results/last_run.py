@@ -68,7 +68,10 @@ class LastRun:
     @property
     def in_flight(self) -> list[InFlight]:
         """The attempts that have neither an end nor a record."""
-        return [InFlight(one.model, one.body_bytes, one.max_output_tokens, one.upper_usd) for one in self.sent.values()]
+        return [
+            InFlight(one.model, one.body_bytes, one.max_output_tokens, one.upper_usd, one.endpoint)
+            for one in self.sent.values()
+        ]
 
     def _add_all(self, events: Sequence[Event]) -> None:
         sent, noted = self.sent, 0

@@ -63,6 +63,11 @@ class Endpoint:
         checks.flag("Endpoint.keepalive", self.keepalive)
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return (self.api_key, *self.secret_headers.values())
+
+    @property
     def host(self) -> str:
         """Host and port of the base URL, without login, path and query: the `gateway` of a record."""
         return urlsplit(self.base_url).netloc.rpartition("@")[2]

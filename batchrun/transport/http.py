@@ -14,18 +14,19 @@ import contextlib
 import io
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
 import aiohttp
+import orjson
 from msgspec.structs import replace as changed
 from yarl import URL
 
 from batchrun import checks
 from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
-from batchrun.records.rawjson import as_text
+from batchrun.records.rawjson import as_text, with_member
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 from batchrun.transport.answer import HttpAnswer, read_answer
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
@@ -36,6 +37,7 @@ from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
 from batchrun.transport.hints import hints
+from batchrun.transport.models import read_models
 from batchrun.transport.reading import (
     BOM,
     QUIET_S,
@@ -112,7 +114,11 @@ class _LargeBody(io.BytesIO):
 
 
 class HttpTransport:
-    """An open HTTP client. Use as an async context manager; `send` may run many times at once."""
+    """An open HTTP client. Use as an async context manager; `send` may run many times at once.
+
+    `rename`: what the gateway calls models, by their names in the requests. `secrets`: those of other endpoints, which
+    are redacted as well.
+    """
 
     def __init__(
         self,
@@ -120,11 +126,15 @@ class HttpTransport:
         timeouts: Timeouts,
         max_response_bytes: int,
         notice: Callable[[str], None] = lambda text: None,
+        *,
+        rename: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         self._endpoint = endpoint
+        self._rename = {old: orjson.dumps(new) for old, new in (rename or {}).items()}
         self._notice = notice
         self._timeouts = timeouts
-        self._redactor = Redactor(endpoint.api_key, *endpoint.secret_headers.values())
+        self._redactor = Redactor(*endpoint.secrets, *secrets)
         self._hints = hints(endpoint)
         self._memory = Memory(max_response_bytes)
         self._urls = {path: URL(endpoint.url(path)) for path in ENDPOINTS}
@@ -156,6 +166,8 @@ class HttpTransport:
 
     async def send(self, line: RequestLine) -> Reply | Failure:
         """Make one attempt. Never raises for what the network or the gateway does."""
+        if line.model in self._rename:
+            line = changed(line, body=with_member(line.body, "model", self._rename[line.model]))
         attempt = _Attempt(self._now)
         self._deadlines.begin(attempt)
         outcome: Reply | Failure
@@ -182,6 +194,36 @@ class HttpTransport:
             return changed(outcome, timing=attempt.timing(), quotes_request=quotes_request(outcome, line.body))
         outcome.timing = attempt.timing()
         return outcome
+
+    async def models(self) -> list[str] | Failure:
+        """The models that the gateway lists (`GET /models`). Never raises for what the network or the gateway does."""
+        attempt = _Attempt(self._now)
+        self._deadlines.begin(attempt)
+        try:
+            response = await self._session.get(
+                self._endpoint.url("/v1/models"),
+                headers=self._headers,
+                allow_redirects=False,
+                proxy=self._endpoint.proxy,
+            )
+            async with response:
+                read = await response.content.read(self._memory.cap)
+                answer = HttpAnswer(response.status, response.headers, self._redactor.body(read), RESPONSES, None)
+                found = read_models(answer)
+                return found if isinstance(found, list) else self._failure(found)
+        except asyncio.CancelledError:
+            if not attempt.ran_out():
+                raise
+            return Failure(FailureCode.ATTEMPT_TIMEOUT, f"no whole answer within {self._timeouts.attempt_s:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _network_failure(error, self._hints)
+        finally:
+            self._deadlines.end(attempt)
+
+    def _failure(self, failure: Failure) -> Failure:
+        safe = self._redactor.outcome(failure)
+        assert isinstance(safe, Failure)
+        return safe
 
     async def _exchange(self, line: RequestLine, attempt: _Attempt) -> Reply | Failure:
         """Send the request and read the answer."""

@@ -16,6 +16,7 @@ from tests.hostile import KEY
 
 PLAIN = GatewayOptions(
     base_url=None,
+    endpoints=None,
     api_key_env=None,
     api_key_file=None,
     auth=None,

@@ -95,14 +95,17 @@ def test_a_key_comes_from_the_variable_or_the_file_that_is_named(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-mine")
     Path("key").write_text("sk-in-a-file\n")
-    assert job_of(batchrun, monkeypatch, "--api-key-env", "MY_KEY").endpoint.api_key == "sk-mine"
-    assert job_of(batchrun, monkeypatch, "--api-key-file", "key").endpoint.api_key == "sk-in-a-file"
+    for option, value, key in (("--api-key-env", "MY_KEY", "sk-mine"), ("--api-key-file", "key", "sk-in-a-file")):
+        endpoint = job_of(batchrun, monkeypatch, option, value).endpoint
+        assert endpoint is not None
+        assert endpoint.api_key == key
 
 
 def test_a_simulated_gateway_needs_neither_address_nor_key(batchrun: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(batchrun, monkeypatch, "--simulate")
     assert job.simulate is not None
     assert (job.simulate.latency_median_s, job.simulate.latency_p99_s, job.simulate.script) == (0.3, 1.2, "")
+    assert job.endpoint is not None
     assert not job.endpoint.api_key
     words = ("--simulate", "--simulate-latency", "2", "--simulate-script", "429 ok")
     job = job_of(batchrun, monkeypatch, *words)

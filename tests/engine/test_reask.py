@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -19,11 +19,12 @@ from batchrun import Endpoint, Gateway, GatewayOptions, Job, Limits, run_async
 from batchrun.api import Outcome
 from batchrun.billing.pricing import PriceBook
 from batchrun.engine.asked import ANSWER_BYTES, Asked, shortened
-from batchrun.engine.attribution import Case as Line
+from batchrun.engine.case import Case as Line
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.engine.observer import Silent
 from batchrun.engine.reask import Reask
 from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.routing import Queue
 from batchrun.errors import UsageError
 from batchrun.records.outcome import Reply
 from batchrun.records.request import CHAT, RESPONSES, RequestLine
@@ -222,7 +223,7 @@ def test_an_answer_at_exactly_its_limit_is_not_asked_again() -> None:
     for tokens, is_asked in ((16, False), (15, True)):
         reply = Reply(200, answer, None, "succeeded", "gpt-4.1", Usage(10, 0, tokens, 0, 10 + tokens))
         reask = Reask(1, 1.0, MismatchCheck(pytest.fail), OpenTries())
-        assert (reask.judge(Line(1, line), line, reply) is not None) is is_asked
+        assert (reask.judge(Line(1, line, cast("Queue", None)), line, reply) is not None) is is_asked
         assert reply.outcome == "invalid"
 
 

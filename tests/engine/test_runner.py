@@ -18,12 +18,13 @@ import pytest
 from batchrun.billing.bounds import Bounds
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.engine.done import RunFacts
 from batchrun.engine.observer import Status
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.runner import Rules, Runner, Work
+from batchrun.engine.runner import Runner
 from batchrun.engine.source import FileSource
 from batchrun.engine.spending import Spending
-from batchrun.engine.writer import RunFacts
+from batchrun.engine.work import Rules, Work
 from batchrun.errors import DiskError
 from batchrun.job.job import Job
 from batchrun.job.prepare import prepare

@@ -31,8 +31,9 @@ from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
 from batchrun.job.summary import Summary
 from batchrun.limits.budget import Budget
-from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Limits
+from batchrun.limits.permit import Permit
 from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.usage import Usage

@@ -17,8 +17,9 @@ from batchrun.billing.bounds import Bounds
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.engine.done import Done, RunFacts
 from batchrun.engine.spending import Spending
-from batchrun.engine.writer import WRITE_BYTES, Done, RunFacts, Writer
+from batchrun.engine.writer import WRITE_BYTES, Writer
 from batchrun.errors import BatchrunError, DiskError
 from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request

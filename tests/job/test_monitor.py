@@ -16,8 +16,9 @@ import pytest
 from batchrun.job.bottleneck import Bottleneck
 from batchrun.limits.budget import Budget
 from batchrun.limits.limited_by import LimitedBy
-from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Limits
+from batchrun.limits.permit import Permit
 from batchrun.records.outcome import RateHeaders
 from batchrun.results.events import Limited
 from batchrun.simulator.options import GatewayOptions

@@ -11,8 +11,9 @@ from itertools import pairwise
 import pytest
 
 from batchrun.limits.limited_by import LimitedBy
-from batchrun.limits.limiter import Limiter, Permit
+from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Limits
+from batchrun.limits.permit import Permit
 from tests.asking import in_virtual_time, most_in_a_minute
 
 Scene = Callable[["Desk"], Awaitable[None]]

@@ -1,0 +1,163 @@
+"""Where a line goes that is sent now: the lines for one path and model, and the endpoints that serve them.
+
+1. Open is an endpoint that is not shut, whose breaker for the model is closed, and which has the model.
+2. A line that has failed goes where it has failed least. Of these, it goes to the lowest tier that is open, and there
+   to the endpoint with room that has had the fewest lines for its weight.
+3. A line that is bound to one endpoint (it continues a response that is stored there) never goes to another.
+4. An endpoint that is away gets one line now and then, as a probe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+
+import msgspec
+
+from batchrun.engine.attribution import Peers
+from batchrun.engine.case import Case, Standing, standing_of
+from batchrun.engine.gateways import Shares
+from batchrun.records.outcome import Failure
+
+
+class Queue:
+    """The lines for one path and model. `left`: those that wait or are in flight.
+
+    `routes`: the peers at each endpoint that serves them; `only` is the one of a job with one endpoint, else None.
+    `preferred`: the endpoint that has their beginning in its cache.
+    """
+
+    __slots__ = ("_shares", "left", "model", "only", "preferred", "routes")
+
+    def __init__(self, routes: Sequence[Peers], shares: Shares, preferred: str | None = None) -> None:
+        self.routes, self.preferred = tuple(routes), preferred
+        self.model = routes[0].model
+        self.only = routes[0] if routes[0].gateway.name is None else None
+        self.left = 0
+        self._shares = shares
+
+    # ----------------------------------------------------------------------------------------- choosing
+
+    def has_room(self, now: float) -> bool:
+        """Whether a line that has never failed could be given to a worker now, as far as room goes."""
+        if self.only is not None:
+            return self.only.lane.has_room(now)
+        if not self._shares.has_room:
+            return False
+        return self._due(now) is not None or any(peers.has_room(now) for peers in self._first_choice(now))
+
+    def route(self, case: Case, now: float) -> tuple[Peers | None, bool]:
+        """Where a line goes, even if it has to wait for room there; and whether it may go there now.
+
+        None if no endpoint is open for it.
+        """
+        if self.only is not None:
+            peers = self.only
+            return (peers, peers.lane.has_room(now)) if peers.breaker.may_pass(now) else (None, False)
+        if (probed := self._due(now)) is not None and self._shares.has_room and not case.has_failed_at(probed):
+            return probed, True
+        group = self._first_choice(now, case if case.has_failed else None)
+        if not group:
+            return None, False
+        ready = [peers for peers in group if peers.has_room(now)]
+        return min(ready or group, key=self._turn), bool(ready)
+
+    def any_room(self, now: float) -> Peers | None:
+        """An endpoint that has room, for a line that cannot wait."""
+        return min([peers for peers in self._first_choice(now) if peers.has_room(now)], key=self._turn, default=None)
+
+    def _turn(self, peers: Peers) -> float:
+        return self._shares.turn(peers.gateway)
+
+    def _first_choice(self, now: float, case: Case | None = None) -> list[Peers]:
+        """The open endpoints that come first for these lines, or for one that has failed."""
+        routes = [peers for peers in self.routes if peers.is_open]
+        routes = [peers for peers in routes if not peers.gateway.limiter.is_paused] or routes
+        if case is not None and case.barred:
+            routes = [peers for peers in routes if peers.gateway not in case.barred]
+        if case is not None and routes:
+            fewest = min(case.failures_at(peers) for peers in routes)
+            routes = [peers for peers in routes if case.failures_at(peers) == fewest]
+        if self.preferred is not None and (liked := [one for one in routes if one.gateway.name == self.preferred]):
+            return liked
+        if len(routes) > 1:
+            lowest = min(peers.gateway.tier for peers in routes)
+            routes = [peers for peers in routes if peers.gateway.tier == lowest]
+        return routes
+
+    def _due(self, now: float) -> Peers | None:
+        """An endpoint that is away, and to which the next probe is due."""
+        return next((peers for peers in self.routes if not peers.is_open and peers.probe_at <= now), None)
+
+    # ------------------------------------------------------------------------------------------ looking
+
+    def standing(self, case: Case, now: float) -> Standing:
+        """What may become of a line that has been sent."""
+        return self.only.standing(case, now) if self.only is not None else standing_of(case, now)
+
+    @property
+    def missing(self) -> Failure | None:
+        """What is said of the model where no endpoint has it."""
+        if self.only is not None:
+            return self.only.missing
+        failures = [peers.missing for peers in self.routes]
+        return None if None in failures else failures[-1]
+
+    def spokesman(self, case: Case | None) -> Peers:
+        """The peers whose control says most about a line that is stuck: where it has failed and nobody has spoken."""
+        routes: Sequence[Peers] = self.routes
+        if self.only is None and case is not None and case.peers is not None:
+            routes = case.doubted_at or routes
+        routes = [peers for peers in routes if peers.is_open] or routes
+        return next((peers for peers in routes if peers.has_control), routes[0])
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests for these lines, and others with the same peers, are in flight."""
+        return sum(peers.in_flight for peers in self.routes)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no endpoint is left that these lines could go to in this run."""
+        if self.only is not None:
+            return self.only.lane.is_closed
+        return all(peers.is_closed for peers in self.routes)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing but probes can be sent."""
+        if self.only is not None:
+            return self.only.breaker.is_open
+        return all(peers.is_closed or peers.breaker.is_open for peers in self.routes)
+
+    def away_since(self) -> float | None:
+        """Since when nothing but probes can be sent; None if a line can."""
+        begun = [peers.breaker.open_since for peers in self.routes if not peers.is_closed or self.only is not None]
+        known = [since for since in begun if since is not None]
+        return max(known) if known and len(known) == len(begun) else None
+
+    def has_other(self, peers: Peers) -> bool:
+        """Whether another endpoint may have the model."""
+        return any(other is not peers and other.missing is None for other in self.routes)
+
+    def probe_times(self, now: float) -> Iterable[float]:
+        """When the next probes of endpoints that are away are due."""
+        return [peers.probe_at for peers in self.routes if not peers.is_open and now < peers.probe_at < math.inf]
+
+
+class Step(Enum):
+    """What lines that are stuck ask for."""
+
+    PROBE = auto()  # the next probe of an outage is due
+    EVIDENCE = auto()  # no peer is left to speak
+    LAST_TRY = auto()  # a line may be sent alone
+
+
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """A step that lines of `queue` ask for, for these peers, from `at` on."""
+
+    step: Step
+    queue: Queue
+    peers: Peers
+    at: float

@@ -1,0 +1,103 @@
+"""`batchrun run --endpoints`: a whole job from the command line, over two gateways in threads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from batchrun.simulator.options import GatewayOptions
+from tests.cli.commands import Command
+from tests.end_to_end.test_secrets import HostileThread
+from tests.hostile import KEY, free_port, http
+from tests.support import GatewayThread, events, read_records, write_prices, write_requests
+
+
+def write(folder: Path, *base_urls: str) -> Path:
+    path = folder / "endpoints.toml"
+    tables = [
+        f'[[endpoint]]\nname = "{name}"\nbase_url = "{url}"\n' for name, url in zip("abc", base_urls, strict=False)
+    ]
+    path.write_text("".join(tables))
+    return path
+
+
+@pytest.mark.smoke
+def test_two_gateways_do_one_job(batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    requests, results = write_requests(tmp_path / "r.jsonl", 60), tmp_path / "o.jsonl"
+    prices = ("--prices", str(write_prices(tmp_path)))
+    with GatewayThread(GatewayOptions()) as one, GatewayThread(GatewayOptions()) as other:
+        endpoints = write(tmp_path, one.base_url, other.base_url)
+        done = batchrun("run", requests, "-o", results, "--endpoints", endpoints, *prices)
+    assert done.code == 0, done.err
+    used = {record["run"]["endpoint"] for record in read_records(results)}
+    assert used == {"a", "b"}
+    sent = [event for event in events(results) if event["event"] == "sent"]
+    assert {event["endpoint"] for event in sent} == used
+    report = json.loads((tmp_path / "o.jsonl.report.json").read_text())
+    assert sum(one["lines"]["succeeded"] for one in report["endpoints"].values()) == 60
+    again = batchrun("report", results, "--json", *prices, "--endpoints", endpoints)
+    assert json.loads(again.out)["endpoints"] == report["endpoints"]
+
+
+@pytest.mark.parametrize("option", ["--base-url=https://x.example", "--api-key-env=KEY_X", "--simulate"])
+def test_options_that_name_one_gateway_are_refused_beside_it(batchrun: Command, tmp_path: Path, option: str) -> None:
+    requests, endpoints = write_requests(tmp_path / "r.jsonl", 1), write(tmp_path, "https://one.example")
+    done = batchrun("run", requests, "-o", tmp_path / "o.jsonl", "--endpoints", endpoints, option)
+    assert done.code == 2
+    assert "does nothing" in done.err
+    assert option.partition("=")[0] in done.err
+    assert "--endpoints" in done.err
+
+
+def test_a_model_that_no_endpoint_serves_is_refused_before_anything_is_sent(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    requests, endpoints = write_requests(tmp_path / "r.jsonl", 3), write(tmp_path, "https://one.example")
+    endpoints.write_text(endpoints.read_text() + 'models = ["o3"]\n')
+    done = batchrun("run", requests, "-o", tmp_path / "o.jsonl", "--endpoints", endpoints)
+    assert (done.code, "no endpoint serves gpt-4.1 (3 lines)" in done.err) == (2, True)
+
+
+# ------------------------------------------------------------------------------------------ batchrun endpoints
+
+LISTED = http(json.dumps({"object": "list", "data": [{"id": "gpt-4.1"}, {"id": "text-embedding-3"}]}).encode())
+ECHO = http(json.dumps({"error": {"message": f"Incorrect API key: {KEY}", "code": "invalid_api_key"}}).encode(), 401)
+TOLD = http(x_ratelimit_limit_requests="500", x_ratelimit_limit_tokens="200000")
+
+
+@pytest.mark.smoke
+def test_a_look_at_endpoints_sends_two_requests_to_each_and_shows_what_comes_back(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with HostileThread(LISTED, TOLD) as good, HostileThread(ECHO) as dead:
+        path = write(tmp_path, good.base_url, dead.base_url, f"http://127.0.0.1:{free_port()}/v1")
+        path.write_text(path.read_text() + 'models = ["gpt-4.1"]\n')
+        done = batchrun("endpoints", path, "--model", "gpt-4.1")
+        paths = [asked.head.split("\r\n")[0] for asked in good.asked]
+        body = json.loads(good.asked[1].body)
+        assert len(dead.asked) == 2
+    assert paths == ["GET /v1/models HTTP/1.1", "POST /v1/responses HTTP/1.1"]
+    assert body == {"model": "gpt-4.1", "input": "Say ok.", "max_output_tokens": 16}
+    assert done.code == 1
+    rows = {line.split()[0]: line for line in done.out.splitlines()}
+    assert rows["a"].split()[1:5] == ["yes", "good", "2", "gpt-4.1"]
+    assert "500 requests, 200,000 tokens" in rows["a"]
+    assert next(line for line in done.out.splitlines() if line.startswith("b ")).split()[1:3] == ["yes", "refused"]
+    assert "b: HTTP 401 invalid_api_key: Incorrect API key: [the api key]" in done.out
+    assert "c: connect_failed: cannot connect to 127.0.0.1" in done.out
+    assert KEY not in done.out + done.err
+
+
+def test_a_look_chooses_a_model_that_answers_texts(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with HostileThread(LISTED, http()) as good:
+        done = batchrun("endpoints", write(tmp_path, good.base_url), "--json")
+    (looked,) = json.loads(done.out)
+    assert (done.code, looked["asked"], looked["key"], looked["models"]) == (0, "gpt-4.1", "good", 2)
