@@ -27,6 +27,7 @@ SECTIONS = {
     "Results": {
         "join": "Write the rows of a table with their labels.",
         "export": "Write the answers of a result file as a table.",
+        "view": "Show results on a local page: look, search, filter.",
         "report": "Print the bill, the failures and the latencies of a result file.",
         "verify": "Check that a result file answers every request exactly once.",
         "judge": "Make requests that ask a model how good each answer is. Nothing is sent.",

@@ -55,30 +55,52 @@ class Chart:
 
 def style() -> Markup:
     """The style of all pages, without its comments and indents."""
-    css = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    return _plain((_FOLDER / "style.css").read_text(encoding="utf-8"))
+
+
+def _plain(css: str) -> Markup:
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     return Markup("\n".join(line.strip() for line in css.splitlines() if line.strip()))
 
 
 def policy(css: str, *more: str) -> str:
-    """What a page may do: nothing but use this style. `more`: further directives, such as `img-src 'self'`."""
+    """What a page may do: nothing but use this style. `more`: further directives, such as `img-src 'self'`.
+
+    One of `more` takes the place of the directive with its name.
+    """
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    allowed = ("default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'")
-    return "; ".join((*allowed, *more))
+    always = ("default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'")
+    directives = {directive.split()[0]: directive for directive in (*always, *more)}
+    return "; ".join(directives.values())
 
 
 def render(template: str, **values: object) -> bytes:
     """A page from its template, in UTF-8."""
-    css = style()
-    environment = make_environment()
-    environment.globals |= {"style": css, "policy": policy(css), "generator": GENERATOR}
-    return environment.get_template(template).render(values).encode()
+    return Templates().render(template, **values)
 
 
-def make_environment() -> Environment:
-    """The templates of all pages, with their filters."""
+class Templates:
+    """Templates of pages, made once for many pages: those of all pages, and those of `folder`.
+
+    `css`: what is added to the style. `allow`: what is added to the policy, which is then `policy`.
+    """
+
+    def __init__(self, folder: Path | None = None, css: str = "", allow: Sequence[str] = ()) -> None:
+        whole = Markup("\n").join(part for part in (style(), _plain(css)) if part)
+        self.policy = policy(whole, *allow)
+        self._environment = make_environment(folder)
+        self._environment.globals |= {"style": whole, "policy": self.policy, "generator": GENERATOR}
+
+    def render(self, template: str, **values: object) -> bytes:
+        """A page from its template, in UTF-8."""
+        return self._environment.get_template(template).render(values).encode()
+
+
+def make_environment(folder: Path | None = None) -> Environment:
+    """The templates of all pages and those of a folder, with their filters."""
+    folders = [_FOLDER / "templates", *([folder] if folder is not None else [])]
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

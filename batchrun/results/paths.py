@@ -63,6 +63,11 @@ class ResultPaths:
         """The report of the last run, as JSON."""
         return self._beside("report.json")
 
+    @property
+    def index(self) -> Path:
+        """The index of `batchrun view`, which may be removed at any time."""
+        return self._beside("index")
+
     def uses(self) -> dict[Path, str]:
         """What the job keeps where, in words, except for its report."""
         return {
@@ -73,6 +78,7 @@ class ResultPaths:
             self.rewrite: "the rewritten result file",
             self.tune: "the tuning request",
             self.tries: "the file of earlier tries",
+            self.index: "the index of the viewer",
             **{self._beside(ending): "a file of earlier tries" for ending in _OF_TRIES},
         }
 

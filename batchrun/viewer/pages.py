@@ -1,0 +1,219 @@
+"""The pages of the viewer: what the templates are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batchrun.html.page import Templates
+from batchrun.records.money import usd
+from batchrun.records.words import counted
+from batchrun.viewer.index import Index
+from batchrun.viewer.shown import LONGEST_CELL, Rows, ShownRow
+from batchrun.viewer.view import Selection, View, select
+
+_FOLDER = Path(__file__).parent / "templates"
+SCRIPT = (_FOLDER / "view.js").read_bytes()
+_ALLOWED = ("script-src 'self'", "connect-src 'self'", "img-src data:", "form-action 'self'")
+_NAMES = {
+    "cost": "cost, US dollars",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "latency": "latency, seconds",
+}
+_FEW = 12  # values of a facet that are shown at once
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of a facet: how many rows have it, and the address with it or without it."""
+
+    value: str
+    count: str
+    address: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FacetPart:
+    """A facet beside the table. `more`: the values that are shown on demand."""
+
+    title: str
+    choices: Sequence[Choice]
+    more: Sequence[Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a column. `address`: sorts by it; "" where that cannot be. `direction`: of `aria-sort`."""
+
+    name: str
+    address: str = ""
+    direction: str = ""
+    is_number: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A number of which a part may be chosen."""
+
+    name: str
+    title: str
+    least: str
+    most: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of the table: its address and its cells."""
+
+    number: int
+    address: str
+    line: str
+    custom_id: str
+    status: str
+    cells: Sequence[tuple[str, bool]]
+
+
+class Pages:
+    """Makes the pages of one result file. `script_token`: what its script sends with a change."""
+
+    def __init__(self, rows: Rows, script_token: str) -> None:
+        self._rows = rows
+        css = (_FOLDER / "view.css").read_text(encoding="utf-8")
+        self._templates = Templates(_FOLDER, css, _ALLOWED)
+        self._token = script_token
+
+    @property
+    def policy(self) -> str:
+        """The policy of every page, for the header."""
+        return f"{self._templates.policy}; frame-ancestors 'none'"
+
+    def message(self, text: str) -> bytes:
+        """A page that says one thing."""
+        return self._templates.render("message.html.j2", message=text)
+
+    def table(self, index: Index, view: View) -> bytes:
+        """The page of a view."""
+        selection = select(index, view)
+        last = max(1, -(-selection.total // view.size))
+        progress = index.progress
+        return self._templates.render(
+            "rows.html.j2",
+            token=self._token,
+            name=index.results.name,
+            view=view,
+            is_filtered=bool(view.search or view.facets or view.ranges),
+            kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
+            found=f"{counted(selection.total, 'row')} of {progress.rows:,}",
+            reading="" if progress.is_done else _reading(progress.read_bytes, progress.total_bytes),
+            damaged=f"{counted(progress.damaged, 'damaged line')} left out" if progress.damaged else "",
+            facets=list(self._facets(view, selection)),
+            ranges=list(_ranges(view, index)),
+            heads=list(self._heads(view)),
+            rows=[self._row(view, row) for row in self._rows.page(selection.rows)],
+            page=f"Page {view.page:,} of {last:,}",
+            first=_address(replace(view, page=1)) if view.page > 1 else "",
+            previous=_address(replace(view, page=view.page - 1)) if view.page > 1 else "",
+            following=_address(replace(view, page=view.page + 1)) if view.page < last else "",
+            last=_address(replace(view, page=last)) if view.page < last else "",
+            everything="/rows",
+            export=_address(replace(view, page=1), "/rows.jsonl"),
+            as_json=_address(view, "/rows.json"),
+        )
+
+    def row(self, index: Index, view: View, number: int) -> bytes:
+        """The page of one row, within the view from which it was opened."""
+        whole = self._rows.whole(number)
+        return self._templates.render(
+            "row.html.j2",
+            token=self._token,
+            name=index.results.name,
+            whole=whole,
+            row=whole.row,
+            cost="–" if whole.row.cost_usd is None else usd(whole.row.cost_usd),
+            back=_address(view),
+            before=f"/rows/{number - 1}" if number else "",
+            after=f"/rows/{number + 1}" if number + 1 < len(index.columns) else "",
+        )
+
+    def _facets(self, view: View, selection: Selection) -> Iterator[FacetPart]:
+        for facet in selection.facets:
+            field = facet.name.removeprefix("field.")
+            order = self._rows.enum_of(field) if field != facet.name else []
+            is_field = field != facet.name
+            if not facet.counts or (is_field and not order and not facet.has_labels and facet.name not in view.facets):
+                continue
+            places = {value: place for place, value in enumerate(order)}
+            ordered = sorted(facet.counts, key=lambda pair: (places.get(pair[0], len(places)), -pair[1]))
+            choices = [
+                Choice(
+                    value or "(empty)",
+                    f"{count:,}",
+                    _address(view.toggled(facet.name, value)),
+                    value in view.facets.get(facet.name, ()),
+                )
+                for value, count in ordered
+            ]
+            first = [choice for place, choice in enumerate(choices) if place < _FEW or choice.is_chosen]
+            yield FacetPart(field, first, [choice for choice in choices if choice not in first])
+
+    def _heads(self, view: View) -> Iterator[Head]:
+        yield _sorting(view, "line", "line")
+        yield Head("id")
+        yield Head("status")
+        for name in self._rows.fields:
+            yield Head(name)
+        yield Head("model")
+        for name, title in (
+            ("cost", "US dollars"),
+            ("input_tokens", "input"),
+            ("output_tokens", "output"),
+            ("latency", "seconds"),
+            ("attempts", "attempts"),
+        ):
+            yield _sorting(view, name, title)
+        yield Head("error")
+
+    def _row(self, view: View, row: ShownRow) -> TableRow:
+        numbers = (
+            "–" if row.cost_usd is None else usd(row.cost_usd),
+            "–" if row.input_tokens is None else f"{row.input_tokens:,}",
+            "–" if row.output_tokens is None else f"{row.output_tokens:,}",
+            "–" if row.latency_s is None else f"{row.latency_s:,.2f}",
+            f"{row.attempts:,}",
+        )
+        cells = [(_short(value), False) for value in (*row.fields, row.model)]
+        cells += [(number, True) for number in numbers]
+        cells.append((_short(row.error), False))
+        address = _address(view, f"/rows/{row.number}")
+        return TableRow(row.number, address, f"{row.line:,}", _short(row.custom_id), row.status, cells)
+
+
+def _address(view: View, path: str = "/rows") -> str:
+    query = view.query()
+    return f"{path}?{query}" if query else path
+
+
+def _sorting(view: View, name: str, title: str) -> Head:
+    direction = ("descending" if view.is_descending else "ascending") if view.sort == name else ""
+    return Head(title, _address(view.sorted_by(name)), direction, is_number=True)
+
+
+def _ranges(view: View, index: Index) -> Iterator[Range]:
+    for name in index.columns.numbers:
+        low, high = view.ranges.get(name, (None, None))
+        yield Range(name, _NAMES.get(name, name), _bound(low), _bound(high))
+
+
+def _bound(value: float | None) -> str:
+    return "" if value is None else f"{value:.12g}"
+
+
+def _reading(read: int, total: int) -> str:
+    return f"The file is being read: {read / max(1, total):.0%}. These are the rows so far."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"

@@ -1,0 +1,179 @@
+"""The server of the viewer, for one person: pages and JSON of rows, on 127.0.0.1 alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+from aiohttp import web
+
+from batchrun.errors import BatchrunError, UsageError
+from batchrun.viewer.guard import HEADERS, Guard, Refused
+from batchrun.viewer.index import Index, follow
+from batchrun.viewer.pages import SCRIPT, Pages
+from batchrun.viewer.shown import Rows
+from batchrun.viewer.view import View, chosen_offsets, select
+
+FOLLOW_S = 0.5
+"""How often it is looked whether the file has grown, in seconds."""
+_EXPORT_BYTES = 1 << 18
+
+
+class Viewer:
+    """Serves the rows of one result file during an `async with` block. `guard.address` is the address to open.
+
+    Entering raises `OSError` if it cannot listen on its port.
+    """
+
+    def __init__(self, index: Index, rows: Rows, port: int = 0) -> None:
+        self._index, self._rows, self._port = index, rows, port
+        self._is_stopped = threading.Event()
+        self._failure: BatchrunError | OSError | None = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(self._handle, access_log=None)
+        self._listener = await loop.create_server(self._server, "127.0.0.1", self._port)
+        self.guard = Guard(self._listener.sockets[0].getsockname()[1])
+        self._pages = Pages(self._rows, self.guard.script_token)
+        self._headers = HEADERS | {"Content-Security-Policy": self._pages.policy, "Server": "batchrun"}
+        self._reading = threading.Thread(target=self._follow, name="index", daemon=True)
+        self._reading.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(timeout=0.5)
+        await self._listener.wait_closed()
+        self._is_stopped.set()
+        await asyncio.to_thread(self._reading.join)
+
+    def _follow(self) -> None:
+        try:
+            follow(self._index, self._is_stopped.is_set, lambda: bool(self._is_stopped.wait(FOLLOW_S)))
+        except (BatchrunError, OSError) as error:
+            self._failure = error
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._answer(request)
+        except Refused as refused:
+            response = self._said(refused.status, str(refused))
+        except UsageError as error:
+            response = self._said(400, str(error))
+        except (BatchrunError, OSError) as error:
+            response = self._said(500, str(error))
+        if not response.prepared:
+            response.headers.update(self._headers)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.guard.check_place(request.headers)
+        if request.path == "/" and "token" in request.query:
+            return self._welcome(request.query["token"])
+        self.guard.check_reader(request.headers, request.cookies)
+        if request.method not in ("GET", "HEAD"):
+            self.guard.check_change(request.headers)
+            raise Refused(405, "Nothing is changed here.")
+        if self._failure is not None:
+            raise self._failure
+        answers: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+            "/": self._first,
+            "/view.js": self._script,
+            "/rows": self._table,
+            "/rows.json": self._table_json,
+            "/rows.jsonl": self._export,
+            "/state.json": self._state,
+        }
+        if (answer := answers.get(request.path)) is not None:
+            return await answer(request)
+        if request.path.startswith("/rows/"):
+            return await self._row(request, request.path.removeprefix("/rows/"))
+        raise Refused(404, "There is no such page.")
+
+    def _welcome(self, token: str) -> web.Response:
+        """The token becomes a cookie, and leaves the address."""
+        self.guard.admit(token)
+        response = web.Response(status=303, headers={"Location": "/rows"})
+        response.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="Strict", path="/")
+        return response
+
+    def _said(self, status: int, message: str) -> web.Response:
+        return web.Response(status=status, body=self._pages.message(message), content_type="text/html", charset="utf-8")
+
+    async def _first(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(status=303, headers={"Location": "/rows"})
+
+    async def _script(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(body=SCRIPT, content_type="text/javascript", charset="utf-8")
+
+    async def _table(self, request: web.BaseRequest) -> web.Response:
+        page = await asyncio.to_thread(self._pages.table, self._index, self._view(request))
+        return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
+        if not number.isdecimal() or int(number[:12]) >= len(self._index.columns):
+            raise Refused(404, "There is no such row.")
+        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), int(number))
+        return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def _table_json(self, request: web.BaseRequest) -> web.Response:
+        view = self._view(request)
+        return _json(await asyncio.to_thread(self._found, view))
+
+    def _found(self, view: View) -> dict[str, object]:
+        selection = select(self._index, view)
+        rows = self._rows.page(selection.rows)
+        return {
+            "total": selection.total,
+            "page": view.page,
+            "size": view.size,
+            "rows": [row.to_json(self._rows.fields) for row in rows],
+            "facets": {facet.name: dict(facet.counts) for facet in selection.facets},
+        }
+
+    async def _state(self, request: web.BaseRequest) -> web.Response:
+        progress = self._index.progress
+        return _json({"rows": progress.rows, "is_done": progress.is_done, "generation": self._index.generation})
+
+    async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The records of a view as they stand in the file."""
+        offsets = await asyncio.to_thread(chosen_offsets, self._index, self._view(request))
+        disposition = {"Content-Disposition": 'attachment; filename="rows.jsonl"'}
+        response = web.StreamResponse(headers=self._headers | disposition)
+        response.content_type = "application/jsonl"
+        await response.prepare(request)
+        records = self._rows.records(offsets, _EXPORT_BYTES)
+        with contextlib.suppress(ConnectionError):
+            while piece := await asyncio.to_thread(next, records, b""):
+                await response.write(piece)
+            await response.write_eof()
+        return response
+
+    def _view(self, request: web.BaseRequest) -> View:
+        return View.of(list(request.query.items()), self._index.columns)
+
+
+def _json(told: object) -> web.Response:
+    return web.Response(body=orjson.dumps(told), content_type="application/json")
+
+
+async def serve(index: Index, requests: Path | None, port: int, on_ready: Callable[[Guard], None]) -> None:
+    """Serve a result file until this is cancelled. `on_ready` is called once it listens, with the addresses to open.
+
+    Raises `OSError` if it cannot listen on its port.
+    """
+    async with Viewer(index, Rows(index, requests), port) as viewer:
+        on_ready(viewer.guard)
+        await asyncio.get_running_loop().create_future()

@@ -1,0 +1,211 @@
+"""The rows of a page, read from the result file and the request file: cells for the table, all of one for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batchrun.datasets.labels import Label
+from batchrun.datasets.lookup import RecordFile
+from batchrun.records.answer import Result, refusal_of
+from batchrun.records.prompt import Turn, turns_of
+from batchrun.records.request import RequestLine
+from batchrun.report.prompts import requests_of_lines
+from batchrun.viewer.facts import FactsReader, label_text
+from batchrun.viewer.index import Index
+
+LONGEST_CELL, LONGEST_TEXT = 120, 200_000
+"""Characters that are shown of a value in the table, and of one text on the page of a row."""
+_DATA_URLS = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "jpg", "gif", "webp"))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row of the table. `number`: its place in the file, from 0. `fields`: the values of its answer, in words."""
+
+    number: int
+    line: int
+    custom_id: str
+    status: str
+    fields: list[str]
+    model: str
+    cost_usd: Decimal | None
+    input_tokens: int | None
+    output_tokens: int | None
+    latency_s: float | None
+    attempts: int
+    error: str
+
+    def to_json(self, fields: Sequence[str]) -> dict[str, Any]:
+        """The row for programs."""
+        told = {name: getattr(self, name) for name in self.__slots__ if name != "fields"}
+        told["cost_usd"] = None if self.cost_usd is None else float(self.cost_usd)
+        return told | {"fields": dict(zip(fields, self.fields, strict=True))}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTurn:
+    """One turn of a prompt. `pictures`: data URLs that are shown; `addresses`: what is named, and never fetched."""
+
+    role: str
+    text: str
+    pictures: list[str]
+    addresses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRow:
+    """All of one row. `prompt`: None where the request is not there any more as it was sent."""
+
+    row: ShownRow
+    prompt: list[ShownTurn] | None
+    answer: str
+    why: str
+    reasoning: str
+    calls: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    error: str
+    raw: str
+    size_bytes: int = 0
+    values: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Rows:
+    """Reads rows. `requests`: the request file, if it is known. Raises `OSError` if the result file cannot be read."""
+
+    def __init__(self, index: Index, requests: Path | None) -> None:
+        self._index, self._requests = index, requests
+        self._reader: FactsReader = index.reader
+        self.fields = [one.name for one in self._reader.fields]
+
+    def enum_of(self, field: str) -> list[str]:
+        """The values of a field in the order of its enum; none where it has no enum."""
+        return self._reader.enums.get(field, [])
+
+    def page(self, numbers: Sequence[int]) -> list[ShownRow]:
+        """The cells of some rows. Raises `StopError` if the file was changed meanwhile."""
+        with RecordFile(self._index.results) as file:
+            return [self._shown(number, file.at(self._index.columns.offsets[number])) for number in numbers]
+
+    def records(self, offsets: Sequence[int], size: int) -> Iterator[bytes]:
+        """The records at some offsets, as they stand in the file: pieces of about `size` bytes."""
+        piece = bytearray()
+        with RecordFile(self._index.results) as file:
+            for offset in offsets:
+                piece += file.at(offset).record + b"\n"
+                if len(piece) >= size:
+                    yield bytes(piece)
+                    piece.clear()
+        if piece:
+            yield bytes(piece)
+
+    def whole(self, number: int) -> WholeRow:
+        """All of one row. Raises `StopError` if the file was changed meanwhile."""
+        with RecordFile(self._index.results) as file:
+            result = file.at(self._index.columns.offsets[number])
+        label = self._reader.label(result)
+        error = "" if result.error is None else f"{result.error.code}: {result.error.message}"
+        return WholeRow(
+            row=self._shown(number, result, label),
+            prompt=self._prompt(result),
+            answer=_cut(result.text or refusal_of(result.body) or ""),
+            why="" if label.is_ok or result.error is not None else label.error,
+            reasoning=_cut("\n\n".join(_summaries(result.body))),
+            calls=[(call.name, _cut(_indented(call.arguments))) for call in result.tool_calls],
+            facts=list(_facts(result)),
+            error=_cut(error),
+            raw=_cut(_indented(result.record)),
+            size_bytes=len(result.record),
+            values=self._values(label),
+        )
+
+    def _values(self, label: Label) -> list[tuple[str, str]]:
+        if not label.is_ok:
+            return []
+        values = ((one.name, label_text(one.value(label.value))) for one in self._reader.fields)
+        return [(name, "–" if value is None else _cut(value)) for name, value in values]
+
+    def _shown(self, number: int, result: Result, label: Label | None = None) -> ShownRow:
+        label = label or self._reader.label(result)
+        run, usage = result.run, result.usage
+        values = [label_text(one.value(label.value)) if label.is_ok else "" for one in self._reader.fields]
+        return ShownRow(
+            number=number,
+            line=run.line,
+            custom_id=result.custom_id,
+            status=str(label.status),
+            fields=["" if value is None else value for value in values],
+            model=run.model or run.requested_model,
+            cost_usd=self._reader.cost(result),
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+            latency_s=run.latency_s,
+            attempts=run.attempts,
+            error="" if result.error is None else result.error.code,
+        )
+
+    def _prompt(self, result: Result) -> list[ShownTurn] | None:
+        request = self._request(result.run.line)
+        if request is None or request.body_hash != result.run.body_hash:
+            return None
+        return [_shown_turn(turn) for turn in turns_of(request.body)]
+
+    def _request(self, line: int) -> RequestLine | None:
+        if self._requests is None:
+            return None
+        return requests_of_lines(self._requests, self._index.results, {line}).get(line)
+
+
+def _shown_turn(turn: Turn) -> ShownTurn:
+    pictures = [address for address in turn.pictures if address.startswith(_DATA_URLS)]
+    others = [_cut(address, 300) for address in turn.pictures if not address.startswith(_DATA_URLS)]
+    return ShownTurn(turn.role, _cut(turn.text), pictures, others)
+
+
+def _summaries(body: Any) -> Iterator[str]:
+    """What the model tells of its reasoning."""
+    output = body.get("output") if isinstance(body, dict) else None
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, dict) and item.get("type") == "reasoning":
+            parts = item.get("summary")
+            for part in parts if isinstance(parts, list) else ():
+                if isinstance(part, dict) and isinstance(part.get("text"), str):
+                    yield part["text"]
+
+
+def _facts(result: Result) -> Iterator[tuple[str, str]]:
+    run, usage = result.run, result.usage
+    yield "outcome", run.outcome
+    yield "model", run.model or "–"
+    yield "requested model", run.requested_model
+    yield "gateway", run.endpoint or run.gateway
+    yield "attempts", f"{run.attempts:,}"
+    if run.throttles:
+        yield "throttled", f"{run.throttles:,}"
+    if run.tries:
+        yield "answers asked for", f"{len(run.tries):,}"
+    if run.source is not None:
+        yield "source", f"{run.source.kind} from line {run.source.line:,} {run.source.file}".strip()
+    if usage is not None:
+        yield "input tokens", f"{usage.input_tokens:,}"
+        yield "output tokens", f"{usage.output_tokens:,}"
+    if run.latency_s is not None:
+        yield "latency", f"{run.latency_s:,.2f} s"
+    yield "run begun", run.started
+
+
+def _indented(text: str | bytes) -> str:
+    """JSON with its lines indented; any other text as it is."""
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        return text if isinstance(text, str) else text.decode(errors="replace")
+
+
+def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"

@@ -1,0 +1,77 @@
+/* The viewer's one script: keys, and following a file that grows. All that is shown comes from the server as a page;
+   parts of it are put in place of older ones, and no text is ever read as HTML of this page. */
+"use strict";
+
+const FOLLOW_MS = 1000;
+const PARTS = ["found", "reading", "facets", "pages"];
+let here = -1;
+
+const rows = () => [...document.querySelectorAll("#rows tbody tr[id]")];
+
+function go(step) {
+  const all = rows();
+  if (!all.length) {
+    const link = document.querySelector(step > 0 ? "[rel=next]" : "[rel=prev]");
+    if (link) location.assign(link.href);
+    return;
+  }
+  here = Math.max(0, Math.min(all.length - 1, here + step));
+  all.forEach((row, place) => row.classList.toggle("here", place === here));
+  all[here].querySelector("a").focus();
+}
+
+const keys = {
+  j: () => go(1),
+  k: () => go(-1),
+  "/": () => document.getElementById("q")?.focus(),
+  b: () => document.getElementById("back")?.click(),
+};
+
+document.addEventListener("keydown", event => {
+  const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+  if (isTyping || event.ctrlKey || event.altKey || event.metaKey || !(event.key in keys)) return;
+  event.preventDefault();
+  keys[event.key]();
+});
+
+document.addEventListener("focusin", event => {
+  const row = event.target.closest("#rows tbody tr[id]");
+  if (row) here = rows().indexOf(row);
+});
+
+/* Take over the rows of a newer page: those that are there already stay as they are, so focus and place are kept. */
+function takeOver(fresh) {
+  const body = document.querySelector("#rows tbody");
+  const known = new Map(rows().map(row => [row.id, row]));
+  const wanted = [...fresh.querySelectorAll("#rows tbody tr")];
+  const focused = document.activeElement?.closest?.("#rows tbody tr[id]");
+  const before = focused?.getBoundingClientRect().top;
+  const next = wanted.map(row => known.get(row.id) || document.adoptNode(row));
+  next.forEach((row, place) => { if (body.children[place] !== row) body.insertBefore(row, body.children[place] || null); });
+  while (body.children.length > next.length) body.lastElementChild.remove();
+  for (const id of PARTS) {
+    const old = document.getElementById(id), now = fresh.getElementById(id);
+    if (old && now && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(now));
+    else if (old && !now) old.remove();
+  }
+  if (focused?.isConnected) window.scrollBy(0, focused.getBoundingClientRect().top - before);
+  here = focused ? rows().indexOf(focused) : here;
+}
+
+let seen = "";
+async function follow() {
+  try {
+    const state = await (await fetch("/state.json")).text();
+    if (seen && state !== seen) {
+      const page = await fetch(location.href);
+      if (page.ok) takeOver(new DOMParser().parseFromString(await page.text(), "text/html"));
+    }
+    seen = state;
+  } catch (error) {
+    seen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
+  }
+  setTimeout(follow, FOLLOW_MS);
+}
+
+if (matchMedia("(max-width: 44rem)").matches && !location.search) document.getElementById("filters")?.removeAttribute("open");
+if (document.getElementById("rows")) follow();

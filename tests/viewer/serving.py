@@ -1,0 +1,113 @@
+"""A viewer on a real port for tests, in a thread of its own, and a client that says exactly what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchrun.billing.pricing import PriceBook
+from batchrun.datasets.requests_of import find_requests
+from batchrun.evaluation.asked import Asked
+from batchrun.results.paths import ResultPaths
+from batchrun.viewer.facts import FactsReader
+from batchrun.viewer.guard import Guard
+from batchrun.viewer.index import Index
+from batchrun.viewer.server import serve
+from tests.support import until
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A viewer that runs. `index`: its index."""
+
+    guard: Guard
+    index: Index
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        """Ask with the cookie; a header that is told `-` is left out, `_` stands for `-` in a name."""
+        told = {"Host": f"127.0.0.1:{self.guard.port}", "Cookie": f"{self.guard.cookie}={self.guard.token}"}
+        told |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.guard.port, timeout=20)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in told.items():
+                if value != "-":
+                    connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def rows(self, query: str = "") -> Any:
+        """The rows of a view, as JSON."""
+        answer = self.ask(f"/rows.json?{query}")
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    def ids(self, query: str = "") -> list[str]:
+        """The ids of the rows of a view."""
+        return [row["custom_id"] for row in self.rows(query)["rows"]]
+
+
+def index_of(results: Path) -> Index:
+    """The index of a result file."""
+    return Index(results, ResultPaths.of(results).index, FactsReader(Asked.of(results), PriceBook.load(None)), b"")
+
+
+@contextmanager
+def serving(results: Path) -> Iterator[Served]:
+    """A viewer of a result file that has read all of it."""
+    index = index_of(results)
+    ready = threading.Event()
+    found: list[Guard] = []
+    loop = asyncio.new_event_loop()
+
+    def tell(guard: Guard) -> None:
+        found.append(guard)
+        ready.set()
+
+    async def run() -> None:
+        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell))
+        stopping.append(task)
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stopping: list[asyncio.Task[None]] = []
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        until(lambda: index.progress.is_done)
+        yield Served(found[0], index)
+    finally:
+        loop.call_soon_threadsafe(stopping[0].cancel)
+        thread.join(20)
+        loop.close()
+        index.close()
