@@ -53,7 +53,7 @@ def test_it_is_made_once_and_then_taken_over(results: Path) -> None:
 
 
 def test_a_taken_over_index_knows_all_it_knew(results: Path) -> None:
-    views = (
+    views: tuple[dict[str, str], ...] = (
         {},
         {"status": "failed"},
         {"field.topic": "billing"},
