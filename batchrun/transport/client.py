@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import aiohttp
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from batchrun.transport.connections import Connector
 from batchrun.transport.endpoint import Endpoint
@@ -22,11 +22,11 @@ def open_session(connector: Connector) -> aiohttp.ClientSession:
     """A session for JSON requests to one gateway; whoever opens it closes it."""
     return aiohttp.ClientSession(
         connector=connector,
-        headers={
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": f"batchrun/{__version__}",
+        headers={  # the names as `istr`, which aiohttp need not fold for each request
+            istr("Content-Type"): "application/json",
+            istr("Accept"): "application/json",
+            istr("Accept-Encoding"): "gzip, deflate",
+            istr("User-Agent"): f"batchrun/{__version__}",
         },
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `deadlines.py` has all of them
@@ -41,9 +41,9 @@ def request_headers(endpoint: Endpoint) -> CIMultiDict[str]:
     """The headers that only the gateway gets, with its key. A header that the user gives replaces the same one."""
     headers = CIMultiDict[str]()
     if endpoint.api_key and endpoint.auth == "bearer":
-        headers["Authorization"] = Secret(f"Bearer {endpoint.api_key}")
+        headers[istr("Authorization")] = Secret(f"Bearer {endpoint.api_key}")
     if endpoint.api_key and endpoint.auth == "api-key":
-        headers["api-key"] = Secret(endpoint.api_key)
+        headers[istr("api-key")] = Secret(endpoint.api_key)
     for name, value in endpoint.headers.items():
         headers[name] = value
     for name, value in endpoint.secret_headers.items():

@@ -10,11 +10,13 @@ Gemini, Anthropic, Mistral, Cohere and OpenRouter.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
 
 from batchrun.records.outcome import FailureCode, Outcome, incomplete_code, response_code
 from batchrun.records.request import ENDPOINTS, RESPONSES
-from batchrun.transport.emptiness import holds_choice, holds_output, holds_vector
+from batchrun.transport.emptiness import holds_choice, holds_output, holds_text, holds_vector
 from batchrun.transport.error_body import ErrorBody, read_error_body, says_error
 
 _Json = dict[str, Any]
@@ -51,8 +53,42 @@ _BROKEN = {
 }
 
 
+class _Part(msgspec.Struct, tag_field="type", gc=False):
+    """An output item or a part of a message, by its type."""
+
+
+class _Text(_Part, tag="output_text"):
+    text: str
+
+
+class _Message(_Part, tag="message"):
+    content: Annotated[list[_Text], msgspec.Meta(min_length=1)]
+
+
+class _Reasoning(_Part, tag="reasoning"):
+    pass
+
+
+class _Call(_Part, tag="function_call"):
+    pass
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """A completed response as the official API reports it, without a refusal; nearly every answer has this form."""
+
+    status: Literal["completed"]
+    output: Annotated[list[_Message | _Reasoning | _Call], msgspec.Meta(min_length=1)]
+    object: Literal["response"] = "response"
+    type: None = None
+    error: None = None
+    base_resp: None = None
+    incomplete_details: None = None
+
+
 def judge(url: str, fields: _Json, ended_as: str | None = None) -> Verdict | ErrorBody:
     """The verdict on the decoded answer of an endpoint; `ended_as` is the type of a stream's terminal event."""
+    if url == RESPONSES and ended_as in (None, "response.completed") and _is_plain_success(fields):
+        return SUCCEEDED
     if (error := find_error(url, fields)) is not None:
         return error
     verdict: Verdict | ErrorBody
@@ -89,6 +125,15 @@ def find_error(url: str, fields: _Json) -> ErrorBody | None:
 def word(value: Any) -> str:
     """A gateway's word, such as a status, as far as it can be shown."""
     return value[:40] if isinstance(value, str) else "of no known kind"
+
+
+def _is_plain_success(fields: _Json) -> bool:
+    """Whether a response has the official form and ends with a text or a call; all others need a closer look."""
+    try:
+        last = msgspec.convert(fields, _Plain).output[-1]
+    except msgspec.ValidationError:
+        return False
+    return holds_text(last.content[0].text) if isinstance(last, _Message) else isinstance(last, _Call)
 
 
 def _judge_response(fields: _Json, ended_as: str | None) -> Verdict:

@@ -465,6 +465,24 @@ def test_an_error_in_a_200_is_one_in_any_envelope(body: Any, code: str, text: st
     assert (failed.code, failed.message, failed.inner_status) == (code, text, inner)
 
 
+@pytest.mark.parametrize(
+    ("beside", "outcome", "code"),
+    [
+        ({"error": {"code": "c", "message": "m"}}, "failed", "c"),
+        ({"type": "error", "message": "m"}, "failed", "error"),
+        ({"object": "error", "message": "m", "code": "c"}, "failed", "c"),
+        ({"base_resp": {"status_code": 1002, "status_msg": "m"}}, "failed", "1002"),
+        ({"status": "failed"}, "failed", "response_failed"),
+        ({"status": "incomplete"}, "incomplete", "incomplete_unknown"),
+        ({"incomplete_details": {"reason": "content_filter"}}, "incomplete", "incomplete_content_filter"),
+    ],
+)
+@pytest.mark.parametrize("item", [MESSAGE, {"type": "function_call", "name": "f", "arguments": "{}"}])
+def test_what_is_wrong_beside_a_whole_response_counts(item: Json, beside: Json, outcome: str, code: str) -> None:
+    read_as = read(RESPONSE | {"output": [item]} | beside)
+    assert (read_as.outcome, read_as.error_code) == (outcome, code)
+
+
 def test_words_of_success_beside_a_whole_answer_are_no_error() -> None:
     for well in ({"code": 200, "msg": "ok"}, {"code": 0}, {"base_resp": {"status_code": 0, "status_msg": ""}}):
         for url, body in SHAPES:
