@@ -103,7 +103,7 @@ class Dispatcher:
             now = self._clock()
             if self._released:
                 return self._given(*self._released.popleft())
-            if (waited := self._waited(now)) is not None:
+            if self.room.size and (waited := self._waited(now)) is not None:
                 return waited
             if not self._can_read(now):
                 return None
@@ -243,7 +243,6 @@ class Dispatcher:
     def _waited(self, now: float) -> Next | None:
         """A line that has waited and may go now."""
         if self._was_throttled and self._may_read(now) and not self.is_read:
-            self._was_throttled = False
             return None
         while (due := self.room.take(now)) is not None:
             if (following := self._judged(due, now)) is not None:
@@ -256,6 +255,7 @@ class Dispatcher:
 
     async def _read(self, now: float) -> RequestLine | None:
         """The next line: one that was kept as a number, or an unread one. None where a source has ended."""
+        self._was_throttled = False
         queue = self._readable_again(now)
         if queue is None:
             if self.is_read:

@@ -332,11 +332,7 @@ class Writer:
 
     def _head(self, done: Done, elapsed_s: float) -> ResultHead:
         line, outcome, facts = done.line, done.outcome, self._facts
-        error = None
-        if isinstance(outcome, Failure):
-            error = ErrorInfo(outcome.code, outcome.message)
-        elif outcome.error_code is not None:
-            error = ErrorInfo(outcome.error_code, outcome.message)
+        error = None if outcome.error_code is None else ErrorInfo(outcome.error_code, outcome.message)
         timing = outcome.timing
         run = RunInfo(  # the first fields by position: twenty keywords take five times as long
             VERSION,
@@ -345,7 +341,7 @@ class Writer:
             line.body_hash,
             facts.started,
             elapsed_s,
-            "failed" if isinstance(outcome, Failure) else outcome.outcome,
+            outcome.outcome,
             line.model,
             line.url,
             facts.gateway if done.endpoint is None else facts.hosts.get(done.endpoint, ""),
@@ -358,13 +354,13 @@ class Writer:
             model=outcome.model,
             usage=outcome.usage,
             endpoint=done.endpoint,
-            schema_error=outcome.schema_error if isinstance(outcome, Reply) else None,
-            service_tier=None if isinstance(outcome, Failure) else outcome.service_tier,
-            gateway_cost_usd=None if isinstance(outcome, Failure) else outcome.gateway_cost_usd,
+            schema_error=outcome.schema_error,
+            service_tier=outcome.service_tier,
+            gateway_cost_usd=outcome.gateway_cost_usd,
         )
-        if done.tries or (isinstance(outcome, Reply) and outcome.fenced):
+        if done.tries or outcome.fenced:
             tries = (*done.tries, run.as_try()) if done.tries else ()
-            run = msgspec.structs.replace(run, tries=tries, fenced=isinstance(outcome, Reply) and outcome.fenced)
+            run = msgspec.structs.replace(run, tries=tries, fenced=outcome.fenced)
         return ResultHead(line.custom_id, run, error)
 
 

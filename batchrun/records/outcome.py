@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import msgspec
 
@@ -155,6 +155,18 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     inner_status: int | None = None
     looks_like_api: bool = False
     quotes_request: bool = False
+
+    # What a record says of a reply and cannot say of a failure.
+    outcome: ClassVar[Outcome] = "failed"
+    service_tier: ClassVar[str | None] = None
+    gateway_cost_usd: ClassVar[Decimal | None] = None
+    schema_error: ClassVar[str | None] = None
+    fenced: ClassVar[bool] = False
+
+    @property
+    def error_code(self) -> str:
+        """The code, by the name that it has in a reply."""
+        return self.code
 
     @property
     def status_for_rules(self) -> int | None:
