@@ -220,7 +220,9 @@ class _Work:
         self._job = make_job(str(self._paths.requests), self._options)
         if self._files.report is not None:
             check_report_target(self._files.report, self._job)
-        checked = check(self._source, self._recipe, self._wanted, self._paths, self._files.gold)
+        checked = check(
+            self._source, self._recipe, self._wanted, self._paths, self._files.gold, self._files.failed_rows
+        )
         used = used_columns(self._source, self._recipe)
         refuse_shown(checked.gold, used)
         if self._job.overwrite:

@@ -31,16 +31,18 @@ class NextStep(NamedTuple):
     change: str | None = None
 
 
-def next_step(summary: Summary, made_of: str | None = None) -> NextStep:
+def next_step(summary: Summary, made_of: str | None = None, sample: int | None = None) -> NextStep:
     """What to do after a run with a result file.
 
-    `made_of`: what the requests are made of, and so what to edit; None: the request file itself.
+    `made_of`: what the requests are made of, and so what to edit; None: the request file itself. `sample`: how many
+    lines were chosen, of which a pilot sends fewer; None: all.
     """
     from batchrun.records.remedies import Remedy, by_remedy
 
     tally = summary.prepared.tally
     if summary.left:
-        return NextStep(_command(summary))
+        is_whole = sample is not None and summary.prepared.job.sample == sample and summary.stopped is None
+        return NextStep(_command(summary, sends_rest=is_whole, keeps_options=made_of is not None))
     lines = by_remedy(tally.final_errors)
     if not lines:
         return NextStep(_command(summary) if tally.retryable else None)
@@ -98,13 +100,20 @@ def _named(codes: Counter[str]) -> str:
     return ", ".join([*names, *(["…"] if len(codes) > _SHOWN_CODES else [])])
 
 
-def _command(summary: Summary, *, retry_errors: bool = False, changed: str | None = None) -> str:
-    """The same command again."""
+def _command(
+    summary: Summary,
+    *,
+    retry_errors: bool = False,
+    changed: str | None = None,
+    sends_rest: bool = False,
+    keeps_options: bool = False,
+) -> str:
+    """The same command again. `sends_rest`: all of a sample is done; `keeps_options`: the job remembers its size."""
     from batchrun.records.money import usd
 
     words = _without_password([word for word in sys.argv[1:] if word not in ("--overwrite", "--retry-errors")])
-    if summary.stopped is None:  # all of the sample is done: what is left is the rest
-        words = _without_option(words, "--sample")
+    if sends_rest:
+        words = [*_without_option(words, "--sample"), *(("--sample", "all") if keeps_options else ())]
     if summary.enough_usd is not None:
         words = _with_option(words, "--max-cost", usd(summary.enough_usd))
     if retry_errors:

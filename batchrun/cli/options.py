@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.types import ConcurrencyType, FiniteRange, UsdType, WholeNumber
+from batchrun.cli.types import ConcurrencyType, FiniteRange, SampleSize, UsdType, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 from batchrun.limits.options import IN_FLIGHT_BYTES
@@ -128,8 +128,8 @@ RATE = OptionGroup(
 
 SAMPLE = Option(
     ["--sample"],
-    type=WholeNumber(1),
-    metavar="N",
+    type=SampleSize(1),
+    metavar="N|all",
     help="Send only lines of a random sample of N, the same in every run.",
 )
 

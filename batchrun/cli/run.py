@@ -370,7 +370,9 @@ def _show_report(summary: Summary, options: RunOptions) -> None:
     """Write the report as JSON, and print it."""
     from batchrun.report.text import render
 
-    step = next_step(summary, options.made_of) if options.files.results_path is not None else NextStep()
+    step = NextStep()
+    if options.files.results_path is not None:
+        step = next_step(summary, options.made_of, options.part.sample)
     report = summary.report(step.command, step.change)
     if options.files.report_path is not None:
         write_report(options.files.report_path, report.to_json())

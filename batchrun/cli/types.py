@@ -60,6 +60,19 @@ class WholeNumber(click.IntRange):
         return number
 
 
+class SampleSize(WholeNumber):
+    """How many lines are drawn; None, written `all`, is every line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The option's text as an int, or None."""
+        if value == "all":
+            return None
+        try:
+            return super().convert(value, param, ctx)
+        except click.UsageError:
+            self.fail(f"{value!r} is not a whole number, at least {self.min}, and not all", param, ctx)
+
+
 class UsdType(_ParamType):
     """`20` or `0.5`: an exact amount of US dollars."""
 

@@ -22,7 +22,7 @@ from batchrun.datasets.changed import ChangedAnswers
 from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import MISSING, Label, LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
-from batchrun.datasets.output import Counts, NewColumns, Wanted, refuse_overwriting
+from batchrun.datasets.output import Counts, NewColumns, Wanted, check_outputs
 from batchrun.datasets.prepared import Prepared, prepared_path, read_prepared
 from batchrun.datasets.requests_of import find_requests, note_changed, sent_as
 from batchrun.datasets.row import Row
@@ -30,7 +30,7 @@ from batchrun.datasets.row_ids import RowKeys, with_repeats
 from batchrun.datasets.tables import Format, Source, Table, open_table
 from batchrun.datasets.template import FAILURES, Templates
 from batchrun.datasets.votes import fold, vote_columns
-from batchrun.datasets.writers import TableWriter, check_ending, writing
+from batchrun.datasets.writers import TableWriter, writing
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
 from batchrun.records.request import Overrides
@@ -96,12 +96,7 @@ def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
     read = [("the request file", requests), ("what was prepared", prepared_path(requests))]
     if joined.source.path != "-":
         read.append(("the table that is read", Path(joined.source.file)))
-    outputs = [wanted.out, *([joined.failures] if joined.failures is not None else [])]
-    for output in outputs:
-        check_ending(output)
-        refuse_overwriting(output, joined.results, read)
-    if len(outputs) == 2:
-        refuse_overwriting(outputs[1], joined.results, [("the joined table", outputs[0])])
+    check_outputs(wanted.out, joined.failures, joined.results, read)
 
 
 def as_prepared(source: Source, prepared: Prepared) -> Source:

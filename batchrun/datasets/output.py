@@ -12,6 +12,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.datasets.extras import Extra, ExtraReader
 from batchrun.datasets.fields import Column, refuse_clash
 from batchrun.datasets.labels import Label, RowStatus
+from batchrun.datasets.writers import check_ending
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
 from batchrun.results.paths import ResultPaths, are_one
@@ -84,9 +85,20 @@ class Counts:
         return ", ".join(f"{count:,} {status}" for status, count in counts if count or status is RowStatus.OK)
 
 
-def refuse_overwriting(out: Path, results: Path, read: Sequence[tuple[str, Path]]) -> None:
-    """Raise `UsageError` if the table would be written over a file of the job, or over one that is read."""
+def check_outputs(out: Path, failures: Path | None, results: Path, read: Sequence[tuple[str, Path]]) -> None:
+    """Check where the table, and the rows that are not ok, would be written. Raises `UsageError`."""
+    check_ending(out)
+    refuse_overwriting(out, results, read)
+    if failures is not None:
+        check_ending(failures)
+        refuse_overwriting(failures, results, [*read, ("the joined table", out)], "those rows (--failures)")
+
+
+def refuse_overwriting(
+    out: Path, results: Path, read: Sequence[tuple[str, Path]], written: str = "the table (-o)"
+) -> None:
+    """Raise `UsageError` if what is `written` would stand over a file of the job, or over one that is read."""
     paths = ResultPaths.of(results)
     for what, path in [*((use, own) for own, use in paths.uses().items()), ("the report", paths.report), *read]:
         if are_one(out, path):
-            raise UsageError(f"{out} is {what}; choose another file for the table (-o)")
+            raise UsageError(f"{out} is {what}; choose another file for {written}")

@@ -9,11 +9,10 @@ from pathlib import Path
 import orjson
 
 from batchrun.datasets.fields import Column, columns_of
-from batchrun.datasets.output import NewColumns, Wanted, refuse_overwriting
+from batchrun.datasets.output import NewColumns, Wanted, check_outputs
 from batchrun.datasets.recipe import Recipe
 from batchrun.datasets.tables import Source, open_table
 from batchrun.datasets.votes import vote_columns
-from batchrun.datasets.writers import check_ending
 from batchrun.errors import UsageError
 from batchrun.labelling.agreement import gold_columns
 from batchrun.labelling.paths import LabelPaths
@@ -27,15 +26,23 @@ class Checked:
     gold: Mapping[str, str]
 
 
-def check(source: Source, recipe: Recipe, wanted: Wanted, paths: LabelPaths, gold: Sequence[str] = ()) -> Checked:
+def check(
+    source: Source,
+    recipe: Recipe,
+    wanted: Wanted,
+    paths: LabelPaths,
+    gold: Sequence[str] = (),
+    failures: Path | None = None,
+) -> Checked:
     """Look at the table, of which `gold` says what is gold, and see that its labels can be written beside its columns.
+
+    `failures`: where the rows that are not ok are to be written.
 
     Raises `UsageError` where they cannot, and for a table that cannot be read twice; `InputError` for its header.
     """
     if source.path == "-":
         raise UsageError("the table is read several times, so it cannot be standard input; name a file")
-    check_ending(wanted.out)
-    refuse_overwriting(wanted.out, paths.results, [("the table that is read", Path(source.file))])
+    check_outputs(wanted.out, failures, paths.results, [("the table that is read", Path(source.file))])
     encoded = orjson.dumps(recipe.schema.schema) if recipe.schema is not None else None
     fields = columns_of(encoded)
     with open_table(source) as table:

@@ -37,7 +37,7 @@ class Frame:
 
 
 def frame_of(data: Any) -> Frame:
-    """The table that was given. Raises `UsageError` for anything else, or a column whose name is no text."""
+    """The table that was given. Raises `UsageError` for anything else, no rows, or a column whose name is no text."""
     library = type(data).__module__.partition(".")[0]
     if isinstance(data, list) and all(isinstance(row, Mapping) for row in data):
         names = tuple(dict.fromkeys(name for row in data for name in row))
@@ -53,6 +53,8 @@ def frame_of(data: Any) -> Frame:
         checks.text("the name of a column", name, "a text")
     if len(set(frame.columns)) < len(frame.columns):
         raise UsageError("two columns of data have one name; rename one")
+    if not len(data):
+        raise UsageError("data has no rows; give at least one")
     return frame
 
 

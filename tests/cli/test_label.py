@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -178,7 +179,12 @@ def test_a_sample_of_the_rows_and_then_all(batchrun: Command) -> None:
     assert (done.code, done.out) == (1, "15 ok, 25 missing: out.csv\n")
     first = answered()
     assert len(first) == 15
-    assert batchrun(*LABEL, *FAST, "--yes").code == 0
+    again = batchrun("label", "-o", "out.csv")
+    assert (again.code, again.out) == (1, "15 ok, 25 missing: out.csv\n")
+    for shown in (done, again):
+        (told,) = [line for line in shown.err.splitlines() if line.startswith("next: batchrun label ")]
+        assert told.endswith(" --sample all")
+    assert batchrun(*shlex.split(told)[2:]).code == 0  # the command that it says labels the rest
     assert answered()[:15] == first
     assert len(set(answered())) == ROWS
 
@@ -192,6 +198,24 @@ def test_the_rows_that_are_not_ok_and_the_report_go_where_they_are_wanted(batchr
     assert labelled("failed.csv") == [{"id": row["id"], "text": row["text"]} for row in failed]
     assert json.loads(Path("report.json").read_text())["lines"]["total"] == ROWS
     assert batchrun(*LABEL, *FAST, "--report", str(JOB / "results.jsonl")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("failures", "why"),
+    [
+        ("new.csv", "new.csv is the joined table; choose another file for those rows (--failures)"),
+        ("data.csv", "data.csv is the table that is read; choose another file for those rows (--failures)"),
+        ("failed.xlsx", "failed.xlsx: its ending does not tell its format"),
+    ],
+)
+def test_where_failures_cannot_be_written_is_told_before_anything_is_sent(
+    batchrun: Command, failures: str, why: str
+) -> None:
+    write_data()
+    done = batchrun(*LABEL[:-1], "new.csv", *FAST, "--yes", "--failures", failures)
+    assert done.code == 2
+    assert why in done.err
+    assert not Path("new.csv.job").exists()
 
 
 # -------------------------------------------------------------------------------------------- right answers

@@ -96,6 +96,8 @@ def test_a_cell_is_written_as_what_it_is(value: object, written: bytes) -> None:
     [
         ("data.csv", "a list of dicts, or a pandas or polars DataFrame"),
         ([1], "a list of dicts"),
+        ([], "data has no rows"),
+        (pandas.DataFrame({"text": []}), "data has no rows"),
         (pandas.DataFrame([[1]]), "the name of a column is 0"),
         (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "two columns of data have one name"),
     ],
