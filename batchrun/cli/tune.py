@@ -28,6 +28,7 @@ class TuneOptions:
     tpm: float | None
     max_cost_usd: Decimal | None
     paused: bool | None
+    endpoint: str | None
 
     def tuning(self) -> Tuning:
         """The request to the run."""
@@ -39,6 +40,7 @@ class TuneOptions:
             tpm=self.tpm,
             max_cost_usd=str(self.max_cost_usd) if self.max_cost_usd is not None else None,
             paused=self.paused,
+            endpoint=self.endpoint,
         )
 
 
@@ -51,6 +53,7 @@ TUNE = OptionGroup(
         Option(["--rpm"], type=RateType(), metavar="N|off", help="Send at most N requests per minute; off: no limit."),
         Option(["--tpm"], type=RateType(), metavar="N|off", help="Use at most N tokens per minute; off: no limit."),
         MAX_COST,
+        Option(["--endpoint"], metavar="NAME", help="Change the limits of this endpoint alone."),
         Option(["--pause/--resume", "paused"], default=None, help="Stop sending for now, or continue."),
     ),
 )

@@ -17,7 +17,7 @@ from batchrun.engine.attribution import Chances, Peers
 from batchrun.engine.case import Case, Standing
 from batchrun.engine.gateways import Gateway
 from batchrun.engine.reask import Reask
-from batchrun.engine.routing import Due, Queue, Step
+from batchrun.engine.routing import Due, Queue, Step, continues
 from batchrun.engine.source import LineSource
 from batchrun.engine.waiting import WaitingRoom
 from batchrun.limits.endpoint_limits import EndpointLimits
@@ -71,7 +71,8 @@ class Dispatcher:
         self._gateways = gateways
         self._only = gateways[0] if gateways[0].name is None else None
         self._all: dict[tuple[Gateway, str, str], Peers] = {}
-        self._queues: dict[tuple[str, str], Queue] = {}
+        self._queues: dict[tuple[str, str, bool], Queue] = {}
+        self._seen: set[tuple[str, str]] = set()
         self._released: deque[tuple[Case, Peers]] = deque()
         self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
         self._was_throttled = False  # the last line that waited: an unread one follows it, so that others can speak
@@ -325,14 +326,17 @@ class Dispatcher:
 
     def _queue_of(self, line: RequestLine) -> Queue:
         """The queue of a line."""
-        queue = self._queues.get((line.url, line.model))
+        is_bound = self._only is None and continues(line)
+        queue = self._queues.get((line.url, line.model, is_bound))
         if queue is None:
             routes = [
                 self._peers_at(gateway, line.url, line.model)
                 for gateway in self._gateways
                 if self._only is not None or gateway.serves(line.model)
             ]
-            queue = self._queues[line.url, line.model] = Queue(routes, self._gateways[0].shares)
+            routes = routes[:1] if is_bound else routes
+            queue = self._queues[line.url, line.model, is_bound] = Queue(routes, self._gateways[0].shares)
+            self._seen.add((line.url, line.model))
         return queue
 
     def _peers_at(self, gateway: Gateway, path: str, model: str) -> Peers:
@@ -368,7 +372,7 @@ class Dispatcher:
         for queue in self._queues.values():
             if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 return True
-        if len(self._queues) >= self._kinds:
+        if len(self._seen) >= self._kinds:
             return False
         if self._only is not None:
             return self._only.limiter.lanes.shared.has_room

@@ -3,7 +3,7 @@
 1. Open is an endpoint that is not shut, whose breaker for the model is closed, and which has the model.
 2. A line that has failed goes where it has failed least. Of these, it goes to the lowest tier that is open, and there
    to the endpoint with room that has had the fewest lines for its weight.
-3. A line that is bound to one endpoint (it continues a response that is stored there) never goes to another.
+3. A line that continues a stored response goes to the first endpoint that serves its model, and never to another.
 4. An endpoint that is away gets one line now and then, as a probe.
 """
 
@@ -19,6 +19,17 @@ from batchrun.engine.attribution import Peers
 from batchrun.engine.case import Case, Standing, standing_of
 from batchrun.engine.gateways import Shares
 from batchrun.records.outcome import Failure
+from batchrun.records.rawjson import member
+from batchrun.records.request import RequestLine
+
+
+def continues(line: RequestLine) -> bool:
+    """Whether a line names an earlier response or a conversation, which one endpoint alone has stored."""
+    found = (member(line.body, name) for name in _STORED if b'"%b"' % name.encode() in line.body)
+    return any(value not in (b"", b"null") for value in found)
+
+
+_STORED = ("previous_response_id", "conversation")
 
 
 class Queue:

@@ -22,6 +22,8 @@ from batchrun.job.bottleneck import Bottleneck
 from batchrun.job.copying import Copying
 from batchrun.job.eta import Eta
 from batchrun.job.prepare import Prepared
+from batchrun.limits.fleet import Fleet
+from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Concurrency, Limits
 from batchrun.limits.quotas import LEAST_PER_MINUTE
 from batchrun.results.events import Event, Tuned
@@ -160,8 +162,8 @@ class Monitor:
 
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
-        limiter = self._runner.limiter
-        limits, is_paused, changes = limiter.limits, limiter.is_paused, []
+        limiter = self._limiter_of(request.endpoint)
+        limits, is_paused, changes = limiter.limits, limiter.is_paused, list[str]()
         if (stopped := self._runner.stopped) is not None and request != tune.Tuning(request.id):
             raise UsageError(f"this run is stopping: {stopped.why}")
         if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
@@ -189,7 +191,18 @@ class Monitor:
             changes.append("paused" if request.paused else "resumed")
         limiter.retune(limits, is_paused=is_paused)
         self._runner.fill_slots()
-        return changes
+        return [f"{change} at {request.endpoint}" for change in changes] if request.endpoint is not None else changes
+
+    def _limiter_of(self, endpoint: str | None) -> Limiter | Fleet:
+        """What limits the job, or one of its endpoints. Raises `UsageError` for one that it does not have."""
+        limiter = self._runner.limiter
+        if endpoint is None:
+            return limiter
+        names = limiter.by_name if isinstance(limiter, Fleet) else {}
+        if endpoint not in names:
+            known = f"it has {', '.join(names)}" if names else "it has one, without a name"
+            raise UsageError(f"this run has no endpoint {endpoint[:40]!r}; {known}")
+        return names[endpoint]
 
 
 def _cap_usd(text: str | None) -> Decimal | None:

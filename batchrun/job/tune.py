@@ -35,7 +35,10 @@ Rate = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request to change limits; None leaves a limit unchanged, 0 removes it. `concurrency` is written as for `-c`."""
+    """A request to change limits; None leaves a limit unchanged, 0 removes it. `concurrency` is written as for `-c`.
+
+    `endpoint`: the one of several whose limits are meant; None for those of the whole job.
+    """
 
     id: str = ""
     concurrency: str | None = None
@@ -43,6 +46,7 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     tpm: Rate | None = None
     max_cost_usd: str | None = None
     paused: bool | None = None
+    endpoint: str | None = None
 
 
 def take(path: Path) -> Tuning | str | None:
@@ -113,7 +117,8 @@ def ask(results: Path, tuning: Tuning, patience_s: float = _ASKED_OFTEN_S) -> Tu
 
 def asked(tuning: Tuning) -> list[str]:
     """The parts of a request, in the words of the command."""
-    words = [f"-c {tuning.concurrency}"] if tuning.concurrency is not None else []
+    words = [f"--endpoint {tuning.endpoint}"] if tuning.endpoint is not None else []
+    words += [f"-c {tuning.concurrency}"] if tuning.concurrency is not None else []
     for name, rate in (("--rpm", tuning.rpm), ("--tpm", tuning.tpm)):
         words += [f"{name} {rate:g}" if rate else f"{name} off"] if rate is not None else []
     words += [f"--max-cost {tuning.max_cost_usd}"] if tuning.max_cost_usd is not None else []

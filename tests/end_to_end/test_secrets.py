@@ -138,6 +138,50 @@ def test_no_failure_and_no_answer_lets_the_key_out(tmp_path: Path, sent: str) ->
     assert (tmp_path / "results.jsonl").read_text().count("[the api key]") >= len(echoes) - 2
 
 
+def test_the_keys_of_all_endpoints_are_redacted_whichever_repeats_them(tmp_path: Path) -> None:
+    """Each of two gateways repeats both keys: in answers, in failures, of a dead key, when looked at."""
+    other = f"{KEY[:9]}-of-the-other-endpoint"
+    both = f"keys {KEY} and {other}"
+    bad = json.dumps({"error": {"message": both, "type": other, "code": "invalid_prompt"}}).encode()
+    dead = json.dumps({"error": {"message": both, "code": "invalid_api_key"}}).encode()
+    echoes = [http(json.dumps({**RESPONSE, "user": both}).encode()), http(bad, 400), http(x_request_id=other), http()]
+    endpoints = tmp_path / "endpoints.toml"
+    with HostileThread(*echoes) as one, HostileThread(http(dead, 401)) as two:
+        tables = [("a", one.base_url, "KEY_A"), ("b", two.base_url, "KEY_B")]
+        endpoints.write_text(
+            "".join(
+                f'[[endpoint]]\nname="{name}"\nbase_url="{url}"\napi_key_env="{key}"\n' for name, url, key in tables
+            )
+        )
+        requests = write_requests(tmp_path / "requests.jsonl", 12)
+        command = [sys.executable, "-m", "batchrun"]
+        words = [
+            "run",
+            str(requests),
+            "-o",
+            str(tmp_path / "results.jsonl"),
+            "--endpoints",
+            str(endpoints),
+            "-v",
+            "-c",
+            "2",
+        ]
+        env = {**os.environ, "KEY_A": KEY, "KEY_B": other}
+        for arguments in (
+            [*words, "--prices", str(write_prices(tmp_path))],
+            ["endpoints", str(endpoints), "--model", "m"],
+        ):
+            done = subprocess.run(
+                [*command, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert CANARY.decode() not in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+        assert one.asked[0].header("Authorization") == f"Bearer {KEY}"
+        assert two.asked[0].header("Authorization") == f"Bearer {other}"
+    assert spoilt(tmp_path) == []
+    assert (tmp_path / "results.jsonl").read_text().count("[the api key]") >= 4
+
+
 def test_a_refused_connection_and_a_proxy_do_not_let_it_out(tmp_path: Path) -> None:
     port = hostile.free_port()
     code, screen = run(tmp_path, f"http://127.0.0.1:{port}", "--max-outage", "0.5")

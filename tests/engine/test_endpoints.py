@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from batchrun.engine.retry import RetryPolicy
 from batchrun.job.endpoints import NamedEndpoint
+from batchrun.job.tune import Tuning
 from batchrun.limits.options import Limits
 from batchrun.transport.endpoint import Endpoint
 from tests.asking import in_virtual_time
@@ -29,7 +32,7 @@ from tests.engine.test_whose_fault import (
     number_of,
 )
 from tests.hostile import KEY, Asked
-from tests.support import Json
+from tests.support import Json, events
 
 __all__ = ["desk"]
 
@@ -271,3 +274,63 @@ def test_no_cap_is_passed(desk: Desk, whole: Decimal | None) -> None:
         assert one.cost.total_usd <= cap
     assert ran.report.cost.total_usd <= (whole or sum(caps))
     assert ran.report.cost.total_usd >= Decimal("0.8") * (whole or sum(caps))
+
+
+def test_lines_that_continue_a_response_go_to_the_first_endpoint_alone(desk: Desk) -> None:
+    desk.bodies(
+        *(
+            {"model": "m", "input": f"question {number}", "previous_response_id": f"resp_{number}"}
+            for number in range(20)
+        ),
+        *({"model": "m", "input": f"question {number}", "conversation": "conv_1"} for number in range(20, 30)),
+        *(
+            {
+                "model": "m",
+                "input": f"question {number} {json.dumps({'conversation': 1})}",
+                "previous_response_id": None,
+            }
+            for number in range(30, 130)
+        ),
+    )
+    fails_once: set[int] = set()
+
+    def choose(body: Json, _: int) -> Bad | None:
+        number = number_of(body)
+        if number >= 30 or number in fails_once:
+            return None
+        fails_once.add(number)
+        return BROKEN
+
+    ran = play(desk, Place(choose), Place())
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 130)
+    wheres = [ran.record(number)["run"]["endpoint"] for number in range(1, 131)]
+    assert set(wheres[:30]) == {"a"}
+    assert set(wheres[30:]) == {"a", "b"}
+
+
+@pytest.mark.smoke
+def test_tune_pauses_one_endpoint_and_its_lines_go_elsewhere(desk: Desk) -> None:
+    places = Place(at_once=8), Place(at_once=8)
+
+    def ask(**words: Any) -> None:
+        file = desk.results.with_name(desk.results.name + ".tune")
+        file.write_bytes(msgspec.json.encode(Tuning(id=str(words), **words)))
+        file.chmod(0o600)
+
+    async def meanwhile(_: object) -> None:
+        await asyncio.sleep(5)
+        ask(endpoint="a", paused=True)
+        await asyncio.sleep(5)
+        ask(endpoint="nobody", paused=True)
+        await asyncio.sleep(10)
+        ask(endpoint="a", paused=False)
+
+    ran = play(desk, *places, lines=800, meanwhile=meanwhile)
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 800)
+    assert places[0].per_s(7, 20) == 0
+    assert places[1].per_s(7, 20) > 10
+    assert places[0].per_s(21, 25) > 10
+    assert is_said(ran, "tuned: paused at a")
+    assert is_said(ran, "tuned: resumed at a")
+    refused = [event["refused"] for event in events(desk.results) if event["event"] == "tuned" and "refused" in event]
+    assert [why.partition("; nothing")[0] for why in refused] == ["this run has no endpoint 'nobody'; it has a, b"]
