@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.endpoints import endpoints
 from tests.benchmarks.evaluation import evaluation
 from tests.benchmarks.instructions import instructions
 from tests.benchmarks.join import join
@@ -33,6 +34,7 @@ WORKLOADS |= {
     "pace": pace,
     "found_out": found_out,
     "lanes": lanes,
+    "endpoints": endpoints,
     "join": join,
     "evaluation": evaluation,
 }
