@@ -17,13 +17,28 @@ import click
 from batchrun.cli import console
 from batchrun.cli.eval_options import RESULTS_OR_JOB
 from batchrun.cli.options import PATH, PRICES, PriceOptions
-from batchrun.cli.types import WholeNumber
+from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
     from batchrun.viewer.guard import Guard
     from batchrun.viewer.index import Index
+    from batchrun.viewer.review import Review, ReviewOptions
+
+
+class MixType(FiniteRange):
+    """`random=0.5`: the share of the rows that are drawn at random."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The option's text as a number."""
+        name, sign, share = str(value).partition("=")
+        if sign and name != "random":
+            self.fail(f"{value!r} is not random=SHARE, such as random=0.5", param, ctx)
+        return float(super().convert(share if sign else value, param, ctx))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,19 @@ class ViewOptions:
     requests: Path | None
     port: int
     no_open: bool
+    review: int | None
+    mix: float | None
+    blind: bool
+
+    def review_options(self) -> ReviewOptions | None:
+        """What is reviewed, if anything. Raises `UsageError` for options that do nothing."""
+        from batchrun.viewer.review import ReviewOptions
+
+        if self.review is None:
+            if self.mix is not None or self.blind:
+                raise UsageError("--mix and --blind do nothing without --review; pass --review N, too")
+            return None
+        return ReviewOptions(self.review, 0.5 if self.mix is None else self.mix, self.blind)
 
 
 VIEW = OptionGroup(
@@ -55,6 +83,20 @@ VIEW = OptionGroup(
             default_note="a free one",
             help="Port of the page on 127.0.0.1.",
         ),
+        Option(
+            ["--review"],
+            type=WholeNumber(1, 100_000),
+            metavar="N",
+            help="Draw N rows to decide on; decisions are kept in RESULTS.corrections.jsonl.",
+        ),
+        Option(
+            ["--mix"],
+            type=MixType(),
+            metavar="random=SHARE",
+            default_note="random=0.5",
+            help="Share of --review that is drawn from the rows with a good label; the rest is doubtful.",
+        ),
+        Option(["--blind"], is_flag=True, help="Hide the label of a row of --review until it is decided."),
         Option(["--no-open"], is_flag=True, help="Print the address, and open no browser."),
     ),
 )
@@ -64,10 +106,12 @@ VIEW = OptionGroup(
 @click.argument("results", type=RESULTS_OR_JOB)
 def command(results: Path, options: ViewOptions, prices: PriceOptions) -> None:
     """Show RESULTS on a page of this machine: all rows, searched and filtered, and each with its prompt and answer.
+    With --review, a person decides on some of them.
 
     \b
     Example:
       batchrun view results.jsonl
+      batchrun view results.jsonl --review 200 --mix random=0.5
     """
     from batchrun.datasets.requests_of import find_requests
     from batchrun.evaluation.asked import results_in
@@ -76,9 +120,13 @@ def command(results: Path, options: ViewOptions, prices: PriceOptions) -> None:
     results = results_in(results)
     requests = find_requests(results, options.requests)
     console.say_rescue(results)
-    with contextlib.closing(_index(results, prices)) as index:
+    reviewed = options.review_options()
+    with contextlib.ExitStack() as files:
+        index = files.enter_context(contextlib.closing(_index(results, prices)))
+        review = None if reviewed is None else _review(index, reviewed, files)
+        serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review)
         try:
-            asyncio.run(_until_stopped(serve(index, requests, options.port, lambda guard: _tell(guard, options))))
+            asyncio.run(_until_stopped(serving))
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise UsageError(f"cannot listen on port {options.port}: {why}; choose another --port") from None
@@ -102,6 +150,22 @@ def _index(results: Path, prices: PriceOptions) -> Index:
         return Index(results, ResultPaths.of(results).index, reader, priced)
     except OSError as error:
         raise UsageError(f"cannot read {results}: {error.strerror}") from error
+
+
+def _review(index: Index, options: ReviewOptions, files: contextlib.ExitStack) -> Review:
+    """The queue and the file of decisions. All of the file is read first: the queue is drawn from all rows."""
+    from batchrun.datasets.corrections import CorrectionsFile
+    from batchrun.results.paths import ResultPaths
+    from batchrun.viewer.review import Review, draw, queue_of
+    from batchrun.viewer.shown import Rows
+
+    while index.read_on():
+        pass
+    paths = ResultPaths.of(index.results)
+    queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+    if not queue.rows:
+        raise UsageError(f"{index.results} has no rows to review")
+    return Review(queue, files.enter_context(contextlib.closing(CorrectionsFile(paths.corrections))), options)
 
 
 def _tell(guard: Guard, options: ViewOptions) -> None:

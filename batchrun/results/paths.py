@@ -68,6 +68,16 @@ class ResultPaths:
         """The index of `batchrun view`, which may be removed at any time."""
         return self._beside("index")
 
+    @property
+    def corrections(self) -> Path:
+        """What people decided on labels."""
+        return self._beside("corrections.jsonl")
+
+    @property
+    def review(self) -> Path:
+        """The rows that were drawn for a review."""
+        return self._beside("review.json")
+
     def uses(self) -> dict[Path, str]:
         """What the job keeps where, in words, except for its report."""
         return {
@@ -79,6 +89,8 @@ class ResultPaths:
             self.tune: "the tuning request",
             self.tries: "the file of earlier tries",
             self.index: "the index of the viewer",
+            self.corrections: "the file of corrections",
+            self.review: "the queue of a review",
             **{self._beside(ending): "a file of earlier tries" for ending in _OF_TRIES},
         }
 

@@ -79,8 +79,8 @@ class TableRow:
 class Pages:
     """Makes the pages of one result file. `script_token`: what its script sends with a change."""
 
-    def __init__(self, rows: Rows, script_token: str) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, script_token: str, *, has_review: bool = False) -> None:
+        self._rows, self._has_review = rows, has_review
         css = (_FOLDER / "view.css").read_text(encoding="utf-8")
         self._templates = Templates(_FOLDER, css, _ALLOWED)
         self._token = script_token
@@ -89,6 +89,10 @@ class Pages:
     def policy(self) -> str:
         """The policy of every page, for the header."""
         return f"{self._templates.policy}; frame-ancestors 'none'"
+
+    def render(self, template: str, **values: object) -> bytes:
+        """A page with the script."""
+        return self._templates.render(template, token=self._token, has_review=self._has_review, **values)
 
     def message(self, text: str) -> bytes:
         """A page that says one thing."""
@@ -99,9 +103,8 @@ class Pages:
         selection = select(index, view)
         last = max(1, -(-selection.total // view.size))
         progress = index.progress
-        return self._templates.render(
+        return self.render(
             "rows.html.j2",
-            token=self._token,
             name=index.results.name,
             view=view,
             is_filtered=bool(view.search or view.facets or view.ranges),
@@ -126,11 +129,11 @@ class Pages:
     def row(self, index: Index, view: View, number: int) -> bytes:
         """The page of one row, within the view from which it was opened."""
         whole = self._rows.whole(number)
-        return self._templates.render(
+        return self.render(
             "row.html.j2",
-            token=self._token,
             name=index.results.name,
             whole=whole,
+            hides_answer=False,
             row=whole.row,
             cost="–" if whole.row.cost_usd is None else usd(whole.row.cost_usd),
             back=_address(view),

@@ -17,12 +17,16 @@ from batchrun.errors import BatchrunError, UsageError
 from batchrun.viewer.guard import HEADERS, Guard, Refused
 from batchrun.viewer.index import Index, follow
 from batchrun.viewer.pages import SCRIPT, Pages
+from batchrun.viewer.review import Review
+from batchrun.viewer.review_pages import ReviewPages
 from batchrun.viewer.shown import Rows
 from batchrun.viewer.view import View, chosen_offsets, select
 
 FOLLOW_S = 0.5
 """How often it is looked whether the file has grown, in seconds."""
 _EXPORT_BYTES = 1 << 18
+LARGEST_CHANGE = 1 << 20
+"""The longest decision that is taken, in bytes."""
 
 
 class Viewer:
@@ -31,9 +35,11 @@ class Viewer:
     Entering raises `OSError` if it cannot listen on its port.
     """
 
-    def __init__(self, index: Index, rows: Rows, port: int = 0) -> None:
+    def __init__(self, index: Index, rows: Rows, port: int = 0, review: Review | None = None) -> None:
         self._index, self._rows, self._port = index, rows, port
+        self._review = None if review is None else ReviewPages(index, rows, review)
         self._is_stopped = threading.Event()
+        self._deciding = asyncio.Lock()
         self._failure: BatchrunError | OSError | None = None
 
     async def __aenter__(self) -> Self:
@@ -41,7 +47,7 @@ class Viewer:
         self._server = web.Server(self._handle, access_log=None)
         self._listener = await loop.create_server(self._server, "127.0.0.1", self._port)
         self.guard = Guard(self._listener.sockets[0].getsockname()[1])
-        self._pages = Pages(self._rows, self.guard.script_token)
+        self._pages = Pages(self._rows, self.guard.script_token, has_review=self._review is not None)
         self._headers = HEADERS | {"Content-Security-Policy": self._pages.policy, "Server": "batchrun"}
         self._reading = threading.Thread(target=self._follow, name="index", daemon=True)
         self._reading.start()
@@ -69,11 +75,11 @@ class Viewer:
         try:
             response = await self._answer(request)
         except Refused as refused:
-            response = self._said(refused.status, str(refused))
+            response = self._said(request, refused.status, str(refused))
         except UsageError as error:
-            response = self._said(400, str(error))
+            response = self._said(request, 400, str(error))
         except (BatchrunError, OSError) as error:
-            response = self._said(500, str(error))
+            response = self._said(request, 500, str(error))
         if not response.prepared:
             response.headers.update(self._headers)
         return response
@@ -85,7 +91,7 @@ class Viewer:
         self.guard.check_reader(request.headers, request.cookies)
         if request.method not in ("GET", "HEAD"):
             self.guard.check_change(request.headers)
-            raise Refused(405, "Nothing is changed here.")
+            return await self._change(request)
         if self._failure is not None:
             raise self._failure
         answers: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
@@ -98,6 +104,8 @@ class Viewer:
         }
         if (answer := answers.get(request.path)) is not None:
             return await answer(request)
+        if self._review is not None and (request.path + "/").startswith("/review/"):
+            return await self._review_page(self._review, request.path.removeprefix("/review").removeprefix("/"))
         if request.path.startswith("/rows/"):
             return await self._row(request, request.path.removeprefix("/rows/"))
         raise Refused(404, "There is no such page.")
@@ -109,7 +117,11 @@ class Viewer:
         response.set_cookie(self.guard.cookie, self.guard.token, httponly=True, samesite="Strict", path="/")
         return response
 
-    def _said(self, status: int, message: str) -> web.Response:
+    def _said(self, request: web.BaseRequest, status: int, message: str) -> web.Response:
+        if request.method not in ("GET", "HEAD"):
+            response = _json({"message": message})
+            response.set_status(status)
+            return response
         return web.Response(status=status, body=self._pages.message(message), content_type="text/html", charset="utf-8")
 
     async def _first(self, request: web.BaseRequest) -> web.Response:
@@ -123,10 +135,26 @@ class Viewer:
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
-        if not number.isdecimal() or int(number[:12]) >= len(self._index.columns):
-            raise Refused(404, "There is no such row.")
-        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), int(number))
+        row = _whole(number, len(self._index.columns))
+        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), row)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def _review_page(self, review: ReviewPages, place: str) -> web.Response:
+        if not place:
+            return web.Response(status=303, headers={"Location": await asyncio.to_thread(review.first)})
+        page = await asyncio.to_thread(review.page, self._pages, _whole(place, review.size))
+        return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def _change(self, request: web.BaseRequest) -> web.Response:
+        """A decision on a row of the review: kept before this answers."""
+        if self._review is None or request.method != "POST" or not request.path.startswith("/review/"):
+            raise Refused(405, "Nothing is changed here.")
+        place = _whole(request.path.removeprefix("/review/"), self._review.size)
+        body = await request.content.read(LARGEST_CHANGE + 1)
+        if len(body) > LARGEST_CHANGE:
+            raise Refused(413, f"A change has {LARGEST_CHANGE:,} bytes at most.")
+        async with self._deciding:
+            return _json({"next": await asyncio.to_thread(self._review.decide, place, body)})
 
     async def _table_json(self, request: web.BaseRequest) -> web.Response:
         view = self._view(request)
@@ -165,15 +193,28 @@ class Viewer:
         return View.of(list(request.query.items()), self._index.columns)
 
 
+def _whole(text: str, count: int) -> int:
+    """A number below `count` in an address. Raises `Refused`."""
+    if not text.isdecimal() or int(text[:12]) >= count:
+        raise Refused(404, "There is no such row.")
+    return int(text)
+
+
 def _json(told: object) -> web.Response:
     return web.Response(body=orjson.dumps(told), content_type="application/json")
 
 
-async def serve(index: Index, requests: Path | None, port: int, on_ready: Callable[[Guard], None]) -> None:
+async def serve(
+    index: Index,
+    requests: Path | None,
+    port: int,
+    on_ready: Callable[[Guard], None],
+    review: Review | None = None,
+) -> None:
     """Serve a result file until this is cancelled. `on_ready` is called once it listens, with the addresses to open.
 
     Raises `OSError` if it cannot listen on its port.
     """
-    async with Viewer(index, Rows(index, requests), port) as viewer:
+    async with Viewer(index, Rows(index, requests), port, review) as viewer:
         on_ready(viewer.guard)
         await asyncio.get_running_loop().create_future()

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from batchrun.datasets.labels import Label
+from batchrun.datasets.fields import Column
+from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.lookup import RecordFile
 from batchrun.records.answer import Result, refusal_of
 from batchrun.records.prompt import Turn, turns_of
@@ -87,6 +88,28 @@ class Rows:
         """The values of a field in the order of its enum; none where it has no enum."""
         return self._reader.enums.get(field, [])
 
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The fields of answers."""
+        return self._reader.fields
+
+    @property
+    def labels(self) -> LabelReader:
+        """What reads the label of an answer."""
+        return self._reader.labels
+
+    def id_at(self, number: int) -> str:
+        """The id of a row. Raises `StopError` if the file was changed meanwhile."""
+        return self._result(number).custom_id
+
+    def label_at(self, number: int) -> Label:
+        """The label of a row. Raises `StopError` if the file was changed meanwhile."""
+        return self._reader.label(self._result(number))
+
+    def _result(self, number: int) -> Result:
+        with RecordFile(self._index.results) as file:
+            return file.at(self._index.columns.offsets[number])
+
     def page(self, numbers: Sequence[int]) -> list[ShownRow]:
         """The cells of some rows. Raises `StopError` if the file was changed meanwhile."""
         with RecordFile(self._index.results) as file:
@@ -106,8 +129,7 @@ class Rows:
 
     def whole(self, number: int) -> WholeRow:
         """All of one row. Raises `StopError` if the file was changed meanwhile."""
-        with RecordFile(self._index.results) as file:
-            result = file.at(self._index.columns.offsets[number])
+        result = self._result(number)
         label = self._reader.label(result)
         error = "" if result.error is None else f"{result.error.code}: {result.error.message}"
         return WholeRow(

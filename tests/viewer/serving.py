@@ -19,6 +19,7 @@ from batchrun.results.paths import ResultPaths
 from batchrun.viewer.facts import FactsReader
 from batchrun.viewer.guard import Guard
 from batchrun.viewer.index import Index
+from batchrun.viewer.review import Review
 from batchrun.viewer.server import serve
 from tests.support import until
 
@@ -82,7 +83,7 @@ def index_of(results: Path) -> Index:
 
 
 @contextmanager
-def serving(results: Path) -> Iterator[Served]:
+def serving(results: Path, review: Review | None = None) -> Iterator[Served]:
     """A viewer of a result file that has read all of it."""
     index = index_of(results)
     ready = threading.Event()
@@ -94,7 +95,7 @@ def serving(results: Path) -> Iterator[Served]:
         ready.set()
 
     async def run() -> None:
-        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell))
+        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell, review))
         stopping.append(task)
         with suppress(asyncio.CancelledError):
             await task

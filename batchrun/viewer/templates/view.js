@@ -28,10 +28,64 @@ const keys = {
 };
 
 document.addEventListener("keydown", event => {
-  const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+  const isTyping = event.target.closest("input, textarea, select, [contenteditable]") ||
+    (event.key === "Enter" && event.target.closest("a, button, summary"));
   if (isTyping || event.ctrlKey || event.altKey || event.metaKey || !(event.key in keys)) return;
   event.preventDefault();
   keys[event.key]();
+});
+
+/* The review: each decision is sent, and the page of the next row is opened once it is kept. */
+const review = document.getElementById("review");
+const active = () => document.activeElement?.closest?.("fieldset[data-field]") || review.querySelector("[data-active]") || review.querySelector("fieldset");
+
+async function decide(change) {
+  const said = document.getElementById("said");
+  said.textContent = "";
+  try {
+    const answer = await fetch(location.pathname, {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        "X-Batchrun-Token": document.querySelector("meta[name=batchrun-token]").content,
+      },
+      body: JSON.stringify(change),
+    });
+    const told = await answer.json();
+    if (answer.ok) location.assign(told.next);
+    else said.textContent = told.message;
+  } catch (error) {
+    said.textContent = "The server does not answer; this decision is not kept. Start batchrun view again.";
+  }
+}
+
+const fieldOf = element => element.closest("fieldset[data-field]")?.dataset.field;
+if (review) {
+  Object.assign(keys, {
+    j: () => document.querySelector("[rel=next]")?.click(),
+    k: () => document.querySelector("[rel=prev]")?.click(),
+    e: () => active()?.querySelector("[data-key=e]").focus(),
+    n: () => active()?.querySelector("[data-key=n]").focus(),
+    x: () => active()?.querySelector("[data-action=wrong]").click(),
+    u: () => decide({ action: "undo" }),
+    s: () => decide({ action: "skip" }),
+    Enter: () => decide({ action: "accept" }),
+  });
+  for (let key = 1; key < 10; key++) keys[key] = () => active()?.querySelector(`button[data-key="${key}"]`)?.click();
+  review.addEventListener("click", event => {
+    const button = event.target.closest("button");
+    if (!button || button.form) return;
+    if (button.dataset.value !== undefined) decide({ action: "set", field: fieldOf(button), value: JSON.parse(button.dataset.value) });
+    else decide({ action: button.dataset.action, field: fieldOf(button) });
+  });
+  review.addEventListener("submit", event => {
+    event.preventDefault();
+    decide({ action: event.target.dataset.action, field: fieldOf(event.target), text: event.target.elements.text.value });
+  });
+}
+
+document.addEventListener("keydown", event => {
+  if (event.key === "Escape") document.activeElement?.blur();
 });
 
 document.addEventListener("focusin", event => {

@@ -1,0 +1,136 @@
+"""What people say of labels: `RESULTS.corrections.jsonl`, one decision a line, appended and never changed.
+
+1. A decision is on one field of one row: what the label was, what is right. Equal: it was accepted.
+2. The last decision on a field counts. `undo` takes the last one back, so that the one before it counts again.
+3. A line is on the disk before anybody is told that it is kept. What a kill tore is left out, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from batchrun.errors import StopError, UsageError
+from batchrun.results.files import NoLocksError, open_locked, write_whole
+
+Drawn = Literal["random", "doubtful", "picked"]
+
+
+class Correction(msgspec.Struct, frozen=True, rename={"from_": "from"}, omit_defaults=True, kw_only=True):
+    """One decision. `from_`: the label, None where there was none; `to`: what is right, None where nobody knows it yet.
+
+    `is_wrong`: the label is wrong, and `to` is not known. `undo`: it takes the last decision on the field back.
+    `note`: in words. `when`: UTC. `drawn`: how the row came to be looked at, and with what `probability`.
+    """
+
+    v: Literal[1]
+    id: str
+    field: str
+    from_: Any = None
+    to: Any = None
+    is_wrong: bool = False
+    undo: bool = False
+    note: str = ""
+    when: str
+    drawn: Drawn = "picked"
+    probability: float | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Correction).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The decisions that count, by id and field, in the order in which they were made. `damaged`: lines left out."""
+
+    by_row: dict[str, dict[str, Correction]]
+    damaged: int = 0
+
+    def of(self, custom_id: str) -> dict[str, Correction]:
+        """The decisions on a row, by field."""
+        return self.by_row.get(custom_id, {})
+
+    def values(self, custom_id: str) -> dict[str, Any]:
+        """What is right in a row, by field, where it is known."""
+        return {field: one.to for field, one in self.of(custom_id).items() if not one.is_wrong}
+
+
+def read_corrections(path: Path) -> Decisions:
+    """The decisions in a file. Raises `UsageError` if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    damaged = 0
+    stacks: dict[tuple[str, str], list[Correction]] = {}
+    for raw in filter(None, data.split(b"\n")):
+        try:
+            one = _decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            damaged += 1
+            continue
+        stack = stacks.setdefault((one.id, one.field), [])
+        if not one.undo:
+            stack.append(one)
+        elif stack:
+            stack.pop()
+    by_row: dict[str, dict[str, Correction]] = {}
+    for (custom_id, field), stack in stacks.items():
+        if stack:
+            by_row.setdefault(custom_id, {})[field] = stack[-1]
+    return Decisions(by_row, damaged)
+
+
+def with_value(answer: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of an answer in which one field has a value; the value itself where the answer is its only field."""
+    if not path:
+        return value
+    inner = answer if isinstance(answer, dict) else {}
+    return {**inner, path[0]: with_value(inner.get(path[0]), path[1:], value)}
+
+
+class CorrectionsFile:
+    """The file, opened to append to it, and locked: one person at a time decides.
+
+    Raises `UsageError` where it cannot be opened, or another program has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            file = open_locked(path)
+        except NoLocksError:
+            raise UsageError(f"cannot lock {path}: this disk has no file locks") from None
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        if file is None:
+            raise UsageError(f"{path} is open in another viewer; close that first")
+        self._file = file
+        self.decisions = read_corrections(path)
+        size = file.seek(0, os.SEEK_END)
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            write_whole(file, b"\n")  # a kill tore the last line; it stays apart from the next one
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def append(self, made: list[Correction]) -> None:
+        """Keep decisions: they are on the disk when this returns. Raises `StopError` where they cannot be written."""
+        try:
+            write_whole(self._file, b"".join(_encode(one) + b"\n" for one in made))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StopError(f"cannot write {self.path}: {error.strerror}; the decision is not kept") from error
+        self.decisions = read_corrections(self.path)
+
+    def rows_by_time(self) -> Iterator[str]:
+        """The ids of the rows that are decided, the last one first."""
+        last = {row: max(one.when for one in fields.values()) for row, fields in self.decisions.by_row.items()}
+        return iter(sorted(last, key=last.__getitem__, reverse=True))

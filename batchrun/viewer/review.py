@@ -1,0 +1,233 @@
+"""The review: a queue of rows that a person decides on, drawn so that what is found says something of all rows.
+
+1. Two strata: doubtful rows, which have no good label (or a wrong one, where gold says so), and all others. Of each
+   some rows are drawn at random, so each row has a known probability, by which `eval` weighs it.
+2. The queue is drawn once and kept in `RESULTS.review.json`: the same command goes on where the person stopped.
+3. A decision is on the disk before the page says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from batchrun.datasets.corrections import Correction, CorrectionsFile, Drawn, with_value
+from batchrun.datasets.fields import Column, Kind
+from batchrun.datasets.labels import Label, LabelReader
+from batchrun.errors import StopError, UsageError
+from batchrun.records.answer import NotJsonError, parse_json
+from batchrun.results.files import replace_whole
+from batchrun.viewer.columns import rows_in, window
+from batchrun.viewer.index import Index
+
+SEED = 0
+
+
+class Drawing(msgspec.Struct, frozen=True):
+    """One row of the queue, by its id and its line, with how and with what probability it was drawn."""
+
+    id: str
+    line: int
+    drawn: Drawn
+    probability: float
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """All rows of a review, in their order. `size`, `random_share`: as it was asked for; `of`: rows at that time."""
+
+    size: int
+    random_share: float
+    of: int
+    rows: list[Drawing]
+    v: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewOptions:
+    """What is reviewed. `random_share`: of the queue, drawn from the rows that are not doubtful."""
+
+    size: int
+    random_share: float = 0.5
+    is_blind: bool = False
+
+
+def draw(index: Index, options: ReviewOptions, id_at: Callable[[int], str]) -> Queue:
+    """Draw a queue from the rows of an index."""
+    with index.lock:
+        count = len(index.columns)
+        good = index.columns.facets["status"].having("ok")
+        verdict = index.columns.facets.get("verdict")
+        if verdict is not None:
+            good &= ~verdict.having("wrong")
+        flags = rows_in(good, count)
+    sound = window(flags, 0, count)
+    doubtful = window(bytes(1 - flag for flag in flags), 0, count)
+    rng = random.Random(SEED)
+    of_doubtful = min(len(doubtful), options.size - round(options.size * options.random_share))
+    of_sound = min(len(sound), options.size - of_doubtful)
+    of_doubtful = min(len(doubtful), options.size - of_sound)
+    drawn: list[tuple[int, Drawn, float]] = []
+    for rows, number, how in ((doubtful, of_doubtful, "doubtful"), (sound, of_sound, "random")):
+        probability = number / len(rows) if rows else 0.0
+        drawn += [(row, how, probability) for row in rng.sample(rows, number)]  # type: ignore[misc]
+    rng.shuffle(drawn)
+    lines = index.columns.numbers["line"].values
+    rows_drawn = [Drawing(id_at(row), int(lines[row]), how, probability) for row, how, probability in drawn]
+    return Queue(options.size, options.random_share, count, rows_drawn)
+
+
+def queue_of(path: Path, options: ReviewOptions, make: Callable[[], Queue]) -> Queue:
+    """The queue that is kept at a path, if it was asked for in the same way; else a new one, which is kept.
+
+    Raises `UsageError` where the file is of something else, `StopError` where it cannot be written.
+    """
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=Queue)
+    except FileNotFoundError:
+        kept = None
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"cannot use {path}: {error}; remove it to draw a new queue") from None
+    if kept is not None:
+        if (kept.size, kept.random_share) != (options.size, options.random_share):
+            raise UsageError(
+                f"{path} has another review: --review {kept.size} --mix random={kept.random_share:g}; go on with that, "
+                "or remove the file to draw a new queue"
+            )
+        return kept
+    queue = make()
+    try:
+        replace_whole(path, orjson.dumps(msgspec.to_builtins(queue)) + b"\n")
+    except OSError as error:
+        raise StopError(f"cannot write {path}: {error.strerror}") from error
+    return queue
+
+
+class Review:
+    """A queue, and the decisions on its rows."""
+
+    def __init__(self, queue: Queue, file: CorrectionsFile, options: ReviewOptions) -> None:
+        self.queue, self.file, self.options = queue, file, options
+
+    def __len__(self) -> int:
+        return len(self.queue.rows)
+
+    def is_decided(self, place: int, fields: Sequence[Column]) -> bool:
+        """Whether all fields of a row are decided."""
+        return not self.undecided(self.queue.rows[place].id, fields)
+
+    def undecided(self, custom_id: str, fields: Sequence[Column]) -> list[Column]:
+        """The fields of a row on which nothing is decided."""
+        known = self.file.decisions.of(custom_id)
+        return [field for field in fields if field.name not in known]
+
+    def decided(self, fields: Sequence[Column]) -> int:
+        """How many rows are decided."""
+        return sum(self.is_decided(place, fields) for place in range(len(self)))
+
+    def next_open(self, after: int, fields: Sequence[Column]) -> int:
+        """The place of the next row that is not decided, from the beginning again; the same one where none is left."""
+        for step in range(1, len(self) + 1):
+            place = (after + step) % len(self)
+            if not self.is_decided(place, fields):
+                return place
+        return after
+
+    def accept(self, place: int, label: Label, fields: Sequence[Column]) -> None:
+        """All fields that are not decided yet are right. Raises `UsageError` where there is no label to accept."""
+        if not label.is_ok:
+            raise UsageError("There is no label to accept; choose a value, edit it, or mark it wrong.")
+        drawing = self.queue.rows[place]
+        open_fields = self.undecided(drawing.id, fields)
+        if open_fields and self.options.is_blind:
+            raise UsageError("Decide first: the label is hidden until then.")
+        values = {field.name: field.value(label.value) for field in open_fields}
+        self._keep([self._made(drawing, name, value, to=value) for name, value in values.items()])
+
+    def set(self, place: int, label: Label, field: Column, value: Any) -> None:
+        """A field has this value."""
+        drawing = self.queue.rows[place]
+        self._keep([self._made(drawing, field.name, _was(label, field), to=value)])
+
+    def mark_wrong(self, place: int, label: Label, field: Column) -> None:
+        """The value of a field is wrong; nobody knows the right one yet."""
+        self._keep([self._made(self.queue.rows[place], field.name, _was(label, field), is_wrong=True)])
+
+    def note(self, place: int, label: Label, field: Column, note: str) -> None:
+        """Add a note to the decision on a field. Raises `UsageError` where there is none yet."""
+        drawing = self.queue.rows[place]
+        known = self.file.decisions.of(drawing.id).get(field.name)
+        if known is None:
+            raise UsageError(f"Decide on {field.name} first; then write the note.")
+        self._keep([msgspec.structs.replace(known, note=note, when=_now())])
+
+    def undo(self) -> int | None:
+        """Take back the last decisions; the place of their row in the queue, None where there is none."""
+        places = {drawing.id: place for place, drawing in enumerate(self.queue.rows)}
+        for custom_id in self.file.rows_by_time():
+            if custom_id in places:
+                place = places[custom_id]
+                fields = self.file.decisions.of(custom_id)
+                made = [self._made(self.queue.rows[place], name, None, undo=True) for name in fields]
+                self._keep(made)
+                return place
+        return None
+
+    def _made(self, drawing: Drawing, field: str, was: Any, **told: Any) -> Correction:
+        return Correction(
+            v=1,
+            id=drawing.id,
+            field=field,
+            from_=was,
+            when=_now(),
+            drawn=drawing.drawn,
+            probability=drawing.probability,
+            **told,
+        )
+
+    def _keep(self, made: list[Correction]) -> None:
+        if made:
+            self.file.append(made)
+
+
+def _was(label: Label, field: Column) -> Any:
+    return field.value(label.value) if label.is_ok else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def choices(field: Column, enum: Sequence[str]) -> list[Any]:
+    """The values from which a person chooses, in their order; none for free texts and numbers."""
+    if field.kind is Kind.BOOLEAN:
+        return [True, False]
+    return [typed(value, field) for value in enum]
+
+
+def refuse_unfit(labels: LabelReader, label: Label, field: Column, value: Any) -> None:
+    """Raise `UsageError` where the answer would not fit its schema with that value; nothing is known without one."""
+    if not label.is_ok:
+        return
+    changed = with_value(label.value, field.path, value)
+    found = labels.read_json(orjson.dumps(changed).decode())
+    if not found.is_ok:
+        raise UsageError(f"{field.name}: the answer would not fit its schema ({found.error})")
+
+
+def typed(text: str, field: Column) -> Any:
+    """A value as a person types it: a text for a field of texts, else JSON. Raises `UsageError`."""
+    if field.kind is Kind.TEXT:
+        return text
+    try:
+        return parse_json(text)
+    except NotJsonError:
+        raise UsageError(
+            f"{field.name}: {text[:60]!r} is no {field.kind}; write it as JSON, such as 3 or true"
+        ) from None

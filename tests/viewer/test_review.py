@@ -1,0 +1,191 @@
+"""The review: what is drawn and how likely, what a decision does, and that it is kept before anybody is told so."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.datasets.corrections import CorrectionsFile, read_corrections
+from batchrun.errors import UsageError
+from batchrun.results.paths import ResultPaths
+from batchrun.viewer.review import Queue, Review, ReviewOptions, draw, queue_of
+from batchrun.viewer.shown import Rows
+from tests.html.made import TOPICS, make_job
+from tests.viewer.serving import Served, index_of, serving
+
+ROWS = 120
+
+
+def drawn(results: Path, options: ReviewOptions) -> Queue:
+    with closing(index_of(results)) as index:
+        while index.read_on():
+            pass
+        paths = ResultPaths.of(results)
+        return queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+
+
+def review_of(results: Path, size: int = 10, *, is_blind: bool = False, random_share: float = 1.0) -> Review:
+    options = ReviewOptions(size, random_share, is_blind)
+    return Review(drawn(results, options), CorrectionsFile(ResultPaths.of(results).corrections), options)
+
+
+def decide(viewer: Served, place: int, **change: Any) -> str:
+    answer = post(viewer, place, **change)
+    assert answer.status == 200, answer.text
+    return str(answer.json["next"])
+
+
+def post(viewer: Served, place: int, **change: Any) -> Any:
+    headers = {"Origin": viewer.guard.origin, "X_Batchrun_Token": viewer.guard.script_token}
+    return viewer.ask(
+        f"/review/{place}", "POST", json.dumps(change).encode(), Content_Type="application/json", **headers
+    )
+
+
+def written(results: Path) -> list[dict[str, Any]]:
+    path = ResultPaths.of(results).corrections
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return make_job(tmp_path, ROWS)
+
+
+def test_each_stratum_is_drawn_with_its_probability(results: Path) -> None:
+    """A tenth of the rows have no label: those are doubtful."""
+    queue = drawn(results, ReviewOptions(16, 0.5))
+    assert Counter((row.drawn, row.probability) for row in queue.rows) == {
+        ("doubtful", 8 / (ROWS / 10)): 8,
+        ("random", 8 / (ROWS * 9 / 10)): 8,
+    }
+    assert all((row.line % 10 == 0) == (row.drawn == "doubtful") for row in queue.rows)
+    assert len({row.id for row in queue.rows}) == 16
+
+
+@pytest.mark.parametrize(("size", "share", "doubtful"), [(100, 0.5, 12), (10, 1.0, 0), (10, 0.0, 10), (500, 0.5, 12)])
+def test_where_one_stratum_is_too_small_the_other_gives_more(
+    results: Path, size: int, share: float, doubtful: int
+) -> None:
+    queue = drawn(results, ReviewOptions(size, share))
+    counts = Counter(row.drawn for row in queue.rows)
+    assert counts["doubtful"] == doubtful
+    assert counts.total() == min(size, ROWS)
+    assert sum(1 / row.probability for row in queue.rows if row.drawn == "random") == pytest.approx(
+        ROWS * 9 / 10 if counts["random"] else 0
+    )
+
+
+def test_a_queue_is_drawn_once_and_another_is_refused(results: Path) -> None:
+    first = drawn(results, ReviewOptions(10, 0.5))
+    with results.open("ab") as file:
+        file.write(results.read_bytes().splitlines(keepends=True)[0].replace(b'"row-', b'"new-'))
+    assert drawn(results, ReviewOptions(10, 0.5)) == first
+    with pytest.raises(UsageError, match=r"--review 10 --mix random=0\.5"):
+        drawn(results, ReviewOptions(11, 0.5))
+
+
+def test_a_decision_is_written_with_how_its_row_was_drawn(results: Path) -> None:
+    review = review_of(results)
+    row = review.queue.rows[0]
+    label = TOPICS[(row.line if row.line % 5 else row.line + 1) % 4]
+    with closing(review.file), serving(results, review) as viewer:
+        assert viewer.ask("/review").headers["Location"] == "/review/0"
+        other = TOPICS[0] if label != TOPICS[0] else TOPICS[1]
+        assert decide(viewer, 0, action="set", field="topic", value=other) == "/review/0"
+        found = written(results)
+        assert found[0].pop("when").endswith("Z")
+        probability = 10 / (ROWS * 9 / 10)
+        how = {"drawn": "random", "probability": probability}
+        assert found == [{"v": 1, "id": row.id, "field": "topic", "from": label, "to": other, **how}]
+        assert decide(viewer, 0, action="accept") == "/review/1"
+        urgent, reason = written(results)[1:]
+        assert (urgent["field"], urgent["from"], urgent["to"]) == ("urgent", row.line % 4 == 0, row.line % 4 == 0)
+        assert (reason["field"], reason["from"]) == ("reason", reason["to"])
+    assert read_corrections(ResultPaths.of(results).corrections).values(row.id)["topic"] == other
+
+
+def test_undo_skip_wrong_note_and_edit(results: Path) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        first, second = review.queue.rows[:2]
+        assert decide(viewer, 0, action="accept") == "/review/1"
+        assert decide(viewer, 1, action="undo") == "/review/0"
+        assert review.file.decisions.of(first.id) == {}
+        assert len(written(results)) == 6, "nothing is taken out of the file"
+        assert decide(viewer, 0, action="skip") == "/review/1"
+        assert decide(viewer, 1, action="wrong", field="topic") == "/review/1"
+        assert decide(viewer, 1, action="note", field="topic", text="two topics") == "/review/1"
+        assert decide(viewer, 1, action="edit", field="urgent", text="true") == "/review/1"
+        assert decide(viewer, 1, action="edit", field="reason", text="true") == "/review/2"
+        known = read_corrections(ResultPaths.of(results).corrections).of(second.id)
+        assert (known["topic"].is_wrong, known["topic"].note, known["topic"].to) == (True, "two topics", None)
+        assert (known["urgent"].to, known["reason"].to) == (True, "true")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"action": "edit", "field": "urgent", "text": "maybe"}, "is no boolean"),
+        ({"action": "set", "field": "topic", "value": "none of them"}, "would not fit its schema"),
+        ({"action": "set", "field": "nothing", "value": 1}, "there is no field"),
+        ({"action": "note", "field": "topic", "text": "x"}, "Decide on topic first"),
+        ({"action": "burn", "field": "topic"}, "nothing that can be done"),
+        ({}, "no decision"),
+    ],
+)
+def test_what_is_no_decision_is_refused_in_words_and_not_kept(
+    results: Path, change: dict[str, Any], words: str
+) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        answer = post(viewer, 0, **change)
+        assert answer.status == 400
+        assert words in answer.json["message"]
+        assert written(results) == []
+
+
+def test_a_row_without_a_label_can_be_corrected_and_not_accepted(results: Path) -> None:
+    review = review_of(results, random_share=0.0)
+    with closing(review.file), serving(results, review) as viewer:
+        assert "no label to accept" in post(viewer, 0, action="accept").json["message"]
+        decide(viewer, 0, action="set", field="topic", value="praise")
+    one = written(results)[0]
+    assert "from" not in one
+    assert (one["to"], one["drawn"]) == ("praise", "doubtful")
+
+
+def test_blind_hides_the_label_until_all_is_decided(results: Path) -> None:
+    review = review_of(results, is_blind=True)
+    reason = f"the reason of row {review.queue.rows[0].line}"
+    with closing(review.file), serving(results, review) as viewer:
+        assert reason not in viewer.ask("/review/0").text
+        assert "hidden" in post(viewer, 0, action="accept").json["message"]
+        for field, text in (("topic", "praise"), ("urgent", "true"), ("reason", "mine")):
+            assert reason not in viewer.ask("/review/0").text
+            assert decide(viewer, 0, action="edit", field=field, text=text) == "/review/0"
+        assert reason in viewer.ask("/review/0").text
+        assert decide(viewer, 0, action="accept") == "/review/1"
+
+
+def test_a_torn_decision_is_left_out_and_the_next_one_stands_apart(results: Path) -> None:
+    path = ResultPaths.of(results).corrections
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="accept")
+    path.write_bytes(path.read_bytes()[:-20])
+    again = review_of(results)
+    with closing(again.file), serving(results, again) as viewer:
+        assert again.file.decisions.damaged == 1
+        decide(viewer, 1, action="accept")
+    assert set(read_corrections(path).by_row) == {row.id for row in again.queue.rows[:2]}
+
+
+def test_a_second_person_is_refused(results: Path) -> None:
+    with closing(review_of(results).file), pytest.raises(UsageError, match="open in another viewer"):
+        review_of(results)
