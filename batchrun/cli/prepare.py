@@ -77,6 +77,8 @@ def told(made: Summary, output: Path) -> Iterator[str]:
     asked = f"; each is asked {prepared.repeat:,} times" if prepared.repeat > 1 else ""
     yield f"{output}: {counted(prepared.requests, 'request')}, {made.size_bytes:,} bytes"
     yield f"rows: {prepared.rows:,}{skipped}{asked}"
+    if made.other_sheets:
+        yield f"sheets not read: {', '.join(made.other_sheets)} ({prepared.data.name}#NAME is one of them)"
     yield f"columns used: {', '.join(prepared.columns) or 'none, so every row is asked the same'}"
     if made.unused:
         yield f"columns not used: {', '.join(made.unused)}"

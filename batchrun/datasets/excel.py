@@ -16,6 +16,8 @@ from batchrun.requests.by_offset import by_offset
 class ExcelTable:
     """The rows of one sheet, the first one without a name. Rows without a single cell are blank lines.
 
+    `other_sheets`: those that are not read because no sheet was named.
+
     Raises `UsageError` if python-calamine is not installed or there is no such sheet, `InputError` for what is none.
     """
 
@@ -30,6 +32,7 @@ class ExcelTable:
             book = python_calamine.CalamineWorkbook.from_filelike(by_offset(file))
             if sheet is not None and sheet not in book.sheet_names:
                 raise UsageError(f'there is no sheet "{sheet}"; the sheets are: {", ".join(book.sheet_names)}')
+            self.other_sheets = tuple(book.sheet_names[1:]) if sheet is None else ()
             found = book.get_sheet_by_name(sheet) if sheet is not None else book.get_sheet_by_index(0)
             self._rows: list[list[Any]] = found.to_python(skip_empty_area=False)
         except (python_calamine.CalamineError, ValueError) as error:

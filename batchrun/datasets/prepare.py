@@ -42,7 +42,7 @@ class Summary:
     """What was written: `size_bytes` of requests.
 
     `unused`: columns that nothing uses. `skipped`: rows that `where` left out. `left_out`: how often an example was
-    left out because it was equal to its row.
+    left out because it was equal to its row. `other_sheets`: of a workbook, not read because none was named.
     """
 
     prepared: Prepared
@@ -50,6 +50,7 @@ class Summary:
     skipped: int
     left_out: int
     size_bytes: int
+    other_sheets: tuple[str, ...] = ()
 
 
 def prepare(source: Source, recipe: Recipe, output: Path) -> Summary:
@@ -252,7 +253,7 @@ class _Work:
             judged=self._judged,
         )
         unused = tuple(name for name in table.columns if name not in self.used and name != recipe.id_column)
-        return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes)
+        return Summary(made, unused, self._skipped, self._bodies.left_out, size_bytes, table.other_sheets)
 
 
 def _data(table: Table) -> Data:

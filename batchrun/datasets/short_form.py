@@ -129,6 +129,8 @@ class _Parser:
             value = self._words()
             if not value and self._text[begun : self._at].strip() != '""':
                 self._refuse("an empty value; write enum(yes|no)")
+            if len(value) > 1 and value[0] == value[-1] == "'":
+                self._refuse(f"the quotes would be part of the value {value}; write {value[1:-1]}, or double quotes")
             if value in values:
                 self._refuse(f'the value "{value}" occurs twice; take one out')
             values.append(value)

@@ -87,7 +87,8 @@ class Rows(Protocol):
 class Table:
     """An open table. `columns`: their names, in order. `name`: what messages call it.
 
-    `folder`: where relative paths in its cells begin. `schema`: that of a Parquet file, else None.
+    `folder`: where relative paths in its cells begin. `schema`: that of a Parquet file, else None. `other_sheets`:
+    those of a workbook that are not read because none was named.
 
     `problems`: what was found wrong with it so far; whoever uses a row may add to them.
     """
@@ -99,6 +100,7 @@ class Table:
         self.folder = Path() if source.path == "-" else Path(source.file).parent
         self.columns = reader.columns
         self.schema: Any = reader.schema if isinstance(reader, ParquetTable) else None
+        self.other_sheets = reader.other_sheets if isinstance(reader, ExcelTable) else ()
         self.problems = problems
         self._file = file
         self._reader = reader

@@ -108,7 +108,9 @@ class Scoring:
         if name is None:
             return None
         if name not in self._table.columns:
-            raise UsageError(f"{option} {name}: {self._table.name} has no such column")
+            raise UsageError(
+                f"{option} {name}: {self._table.name} has no such column; it has {', '.join(self._table.columns)}"
+            )
         return group_column(name)
 
     def rows(self) -> Iterator[JudgedRow]:

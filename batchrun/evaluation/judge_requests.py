@@ -96,7 +96,8 @@ def make_requests(answers: Answers, recipe: Recipe, output: Path) -> ToJudge:
             judged = JudgedFile(results.name, hash_of_file(results))
             ids = ids_of(table, answers.key, asked)
             if answers.gold is not None and answers.gold not in table.columns:
-                raise UsageError(f"--gold {answers.gold}: {table.name} has no such column")
+                columns = ", ".join(table.columns)
+                raise UsageError(f"--gold {answers.gold}: {table.name} has no such column; it has {columns}")
             repeats = range(1, (_most_repeats(file) if asked.prepared is None else asked.prepared.repeat) + 1)
             rows = _AnsweredRows(table, ids, RecordsById(file), repeats, answers.gold)
             summary = prepare_table(table.read_by(rows), recipe, output, judged)

@@ -253,5 +253,5 @@ def _column(table: Table, option: str, name: str | None, column: Column) -> Colu
     if name is None:
         return None
     if name not in table.columns:
-        raise UsageError(f"{option} {name}: {table.name} has no such column")
+        raise UsageError(f"{option} {name}: {table.name} has no such column; it has {', '.join(table.columns)}")
     return column

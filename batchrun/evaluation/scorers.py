@@ -220,6 +220,10 @@ def regex(pattern: str) -> Scorer:
     return Scorer("regex", Kind.LABEL, _text_of_gold, find)
 
 
+_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a function that does not fit its values may raise."""
+
+
 def function(spec: str) -> Scorer:
     """A function of the user's: `score(gold, answer)` gives True, False, or None where it cannot tell.
 
@@ -234,7 +238,11 @@ def function(spec: str) -> Scorer:
         raise UsageError(f"the scorer {spec} is no function")
 
     def is_right(gold: Any, answer: Any) -> bool | None:
-        verdict = found(gold, answer)
+        try:
+            verdict = found(gold, answer)
+        except _FAILURES as error:
+            told = f"{type(error).__name__}: {error}, for gold {gold!r:.100} and the answer {answer!r:.100}"
+            raise UsageError(f"the scorer {spec} failed with {told}") from error
         if verdict is not None and not isinstance(verdict, bool):
             raise UsageError(f"the scorer {spec} gave {verdict!r}; it must give True, False or None")
         return verdict

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.commands import BATCHRUN, FAST, Command, Done
+from tests.datasets.test_typed_tables import xlsx
 
 TABLE = "text,lang\nhello,en\n\u201ehallo\u201c,de\nhello,en\n"
 ASK = ("-p", "Say: {{ text }}", "-s", "topic enum(a|b), urgent bool", "--model", "gpt-4.1")
@@ -53,6 +54,15 @@ def test_standard_input_is_a_table_with_its_format(batchrun: Command) -> None:
     done = batchrun("prepare", "-", "--format", "csv", "-o", "requests.jsonl", *ASK, stdin=TABLE)
     assert done.code == 0
     assert [line["body"]["input"] for line in lines()] == ["Say: hello", "Say: \u201ehallo\u201c", "Say: hello"]
+
+
+def test_the_sheets_of_a_workbook_that_are_not_read_are_told(batchrun: Command) -> None:
+    xlsx(Path("book.xlsx"), First=[["text"], ["hello"]], Second=[["text"], ["hallo"]], Third=[["x"], ["1"]])
+    done = batchrun("prepare", "book.xlsx", "-o", "requests.jsonl", *ASK)
+    assert "sheets not read: Second, Third (book.xlsx#NAME is one of them)\n" in done.err
+    named = batchrun("prepare", "book.xlsx#Second", "-o", "requests.jsonl", *ASK)
+    assert (named.code, "sheets" in named.err) == (0, False)
+    assert lines()[0]["body"]["input"] == "Say: hallo"
 
 
 def test_problems_are_printed_one_a_line_and_nothing_is_written(batchrun: Command) -> None:

@@ -79,6 +79,7 @@ REFUSED = {
     "a enum": "schema, at the end: no (; write enum(yes|no)",
     "a enum()": "schema, at ')': an empty value; write enum(yes|no)",
     "a enum(x|)": "schema, at ')': an empty value; write enum(yes|no)",
+    "a enum('x'|y)": "schema, at '|y)': the quotes would be part of the value 'x'; write x, or double quotes",
     "a enum(x|x)": "schema, at ')': the value \"x\" occurs twice; take one out",
     "a enum(x, y)": "schema, at ', y)': no ) here; a value with a comma, a bar or a bracket stands in quotes",
     "a int(1)": "schema, at ')': these are no bounds; write int(1..5), int(1..) or int(..5)",

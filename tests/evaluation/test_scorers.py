@@ -143,6 +143,8 @@ def test_a_function_of_ones_own_says_true_false_or_that_it_cannot_tell() -> None
     assert score(scorer, [1], [1]) is True
     with pytest.raises(UsageError, match="gave 3; it must give True, False or None"):
         score(scorer_of("operator:add"), 1, 2)
+    with pytest.raises(UsageError, match=r"operator:lt failed with TypeError: .*, for gold 1 and the answer 'x'"):
+        score(scorer_of("operator:lt"), 1, "x")
 
 
 def test_values_of_no_scorer_raise_anything_else() -> None:
