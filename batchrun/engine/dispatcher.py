@@ -208,6 +208,13 @@ class Dispatcher:
         """The queues that have lines left, as far as the source was read, and that can go somewhere."""
         return [queue for queue in self._left() if not queue.is_closed]
 
+    def note_last_model(self) -> None:
+        """Once all lines that are left ask for one model, there is nothing any more to tell its limits from."""
+        models = {queue.model for queue in self.remaining()} if self.is_read else set()
+        if len(models) == 1:
+            for gateway in self._gateways:
+                (gateway.limiter.lanes.last_model,) = models
+
     @property
     def is_stuck(self) -> bool:
         """Whether nothing but probes can be sent."""

@@ -160,6 +160,7 @@ class Runner:
             self._control = self._group.create_task(self._standstill.control(peers))
             self._control.add_done_callback(self._control_done)
         self.limiter.is_outage = self._dispatcher.is_stuck
+        self._dispatcher.note_last_model()
         if not self.limiter.is_paused and (why := self._outages.look(now, limits)) is not None:
             self.stop(why, StopError.exit_code)
         give_up_at = math.inf if self.limiter.is_paused else self.limiter.give_up(now)

@@ -4,7 +4,8 @@
 2. Until it is known whose limit it is, a refusal holds its own lane only, and says nothing about the others.
 3. A limit of the key refuses each model as often as it is asked for. So refusals that hit some models alone, more often
    than chance has it, are those models' own: each gets an `EndpointLimits` of its own.
-4. Refusals that hit all models in use are the key's. From then on they count for all, unless they hit some models
+4. The last model of a job that is refused alone has limits of its own: nothing else would tell, and it slows down none.
+5. Refusals that hit all models in use are the key's. From then on they count for all, unless they hit some models
    alone beyond all doubt.
 """
 
@@ -77,10 +78,12 @@ class Lanes:
     """The lanes of one gateway; `shared` are the limits of those that have none of their own.
 
     `limits` has all limits in use, each once. `has_several`: the file has lines for more than one model.
+    `last_model`: the one that all lines ask for that are left; None while there are several.
     """
 
     def __init__(self, bounds: Concurrency, now: float, *, has_several: bool = False) -> None:
         self.has_several = has_several
+        self.last_model: str | None = None
         self.shared = EndpointLimits(bounds, now)
         self.limits = [self.shared]
         self._bounds = bounds
@@ -142,7 +145,8 @@ class Lanes:
             return
         window = self._window
         window.refused(lane.model)
-        if window.hits_some(Window.BEYOND_DOUBT if self._is_the_keys else Window.UNLIKELY):
+        is_own = window.hits_some(Window.BEYOND_DOUBT if self._is_the_keys else Window.UNLIKELY)
+        if is_own or (lane.model == self.last_model and not self._is_the_keys and window.hits_only(lane.model)):
             for model in window.models_refused:
                 apart = self._lanes[model]
                 apart.limits = EndpointLimits(Concurrency(1, self._bounds.most), now)
@@ -210,6 +214,10 @@ class Window:
         theirs = sum(self._ended[model] for model in self.models_refused)
         sets = math.comb(len(self._ended), len(self.models_refused))
         return sets * (theirs / sum(self._ended.values())) ** self._refusals <= chance
+
+    def hits_only(self, model: str) -> bool:
+        """Whether all refusals, and enough of them, hit this model."""
+        return self._refusals >= self.LEAST and self.models_refused == {model}
 
     @property
     def hits_all(self) -> bool:

@@ -84,6 +84,15 @@ def mix(count: int, **shares: float) -> list[str]:
     return random.Random(1).choices(list(shares), list(shares.values()), k=count)
 
 
+def test_a_model_that_is_left_alone_is_not_refused_again_and_again(desk: Desk) -> None:
+    """The free model's few lines are done before it is known whose limit refuses the other one."""
+    slow, models = Bucket(5, 5), [*["free"] * 3, *["slow"] * 300]
+    ran, seen = play(desk, models, lambda model: slow if model == "slow" else None)
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 303)
+    assert seen["slow"].refused_an_answer(since_s=0) <= 0.1
+    assert seen["slow"].per_s >= 0.9 * 5
+
+
 def test_a_model_with_a_limit_holds_up_no_other(desk: Desk) -> None:
     slow, models = Bucket(5, 5), mix(3000, free=0.8, slow=0.2)
     _, alone = play(desk, ["free"] * models.count("free"), lambda model: None)
