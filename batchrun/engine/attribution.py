@@ -97,7 +97,8 @@ class Peers:
         """An answer came."""
         self.in_flight -= 1
         self.succeeded_at = now
-        self._success_sent_at = max(self._success_sent_at, sent.at)
+        if sent.at > self._success_sent_at:
+            self._success_sent_at = sent.at
         if case.attempts == 1:
             self._failed.add(0)
             self._throttled.add(0)

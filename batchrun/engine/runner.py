@@ -73,7 +73,7 @@ class Runner:
         self._writer = Writer(
             work.store, work.facts, work.tally, rules.spending, rules.error_limit, self._stop_for, self._release
         )
-        self._sender = Sender(self._writer, observer, lambda: _has_token_limit(self.limiter, gateways))
+        self._sender = Sender(self._writer, observer)
         self._dispatcher = Dispatcher(
             work.source,
             rules.retry.chances,
@@ -383,8 +383,3 @@ class Runner:
     def _capacity(self) -> int:
         """How many waiting lines may be in memory."""
         return 2 * self.limiter.slots + 16
-
-
-def _has_token_limit(limiter: Limiter | Fleet, gateways: Sequence[Gateway]) -> bool:
-    """Whether the tokens of a request have to be guessed before it is sent."""
-    return any(one.limits.tokens_per_minute is not None for one in (limiter, *(each.limiter for each in gateways)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -17,15 +17,15 @@ from batchrun.results.events import Unmeasured
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends lines. `has_token_limit()`: whether `--tpm` is set, for the job or anywhere."""
+    """Sends lines."""
 
     writer: Writer
     observer: Observer
-    has_token_limit: Callable[[], bool]
 
     def acquire(self, line: RequestLine, upper_usd: Decimal, peers: Peers) -> Awaitable[Permit | None]:
         """Wait for a permit; None if the run stops, the budget will never have room for the line, or its lane waits."""
-        return peers.gateway.limiter.acquire(self._tokens_at_most(line), upper_usd, peers.lane)
+        limiter = peers.gateway.limiter
+        return limiter.acquire(self._tokens_at_most(line) if limiter.counts_tokens else 0.0, upper_usd, peers.lane)
 
     async def send(
         self, line: RequestLine, peers: Peers, permit: Permit, attempt: int, ask: int = 1, *, is_control: bool = False
@@ -49,8 +49,6 @@ class Sender:
 
     def _tokens_at_most(self, line: RequestLine) -> float:
         """A guess of the tokens that a request uses: one for four bytes, plus its output limit or the mean so far."""
-        if not self.has_token_limit():
-            return 0.0
         if line.max_output_tokens is not None:
             return len(line.body) / 4 + line.max_output_tokens
         return len(line.body) / 4 + self.writer.mean_output_tokens

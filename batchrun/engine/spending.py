@@ -87,14 +87,14 @@ class Spending:
         self._unbilled_usd = total_usd((self._unbilled_usd, unbilled_usd))
         return cost_usd, unbilled_usd
 
-    def recorded(self, line: RequestLine, outcome: Reply | Failure) -> Decimal:
-        """Note that the outcome is in the result file. Returns the US dollars that are on the bill from now on.
+    def recorded(self, line: RequestLine, failure: Failure) -> Decimal:
+        """Note that a failure is in the result file. Returns the US dollars that are on the bill from now on.
 
-        That is the cost of a recorded failure with a usage, which `settled` had counted as unbilled.
+        That is the cost of one with a usage, which `settled` had counted as unbilled.
         """
-        if isinstance(outcome, Reply) or not is_measured(outcome):
+        if not is_measured(failure):
             return NOTHING
-        cost_usd = self._bounds.cost(line, outcome, None) or NOTHING
+        cost_usd = self._bounds.cost(line, failure, None) or NOTHING
         self._unbilled_usd = total_usd((self._unbilled_usd, -cost_usd))
         return cost_usd
 

@@ -298,6 +298,8 @@ class Writer:
             self._judge_errors(self._error_limit, head)
         self.at_output_limit += is_at_output_limit(line, outcome)
         self._unanswered.pop(line.line_number, None)
+        if isinstance(outcome, Reply):
+            return
         if billed_usd := self._spending.at(done.endpoint).recorded(line, outcome):
             self.log(Billed(line.line_number, -billed_usd))
 

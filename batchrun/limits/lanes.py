@@ -67,7 +67,8 @@ class Lane:
         """Whether a further line may be given to a worker."""
         if self._holds_in_a_row and self.taken:
             return False  # one finds out whether requests are let through again
-        return self.limits.has_room and now >= self.held_until and not self.is_closed
+        limits = self.limits
+        return limits.taken < limits.controller.slots and now >= self.held_until and not self.is_closed
 
     def is_held(self, now: float) -> bool:
         """Whether no line of it is sent now, while those of other lanes are."""

@@ -141,6 +141,11 @@ class Limiter:
         return min(self.promises.most_in_flight, self.lanes.slots)
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether the tokens of a request have to be guessed before it is sent."""
+        return self.promises.counts_tokens or (self._whole is not None and self._whole.counts_tokens)
+
+    @property
     def worker_slots(self) -> int:
         """How many workers may have a line."""
         return self.lanes.slots

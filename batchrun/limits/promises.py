@@ -32,11 +32,16 @@ class Promises:
         """Whether requests are spread over the minute."""
         return self._requests is not None or self._tokens is not None
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the tokens of a minute are limited."""
+        return self._tokens is not None
+
     def wait_s(self, upper_usd: Decimal, now: float) -> float | None:
         """Seconds until a request may be sent: 0 is now, None is not before one in flight ends."""
         if self.is_paused or self.in_flight >= self.most_in_flight:
             return None
-        if not self.fit(upper_usd):
+        if self.budget is not None and not self.budget.fits(upper_usd):
             return None
         wait_s = 0.0
         if self._requests is not None:

@@ -32,16 +32,18 @@ class Charges(msgspec.Struct, frozen=True, gc=False):
 def read_charges(fields: _Fields, outcome: str) -> Charges:
     """The charges of a body whose decoded members are `fields`; `outcome` is that of its record."""
     reported, tier = fields.get("usage"), fields.get("service_tier")
+    if not isinstance(reported, dict):
+        return Charges(None, tier if isinstance(tier, str) else None)
     usage = parse_usage(reported)
-    if usage is None:
-        return Charges(None, tier if isinstance(tier, str) else None, _gateway_cost(reported))
-    if not usage.total_tokens and outcome not in ("empty", "failed"):
-        usage = None
-    elif calls := _count_calls(fields, reported):
-        usage = msgspec.structs.replace(usage, tool_calls={**(usage.tool_calls or {}), **calls})
-    if tier is None and isinstance(reported, dict):
-        tier = reported.get("service_tier")  # Anthropic has it here
-    return Charges(usage, tier if isinstance(tier, str) else None, _gateway_cost(reported))
+    if usage is not None:
+        if not usage.total_tokens and outcome not in ("empty", "failed"):
+            usage = None
+        elif calls := _count_calls(fields, reported):
+            usage = msgspec.structs.replace(usage, tool_calls={**(usage.tool_calls or {}), **calls})
+        if tier is None:
+            tier = reported.get("service_tier")  # Anthropic has it here
+    cost_usd = _gateway_cost(reported) if "cost" in reported else None
+    return Charges(usage, tier if isinstance(tier, str) else None, cost_usd)
 
 
 class _Body(msgspec.Struct):
@@ -77,7 +79,7 @@ _FREE = {  # calls that cost nothing beside their tokens
 }
 
 
-def _count_calls(fields: _Fields, usage: object) -> dict[str, int]:
+def _count_calls(fields: _Fields, usage: _Fields) -> dict[str, int]:
     """The calls of paid tools, by the tool's name."""
     calls: dict[str, int] = {}
     output, choices = fields.get("output"), fields.get("choices")
@@ -87,11 +89,10 @@ def _count_calls(fields: _Fields, usage: object) -> dict[str, int]:
                 calls[name] = calls.get(name, 0) + 1
     if choices and isinstance(choices, list) and True in map(_cites, choices):
         calls["web_search"] = 1  # a search model searches once for each request, and no item says so
-    if not isinstance(usage, dict) or "num_sources_used" not in usage:
-        return calls
-    sources = usage["num_sources_used"]  # xAI's live search
-    if type(sources) is int and 0 < sources < 1_000_000:
-        calls["live_search_source"] = sources
+    if "num_sources_used" in usage:
+        sources = usage["num_sources_used"]  # xAI's live search
+        if type(sources) is int and 0 < sources < 1_000_000:
+            calls["live_search_source"] = sources
     return calls
 
 
@@ -119,9 +120,9 @@ def _cites(choice: object) -> bool:
 _LARGEST_USD, _DECIMALS = 1_000_000, 15  # within these, the sum over any file is exact
 
 
-def _gateway_cost(usage: object) -> Decimal | None:
-    """`usage.cost` in US dollars; None if there is none, or if the maker charges the user besides (`is_byok`)."""
-    if not isinstance(usage, dict) or "cost" not in usage or usage.get("is_byok") is True:
+def _gateway_cost(usage: _Fields) -> Decimal | None:
+    """`usage.cost` in US dollars; None if it is no amount, or if the maker charges the user besides (`is_byok`)."""
+    if usage.get("is_byok") is True:
         return None
     cost = usage["cost"]
     if isinstance(cost, dict):  # Perplexity

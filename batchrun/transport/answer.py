@@ -65,10 +65,6 @@ def read_answer(http: HttpAnswer) -> Reply | Failure:
     if not 200 <= http.status < 300:
         return _read_error(http)
     body = http.body.strip()
-    if not body:
-        return _failed(http, FailureCode.EMPTY_BODY, f"the gateway answered {http.status} with nothing in it")
-    if body.startswith(b"<"):
-        return _failed(http, FailureCode.HTML_INSTEAD_OF_JSON, f"got an HTML page ({_title(body)})")
     try:
         fields = _plain_json(body)
     except ValueError:
@@ -187,6 +183,10 @@ def _looks_like_api(body: bytes) -> bool:
 
 def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
     """A 200 whose JSON strict readers refuse: cut or broken (a failed attempt), or whole but nonstandard (kept)."""
+    if not body:
+        return _failed(http, FailureCode.EMPTY_BODY, f"the gateway answered {http.status} with nothing in it")
+    if body.startswith(b"<"):
+        return _failed(http, FailureCode.HTML_INSTEAD_OF_JSON, f"got an HTML page ({_title(body)})")
     if (whole := _without_tail(body)) is not None:
         return read_answer(changed(http, body=whole))
     deciding = ("status", "model", _SHAPES[http.url])

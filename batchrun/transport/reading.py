@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.connections import BROKEN, salvaged
@@ -42,7 +43,7 @@ class BrokenOffError(Exception):
         self.error = error
 
 
-class Ending(NamedTuple):
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """How to tell that an answer has ended: a silence of `QUIET_S`, and `is_whole` of what has come."""
 
     quiet: Deadlines
