@@ -1,6 +1,6 @@
 """The way of a line: read → wait for a slot → send → judge → record → count.
 
-To follow it, read `Runner._work_off` and `Runner._attempt`. `job/run.py` makes a `Runner` and uses its result.
+To follow it, read `Runner._work` and `Runner._attempt`. `job/run.py` makes a `Runner` and uses its result.
 
 1. A worker has one line at a time, for one attempt. What cannot be sent now waits in the dispatcher, without a worker;
    a few such lines are in memory, all others are kept as numbers. So memory does not grow.
@@ -168,27 +168,24 @@ class Runner:
         return max(until, now + (EARLY_S if self._control is None else BESIDE_CONTROL_S))
 
     async def _work(self) -> None:
-        """One worker. If the request file has changed, the job stops; other workers finish and record their lines."""
+        """One worker: sends one line after the other, until there is none for the moment or there are more workers than
+        slots. If the request file has changed, the job stops; other workers finish and record their lines."""
         self._starting -= 1
         try:
-            await self._work_off()
+            while self.stopped is None and (following := await self._dispatcher.next()) is not None:
+                self.limiter.has_lines = True
+                self.fill_slots()
+                if following.limits is None:
+                    self._judge.at_fault(following.case, following.peers.gateway)
+                    continue
+                try:
+                    await self._attempt(following)
+                    await yield_to_loop()  # lets the writer run before more lines are read
+                finally:  # at the last moment, so that no further worker is made for its place
+                    self._dispatcher.ended(following)
+            self.limiter.has_lines = False
         except BatchrunError as error:
             self._stop_for(error)
-
-    async def _work_off(self) -> None:
-        """Send one line after the other, until there is none for the moment or there are more workers than slots."""
-        while self.stopped is None and (following := await self._dispatcher.next()) is not None:
-            self.limiter.has_lines = True
-            self.fill_slots()
-            if following.limits is None:
-                self._judge.at_fault(following.case, following.peers.gateway)
-                continue
-            try:
-                await self._attempt(following)
-                await yield_to_loop()  # lets the writer run before more lines are read
-            finally:
-                self._dispatcher.ended(following)  # at the last moment, so that no further worker is made for its place
-        self.limiter.has_lines = False
 
     async def _attempt(self, following: Next) -> None:
         """Send a line once; what becomes of it then is for the judge to say."""
