@@ -21,6 +21,7 @@ class JoinOptions:
 
     failed_rows: Path | None
     votes: bool
+    corrections: Path | None
 
 
 JOIN = OptionGroup(
@@ -33,6 +34,12 @@ JOIN = OptionGroup(
             ["--votes"],
             is_flag=True,
             help="Fold the answers of --repeat: each field, its share of the votes, and all values.",
+        ),
+        Option(
+            ["--corrections"],
+            type=RESULTS,
+            metavar="FILE",
+            help="What people decided in batchrun view --review, which counts more than the answers.",
         ),
     ),
 )
@@ -54,5 +61,6 @@ def command(data: str, results: Path, table: TableOptions, data_options: DataOpt
     from batchrun.datasets import join as joining
 
     console.say_rescue(results)
-    what = joining.Joined(data_options.source(data), results, table.requests, join.failed_rows, join.votes)
+    source = data_options.source(data)
+    what = joining.Joined(source, results, table.requests, join.failed_rows, join.votes, join.corrections)
     sys.exit(print_counts(joining.join(what, table.wanted()), table.out))

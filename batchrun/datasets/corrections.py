@@ -8,13 +8,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from batchrun.datasets.fields import Column
+from batchrun.datasets.labels import Label, RowStatus
 from batchrun.errors import StopError, UsageError
 from batchrun.results.files import NoLocksError, open_locked, write_whole
 
@@ -85,6 +87,23 @@ def read_corrections(path: Path) -> Decisions:
         if stack:
             by_row.setdefault(custom_id, {})[field] = stack[-1]
     return Decisions(by_row, damaged)
+
+
+def corrected(label: Label, known: Mapping[str, Correction], fields: Sequence[Column]) -> Label:
+    """The label of a row with the decisions on its fields.
+
+    A row without a label has one where all of its fields are decided. A row of which a field is wrong, and nothing else
+    is known of it, has none.
+    """
+    decided = [(field, known[field.name]) for field in fields if field.name in known]
+    if wrong := [field.name for field, one in decided if one.is_wrong]:
+        return Label(RowStatus.INVALID, error=f"{', '.join(wrong)}: marked as wrong, and no right value is known")
+    if not decided or not (label.is_ok or len(decided) == len(fields)):
+        return label
+    value = label.value
+    for field, one in decided:
+        value = with_value(value, field.path, one.to)
+    return Label(RowStatus.OK, value)
 
 
 def with_value(answer: Any, path: Sequence[str], value: Any) -> Any:

@@ -19,6 +19,7 @@ import orjson
 from msgspec import Raw
 
 from batchrun.datasets.changed import ChangedAnswers
+from batchrun.datasets.corrections import Decisions, corrected, read_corrections
 from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import MISSING, Label, LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
@@ -44,7 +45,8 @@ class Joined:
     """What `join` reads, and what else it writes.
 
     `requests`: the request file, if the run log does not tell it. `failures`: a table of the rows that are not ok.
-    `votes`: whether the answers to the repeats of a row are folded into one.
+    `votes`: whether the answers to the repeats of a row are folded into one. `corrections`: what people decided,
+    which counts more than the answers.
     """
 
     source: Source
@@ -52,6 +54,7 @@ class Joined:
     requests: Path | None = None
     failures: Path | None = None
     votes: bool = False
+    corrections: Path | None = None
 
 
 def join(joined: Joined, wanted: Wanted) -> Counts:
@@ -72,6 +75,8 @@ def join(joined: Joined, wanted: Wanted) -> Counts:
         table = files.enter_context(open_table(source))
         file = files.enter_context(RecordFile(joined.results))
         work = _Work(table, prepared, wanted, votes=joined.votes)
+        if joined.corrections is not None:
+            work.correct(joined.corrections)
         work.compare(requests, sent_as(joined.results))
         given = [Column(name) for name in table.columns]
         out = files.enter_context(writing(wanted.out, given, work.new.columns, table.schema))
@@ -94,6 +99,8 @@ def _requests(joined: Joined) -> Path:
 
 def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
     read = [("the request file", requests), ("what was prepared", prepared_path(requests))]
+    if joined.corrections is not None:
+        read.append(("the file of corrections", joined.corrections))
     if joined.source.path != "-":
         read.append(("the table that is read", Path(joined.source.file)))
     check_outputs(wanted.out, joined.failures, joined.results, read)
@@ -124,6 +131,15 @@ class _Work:
         self.new = NewColumns([Column(name) for name in table.columns], self._told(), wanted)
         self._ids = _RowIds(table, prepared, wanted.notice)
         self._changed: ChangedAnswers | None = None
+        self._decisions = Decisions({})
+
+    def correct(self, path: Path) -> None:
+        """Take decisions on labels. Raises `UsageError` where they cannot be read, or there are votes."""
+        if self._votes:
+            raise UsageError("--corrections says what is right in one answer; it does not go with --votes")
+        self._decisions = read_corrections(path)
+        if self._decisions.damaged:
+            self._notice(f"{counted(self._decisions.damaged, 'damaged line')} of {path} left out")
 
     def compare(self, requests: Path, sent: Overrides | None) -> None:
         """Count the answers to requests that were changed since, if it is known how they were sent."""
@@ -161,6 +177,8 @@ class _Work:
             return label, self.new.folded(told, label, results, ids)
         result, custom_id = (results[0], ids[0]) if ids else (None, None)
         label = self._reader.read(result)
+        if custom_id is not None:
+            label = corrected(label, self._decisions.of(custom_id), self._fields)
         told = [field.value(label.value) for field in self._fields]
         return label, self.new.values(told, label, result, custom_id)
 

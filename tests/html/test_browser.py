@@ -80,12 +80,15 @@ class Browser:
         self._context.close()
 
     def open(self, path: Path) -> Any:
+        return self.open_address(path.as_uri())
+
+    def open_address(self, address: str) -> Any:
         page = self._context.new_page()
         self._context.on("request", lambda request: self.seen.requests.append(request.url))
         page.on("console", lambda message: self.seen.complaints.append(message.text))
         page.on("pageerror", lambda error: self.seen.complaints.append(str(error)))
         page.on("dialog", self._dismiss)
-        page.goto(path.as_uri())
+        page.goto(address)
         return page
 
     def _dismiss(self, dialog: Any) -> None:

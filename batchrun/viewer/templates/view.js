@@ -88,6 +88,11 @@ document.addEventListener("keydown", event => {
   if (event.key === "Escape") document.activeElement?.blur();
 });
 
+document.querySelector("form[role=search]")?.addEventListener("submit", event => {
+  for (const input of event.target.querySelectorAll("input")) input.disabled = !input.value; // not in the address
+});
+addEventListener("pageshow", () => document.querySelectorAll("input:disabled").forEach(input => { input.disabled = false; }));
+
 document.addEventListener("focusin", event => {
   const row = event.target.closest("#rows tbody tr[id]");
   if (row) here = rows().indexOf(row);

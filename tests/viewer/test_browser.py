@@ -1,0 +1,123 @@
+"""The viewer in Chromium, as a person would use it; screenshots are kept where pytest keeps its temporary files."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrun.datasets.corrections import read_corrections
+from batchrun.results.paths import ResultPaths
+from tests.html.made import SHOWN, make_job
+from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
+from tests.viewer.serving import Served, serving
+from tests.viewer.test_review import review_of
+
+__all__ = ["browse", "playwright", "pytestmark"]
+
+
+def opened(browser: Browser, served: Served) -> Any:
+    """The page, opened by the address that is printed; all that it asks for must be of the server."""
+    page = browser.open_address(served.guard.address)
+    assert page.url == f"{served.guard.origin}/rows", "the token has left the address"
+    return page
+
+
+def assert_quiet(browser: Browser, served: Served) -> None:
+    assert browser.seen.complaints == []
+    assert [url for url in browser.seen.requests if not url.startswith((served.guard.origin, "data:"))] == []
+
+
+def test_filter_search_open_a_row_and_go_back(browse: Any, tmp_path: Path) -> None:
+    with serving(make_job(tmp_path, 300)) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("section[aria-label=topic] a", has_text="billing").click()
+        page.keyboard.press("/")
+        page.keyboard.type("reason")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/rows?*q=reason*")
+        assert "cost.from" not in page.url, "what was left empty is not in the address"
+        found, shown = page.locator("#found").inner_text(), page.inner_text("#rows")
+        assert found.startswith("75 rows of 300")
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        page.keyboard.press("k")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/rows/*")
+        assert "the prompt of row" in page.inner_text("main")
+        page.keyboard.press("b")
+        page.wait_for_url("**/rows?*q=reason*")
+        assert (page.locator("#found").inner_text(), page.inner_text("#rows")) == (found, shown)
+        page.go_back()
+        page.wait_for_url("**/rows/*")
+        assert_quiet(browser, served)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", WIDTHS)
+def test_it_fits_and_can_be_read_and_script_stays_text(browse: Any, tmp_path: Path, scheme: str, device: str) -> None:
+    results = make_job(tmp_path, 60, hostile=True)
+    review = review_of(results, 5)
+    with closing(review.file), serving(results, review) as served, browse(WIDTHS[device], scheme) as browser:
+        page = opened(browser, served)
+        for name, path in (("rows", "/rows?size=60"), ("row", "/rows/2"), ("review", "/review/0")):
+            page.goto(served.guard.origin + path)
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            page.screenshot(path=tmp_path / f"{name}-{device}-{scheme}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device], path
+            assert page.evaluate("document.querySelectorAll('script').length") == 1, "our own"
+            assert page.evaluate("document.querySelectorAll('img, iframe, object').length") == 0
+            assert [one for one in page.evaluate(CONTRASTS) if one[0] < LEAST_CONTRAST] == []
+            unnamed = "[...document.querySelectorAll('input:not([type=hidden]), button, a')].filter(one => "
+            unnamed += "!one.textContent.trim() && !one.labels?.length && !one.getAttribute('aria-label')).length"
+            assert page.evaluate(unnamed) == 0
+        page.goto(f"{served.guard.origin}/rows?size=60")
+        assert SHOWN in page.inner_text("body")
+        assert_quiet(browser, served)
+
+
+def test_new_rows_appear_within_two_seconds_and_the_place_is_kept(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 60)
+    lines = results.read_bytes().splitlines(keepends=True)
+    results.write_bytes(b"".join(lines[:40]))
+    with serving(results) as served, browse() as browser:
+        page = opened(browser, served)
+        page.wait_for_timeout(1200)  # the page has asked once how many there are
+        for _ in range(20):
+            page.keyboard.press("j")
+        focused = "document.activeElement.textContent"
+        before, top = page.evaluate(focused), page.evaluate("document.activeElement.getBoundingClientRect().top")
+        with results.open("ab") as file:
+            file.write(b"".join(lines[40:45]))
+        page.locator("#found", has_text="45 rows").wait_for(timeout=2000)
+        assert page.locator("#rows tbody tr[id]").count() == 45
+        assert page.evaluate(focused) == before
+        assert page.evaluate("document.activeElement.getBoundingClientRect().top") == pytest.approx(top, abs=1)
+        assert_quiet(browser, served)
+
+
+def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 120)
+    review = review_of(results, 10)
+    with closing(review.file), serving(results, review) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("a", has_text="Review").click()
+        page.wait_for_url("**/review/0")
+        for place in range(9):
+            page.keyboard.press("Enter")
+            page.wait_for_url(f"**/review/{place + 1}")
+        page.keyboard.press("1")
+        page.locator("[data-active][data-field=urgent]").wait_for()
+        page.keyboard.press("2")
+        page.locator("[data-active][data-field=reason]").wait_for()
+        page.keyboard.press("e")
+        page.keyboard.type("a better reason")
+        page.keyboard.press("Enter")
+        page.locator("[role=status]", has_text="All rows are decided").wait_for()
+        assert_quiet(browser, served)
+    found = read_corrections(ResultPaths.of(results).corrections)
+    assert len(found.by_row) == 10
+    last = found.values(review.queue.rows[9].id)
+    assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}

@@ -1,0 +1,91 @@
+"""Decisions of a review in the table that `join` writes, with the real commands."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batchrun.cli.main import cli
+from batchrun.datasets.corrections import CorrectionsFile
+from batchrun.errors import UsageError
+from batchrun.results.paths import ResultPaths
+from batchrun.viewer.review import Review, ReviewOptions, draw, queue_of
+from batchrun.viewer.shown import Rows
+from tests.viewer.serving import index_of, serving
+from tests.viewer.test_review import decide
+
+ROWS = 12
+SCHEMA = "topic enum(billing|delivery|praise), urgent bool"
+
+
+def call(*words: object) -> None:
+    done = CliRunner().invoke(cli, [str(word) for word in words])
+    if isinstance(done.exception, UsageError):
+        raise done.exception
+    assert done.exit_code in (0, 1), done.output
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A table that was labelled by the simulator; its folder."""
+    data = tmp_path / "data.csv"
+    with data.open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], *([f"t{number}", f"text {number}"] for number in range(ROWS))])
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    asked = ("--model", "gpt-4.1", "--prompt", "{{ text }}", "--id", "id", "--schema", SCHEMA)
+    call("prepare", data, "-o", requests, *asked)
+    call("run", requests, "-o", results, "--simulate", "-q")
+    return tmp_path
+
+
+def joined(job: Path, *more: object) -> dict[str, dict[str, str]]:
+    out = job / "out.csv"
+    call("join", job / "data.csv", job / "results.jsonl", "-o", out, *more)
+    with out.open(newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_decisions_are_in_the_joined_table_and_all_else_is_as_it_was(job: Path) -> None:
+    results = job / "results.jsonl"
+    before = joined(job)
+    options = ReviewOptions(3, 1.0)
+    paths = ResultPaths.of(results)
+    with closing(index_of(results)) as index:
+        while index.read_on():
+            pass
+        queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+    review = Review(queue, CorrectionsFile(paths.corrections), options)
+    changed, accepted, wrong = (row.id for row in queue.rows)
+    other = "praise" if before[changed]["topic"] != "praise" else "billing"
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="set", field="topic", value=other)
+        decide(viewer, 0, action="accept")
+        decide(viewer, 1, action="accept")
+        decide(viewer, 2, action="wrong", field="topic")
+    after = joined(job, "--corrections", paths.corrections)
+    assert after[changed] == before[changed] | {"topic": other}
+    assert after[accepted] == before[accepted]
+    assert (after[wrong]["topic"], after[wrong]["urgent"], after[wrong]["_status"]) == ("", "", "invalid")
+    assert "marked as wrong" in after[wrong]["_error"]
+    rest = before.keys() - {changed, accepted, wrong}
+    assert len(rest) == ROWS - 3
+    assert all(after[row] == before[row] for row in rest)
+
+
+def test_decisions_and_votes_do_not_go_together(job: Path) -> None:
+    corrections = job / "corrections.jsonl"
+    corrections.write_bytes(b"")
+    with pytest.raises(UsageError, match="does not go with --votes"):
+        joined(job, "--corrections", corrections, "--votes")
+
+
+def test_the_table_is_not_written_over_the_decisions(job: Path) -> None:
+    corrections = job / "corrections.csv"
+    corrections.write_bytes(b"")
+    with pytest.raises(UsageError, match="the file of corrections"):
+        call("join", job / "data.csv", job / "results.jsonl", "-o", corrections, "--corrections", corrections)
+    assert corrections.read_bytes() == b""
