@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli import console
-from batchrun.cli.eval_options import RESULTS_OR_JOB
+from batchrun.cli.eval_options import GOLD_OPTIONS, RESULTS_OR_JOB, SCORING, ScoringOptions
 from batchrun.cli.options import PATH, PRICES, PriceOptions
+from batchrun.cli.table_options import DataOptions
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchrun.viewer.gold import Judge
     from batchrun.viewer.guard import Guard
     from batchrun.viewer.index import Index
     from batchrun.viewer.review import Review, ReviewOptions
@@ -102,11 +104,13 @@ VIEW = OptionGroup(
 )
 
 
-@click.command("view", cls=Verb, groups=(VIEW, PRICES))
+@click.command("view", cls=Verb, groups=(VIEW, PRICES, SCORING, GOLD_OPTIONS))
 @click.argument("results", type=RESULTS_OR_JOB)
-def command(results: Path, options: ViewOptions, prices: PriceOptions) -> None:
+def command(
+    results: Path, options: ViewOptions, prices: PriceOptions, scoring: ScoringOptions, data_options: DataOptions
+) -> None:
     """Show RESULTS on a page of this machine: all rows, searched and filtered, and each with its prompt and answer.
-    With --review, a person decides on some of them.
+    With --gold, each is right or wrong. With --review, a person decides on some of them.
 
     \b
     Example:
@@ -117,12 +121,13 @@ def command(results: Path, options: ViewOptions, prices: PriceOptions) -> None:
     from batchrun.evaluation.asked import results_in
     from batchrun.viewer.server import serve
 
-    results = results_in(results)
+    told, results = results, results_in(results)
     requests = find_requests(results, options.requests)
     console.say_rescue(results)
     reviewed = options.review_options()
     with contextlib.ExitStack() as files:
-        index = files.enter_context(contextlib.closing(_index(results, prices)))
+        judge = _judge(told, results, scoring, data_options, files)
+        index = files.enter_context(contextlib.closing(_index(results, prices, judge)))
         review = None if reviewed is None else _review(index, reviewed, files)
         serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review)
         try:
@@ -132,7 +137,24 @@ def command(results: Path, options: ViewOptions, prices: PriceOptions) -> None:
             raise UsageError(f"cannot listen on port {options.port}: {why}; choose another --port") from None
 
 
-def _index(results: Path, prices: PriceOptions) -> Index:
+def _judge(
+    told: Path, results: Path, scoring: ScoringOptions, table: DataOptions, files: contextlib.ExitStack
+) -> Judge | None:
+    """What the answers are held against, if anything. Raises `UsageError` or `InputError` where that cannot serve."""
+    from batchrun.datasets.tables import open_table
+    from batchrun.evaluation import evaluate
+    from batchrun.viewer.gold import Judge
+
+    if scoring.gold is None:
+        scoring.refuse_without_gold()
+        return None
+    question = scoring.question(told, table)
+    work = files.enter_context(evaluate.scoring(results, question))
+    with open_table(question.gold) as gold:
+        return Judge(work, f"{gold.digest()} {question}")
+
+
+def _index(results: Path, prices: PriceOptions, judge: Judge | None) -> Index:
     from batchrun.billing.pricing import PriceBook
     from batchrun.evaluation.asked import Asked
     from batchrun.results.paths import ResultPaths
@@ -145,7 +167,7 @@ def _index(results: Path, prices: PriceOptions) -> Index:
         console.say(f"batchrun: answers are shown without fields: {error}")
         asked = Asked()
     try:
-        reader = FactsReader(asked, PriceBook.load(prices.prices))
+        reader = FactsReader(asked, PriceBook.load(prices.prices), judge)
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
         return Index(results, ResultPaths.of(results).index, reader, priced)
     except OSError as error:

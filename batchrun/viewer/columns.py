@@ -135,7 +135,7 @@ class Columns:
     """All columns of a file, and where each record begins."""
 
     NUMBERS = ("line", "cost", "input_tokens", "output_tokens", "latency", "attempts")
-    FACETS = ("status", "model", "endpoint", "error")
+    FACETS = ("status", "model", "endpoint", "error", "verdict")
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.offsets = array("Q")

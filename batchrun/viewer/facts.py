@@ -17,6 +17,7 @@ from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result, refusal_of
+from batchrun.viewer.gold import Judge
 
 LONGEST_VALUE = 200
 """A longer value of a field is no label, and in no facet."""
@@ -32,9 +33,13 @@ class Facts:
 
 
 class FactsReader:
-    """Reads what the index has of records. `asked`: how their requests were made, for the schema of the answers."""
+    """Reads what the index has of records. `asked`: how their requests were made, for the schema of the answers.
 
-    def __init__(self, asked: Asked, book: PriceBook) -> None:
+    `judge`: holds them against gold, where there is some.
+    """
+
+    def __init__(self, asked: Asked, book: PriceBook, judge: Judge | None = None) -> None:
+        self.judge = judge
         encoded = None if asked.schema is None else orjson.dumps(asked.schema)
         self.schema = encoded or b""
         self.labels = LabelReader(encoded, lambda text: None)
@@ -60,6 +65,7 @@ class FactsReader:
             run.model or run.requested_model,
             run.endpoint or run.gateway,
             None if result.error is None else result.error.code,
+            None if self.judge is None else str(self.judge.verdict(result)),
             *(None if value is None or len(value) > LONGEST_VALUE else value for value in values),
         )
         numbers = (

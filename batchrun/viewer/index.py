@@ -64,6 +64,7 @@ class Index:
         self.results, self.reader = results, reader
         self.generation = 0  # grows with each time that the index is made anew
         self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.schema)}"
+        self._key += "" if reader.judge is None else f" {_digest(reader.judge.key.encode())}"
         self.lock = threading.RLock()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._file = results.open("rb", buffering=BUFFER_BYTES)

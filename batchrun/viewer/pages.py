@@ -160,12 +160,15 @@ class Pages:
                 for value, count in ordered
             ]
             first = [choice for place, choice in enumerate(choices) if place < _FEW or choice.is_chosen]
-            yield FacetPart(field, first, [choice for choice in choices if choice not in first])
+            title = "against gold" if field == "verdict" else field
+            yield FacetPart(title, first, [choice for choice in choices if choice not in first])
 
     def _heads(self, view: View) -> Iterator[Head]:
         yield _sorting(view, "line", "line")
         yield Head("id")
         yield Head("status")
+        if self._rows.has_gold:
+            yield Head("against gold")
         for name in self._rows.fields:
             yield Head(name)
         yield Head("model")
@@ -187,7 +190,8 @@ class Pages:
             "–" if row.latency_s is None else f"{row.latency_s:,.2f}",
             f"{row.attempts:,}",
         )
-        cells = [(_short(value), False) for value in (*row.fields, row.model)]
+        verdict = [row.verdict] if self._rows.has_gold else []
+        cells = [(_short(value), False) for value in (*verdict, *row.fields, row.model)]
         cells += [(number, True) for number in numbers]
         cells.append((_short(row.error), False))
         address = _address(view, f"/rows/{row.number}")

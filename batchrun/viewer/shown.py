@@ -18,6 +18,7 @@ from batchrun.records.prompt import Turn, turns_of
 from batchrun.records.request import RequestLine
 from batchrun.report.prompts import requests_of_lines
 from batchrun.viewer.facts import FactsReader, label_text
+from batchrun.viewer.gold import GoldField
 from batchrun.viewer.index import Index
 
 LONGEST_CELL, LONGEST_TEXT = 120, 200_000
@@ -41,6 +42,7 @@ class ShownRow:
     latency_s: float | None
     attempts: int
     error: str
+    verdict: str
 
     def to_json(self, fields: Sequence[str]) -> dict[str, Any]:
         """The row for programs."""
@@ -74,6 +76,7 @@ class WholeRow:
     raw: str
     size_bytes: int = 0
     values: list[tuple[str, str]] = field(default_factory=list)
+    gold: list[GoldField] = field(default_factory=list)
 
 
 class Rows:
@@ -83,6 +86,11 @@ class Rows:
         self._index, self._requests = index, requests
         self._reader: FactsReader = index.reader
         self.fields = [one.name for one in self._reader.fields]
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether rows are held against gold."""
+        return self._reader.judge is not None
 
     def enum_of(self, field: str) -> list[str]:
         """The values of a field in the order of its enum; none where it has no enum."""
@@ -144,6 +152,7 @@ class Rows:
             raw=_cut(_indented(result.record)),
             size_bytes=len(result.record),
             values=self._values(label),
+            gold=[] if self._reader.judge is None else self._reader.judge.fields(result),
         )
 
     def _values(self, label: Label) -> list[tuple[str, str]]:
@@ -169,6 +178,7 @@ class Rows:
             latency_s=run.latency_s,
             attempts=run.attempts,
             error="" if result.error is None else result.error.code,
+            verdict="" if self._reader.judge is None else str(self._reader.judge.verdict(result)),
         )
 
     def _prompt(self, result: Result) -> list[ShownTurn] | None:

@@ -17,6 +17,7 @@ from batchrun.datasets.requests_of import find_requests
 from batchrun.evaluation.asked import Asked
 from batchrun.results.paths import ResultPaths
 from batchrun.viewer.facts import FactsReader
+from batchrun.viewer.gold import Judge
 from batchrun.viewer.guard import Guard
 from batchrun.viewer.index import Index
 from batchrun.viewer.review import Review
@@ -77,15 +78,16 @@ class Served:
         return [row["custom_id"] for row in self.rows(query)["rows"]]
 
 
-def index_of(results: Path) -> Index:
+def index_of(results: Path, judge: Judge | None = None) -> Index:
     """The index of a result file."""
-    return Index(results, ResultPaths.of(results).index, FactsReader(Asked.of(results), PriceBook.load(None)), b"")
+    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge)
+    return Index(results, ResultPaths.of(results).index, reader, b"")
 
 
 @contextmanager
-def serving(results: Path, review: Review | None = None) -> Iterator[Served]:
+def serving(results: Path, review: Review | None = None, judge: Judge | None = None) -> Iterator[Served]:
     """A viewer of a result file that has read all of it."""
-    index = index_of(results)
+    index = index_of(results, judge)
     ready = threading.Event()
     found: list[Guard] = []
     loop = asyncio.new_event_loop()

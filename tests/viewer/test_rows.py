@@ -9,8 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
+from batchrun.datasets.tables import Source
+from batchrun.evaluation.evaluate import Question, evaluate, scoring
 from batchrun.records.index import hash_body
-from tests.html.made import HOSTILE, SHOWN, TOPICS, make_job
+from batchrun.viewer.gold import Judge
+from tests.html.made import HOSTILE, SHOWN, TOPICS, make_job, write_gold
 from tests.viewer.serving import Served, serving
 
 ROWS = 120
@@ -181,3 +184,19 @@ def test_pictures_are_shown_from_the_request_and_never_fetched(tmp_path: Path) -
         assert page.count("<img") == 1
         assert f'src="{PIXEL}"' in page
         assert "<code>https://evil.example/a.png</code>" in page
+
+
+def test_rows_are_held_against_gold(tmp_path: Path) -> None:
+    results, gold = make_job(tmp_path, ROWS), write_gold(tmp_path, ROWS)
+    question = Question(Source(str(gold)), key="id")
+    with scoring(results, question) as work, serving(results, judge=Judge(work, "gold")) as viewer:
+        counts = viewer.rows()["facets"]["verdict"]
+        found = evaluate(results, question).counts
+        assert counts == {"right": found.right, "wrong": found.wrong, "unanswered": found.unanswered}
+        wrong = viewer.rows("verdict=wrong&size=500")["rows"]
+        assert len(wrong) == found.wrong > 0
+        for row in wrong:
+            assert row["fields"]["topic"] != TOPICS[row["line"] % 4]
+        page = viewer.ask(f"/rows/{wrong[0]['number']}").text
+        assert f'gold says: <span dir="auto">{TOPICS[wrong[0]["line"] % 4]}</span>' in page
+        assert "against gold" in viewer.ask("/rows").text
