@@ -1,7 +1,7 @@
 """The review: a queue of rows that a person decides on, drawn so that what is found says something of all rows.
 
 1. Two strata: doubtful rows, which have no good label (or a wrong one, where gold says so), and all others. Of each
-   some rows are drawn at random, so each row has a known probability, by which `eval` weighs it.
+   some rows are drawn at random, so each row has a known probability, which is written with each decision.
 2. The queue is drawn once and kept in `RESULTS.review.json`: the same command goes on where the person stopped.
 3. A decision is on the disk before the page says so.
 """
