@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
 
 NO_VALUE, _OTHERS_CODE = 0, 255
@@ -25,7 +25,7 @@ def rows_in(chosen: int, count: int) -> bytes:
     return digits.translate(bytes([*range(_ZERO), 0, 1, *range(_ONE + 1, 256)]))
 
 
-def set_of(rows: Sequence[int], count: int) -> int:
+def set_of(rows: Iterable[int], count: int) -> int:
     """The set of some of `count` rows."""
     flags = bytearray(b"0") * count
     for row in rows:

@@ -97,8 +97,8 @@ class Index:
         with self.lock:
             chosen = (1 << len(self.columns)) - 1
             for query in _queries(words):
-                found = self._database.execute("SELECT rowid FROM words WHERE words MATCH ?", (query,)).fetchall()
-                chosen &= set_of([row for (row,) in found], len(self.columns))
+                found = self._database.execute("SELECT rowid FROM words WHERE words MATCH ?", (query,))
+                chosen &= set_of((row for (row,) in found), len(self.columns))
             return chosen
 
     # ------------------------------------------------------------------------------------------ reading on
