@@ -34,6 +34,7 @@ def test_filter_search_open_a_row_and_go_back(browse: Any, tmp_path: Path) -> No
     with serving(make_job(tmp_path, 300)) as served, browse() as browser:
         page = opened(browser, served)
         page.locator("section[aria-label=topic] a", has_text="billing").click()
+        page.wait_for_url("**/rows?field.topic=billing")
         page.keyboard.press("/")
         page.keyboard.type("reason")
         page.keyboard.press("Enter")
