@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 
 from batchrun.cli import console
 from batchrun.cli.gateway import read_endpoint_file
@@ -55,6 +54,8 @@ def command(file: Path, look: LookOptions, output: OutputOptions) -> None:
     Example:
       batchrun endpoints endpoints.toml
     """
+    import msgspec
+
     from batchrun.job.look import look_at, render
 
     endpoints = read_endpoint_file(file, look.env_file, insecure_http=look.insecure_http)

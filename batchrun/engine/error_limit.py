@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from batchrun import checks
 from batchrun.engine.attribution import ALIKE
 from batchrun.errors import UsageError
+from batchrun.records.outcome import MISMATCH, ErrorKind
 from batchrun.records.result import RunInfo
 from batchrun.records.words import counted
 from batchrun.stats.window import Window
 
-ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 DEFAULT_KINDS: tuple[ErrorKind, ...] = ("failed", "incomplete", "empty", "invalid")
 JUDGED_FROM = 100
@@ -113,12 +113,12 @@ class ErrorLimit:
     def add(self, run: RunInfo) -> bool:
         """Count one line by its record; True if the limit is exceeded."""
         is_mismatch = run.schema_error is not None and run.outcome == "succeeded"
-        kind = "schema_mismatch" if is_mismatch else run.outcome
+        kind = MISMATCH if is_mismatch else run.outcome
         if run.schema_error is not None and not self._first_mismatch:
             self._first_mismatch = f"line {run.line}: {run.schema_error}"
         is_error = kind in self._limit.kinds
-        if run.outcome == "invalid" and not is_error and "schema_mismatch" in self._limit.kinds:
-            kind, is_error = "schema_mismatch", True
+        if run.outcome == "invalid" and not is_error and MISMATCH in self._limit.kinds:
+            kind, is_error = MISMATCH, True
         if is_error:
             self._errors[kind] += 1
         self._lines += 1
@@ -146,7 +146,7 @@ class ErrorLimit:
         return f"--max-errors {share} is exceeded: {self._last.hits:,} of the last {self._last.count:,} lines ({kinds})"
 
     def _counted(self, kind: str, count: int) -> str:
-        if kind != "schema_mismatch":
+        if kind != MISMATCH:
             return f"{count:,} {kind}"
         if count > 1:
             return f"{count:,} schema mismatches (e.g. {self._first_mismatch})"

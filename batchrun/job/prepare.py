@@ -31,6 +31,7 @@ from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.index import LineSet
 from batchrun.records.money import total_usd
+from batchrun.records.outcome import MISMATCH
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
@@ -116,7 +117,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     """
     max_errors = job.max_errors
     error_limit = ErrorLimit(max_errors) if max_errors is not None else None
-    is_checked = job.reask > 0 or (max_errors is not None and "schema_mismatch" in max_errors.kinds)
+    is_checked = job.reask > 0 or (max_errors is not None and MISMATCH in max_errors.kinds)
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices), books_of(job.endpoints))
     bounds = Bounds(tally.book, job.max_line_cost_usd)

@@ -17,6 +17,9 @@ from batchrun.records.usage import Usage
 from batchrun.records.words import printable
 
 Outcome = Literal["succeeded", "refused", "incomplete", "empty", "invalid", "failed"]
+ErrorKind = Literal["failed", "refused", "incomplete", "empty", "invalid", "schema_mismatch"]
+"""What `--max-errors-on` may count: outcomes of records, and answers that do not fit their schema."""
+MISMATCH: ErrorKind = "schema_mismatch"
 
 
 class FailureCode(StrEnum):

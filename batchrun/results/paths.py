@@ -120,7 +120,9 @@ class ResultPaths:
 
         `with_tries`: lines may be asked again, so that there may be files of earlier tries.
         """
-        rare = set() if with_tries else {self._beside(ending) for ending in _OF_TRIES}
+        rare = {self.index, self.corrections, self.review}  # a run writes none of them
+        if not with_tries:
+            rare |= {self._beside(ending) for ending in _OF_TRIES}
         longest = max({*self.uses(), self.report} - rare, key=lambda path: len(os.fsencode(path.name)))
         if (over := len(os.fsencode(longest.name)) - LONGEST_NAME) > 0:
             raise ResultFileError(

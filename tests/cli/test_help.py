@@ -95,7 +95,11 @@ def test_the_options_of_run_stand_under_headings() -> None:
     files = ["--output", "--report", "--changed", "--overwrite", "--no-lock", "--html", "--with-text"]
     assert under["Files"] == files
     assert under["Request"] == ["--model", "--set", "--stream", "--api"]
-    assert under["Spending"] == ["--max-cost", "--max-line-cost", "--prices", "--pilot", "--yes"]
+    assert under["Spending"] == [
+        *("--max-cost", "--max-line-cost", "--prices"),
+        *("--dedup", "--reuse", "--reuse-batch", "--reuse-any-gateway"),
+        *("--pilot", "--yes"),
+    ]
     assert under["Screen"] == ["--quiet", "--verbose", "--help"]
     assert sum(map(len, under.values())) == len(options(verb("run"))) + 1
 

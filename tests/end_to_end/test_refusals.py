@@ -58,7 +58,7 @@ def test_a_report_goes_over_the_last_report(folder: Path) -> None:
 def test_what_belongs_to_the_simulation_sends_nothing_for_real(words: tuple[str, ...]) -> None:
     done = batchrun("run", "q.jsonl", "-o", "r.jsonl", *words, OPENAI_BASE_URL="http://127.0.0.1:9", OPENAI_API_KEY=KEY)
     assert done.returncode == 2
-    assert "need --simulate" in done.stderr
+    assert "needs --simulate" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--attempt-timeout", "--rpm", "--grace", "--max-outage", "--idle-timeout"])

@@ -35,6 +35,7 @@ def served(job: Path) -> Iterator[Served]:
         yield viewer
 
 
+@pytest.mark.smoke
 def test_all_rows_stand_in_the_order_of_the_file_page_by_page(served: Served, records: list[dict[str, object]]) -> None:
     found = [one for page in range(1, 4) for one in served.ids(f"page={page}")]
     assert found == [record["custom_id"] for record in records]
