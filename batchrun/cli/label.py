@@ -269,6 +269,8 @@ class _Work:
         prepared = read_prepared(self._paths.requests)
         assert prepared is not None, "it was just written"
         with Agreement(self._source, self._paths.results, prepared, self._job_file.gold) as agreement:
+            for warning in agreement.warnings:
+                console.say(f"batchrun: warning: {printable(warning)}")
             yield agreement.look
 
     def _prepare(self) -> None:

@@ -53,6 +53,9 @@ class LabelVerb(Verb):
         old = self._begun(given)
         if old is not None and "data" not in given:
             args = [*old.options, *self._words(ctx, given), "--", old.data]
+        elif old is not None and "prompt" not in given:
+            alone = f"-o {given['out']} alone goes on with the job that was begun there"
+            raise UsageError(f"-p is missing; {alone}, and -p asks the rows something else")
         told = self._given(ctx, args)
         rest = super().parse_args(ctx, args)
         left_out = tuple(f"--{name.replace('_', '-')}" for name in _LOGINS if "@" in told.get(name, ""))

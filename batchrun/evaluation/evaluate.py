@@ -21,7 +21,7 @@ from batchrun.evaluation.scorers import EXACT, Scorer, as_text
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.evaluation.warnings import warnings_for
+from batchrun.evaluation.warnings import not_allowed, warnings_for
 from batchrun.records.answer import Result
 from batchrun.records.index import LineSet
 from batchrun.records.words import counted
@@ -215,7 +215,7 @@ class Scoring:
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
             damaged_lines=self._results.damaged,
-            warnings=[*warnings_for(fields, counts), *self._copies(), *self._impossible()],
+            warnings=[*warnings_for(fields, counts), *self._copies(), *not_allowed(self.tallies, self._asked)],
         )
 
     def _copies(self) -> Iterator[str]:
@@ -225,17 +225,6 @@ class Scoring:
                 f"{counted(self._copied, 'answer')} copied from equal requests: right or wrong together with their "
                 "originals, so the intervals are too narrow; --cluster COLUMN takes rows together that have one value"
             )
-
-    def _impossible(self) -> Iterator[str]:
-        """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""
-        for tally in self.tallies:
-            name, allowed = tally.field.name, set(self._asked.labels(tally.field.name))
-            if not allowed or tally.field.scorer.name != "exact":
-                continue
-            gold = {label for labels in tally.column.values for label in labels}
-            if unknown := sorted(gold - allowed):
-                shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-                yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
 
     def _refuse_nothing(self, counts: Counts) -> None:
         """No figure is made where there is nothing to make it of."""

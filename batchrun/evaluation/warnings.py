@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
 from batchrun.evaluation.summary import MOST_LABELS
+from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.verdict import Counts
 from batchrun.records.words import counted
 
 FEW_ROWS = 10
 """A class with fewer rows of gold has intervals that are too narrow."""
 _SHOWN = 5
+
+
+def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
+    """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""
+    for tally in tallies:
+        name, allowed = tally.field.name, set(asked.labels(tally.field.name))
+        if not allowed or tally.field.scorer.name != "exact":
+            continue
+        gold = {label for labels in tally.column.values for label in labels}
+        if unknown := sorted(gold - allowed):
+            shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+            yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
 
 
 def warnings_for(fields: Mapping[str, FieldFigures], counts: Counts) -> list[str]:

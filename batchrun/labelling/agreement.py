@@ -16,6 +16,7 @@ from batchrun.evaluation.gold import Gold, gold_column, ids_of
 from batchrun.evaluation.scorers import EXACT
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
+from batchrun.evaluation.warnings import not_allowed
 from batchrun.labelling.job_file import JobFile
 from batchrun.labelling.paths import LabelPaths
 from batchrun.records.answer import read_result
@@ -75,7 +76,7 @@ def gold_of_job(folder: Path) -> tuple[Source, Mapping[str, str]] | None:
 
 
 class Agreement:
-    """Reads the records of a run that goes on, and counts how they agree with gold.
+    """Reads the records of a run that goes on, and counts how they agree with gold. `warnings` are about gold itself.
 
     Raises `UsageError` or `InputError` for gold that cannot be used.
     """
@@ -92,6 +93,7 @@ class Agreement:
             self._tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
             ids = ids_of(table, None, asked)
             self._gold = Gold(table, ids, [tally.column for tally in self._tallies])
+        self.warnings = list(not_allowed(self._tallies, asked))
         self._results = results
         self._file: IO[bytes] | None = None
         self._rest = b""

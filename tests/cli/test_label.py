@@ -279,6 +279,14 @@ def test_gold_that_cannot_be_right_is_refused_before_anything_is_sent(
     assert (done.code, why in done.err, JOB.exists()) == (2, True, False)
 
 
+def test_gold_that_the_schema_does_not_allow_is_told_before_anything_is_sent(batchrun: Command) -> None:
+    write_gold()
+    Path("data.csv").write_text(Path("data.csv").read_text().replace("billing", "biling", 1))
+    told = batchrun(*LABEL, *FAST, "--gold", "topic=right").err
+    warning = "warning: topic: gold has labels that the schema of the requests does not allow: biling\n"
+    assert told.index(warning) < told.index("the pilot is done")
+
+
 def test_gold_in_a_table_with_a_column_custom_id_is_found_by_what_was_asked(batchrun: Command) -> None:
     """`custom_id` is a column like any other of a table whose rows have ids of their own making."""
     Path("data.csv").write_text("custom_id,text,right\n1,one,billing\n2,two,billing\n")
@@ -318,6 +326,13 @@ def test_what_cannot_work_is_refused_and_nothing_is_sent(batchrun: Command, word
     assert done.code == 2
     assert told in done.err
     assert not list(Path().rglob("results.jsonl"))
+
+
+def test_the_table_without_a_prompt_says_what_goes_on(batchrun: Command) -> None:
+    write_data()
+    batchrun(*LABEL, *FAST)
+    done = batchrun("label", "data.csv", "-o", "out.csv")
+    assert (done.code, "-o out.csv alone goes on with the job that was begun there" in done.err) == (2, True)
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(batchrun: Command) -> None:
