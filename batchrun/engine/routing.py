@@ -36,13 +36,12 @@ class Queue:
     """The lines for one path and model. `left`: those that wait or are in flight.
 
     `routes`: the peers at each endpoint that serves them; `only` is the one of a job with one endpoint, else None.
-    `preferred`: the endpoint that has their beginning in its cache.
     """
 
-    __slots__ = ("_shares", "left", "model", "only", "preferred", "routes")
+    __slots__ = ("_shares", "left", "model", "only", "routes")
 
-    def __init__(self, routes: Sequence[Peers], shares: Shares, preferred: str | None = None) -> None:
-        self.routes, self.preferred = tuple(routes), preferred
+    def __init__(self, routes: Sequence[Peers], shares: Shares) -> None:
+        self.routes = tuple(routes)
         self.model = routes[0].model
         self.only = routes[0] if routes[0].gateway.name is None else None
         self.left = 0
@@ -90,8 +89,6 @@ class Queue:
         if case is not None and routes:
             fewest = min(case.failures_at(peers) for peers in routes)
             routes = [peers for peers in routes if case.failures_at(peers) == fewest]
-        if self.preferred is not None and (liked := [one for one in routes if one.gateway.name == self.preferred]):
-            return liked
         if len(routes) > 1:
             lowest = min(peers.gateway.tier for peers in routes)
             routes = [peers for peers in routes if peers.gateway.tier == lowest]
