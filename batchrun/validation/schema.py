@@ -141,6 +141,12 @@ class CompiledSchema:
         )
 
 
+class _Asked(NamedTuple):
+    """What an answer must fit: a schema; None is any JSON."""
+
+    compiled: CompiledSchema | None
+
+
 class MismatchCheck:
     """Checks answers one by one. `notice` is called once, for the first schema that cannot be checked."""
 
@@ -151,15 +157,11 @@ class MismatchCheck:
 
     def why(self, line: RequestLine, answer: bytes) -> str | None:
         """Why a whole answer does not fit, in up to 100 characters; None if it does, or no schema was asked for."""
-        schema = wanted_schema(line.url, line.body)
-        if schema is None:
-            return None
-        compiled = self._compiled(schema) if schema else None
-        if isinstance(compiled, SchemaError):
-            self._tell(f"line {line.line_number}: its JSON schema cannot be checked ({compiled}), nor its answer")
+        asked = self._asked(line)
+        if asked is None:
             return None
         for text in final_texts(orjson.loads(answer)):
-            if (why := _why_unfit(text, compiled)) is not None:
+            if (why := _why_unfit(text, asked.compiled)) is not None:
                 return why
         return None
 
@@ -168,6 +170,17 @@ class MismatchCheck:
 
         None as well for an answer that ends with a tool call, and where the schema cannot be checked.
         """
+        asked = self._asked(line)
+        if asked is None:
+            return None
+        fits = [_fit(text, asked.compiled) for text in final_texts(orjson.loads(answer))]
+        if not fits:
+            return None
+        first = next((fit for fit in fits if fit.mismatches), fits[0])
+        return first._replace(was_fenced=any(fit.was_fenced for fit in fits))
+
+    def _asked(self, line: RequestLine) -> _Asked | None:
+        """What a line asks of its answer; None for nothing, and for a schema that cannot be checked, which is told."""
         schema = wanted_schema(line.url, line.body)
         if schema is None:
             return None
@@ -175,11 +188,7 @@ class MismatchCheck:
         if isinstance(compiled, SchemaError):
             self._tell(f"line {line.line_number}: its JSON schema cannot be checked ({compiled}), nor its answer")
             return None
-        fits = [_fit(text, compiled) for text in final_texts(orjson.loads(answer))]
-        if not fits:
-            return None
-        first = next((fit for fit in fits if fit.mismatches), fits[0])
-        return first._replace(was_fenced=any(fit.was_fenced for fit in fits))
+        return _Asked(compiled)
 
     def _tell(self, text: str) -> None:
         if not self._has_told:
