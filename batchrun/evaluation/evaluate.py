@@ -17,7 +17,7 @@ from batchrun.evaluation.fields import ANSWER, Answer, choose_fields, seen_field
 from batchrun.evaluation.figures import VERSION, Evaluation
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.rows_file import RowSink
-from batchrun.evaluation.scorers import EXACT, Scorer, as_text
+from batchrun.evaluation.scorers import EXACT, Scorer, shown
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
@@ -128,7 +128,7 @@ class Scoring:
             for tally, one in zip(self.tallies, judged, strict=True):
                 tally.take(one, place)
             verdict = judged[0].verdict if len(judged) == 1 else of_all_fields([one.verdict for one in judged])
-            said = repr([one.said for one in judged]) if repeat else None
+            said = repr([one.vote for one in judged]) if repeat else None
             self.rows_tally.add(verdict, None if verdict is Verdict.UNANSWERED else said, place)
             yield JudgedRow(place, verdict, judged, result, offset)
 
@@ -143,7 +143,7 @@ class Scoring:
     def gold_text(self, row: int, field: int) -> str:
         """What gold says in one field of a row."""
         right = self.tallies[field].column.at(row)
-        return " | ".join(as_text(one) or "" for one in right or ())
+        return " | ".join(shown(one) for one in right or ())
 
     def id_at(self, offset: int) -> str:
         """The id of the record at an offset."""

@@ -96,7 +96,7 @@ class _Judging:
             self._total = max(self._total, result.run.total_lines)
             place = self._rows.place(result.custom_id)
             judged = self._judged(result, place)
-            said = judged.said if place.repeat else None
+            said = judged.vote if place.repeat else None
             self._tally.add(judged.verdict, said, place)
             yield place, judged
 

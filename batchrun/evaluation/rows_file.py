@@ -16,7 +16,7 @@ from batchrun.datasets.tables import Source
 from batchrun.datasets.writers import TableWriter, check_ending, writing
 from batchrun.errors import UsageError
 from batchrun.evaluation.figures import Evaluation
-from batchrun.evaluation.scorers import as_text
+from batchrun.evaluation.scorers import shown
 from batchrun.evaluation.tally import Judged, Place
 from batchrun.evaluation.verdict import Verdict
 from batchrun.records.words import printable
@@ -77,7 +77,7 @@ class RowTable:
         cells: list[object] = [place.custom_id, "" if place.row is None else str(place.row + 1), verdict.value]
         for judged in fields:
             gold, answer = judged.pair
-            cells += [judged.verdict.value, as_text(gold) or "", as_text(answer) or "", judged.why]
+            cells += [judged.verdict.value, shown(gold), shown(answer), judged.why]
         self._table.write(cells, ())
 
 
@@ -141,8 +141,8 @@ class JUnit:
 
 def _told(field: str, judged: Judged) -> str:
     gold, answer = judged.pair
-    said = judged.why or f"answered {as_text(answer)}"
-    return f"{field}: {judged.verdict.value.replace('_', ' ')}" + (f", gold is {as_text(gold)}, {said}" if gold else "")
+    said = judged.why or f"answered {shown(answer)}"
+    return f"{field}: {judged.verdict.value.replace('_', ' ')}" + (f", gold is {shown(gold)}, {said}" if gold else "")
 
 
 def _quoted(text: str) -> str:

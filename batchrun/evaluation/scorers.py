@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
@@ -69,6 +69,20 @@ def _as_json(value: Any) -> str:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:  # a whole number beyond 64 bits, half a surrogate pair
         return repr(value)
+
+
+def shown(value: Any) -> str:
+    """A value that was read, as a person is shown it: a text as it was written, a set as gold has it."""
+    if isinstance(value, Phrase):
+        return value.text
+    if isinstance(value, frozenset):
+        return "|".join(sorted(value))
+    return value.isoformat() if isinstance(value, date) else as_text(value) or ""
+
+
+def vote(value: Any) -> str:
+    """The text by which repeats are counted: two that say the same have the same."""
+    return value.words if isinstance(value, Phrase) else shown(value)
 
 
 def _text_of_gold(value: Any) -> str:
@@ -191,17 +205,34 @@ def _are_equal(gold: Any, answer: Any) -> bool:
 _WORD = re.compile(r"[^\W_]+")
 
 
-def _words(value: Any) -> str | None:
-    """A text without case, punctuation and double spaces, with a space at either end."""
-    text = _folded(value)
-    return None if text is None else f" {' '.join(_WORD.findall(text))} "
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A text that is compared by its words: without case, punctuation and double spaces, with a space at either end."""
 
+    words: str
+    text: str = field(compare=False)
 
-def _words_of_gold(value: Any) -> str:
-    words = _words(value)
-    if words is None or not words.strip():
-        raise ValueError(f"{value!r} has no letter and no digit")
-    return words
+    @classmethod
+    def of(cls, value: Any) -> Phrase | None:
+        """Of a value of JSON, None of null."""
+        text = as_text(value)
+        return None if text is None else cls(f" {' '.join(_WORD.findall(text.casefold()))} ", text)
+
+    @classmethod
+    def of_gold(cls, value: Any) -> Phrase:
+        """Of a cell of gold. Raises `ValueError` in words where there is no word in it."""
+        phrase = cls.of(value)
+        if phrase is None or not phrase.words.strip():
+            raise ValueError(f"{value!r} has no letter and no digit")
+        return phrase
+
+    def is_at_an_end_of(self, other: Phrase) -> bool:
+        """The other one begins or ends with it."""
+        return other.words.startswith(self.words) or other.words.endswith(self.words)
+
+    def is_in(self, other: Phrase) -> bool:
+        """The other one has it somewhere."""
+        return self.words in other.words
 
 
 def regex(pattern: str) -> Scorer:
@@ -269,10 +300,8 @@ _PLAIN = {
         number(),
         Scorer("casefold", Kind.LABEL, lambda value: _folded(value) or "", _folded),
         Scorer("date", Kind.OTHER, _date_of_gold, _date),
-        Scorer(
-            "match", Kind.OTHER, _words_of_gold, _words, lambda gold, text: text.startswith(gold) or text.endswith(gold)
-        ),
-        Scorer("includes", Kind.OTHER, _words_of_gold, _words, lambda gold, text: gold in text),
+        Scorer("match", Kind.OTHER, Phrase.of_gold, Phrase.of, Phrase.is_at_an_end_of),
+        Scorer("includes", Kind.OTHER, Phrase.of_gold, Phrase.of, Phrase.is_in),
     )
 }
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
-from batchrun.evaluation.scorers import Kind
+from batchrun.evaluation.scorers import Kind, shown, vote
 from batchrun.evaluation.verdict import Verdict
 
 Pair = tuple[Any, Any]  # what gold says, and what the answer says; None is unanswered
@@ -27,9 +27,13 @@ class Judged:
 
     @property
     def said(self) -> str | None:
-        """The answer as a text; None where there is none."""
-        answer = self.pair[1]
-        return answer if answer is None or isinstance(answer, str) else repr(answer)
+        """The answer as a person is shown it; None where there is none."""
+        return None if self.pair[1] is None else shown(self.pair[1])
+
+    @property
+    def vote(self) -> str | None:
+        """The answer as repeats of it are counted; None where there is none."""
+        return None if self.pair[1] is None else vote(self.pair[1])
 
 
 @dataclass(slots=True)
@@ -147,7 +151,7 @@ class FieldTally(RowTally):
 
     def take(self, judged: Judged, place: Place) -> None:
         """Count what `judge` found."""
-        self.add(judged.verdict, judged.said if place.repeat else None, place)
+        self.add(judged.verdict, judged.vote if place.repeat else None, place)
         if judged.verdict is Verdict.UNSCORED:
             return
         if judged.why:

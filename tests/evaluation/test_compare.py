@@ -16,6 +16,7 @@ from batchrun.evaluation.agreement import agree
 from batchrun.evaluation.compare import Comparison, Winner, compare
 from batchrun.evaluation.compare_text import render, render_agreement
 from batchrun.evaluation.evaluate import Question
+from batchrun.evaluation.scorers import scorer_of
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.stats.proportions import Pairs, mcnemar, paired_difference, wilson
 from tests.evaluation.made import Outcome, write_gold, write_results
@@ -131,6 +132,14 @@ def test_flips_show_what_each_said(tmp_path: Path) -> None:
     text = render(found)
     assert "  r-0, topic: gold is x, first said x, second said y" in text
     assert "second said nothing" in text
+
+
+def test_flips_show_gold_and_answers_as_they_are_written(tmp_path: Path) -> None:
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "answer"], [("r-0", "0.875")])
+    paths = files(tmp_path, {"r-0": "It is 0.875, NOT 1."}, {"r-0": "2.5 m"})
+    question = Question(Source(str(gold)), scorers={"answer": scorer_of("includes")})
+    (flip,) = compare(paths, question, PriceBook()).fields["answer"][0].flips
+    assert (flip.gold, flip.first, flip.second) == ("0.875", "It is 0.875, NOT 1.", "2.5 m")
 
 
 def test_damaged_lines_do_not_shift_the_flips(tmp_path: Path) -> None:

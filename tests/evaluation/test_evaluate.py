@@ -274,6 +274,20 @@ def test_repeats_belong_to_their_row(tmp_path: Path) -> None:
     assert found.repeats.mean == repeats.mean
 
 
+def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
+    answers = {
+        "a#1": {"topic": "Paris."},
+        "a#2": {"topic": "PARIS"},
+        "a#3": {"topic": "Rome"},
+        "b#1": {"topic": "Oslo"},
+    }
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic"], [("a", "paris"), ("b", "oslo")])
+    results = write_results(tmp_path / "r.jsonl", answers)
+    repeats = evaluate(results, Question(Source(str(gold)), scorers={"topic": scorer_of("match")})).repeats
+    assert repeats is not None
+    assert repeats.majority == wilson(2, 2)
+
+
 def test_repeats_do_not_pass_for_more_rows(tmp_path: Path) -> None:
     answers = {f"r-{row}#{number}": YES if row % 2 else NO for row in range(10) for number in range(1, 11)}
     found = evaluated(tmp_path, answers, [(f"r-{row}", "yes") for row in range(10)], "topic")

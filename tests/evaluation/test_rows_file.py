@@ -84,3 +84,14 @@ def test_where_there_is_no_verdict_there_is_no_file(batchrun: Command, option: s
 def test_a_table_of_no_known_format_is_refused(batchrun: Command) -> None:
     done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", "--csv", "rows.txt")
     assert (done.code, done.out) == (2, "")
+
+
+def test_values_that_are_no_texts_are_written_as_gold_writes_them(batchrun: Command) -> None:
+    write_results(Path("r.jsonl"), {"one": {"tags": ["b", "a"], "day": "2026-03-02T10:00:00"}})
+    write_gold(Path("gold.csv"), ["custom_id", "tags", "day"], [("one", "b|a|c", "2026-03-02")])
+    scorers = ("--score", "tags=set", "--score", "day=date")
+    assert batchrun("eval", "r.jsonl", "--gold", "gold.csv", *scorers, "--csv", "rows.csv").code == 0
+    with Path("rows.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["tags_gold"], row["tags_answer"]) == ("a|b|c", "a|b")
+    assert (row["day_gold"], row["day_answer"]) == ("2026-03-02", "2026-03-02")
