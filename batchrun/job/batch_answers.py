@@ -90,7 +90,7 @@ class _Asked:
                 if (custom_id := _id_of(raw)) is not None:
                     self._index.add(*_key(custom_id), start)
             offset += sum(map(len, batch))
-        self._index.sort()
+        self._index.index()
 
     def find(self, custom_id: str) -> RequestLine | None:
         """The request with an id; None if there is none that can be sent."""

@@ -91,14 +91,15 @@ class Copying:
 
     def _reused(self, answers: Answers, reused: Reused) -> list[Made]:
         """The records of lines that are reused, without those whose answer is not there any more."""
-        made = list[Made]()
-        found = parse_stored_all(list(map(answers.stored, reused.places)))
+        made, run_of, source_of = list[Made](), self._run, answers.source
+        found = parse_stored_all(answers.stored_all(reused.places))
         for stored, (number, place, path, body_hash, custom_id) in zip(found, reused.rows(), strict=True):
             if stored is None:
                 continue
-            run, response = stored[0].run, stored[1]
+            answer, response = stored
+            run = answer.run
             if run.body_hash == body_hash and run.path == path and run.outcome == "succeeded":
-                head = ResultHead(custom_id, self._run(number, run, answers.source(place, run.line)), None)
+                head = ResultHead(custom_id, run_of(number, run, source_of(place, run.line)), None)
                 made.append((head, encode_stored(head, response)))
         return made
 
@@ -176,12 +177,13 @@ class Copying:
 
     def _run(self, number: int, run: RunInfo, source: Source) -> RunInfo:
         """How a line was run for which nothing was sent, by how its answer was got."""
+        facts = self._facts
         return RunInfo(  # the first fields by position: `structs.replace` takes ten times as long
             VERSION,
             number,
-            self._facts.lines,
+            facts.lines,
             run.body_hash,
-            self._facts.started,
+            facts.started,
             self._elapsed_s,
             run.outcome,
             run.requested_model,

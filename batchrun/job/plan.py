@@ -57,39 +57,28 @@ class ReusedLines:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def add(self, number: int, place: int, path: str, body_hash: str, custom_id: str) -> None:
-        """Add a line; lines come in the order of the file."""
-        self.numbers.add(number)
-        pending = self._pending
-        pending.numbers.append(number)
-        pending.places.append(place)
-        pending.paths.append(path)
-        pending.body_hashes.append(body_hash)
-        pending.ids.append(custom_id)
-        if len(pending.numbers) >= _AT_ONCE:
-            self.write(pending)
-            self._pending = Reused([], [], [], [], [])
-
-    def add_all(self, reused: Reused) -> None:
-        """Add many lines, in a fifth of the time; after all that were added before."""
-        self._flush()
-        numbers = reused.numbers
+    def add(self, reused: Reused) -> None:
+        """Add lines; they come in the order of the file."""
+        numbers, pending = reused.numbers, self._pending
         if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
             self.numbers.add_range(range(numbers[0], numbers[-1] + 1))
         else:
             for number in numbers:
                 self.numbers.add(number)
-        self.write(reused)
-
-    def write(self, reused: Reused) -> None:
-        """Write lines into the file."""
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
-        self._file.write(_encode(reused) + b"\n")
+        pending.numbers += numbers
+        pending.places += reused.places
+        pending.paths += reused.paths
+        pending.body_hashes += reused.body_hashes
+        pending.ids += reused.ids
+        if len(pending.numbers) >= _AT_ONCE:
+            self._flush()
 
     def _flush(self) -> None:
+        """Write what is pending into the file."""
         if self._pending.numbers:
-            self.write(self._pending)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file.write(_encode(self._pending) + b"\n")
             self._pending = Reused([], [], [], [], [])
 
     def batches(self) -> Iterator[Reused]:
@@ -180,8 +169,8 @@ class Plan:
                 self._recorded.add(*key_of(head.custom_id, run.path, run.body_hash), run.line)
             if run.source is not None and run.source.kind == "reused":
                 taken.add(_answer_key(run.source.file, run.source.line), 0, run.line)
-        self._recorded.sort()
-        taken.sort()
+        self._recorded.index()
+        taken.index()
         if self.answers is not None:
             is_taken = (lambda file, line: taken.first(_answer_key(file, line), 0) is not None) if len(taken) else None
             self.answers.read(is_taken)
@@ -200,7 +189,7 @@ class Plan:
         if self.answers is not None:
             place = self._fitting(self.answers, line)
         if place is not None:
-            self.reused.add(line.line_number, place, line.url, line.body_hash, line.custom_id)
+            self.reused.add(Reused([line.line_number], [place], [line.url], [line.body_hash], [line.custom_id]))
 
     def _fitting(self, answers: Answers, line: RequestLine) -> int | None:
         """The place of an answer to a line that fits its schema, if it has one; None if there is none."""
@@ -223,14 +212,13 @@ class Plan:
     def _known(self, start: int, lines: Sequence[bytes]) -> list[str]:
         """The ids of lines that are reused, "" for all others: an answer shows that its body was valid.
 
-        Only for lines whose endpoint needs no second look, and which ask for no schema.
+        Only for lines that ask for no schema.
         """
         assert self.answers is not None
         ids, hashes = prescan(lines)
-        together = b"".join(lines)
-        if b'"messages"' in together or b"json_" in together:
+        if b"json_" in b"".join(lines):
             for at, raw in enumerate(lines):
-                if b'"messages"' in raw or b"json_" in raw:
+                if b"json_" in raw:
                     ids[at] = hashes[at] = ""
         places = self.answers.take_all(hashes, RESPONSES)
         is_found = [place is not None for place in places]
@@ -241,7 +229,7 @@ class Plan:
             list(compress(hashes, is_found)),
             list(compress(ids, is_found)),
         )
-        self.reused.add_all(found)
+        self.reused.add(found)
         if self._duplicates is not None:
             for number, _, path, body_hash, custom_id in found.rows():
                 self._duplicates.add(key_of(custom_id, path, body_hash), number)
@@ -259,7 +247,7 @@ class Plan:
                 others = others[1:]
             if others:
                 self._copy(key, others)
-        self.originals.sort()
+        self.originals.index()
         self._recorded, self._duplicates = NumbersByHash(), None
 
     def _copy(self, key: tuple[int, int], numbers: Iterable[int]) -> None:

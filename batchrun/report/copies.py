@@ -29,8 +29,8 @@ def check_copies(results: Path, findings: Findings) -> None:
             tag = int(head.run.body_hash[:8], 16)
             answers.add(_request(head) ^ _answer(response), tag, number)
             requests.add(_request(head), tag, number)
-    answers.sort()
-    requests.sort()
+    answers.index()
+    requests.index()
     for _, head, response in _records(results):
         if not _is_copy(head):
             tag = int(head.run.body_hash[:8], 16)

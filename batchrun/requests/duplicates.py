@@ -39,7 +39,7 @@ class Duplicates:
 
     def groups(self) -> Iterator[tuple[tuple[int, int], list[int]]]:
         """The key and the numbers of lines that are equal, first line first. Call it last."""
-        self._lines.sort()
+        self._lines.index()
         for key, tag, numbers in self._lines.groups():
             yield (key, tag), numbers
 

@@ -6,8 +6,9 @@ The files are read once, in their order; of each answer 20 bytes are kept. An an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, compress, islice
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from batchrun.results.scan import BATCH_BYTES, BUFFER_BYTES, heads_of, no_result
 _OFFSET_BITS = 48
 _OFFSET = (1 << _OFFSET_BITS) - 1
 _WINDOW_BYTES = 1 << 18
+_NO_HASH = 32 * "0"
 
 
 class Answers:
@@ -35,7 +37,7 @@ class Answers:
         self._by_id = NumbersByHash()
         self._index = NumbersByHash()
         self._paths = set[str]()
-        self._window, self._window_of, self._window_at, self._read_at = b"", -1, 0, 0
+        self._window, self._window_at, self._read_at = b"", 0, 0
 
     def open(self, path: Path, name: str | None = None) -> None:
         """Open a result file, which records call `name`. Raises `UsageError` if it cannot be read."""
@@ -70,27 +72,29 @@ class Answers:
             path, offset, is_any, is_damaged = Path(name), number << _OFFSET_BITS, False, False
             while lines := file.readlines(BATCH_BYTES):
                 heads = heads_of(lines, path)
-                places = accumulate(map(len, lines), initial=offset)
-                found = list(zip(heads, places, strict=False))
-                if not (is_taken is None and self._are_all_answers(heads)):
-                    found = [one for one in found if self._is_answer(one[0], name, is_taken)]
-                self._add(found, by_id=name in self._of_batches)
+                places: Iterator[int] = accumulate(map(len, lines), initial=offset)
+                if is_taken is None and self._are_all_answers(heads):
+                    found: Sequence[ResultHead | None] = heads
+                else:
+                    is_answer = [self._is_answer(head, name, is_taken) for head in heads]
+                    found, places = list(compress(heads, is_answer)), compress(places, is_answer)
+                self._add(found, list(islice(places, len(found))), by_id=name in self._of_batches)
                 is_any = is_any or heads.count(None) < len(heads)
                 is_damaged = is_damaged or None in heads
                 offset += sum(map(len, lines))
             if is_damaged and not is_any:
                 raise no_results(path)
-        self._index.sort()
-        self._by_id.sort()
+        self._index.index()
+        self._by_id.index()
 
-    def _add(self, found: Sequence[tuple[ResultHead | None, int]], *, by_id: bool) -> None:
-        for head, place in found if by_id else ():
+    def _add(self, heads: Sequence[ResultHead | None], places: list[int], *, by_id: bool) -> None:
+        """Note where answers are."""
+        for head, place in zip(heads, places, strict=True) if by_id else ():
             assert head is not None
             self._by_id.add(*_id_key(head.custom_id, head.run.body_hash, head.run.path), place)
-        runs = [head.run for head, _ in found if head is not None]
-        hashes = [run.body_hash for run in runs]
+        runs = [head.run for head in heads if head is not None]
         keys = hash64_all([run.body_hash + run.path for run in runs])
-        self._index.add_all(keys, _tags(hashes), [place for _, place in found])
+        self._index.add_all(keys, _tags([run.body_hash for run in runs]), places)
 
     def _are_all_answers(self, heads: Sequence[ResultHead | None]) -> bool:
         """Whether all may be used, as nearly always; False where some must be looked at one by one."""
@@ -119,7 +123,7 @@ class Answers:
         place = self._by_id.take(*_id_key(custom_id, body_hash, path))
         if place is not None:
             (key,) = hash64_all([body_hash + path])
-            self._index.remove(key, int(body_hash[:8], 16), place)
+            self._index.remove(key, _tag(body_hash), place)
         return place
 
     def take(self, body_hash: str, path: str) -> int | None:
@@ -132,20 +136,30 @@ class Answers:
         return self._index.take_all(hash64_all([body_hash + path for body_hash in body_hashes]), _tags(body_hashes))
 
     def stored(self, place: int) -> bytes:
-        """The record at a place, without its newline. Records that follow one another are read together."""
-        number, offset = place >> _OFFSET_BITS, place & _OFFSET
-        at = offset - self._window_at
-        if number == self._window_of and 0 <= at < len(self._window):
-            end = self._window.find(b"\n", at)
+        """The record at a place, without its newline."""
+        (record,) = self.stored_all((place,))
+        return record
+
+    def stored_all(self, places: Sequence[int]) -> list[bytes]:
+        """The records at some places. Those that follow one another are read together."""
+        records, window, start = list[bytes](), self._window, self._window_at
+        for place in places:
+            end = window.find(b"\n", at) if 0 <= (at := place - start) < len(window) else -1
             if end >= 0:
-                return self._window[at:end]
-        file, _ = self._files[number]
-        is_next = number == self._window_of and 0 <= offset - self._read_at < _WINDOW_BYTES
-        self._read_at = offset
+                records.append(window[at:end])
+            else:
+                records.append(self._read_on(place))
+                window, start = self._window, self._window_at
+        return records
+
+    def _read_on(self, place: int) -> bytes:
+        """Read the record at a place, and what follows it if it follows what was read before."""
+        file, _ = self._files[place >> _OFFSET_BITS]
+        offset, is_next = place & _OFFSET, 0 <= place - self._read_at < _WINDOW_BYTES
+        self._read_at = place
         if not is_next:
-            self._window_of = number
             return record_at(file, offset)
-        self._window, self._window_at = os.pread(file.fileno(), _WINDOW_BYTES, offset), offset
+        self._window, self._window_at = os.pread(file.fileno(), _WINDOW_BYTES, offset), place
         end = self._window.find(b"\n")
         return self._window[:end] if end >= 0 else record_at(file, offset)
 
@@ -156,8 +170,15 @@ class Answers:
 
 def _id_key(custom_id: str, body_hash: str, path: str) -> tuple[int, int]:
     (key,) = hash64_all([f"{body_hash}{path} {custom_id}"])
-    return key, int(body_hash[:8], 16)
+    return key, _tag(body_hash)
 
 
-def _tags(body_hashes: Sequence[str]) -> list[int]:
-    return [int(body_hash[:8] or "0", 16) for body_hash in body_hashes]
+def _tag(body_hash: str) -> int:
+    (tag,) = _tags((body_hash,))
+    return tag
+
+
+def _tags(body_hashes: Sequence[str]) -> Sequence[int]:
+    """32 bits of each hash, of which each has 128; 0 for ""."""
+    digits = "".join(body_hashes if all(body_hashes) else [body_hash or _NO_HASH for body_hash in body_hashes])
+    return array("I", bytes.fromhex(digits))[::4]
