@@ -23,10 +23,12 @@ from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchrun.evaluation.asked import Asked
     from batchrun.viewer.gold import Judge
     from batchrun.viewer.guard import Guard
     from batchrun.viewer.index import Index
     from batchrun.viewer.review import Review, ReviewOptions
+    from batchrun.viewer.second import Second
 
 
 class MixType(FiniteRange):
@@ -106,15 +108,23 @@ VIEW = OptionGroup(
 
 @click.command("view", cls=Verb, groups=(VIEW, PRICES, SCORING, GOLD_OPTIONS))
 @click.argument("results", type=RESULTS_OR_JOB)
+@click.argument("results_b", type=RESULTS_OR_JOB, required=False)
 def command(
-    results: Path, options: ViewOptions, prices: PriceOptions, scoring: ScoringOptions, data_options: DataOptions
+    results: Path,
+    results_b: Path | None,
+    options: ViewOptions,
+    prices: PriceOptions,
+    scoring: ScoringOptions,
+    data_options: DataOptions,
 ) -> None:
     """Show RESULTS on a page of this machine: all rows, searched and filtered, and each with its prompt and answer.
-    With --gold, each is right or wrong. With --review, a person decides on some of them.
+    With RESULTS_B, rows that differ come first. With --gold, each is right or wrong. With --review, a person decides
+    on some of them.
 
     \b
     Example:
       batchrun view results.jsonl
+      batchrun view old.jsonl new.jsonl
       batchrun view results.jsonl --review 200 --mix random=0.5
     """
     from batchrun.datasets.requests_of import find_requests
@@ -127,7 +137,8 @@ def command(
     reviewed = options.review_options()
     with contextlib.ExitStack() as files:
         judge = _judge(told, results, scoring, data_options, files)
-        index = files.enter_context(contextlib.closing(_index(results, prices, judge)))
+        second = None if results_b is None else files.enter_context(contextlib.closing(_second(results, results_b)))
+        index = files.enter_context(contextlib.closing(_index(results, prices, judge, second)))
         review = None if reviewed is None else _review(index, reviewed, files)
         serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review)
         try:
@@ -154,22 +165,43 @@ def _judge(
         return Judge(work, f"{gold.digest()} {question}")
 
 
-def _index(results: Path, prices: PriceOptions, judge: Judge | None) -> Index:
-    from batchrun.billing.pricing import PriceBook
+def _second(results: Path, results_b: Path) -> Second:
+    """The other file of two. Raises `UsageError` where it is the same one, or cannot be read."""
+    from batchrun.datasets.requests_of import find_requests
+    from batchrun.evaluation.asked import results_in
+    from batchrun.results.paths import are_one
+    from batchrun.viewer.second import Second
+
+    path = results_in(results_b)
+    if are_one(results, path):
+        raise UsageError(f"{path} is the file that it would be compared with; name another RESULTS_B")
+    try:
+        return Second(path, _asked(path), find_requests(path, None))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _asked(results: Path) -> Asked:
+    """How the requests were made; nothing, and a word of it, where what was prepared is damaged."""
     from batchrun.evaluation.asked import Asked
+
+    try:
+        return Asked.of(results)
+    except UsageError as error:
+        console.say(f"batchrun: answers are shown without fields: {error}")
+        return Asked()
+
+
+def _index(results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None) -> Index:
+    from batchrun.billing.pricing import PriceBook
     from batchrun.results.paths import ResultPaths
     from batchrun.viewer.facts import FactsReader
     from batchrun.viewer.index import Index
 
     try:
-        asked = Asked.of(results)
-    except UsageError as error:
-        console.say(f"batchrun: answers are shown without fields: {error}")
-        asked = Asked()
-    try:
-        reader = FactsReader(asked, PriceBook.load(prices.prices), judge)
+        reader = FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second)
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
-        return Index(results, ResultPaths.of(results).index, reader, priced)
+        return Index(results, ResultPaths.of(results).index if second is None else None, reader, priced)
     except OSError as error:
         raise UsageError(f"cannot read {results}: {error.strerror}") from error
 

@@ -47,6 +47,10 @@ class RecordFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     @property
@@ -136,12 +140,17 @@ class RecordsById:
     def __len__(self) -> int:
         return self._records
 
+    def offset(self, custom_id: str) -> int | None:
+        """Where the record of that id begins; None if there is none."""
+        place = (self._table.get(hash64(custom_id)) or 0) & _PLACE
+        return place - 1 if place else None
+
     def find(self, custom_id: str) -> Result | None:
         """The record of that id; None if there is none."""
-        place = (self._table.get(hash64(custom_id)) or 0) & _PLACE
-        if not place:
+        offset = self.offset(custom_id)
+        if offset is None:
             return None
-        result = self._file.at(place - 1)
+        result = self._file.at(offset)
         return result if result.custom_id == custom_id else None
 
     def occurrence(self, custom_id: str) -> int:

@@ -135,7 +135,7 @@ class Columns:
     """All columns of a file, and where each record begins."""
 
     NUMBERS = ("line", "cost", "input_tokens", "output_tokens", "latency", "attempts")
-    FACETS = ("status", "model", "endpoint", "error", "verdict")
+    FACETS = ("compared", "status", "model", "endpoint", "error", "verdict")
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.offsets = array("Q")
@@ -144,3 +144,8 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def are_compared(self) -> bool:
+        """Whether the rows are those of two files."""
+        return len(self.facets["compared"].values) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from batchrun.datasets.labels import Label, LabelReader
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result, refusal_of
 from batchrun.viewer.gold import Judge
+from batchrun.viewer.second import Compared, Second
 
 LONGEST_VALUE = 200
 """A longer value of a field is no label, and in no facet."""
@@ -35,11 +37,11 @@ class Facts:
 class FactsReader:
     """Reads what the index has of records. `asked`: how their requests were made, for the schema of the answers.
 
-    `judge`: holds them against gold, where there is some.
+    `judge`: holds them against gold, where there is some. `second`: another result file that they are compared with.
     """
 
-    def __init__(self, asked: Asked, book: PriceBook, judge: Judge | None = None) -> None:
-        self.judge = judge
+    def __init__(self, asked: Asked, book: PriceBook, judge: Judge | None = None, second: Second | None = None) -> None:
+        self.judge, self.second = judge, second
         encoded = None if asked.schema is None else orjson.dumps(asked.schema)
         self.schema = encoded or b""
         self.labels = LabelReader(encoded, lambda text: None)
@@ -57,10 +59,24 @@ class FactsReader:
 
     def read(self, result: Result) -> Facts:
         """The facts of a record."""
-        run, label = result.run, self.label(result)
+        label = self.label(result)
+        compared = None if self.second is None else self.second.compare(result, label, self.fields)
+        return self._facts(result, label, self.fields, compared)
+
+    def read_second(self, result: Result, second: Second) -> Facts:
+        """The facts of a record that only the second file has."""
+        theirs = {field.name: field for field in second.fields}
+        fields = [theirs.get(field.name) for field in self.fields]
+        return self._facts(result, second.labels.read(result), fields, Compared.ONLY_SECOND)
+
+    def _facts(self, result: Result, label: Label, fields: Sequence[Column | None], compared: Compared | None) -> Facts:
+        run = result.run
         usage = run.usage
-        values = [label_text(field.value(label.value)) if label.is_ok else None for field in self.fields]
+        values = [
+            label_text(field.value(label.value)) if field is not None and label.is_ok else None for field in fields
+        ]
         facets = (
+            None if compared is None else compared.value,
             str(label.status),
             run.model or run.requested_model,
             run.endpoint or run.gateway,

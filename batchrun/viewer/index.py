@@ -4,7 +4,8 @@
    before the place where it ends, fewer bytes, other prices or another schema. What a page shows is read from the file.
 2. It is one SQLite file: a block of columns for some thousand rows each, and a table of words (FTS5) without the texts.
 3. One thread reads on; any other may ask. Rows are there for others once all of their block is.
-4. Only one program at a time writes it. Where it cannot be written, it is made in a temporary file.
+4. Only one program at a time writes it. Where it cannot be written, it is made in a temporary file; so it is where
+   two files are compared. Those are read as they were at that time, and the rows of the second alone come last.
 """
 
 from __future__ import annotations
@@ -17,20 +18,24 @@ import tempfile
 import threading
 import unicodedata
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from batchrun.records.answer import read_result
+from batchrun.records.answer import Result, read_result
 from batchrun.records.result import UnknownVersionError
 from batchrun.results.scan import BUFFER_BYTES, other_version
 from batchrun.version import __version__
 from batchrun.viewer.columns import Columns, set_of
 from batchrun.viewer.facts import Facts, FactsReader
 
-VERSION = 1
+VERSION = 2
+OF_SECOND = 1 << 63
+"""The bit of an offset that is one of the second file."""
 _BLOCK_BYTES = 1 << 21
 _HEAD_BYTES = _TAIL_BYTES = 4096
+_SECOND_ROWS = 1000  # rows of the second file alone, read at a time
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE block (first_row INTEGER PRIMARY KEY, rows INTEGER, facets BLOB, numbers BLOB, offsets BLOB);
@@ -57,10 +62,10 @@ class Progress:
 class Index:
     """The index of one result file. `prices`: the text of the user's price file, on which costs depend.
 
-    Raises `OSError` if the file cannot be read.
+    `place`: where it is kept; None for a temporary file. Raises `OSError` if the file cannot be read.
     """
 
-    def __init__(self, results: Path, place: Path, reader: FactsReader, prices: bytes) -> None:
+    def __init__(self, results: Path, place: Path | None, reader: FactsReader, prices: bytes) -> None:
         self.results, self.reader = results, reader
         self.generation = 0  # grows with each time that the index is made anew
         self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.schema)}"
@@ -71,6 +76,8 @@ class Index:
         self._database = self._open(place)
         self.columns = Columns([])
         self._read_to = self._damaged = self._torn_bytes = 0
+        self._left: Iterator[tuple[Result, int]] | None = None  # the rows of the second file alone
+        self._reads_second = False
         self._reset_columns()
         if not self._load():
             self._start_anew()
@@ -90,7 +97,7 @@ class Index:
         """How far the index is now."""
         with self.lock:
             total = max(self._read_to, os.fstat(self._file.fileno()).st_size - self._torn_bytes)
-            return Progress(len(self.columns), self._damaged, self._read_to, total)
+            return Progress(len(self.columns), self._damaged, self._read_to, total + self._reads_second)
 
     def matching(self, words: str) -> int:
         """The set of rows in whose texts all of some words occur; `word*` is any word that begins so."""
@@ -108,6 +115,8 @@ class Index:
 
         The index is made anew where the file is another one now.
         """
+        if self._left is not None:
+            return self._read_second(self._left)
         with self.lock:
             if not self._is_of_file():
                 self._reopen()
@@ -117,7 +126,7 @@ class Index:
         if lines and not lines[-1].endswith(b"\n"):
             self._torn_bytes = len(lines.pop())
         if not lines:
-            return 0
+            return self._begin_second()
         facts, offsets, damaged, size = list[Facts](), array("Q"), 0, 0
         for raw in lines:
             try:
@@ -131,6 +140,23 @@ class Index:
         with self.lock:
             self._append(facts, offsets, damaged, self._read_to + size, lines[-1])
         return size
+
+    def _begin_second(self) -> int:
+        if self.reader.second is None:
+            return 0
+        self._left = self.reader.second.left()
+        return self._read_second(self._left)
+
+    def _read_second(self, left: Iterator[tuple[Result, int]]) -> int:
+        """Read some rows of the second file alone; as many bytes as they have, 0 where none is left."""
+        rows = list(islice(left, _SECOND_ROWS))
+        with self.lock:
+            self._reads_second = bool(rows)
+            if rows and self.reader.second is not None:
+                facts = [self.reader.read_second(result, self.reader.second) for result, _ in rows]
+                offsets = array("Q", [offset | OF_SECOND for _, offset in rows])
+                self._append(facts, offsets, 0, self._read_to, b"")
+        return sum(len(result.record) for result, _ in rows)
 
     def _append(self, facts: Sequence[Facts], offsets: array[int], damaged: int, read_to: int, last: bytes) -> None:
         columns, first, count = self.columns, len(self.columns), len(facts)
@@ -162,16 +188,16 @@ class Index:
 
     # ------------------------------------------------------------------------------------- is it of the file
 
-    def _open(self, place: Path) -> sqlite3.Connection:
+    def _open(self, place: Path | None) -> sqlite3.Connection:
         """The index file; a new one where it is damaged, a temporary one where it cannot be written."""
-        for _ in range(2):
+        for one in [] if place is None else [place, place]:
             try:
-                return _connect(place)
+                return _connect(one)
             except sqlite3.OperationalError:
                 break
             except sqlite3.DatabaseError:  # it is no database
                 with contextlib.suppress(OSError):
-                    place.unlink()
+                    one.unlink()
         self._temporary = tempfile.TemporaryDirectory(prefix="batchrun-view-")
         return _connect(Path(self._temporary.name) / "index")
 
@@ -254,6 +280,10 @@ class Index:
     def _reset_columns(self) -> None:
         self.columns = Columns([field.name for field in self.reader.fields])
         self._read_to = self._damaged = self._torn_bytes = 0
+        self._left = None
+        if self.reader.second is not None:
+            self._reads_second = True
+            self.reader.second.forget()
 
     def _set_meta(self, **values: str) -> None:
         self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 from batchrun.html.page import Templates
 from batchrun.records.money import usd
 from batchrun.records.words import counted
 from batchrun.viewer.index import Index
+from batchrun.viewer.second import Compared
 from batchrun.viewer.shown import LONGEST_CELL, Rows, ShownRow
-from batchrun.viewer.view import Selection, View, select
+from batchrun.viewer.view import Selection, View, around, select
 
 _FOLDER = Path(__file__).parent / "templates"
 SCRIPT = (_FOLDER / "view.js").read_bytes()
@@ -22,6 +24,10 @@ _NAMES = {
     "output_tokens": "output tokens",
     "latency": "latency, seconds",
 }
+_TITLES = {"verdict": "against gold", "compared": "A and B"}
+PLACE = "place"
+"""The name, in an address, of the place of a row in its view."""
+BOTH_CELL = LONGEST_CELL // 2
 _FEW = 12  # values of a facet that are shown at once
 
 
@@ -74,6 +80,7 @@ class TableRow:
     custom_id: str
     status: str
     cells: Sequence[tuple[str, bool]]
+    differs: bool
 
 
 class Pages:
@@ -92,7 +99,9 @@ class Pages:
 
     def render(self, template: str, **values: object) -> bytes:
         """A page with the script."""
-        return self._templates.render(template, token=self._token, has_review=self._has_review, **values)
+        second = None if self._rows.second is None else str(self._rows.second.results)
+        known = {"token": self._token, "has_review": self._has_review, "second": second}
+        return self._templates.render(template, **known, **values)
 
     def message(self, text: str) -> bytes:
         """A page that says one thing."""
@@ -101,11 +110,12 @@ class Pages:
     def table(self, index: Index, view: View) -> bytes:
         """The page of a view."""
         selection = select(index, view)
-        last = max(1, -(-selection.total // view.size))
+        last, start = max(1, -(-selection.total // view.size)), (view.page - 1) * view.size
         progress = index.progress
         return self.render(
             "rows.html.j2",
             name=index.results.name,
+            first=str(index.results),
             view=view,
             is_filtered=bool(view.search or view.facets or view.ranges),
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
@@ -115,9 +125,9 @@ class Pages:
             facets=list(self._facets(view, selection)),
             ranges=list(_ranges(view, index)),
             heads=list(self._heads(view)),
-            rows=[self._row(view, row) for row in self._rows.page(selection.rows)],
+            rows=[self._row(view, place, row) for place, row in enumerate(self._rows.page(selection.rows), start)],
             page=f"Page {view.page:,} of {last:,}",
-            first=_address(replace(view, page=1)) if view.page > 1 else "",
+            first_page=_address(replace(view, page=1)) if view.page > 1 else "",
             previous=_address(replace(view, page=view.page - 1)) if view.page > 1 else "",
             following=_address(replace(view, page=view.page + 1)) if view.page < last else "",
             last=_address(replace(view, page=last)) if view.page < last else "",
@@ -126,19 +136,33 @@ class Pages:
             as_json=_address(view, "/rows.json"),
         )
 
-    def row(self, index: Index, view: View, number: int) -> bytes:
-        """The page of one row, within the view from which it was opened."""
+    def row(self, index: Index, view: View, number: int, place: int | None) -> bytes:
+        """The page of one row, at its place in the view from which it was opened; None: in the order of the file."""
         whole = self._rows.whole(number)
+        view = view if place is None else replace(view, page=place // view.size + 1)
+        before, after = self._neighbours(index, view, number, place)
         return self.render(
             "row.html.j2",
             name=index.results.name,
+            first=str(index.results),
             whole=whole,
             hides_answer=False,
             row=whole.row,
             cost="–" if whole.row.cost_usd is None else usd(whole.row.cost_usd),
             back=_address(view),
-            before=f"/rows/{number - 1}" if number else "",
-            after=f"/rows/{number + 1}" if number + 1 < len(index.columns) else "",
+            before=before,
+            after=after,
+        )
+
+    def _neighbours(self, index: Index, view: View, number: int, place: int | None) -> tuple[str, str]:
+        """The addresses of the rows before and after one; "" where there is none."""
+        if place is None:
+            before, after = number - 1, number + 1
+            return (f"/rows/{before}" if number else "", f"/rows/{after}" if after < len(index.columns) else "")
+        first, last = around(index, view, place)
+        return (
+            "" if first is None else _row_address(view, first, place - 1),
+            "" if last is None else _row_address(view, last, place + 1),
         )
 
     def _facets(self, view: View, selection: Selection) -> Iterator[FacetPart]:
@@ -160,13 +184,16 @@ class Pages:
                 for value, count in ordered
             ]
             first = [choice for place, choice in enumerate(choices) if place < _FEW or choice.is_chosen]
-            title = "against gold" if field == "verdict" else field
-            yield FacetPart(title, first, [choice for choice in choices if choice not in first])
+            yield FacetPart(
+                _TITLES.get(facet.name, field), first, [choice for choice in choices if choice not in first]
+            )
 
     def _heads(self, view: View) -> Iterator[Head]:
         yield _sorting(view, "line", "line")
         yield Head("id")
         yield Head("status")
+        if self._rows.second is not None:
+            yield Head("A and B")
         if self._rows.has_gold:
             yield Head("against gold")
         for name in self._rows.fields:
@@ -182,7 +209,7 @@ class Pages:
             yield _sorting(view, name, title)
         yield Head("error")
 
-    def _row(self, view: View, row: ShownRow) -> TableRow:
+    def _row(self, view: View, place: int, row: ShownRow) -> TableRow:
         numbers = (
             "–" if row.cost_usd is None else usd(row.cost_usd),
             "–" if row.input_tokens is None else f"{row.input_tokens:,}",
@@ -190,17 +217,36 @@ class Pages:
             "–" if row.latency_s is None else f"{row.latency_s:,.2f}",
             f"{row.attempts:,}",
         )
-        verdict = [row.verdict] if self._rows.has_gold else []
-        cells = [(_short(value), False) for value in (*verdict, *row.fields, row.model)]
+        said = [row.compared] if self._rows.second is not None else []
+        said += [row.verdict] if self._rows.has_gold else []
+        cells = [(_short(value), False) for value in (*said, *_both(row), row.model)]
         cells += [(number, True) for number in numbers]
         cells.append((_short(row.error), False))
-        address = _address(view, f"/rows/{row.number}")
-        return TableRow(row.number, address, f"{row.line:,}", _short(row.custom_id), row.status, cells)
+        status = row.status if row.second_status in ("", row.status) else f"{row.status} → {row.second_status}"
+        address = _row_address(view, row.number, place)
+        return TableRow(
+            row.number, address, f"{row.line:,}", _short(row.custom_id), status, cells, row.compared == Compared.DIFFERS
+        )
 
 
 def _address(view: View, path: str = "/rows") -> str:
     query = view.query()
     return f"{path}?{query}" if query else path
+
+
+def _row_address(view: View, number: int, place: int) -> str:
+    """The page of a row, which knows its place in a view."""
+    return f"/rows/{number}?{urlencode([*replace(view, page=1).pairs(), (PLACE, str(place))])}"
+
+
+def _both(row: ShownRow) -> Iterator[str]:
+    """The values of the fields; where the second file has another one, both."""
+    theirs_by_place = row.second or [None] * len(row.fields)
+    for ours, theirs in zip(row.fields, theirs_by_place, strict=True):
+        if theirs is None or theirs == ours:
+            yield ours
+        else:
+            yield f"{_short(ours, BOTH_CELL)} → {_short(theirs, BOTH_CELL)}"
 
 
 def _sorting(view: View, name: str, title: str) -> Head:
@@ -222,5 +268,5 @@ def _reading(read: int, total: int) -> str:
     return f"The file is being read: {read / max(1, total):.0%}. These are the rows so far."
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+def _short(text: str, longest: int = LONGEST_CELL) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

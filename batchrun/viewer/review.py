@@ -1,7 +1,8 @@
 """The review: a queue of rows that a person decides on, drawn so that what is found says something of all rows.
 
-1. Two strata: doubtful rows, which have no good label (or a wrong one, where gold says so), and all others. Of each
-   some rows are drawn at random, so each row has a known probability, which is written with each decision.
+1. Two strata: doubtful rows, which have no good label (or a wrong one, where gold says so, or another one in a second
+   file), and all others. Of each some rows are drawn at random, so each row has a known probability, which is written
+   with each decision.
 2. The queue is drawn once and kept in `RESULTS.review.json`: the same command goes on where the person stopped.
 3. A decision is on the disk before the page says so.
 """
@@ -24,8 +25,9 @@ from batchrun.datasets.labels import Label, LabelReader
 from batchrun.errors import StopError, UsageError
 from batchrun.records.answer import NotJsonError, parse_json
 from batchrun.results.files import replace_whole
-from batchrun.viewer.columns import rows_in, window
+from batchrun.viewer.columns import everything, rows_in, window
 from batchrun.viewer.index import Index
+from batchrun.viewer.second import Compared
 
 SEED = 0
 
@@ -63,12 +65,11 @@ def draw(index: Index, options: ReviewOptions, id_at: Callable[[int], str]) -> Q
     with index.lock:
         count = len(index.columns)
         good = index.columns.facets["status"].having("ok")
-        verdict = index.columns.facets.get("verdict")
-        if verdict is not None:
-            good &= ~verdict.having("wrong")
-        flags = rows_in(good, count)
-    sound = window(flags, 0, count)
-    doubtful = window(bytes(1 - flag for flag in flags), 0, count)
+        compared = index.columns.facets["compared"]
+        good &= ~index.columns.facets["verdict"].having("wrong") & ~compared.having(Compared.DIFFERS)
+        all_rows = everything(count) & ~compared.having(Compared.ONLY_SECOND)
+    sound = window(rows_in(good & all_rows, count), 0, count)
+    doubtful = window(rows_in(all_rows & ~good, count), 0, count)
     rng = random.Random(SEED)
     of_doubtful = min(len(doubtful), options.size - round(options.size * options.random_share))
     of_sound = min(len(sound), options.size - of_doubtful)
@@ -80,7 +81,7 @@ def draw(index: Index, options: ReviewOptions, id_at: Callable[[int], str]) -> Q
     rng.shuffle(drawn)
     lines = index.columns.numbers["line"].values
     rows_drawn = [Drawing(id_at(row), int(lines[row]), how, probability) for row, how, probability in drawn]
-    return Queue(options.size, options.random_share, count, rows_drawn)
+    return Queue(options.size, options.random_share, len(sound) + len(doubtful), rows_drawn)
 
 
 def queue_of(path: Path, options: ReviewOptions, make: Callable[[], Queue]) -> Queue:

@@ -16,7 +16,7 @@ from aiohttp import web
 from batchrun.errors import BatchrunError, UsageError
 from batchrun.viewer.guard import HEADERS, Guard, Refused
 from batchrun.viewer.index import Index, follow
-from batchrun.viewer.pages import SCRIPT, Pages
+from batchrun.viewer.pages import PLACE, SCRIPT, Pages
 from batchrun.viewer.review import Review
 from batchrun.viewer.review_pages import ReviewPages
 from batchrun.viewer.shown import Rows
@@ -136,7 +136,9 @@ class Viewer:
 
     async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
         row = _whole(number, len(self._index.columns))
-        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), row)
+        place = request.query.get(PLACE)
+        at = None if place is None else _whole(place, len(self._index.columns))
+        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), row, at)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _review_page(self, review: ReviewPages, place: str) -> web.Response:
@@ -190,7 +192,8 @@ class Viewer:
         return response
 
     def _view(self, request: web.BaseRequest) -> View:
-        return View.of(list(request.query.items()), self._index.columns)
+        pairs = [pair for pair in request.query.items() if pair[0] != PLACE]
+        return View.of(pairs, self._index.columns)
 
 
 def _whole(text: str, count: int) -> int:

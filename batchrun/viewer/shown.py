@@ -17,9 +17,11 @@ from batchrun.records.answer import Result, refusal_of
 from batchrun.records.prompt import Turn, turns_of
 from batchrun.records.request import RequestLine
 from batchrun.report.prompts import requests_of_lines
+from batchrun.viewer.comparison import Comparison, RowOfBoth
 from batchrun.viewer.facts import FactsReader, label_text
 from batchrun.viewer.gold import GoldField
-from batchrun.viewer.index import Index
+from batchrun.viewer.index import OF_SECOND, Index
+from batchrun.viewer.second import Second
 
 LONGEST_CELL, LONGEST_TEXT = 120, 200_000
 """Characters that are shown of a value in the table, and of one text on the page of a row."""
@@ -28,7 +30,10 @@ _DATA_URLS = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "jpg
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
-    """One row of the table. `number`: its place in the file, from 0. `fields`: the values of its answer, in words."""
+    """One row of the table. `number`: its place in the file, from 0. `fields`: the values of its answer, in words.
+
+    `second`: those of the second file where that has the row, with its status; `compared`: how they go together.
+    """
 
     number: int
     line: int
@@ -43,12 +48,20 @@ class ShownRow:
     attempts: int
     error: str
     verdict: str
+    compared: str = ""
+    second_status: str = ""
+    second: list[str | None] = field(default_factory=list)
 
     def to_json(self, fields: Sequence[str]) -> dict[str, Any]:
         """The row for programs."""
-        told = {name: getattr(self, name) for name in self.__slots__ if name != "fields"}
+        ours = [name for name in self.__slots__ if name not in ("fields", "compared", "second", "second_status")]
+        told = {name: getattr(self, name) for name in ours}
         told["cost_usd"] = None if self.cost_usd is None else float(self.cost_usd)
-        return told | {"fields": dict(zip(fields, self.fields, strict=True))}
+        told |= {"fields": dict(zip(fields, self.fields, strict=True))}
+        if not self.compared:
+            return told
+        second = {"status": self.second_status, "fields": dict(zip(fields, self.second, strict=False))}
+        return told | {"compared": self.compared, "second": second if self.second_status else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,7 @@ class WholeRow:
     size_bytes: int = 0
     values: list[tuple[str, str]] = field(default_factory=list)
     gold: list[GoldField] = field(default_factory=list)
+    comparison: Comparison | None = None
 
 
 class Rows:
@@ -112,23 +126,48 @@ class Rows:
 
     def label_at(self, number: int) -> Label:
         """The label of a row. Raises `StopError` if the file was changed meanwhile."""
-        return self._reader.label(self._result(number))
+        return self._label(number, self._result(number))
+
+    @property
+    def second(self) -> Second | None:
+        """The other file of two."""
+        return self._reader.second
+
+    def is_of_second(self, number: int) -> bool:
+        """Whether only the second file has a row."""
+        return self._index.columns.offsets[number] >= OF_SECOND
 
     def _result(self, number: int) -> Result:
         with RecordFile(self._index.results) as file:
-            return file.at(self._index.columns.offsets[number])
+            return self._at(file, self._index.columns.offsets[number])
+
+    def _at(self, file: RecordFile, offset: int) -> Result:
+        second = self._reader.second
+        return second.file.at(offset - OF_SECOND) if second is not None and offset >= OF_SECOND else file.at(offset)
+
+    def _label(self, number: int, result: Result) -> Label:
+        second = self._reader.second
+        return (
+            second.labels.read(result)
+            if second is not None and self.is_of_second(number)
+            else self._reader.label(result)
+        )
 
     def page(self, numbers: Sequence[int]) -> list[ShownRow]:
         """The cells of some rows. Raises `StopError` if the file was changed meanwhile."""
         with RecordFile(self._index.results) as file:
-            return [self._shown(number, file.at(self._index.columns.offsets[number])) for number in numbers]
+            results = [self._at(file, self._index.columns.offsets[number]) for number in numbers]
+        return [
+            self._shown(number, result, self._label(number, result))
+            for number, result in zip(numbers, results, strict=True)
+        ]
 
     def records(self, offsets: Sequence[int], size: int) -> Iterator[bytes]:
         """The records at some offsets, as they stand in the file: pieces of about `size` bytes."""
         piece = bytearray()
         with RecordFile(self._index.results) as file:
             for offset in offsets:
-                piece += file.at(offset).record + b"\n"
+                piece += self._at(file, offset).record + b"\n"
                 if len(piece) >= size:
                     yield bytes(piece)
                     piece.clear()
@@ -138,11 +177,13 @@ class Rows:
     def whole(self, number: int) -> WholeRow:
         """All of one row. Raises `StopError` if the file was changed meanwhile."""
         result = self._result(number)
-        label = self._reader.label(result)
+        label = self._label(number, result)
+        compared = self._compared(number, result, label)
+        second = self._reader.second
         error = "" if result.error is None else f"{result.error.code}: {result.error.message}"
         return WholeRow(
             row=self._shown(number, result, label),
-            prompt=self._prompt(result),
+            prompt=self._prompt(number, result),
             answer=_cut(result.text or refusal_of(result.body) or ""),
             why="" if label.is_ok or result.error is not None else label.error,
             reasoning=_cut("\n\n".join(_summaries(result.body))),
@@ -153,7 +194,16 @@ class Rows:
             size_bytes=len(result.record),
             values=self._values(label),
             gold=[] if self._reader.judge is None else self._reader.judge.fields(result),
+            comparison=None if second is None or compared is None else compared.comparison(self._reader.fields, second),
         )
+
+    def _compared(self, number: int, result: Result, label: Label) -> RowOfBoth | None:
+        """The row beside that of the second file; None where there is none, or it is one of the second alone."""
+        second = self._reader.second
+        if second is None or self.is_of_second(number):
+            return None
+        other = second.find(result.custom_id)
+        return RowOfBoth(label, result, second.labels.read(other), other)
 
     def _values(self, label: Label) -> list[tuple[str, str]]:
         if not label.is_ok:
@@ -161,9 +211,10 @@ class Rows:
         values = ((one.name, label_text(one.value(label.value))) for one in self._reader.fields)
         return [(name, "–" if value is None else _cut(value)) for name, value in values]
 
-    def _shown(self, number: int, result: Result, label: Label | None = None) -> ShownRow:
-        label = label or self._reader.label(result)
+    def _shown(self, number: int, result: Result, label: Label) -> ShownRow:
         run, usage = result.run, result.usage
+        compared, second = self._compared(number, result, label), self._reader.second
+        is_there = compared is not None and compared.second_result is not None
         values = [label_text(one.value(label.value)) if label.is_ok else "" for one in self._reader.fields]
         return ShownRow(
             number=number,
@@ -179,18 +230,24 @@ class Rows:
             attempts=run.attempts,
             error="" if result.error is None else result.error.code,
             verdict="" if self._reader.judge is None else str(self._reader.judge.verdict(result)),
+            compared=self._index.columns.facets["compared"].value(number) or "",
+            second_status=str(compared.second_label.status) if compared is not None and is_there else "",
+            second=compared.values(self._reader.fields, second) if compared is not None and second is not None else [],
         )
 
-    def _prompt(self, result: Result) -> list[ShownTurn] | None:
-        request = self._request(result.run.line)
+    def _prompt(self, number: int, result: Result) -> list[ShownTurn] | None:
+        request = self._request(number, result.run.line)
         if request is None or request.body_hash != result.run.body_hash:
             return None
         return [_shown_turn(turn) for turn in turns_of(request.body)]
 
-    def _request(self, line: int) -> RequestLine | None:
-        if self._requests is None:
+    def _request(self, number: int, line: int) -> RequestLine | None:
+        requests, results, second = self._requests, self._index.results, self._reader.second
+        if second is not None and self.is_of_second(number):
+            requests, results = second.requests, second.results
+        if requests is None:
             return None
-        return requests_of_lines(self._requests, self._index.results, {line}).get(line)
+        return requests_of_lines(requests, results, {line}).get(line)
 
 
 def _shown_turn(turn: Turn) -> ShownTurn:

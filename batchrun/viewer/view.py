@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
+from itertools import compress, islice
 from urllib.parse import urlencode
 
 from batchrun.errors import UsageError
 from batchrun.viewer.columns import Columns, everything, rows_in, window
 from batchrun.viewer.index import Index
+from batchrun.viewer.second import Compared
 
 PAGE_ROWS, MOST_PAGE_ROWS = 50, 500
 _FROM, _TO = ".from", ".to"
@@ -21,7 +22,7 @@ class View:
     """What is shown. `search`: words that all occur. `facets`: for each the values of which a row must have one.
 
     `ranges`: the least and the most of a number, None for no bound. `sort`: the name of a number; "": the order of the
-    file. `page`: from 1.
+    file; where two are compared, rows that differ come first. `page`: from 1.
     """
 
     search: str = ""
@@ -131,7 +132,7 @@ class Selection:
     facets: list[FacetCounts]
 
 
-def select(index: Index, view: View, *, counts_facets: bool = True) -> Selection:
+def select(index: Index, view: View) -> Selection:
     """The rows of a view, as far as the index is."""
     with index.lock:
         columns = index.columns
@@ -141,21 +142,39 @@ def select(index: Index, view: View, *, counts_facets: bool = True) -> Selection
         for rows in chosen.values():
             found &= rows
         facets = []
-        for name, facet in columns.facets.items() if counts_facets else ():
+        for name, facet in columns.facets.items():
             left = others
             for rows in (chosen[other] for other in chosen if other != name):
                 left &= rows
             wanted = view.facets.get(name, ())
             counts = [pair for pair in facet.counts(left) if pair[1] or pair[0] in wanted]
             facets.append(FacetCounts(name, facet.has_labels, counts))
-        return Selection(found.bit_count(), _page(columns, view, found), facets)
+        shown = _some(columns, view, found, (view.page - 1) * view.size, view.size)
+        return Selection(found.bit_count(), shown, facets)
+
+
+def around(index: Index, view: View, place: int) -> tuple[int | None, int | None]:
+    """The rows before and after the one at a place of a view, counted from 0 over all its pages."""
+    with index.lock:
+        start = max(0, place - 1)
+        rows = _some(index.columns, view, _found(index, view), start, 3)
+    if not place:
+        return None, rows[1] if len(rows) > 1 else None
+    return rows[0] if rows else None, rows[2] if len(rows) > 2 else None
 
 
 def chosen_offsets(index: Index, view: View) -> list[int]:
     """Where the records of all pages of a view begin, in its order."""
     with index.lock:
-        whole = select(index, replace(view, page=1, size=max(1, len(index.columns))), counts_facets=False)
-        return [index.columns.offsets[row] for row in whole.rows]
+        rows = _some(index.columns, view, _found(index, view), 0, len(index.columns))
+        return [index.columns.offsets[row] for row in rows]
+
+
+def _found(index: Index, view: View) -> int:
+    found = _without_facets(index, view)
+    for name, values in view.facets.items():
+        found &= _having(index.columns, name, values)
+    return found
 
 
 def _having(columns: Columns, name: str, values: Sequence[str]) -> int:
@@ -173,20 +192,25 @@ def _without_facets(index: Index, view: View) -> int:
     return found & index.matching(view.search) if view.search else found
 
 
-def _page(columns: Columns, view: View, found: int) -> list[int]:
+def _some(columns: Columns, view: View, found: int, start: int, size: int) -> list[int]:
+    """Some of the rows that were found, in the order of the view: `size` of them, after the first `start`."""
+    if not view.sort and not view.is_descending:
+        return _in_groups(columns, found, start, size)
     flags = rows_in(found, len(columns))
-    start = (view.page - 1) * view.size
     if not view.sort:
-        if not view.is_descending:
-            return window(flags, start, view.size)
-        backwards = window(flags[::-1], start, view.size)
+        backwards = window(flags[::-1], start, size)
         return [len(columns) - 1 - row for row in backwards]
     order = columns.numbers[view.sort].order(is_descending=view.is_descending)
-    kept = compress(order, map(flags.__getitem__, order))
-    return [row for row, _ in zip(_after(kept, start), range(view.size), strict=False)]
+    return list(islice(compress(order, map(flags.__getitem__, order)), start, start + size))
 
 
-def _after(rows: compress[int], start: int) -> compress[int]:
-    for _ in zip(range(start), rows, strict=False):
-        pass
+def _in_groups(columns: Columns, found: int, start: int, size: int) -> list[int]:
+    """As the file has them; where two are compared, by how they go with one another first."""
+    compared, rows = columns.facets["compared"], list[int]()
+    for group in [compared.having(one) for one in Compared] if columns.are_compared else [found]:
+        there = found & group
+        count = there.bit_count()
+        if start < count and len(rows) < size:
+            rows += window(rows_in(there, len(columns)), start, size - len(rows))
+        start = max(0, start - count)
     return rows

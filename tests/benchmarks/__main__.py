@@ -22,6 +22,7 @@ from tests.benchmarks.machine import describe, more_files
 from tests.benchmarks.pace import found_out, pace
 from tests.benchmarks.prepare import prepare
 from tests.benchmarks.reuse import reuse
+from tests.benchmarks.view import view
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
 WORKLOADS |= {
@@ -37,6 +38,7 @@ WORKLOADS |= {
     "endpoints": endpoints,
     "join": join,
     "evaluation": evaluation,
+    "view": view,
 }
 
 

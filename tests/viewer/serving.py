@@ -21,6 +21,7 @@ from batchrun.viewer.gold import Judge
 from batchrun.viewer.guard import Guard
 from batchrun.viewer.index import Index
 from batchrun.viewer.review import Review
+from batchrun.viewer.second import Second
 from batchrun.viewer.server import serve
 from tests.support import until
 
@@ -78,16 +79,24 @@ class Served:
         return [row["custom_id"] for row in self.rows(query)["rows"]]
 
 
-def index_of(results: Path, judge: Judge | None = None) -> Index:
+def second_of(results: Path) -> Second:
+    """A result file as the second of two."""
+    return Second(results, Asked.of(results), find_requests(results, None))
+
+
+def index_of(results: Path, judge: Judge | None = None, second: Second | None = None) -> Index:
     """The index of a result file."""
-    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge)
-    return Index(results, ResultPaths.of(results).index, reader, b"")
+    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge, second)
+    return Index(results, ResultPaths.of(results).index if second is None else None, reader, b"")
 
 
 @contextmanager
-def serving(results: Path, review: Review | None = None, judge: Judge | None = None) -> Iterator[Served]:
+def serving(
+    results: Path, review: Review | None = None, judge: Judge | None = None, second: Path | None = None
+) -> Iterator[Served]:
     """A viewer of a result file that has read all of it."""
-    index = index_of(results, judge)
+    other = None if second is None else second_of(second)
+    index = index_of(results, judge, other)
     ready = threading.Event()
     found: list[Guard] = []
     loop = asyncio.new_event_loop()
@@ -114,3 +123,5 @@ def serving(results: Path, review: Review | None = None, judge: Judge | None = N
         thread.join(20)
         loop.close()
         index.close()
+        if other is not None:
+            other.close()

@@ -14,6 +14,7 @@ from tests.html.made import SHOWN, make_job
 from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_review import review_of
+from tests.viewer.test_second import ROWS, make_second
 
 __all__ = ["browse", "playwright", "pytestmark"]
 
@@ -96,6 +97,29 @@ def test_new_rows_appear_within_two_seconds_and_the_place_is_kept(browse: Any, t
         assert page.locator("#rows tbody tr[id]").count() == 45
         assert page.evaluate(focused) == before
         assert page.evaluate("document.activeElement.getBoundingClientRect().top") == pytest.approx(top, abs=1)
+        assert_quiet(browser, served)
+
+
+def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:
+    with serving(make_job(tmp_path, ROWS), second=make_second(tmp_path / "b")) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("section[aria-label='A and B'] a", has_text="differs").click()
+        page.wait_for_url("**/rows?compared=differs")
+        assert page.locator("#found").inner_text().startswith(f"3 rows of {ROWS + 1}")
+        page.keyboard.press("d")
+        page.keyboard.press("Enter")
+        page.locator("#comparison .diff").first.wait_for()
+        assert page.locator("#comparison .both").first.is_hidden()
+        assert page.locator("#comparison del, #comparison ins").count() > 0
+        page.keyboard.press("d")
+        page.locator("#comparison .both").first.wait_for()
+        assert page.locator("#comparison .diff").first.is_hidden()
+        page.screenshot(path=tmp_path / "both.png")
+        page.keyboard.press("j")
+        page.wait_for_url("**place=1")
+        page.screenshot(path=tmp_path / "diff.png")
+        page.keyboard.press("b")
+        page.wait_for_url("**/rows?compared=differs")
         assert_quiet(browser, served)
 
 

@@ -84,6 +84,20 @@ if (review) {
   });
 }
 
+/* Two files: the row with its differences, or with both texts; in the table, the next row that differs. */
+const bothTexts = document.getElementById("both-texts");
+keys.d = () => {
+  if (bothTexts) { bothTexts.click(); return; }
+  const all = rows(), next = all.findIndex((row, place) => place > here && row.dataset.differs !== undefined);
+  if (next >= 0) go(next - here);
+};
+bothTexts?.addEventListener("click", () => {
+  const isOn = bothTexts.getAttribute("aria-pressed") === "true";
+  bothTexts.setAttribute("aria-pressed", String(!isOn));
+  document.querySelectorAll("#comparison .diff").forEach(one => { one.hidden = !isOn; });
+  document.querySelectorAll("#comparison .both").forEach(one => { one.hidden = isOn; });
+});
+
 document.addEventListener("keydown", event => {
   if (event.key === "Escape") document.activeElement?.blur();
 });
