@@ -104,10 +104,11 @@ def _first_schema(requests: Path) -> Any:
 
 
 class IdColumn:
-    """The ids of rows as a column has them."""
+    """The ids of rows as a column has them. `rule`: equal where two give the same ids."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.rule: tuple[object, ...] = (name,)
 
     def of(self, row: Row) -> str:
         """The id of a row. Raises `ValueError` in words for one without."""
@@ -117,13 +118,17 @@ class IdColumn:
 
 
 class IdOfCells:
-    """The ids of rows as `prepare` makes them of the cells that the requests use; equal rows are told apart."""
+    """The ids of rows as `prepare` makes them of the cells that the requests use; equal rows are told apart.
+
+    `rule`: equal where two give the same ids.
+    """
 
     name = "id"
 
     def __init__(self, prepared: Prepared) -> None:
         self._keys = RowKeys(prepared.columns)
         self._has_where = prepared.where is not None
+        self.rule: tuple[object, ...] = (prepared.columns, self._has_where)
         self._counts = HashTable()  # how many rows are equal so far, by the hash of their id
 
     def of(self, row: Row) -> str:

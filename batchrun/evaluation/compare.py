@@ -15,7 +15,7 @@ from msgspec import structs
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
-from batchrun.evaluation.evaluate import Question, scoring
+from batchrun.evaluation.evaluate import Question, Scoring, scoring
 from batchrun.evaluation.side import ABSENT, RIGHT, UNANSWERED, WRONG, Side, Spent, counts_as
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import printable_json
@@ -115,13 +115,17 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
     Raises as `evaluate` does, and `UsageError` where two files have no row in common that can be compared.
     """
     with ExitStack() as files:
-        scorings = [files.enter_context(scoring(path, question)) for path in results]
+        scorings: list[Scoring] = []
+        for path in results:
+            scorings.append(files.enter_context(scoring(path, question, like=scorings[0] if scorings else None)))
         common = set[str].intersection(*({tally.field.name for tally in one.tallies} for one in scorings))
         if not common:
             raise UsageError(f"{', '.join(map(str, results))} have no field in common")
         for one in scorings:
             one.keep(common)  # before they are read: all fields together are the same ones in each file
         sides = [Side(path, one, book) for path, one in zip(results, scorings, strict=True)]
+        for one in scorings:
+            one.gold.forget_ids()  # what follows goes by the numbers of rows
         names = list(sides[0].verdicts)
         if len(names) == 2:
             names = names[1:]  # a single field is all of them

@@ -7,13 +7,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.errors import UsageError
-from batchrun.evaluation.asked import Asked
-from batchrun.evaluation.fields import ANSWER, Answer, choose_fields, seen_fields
+from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
+from batchrun.evaluation.fields import ANSWER, Answer, Field, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.rows_file import RowSink
@@ -50,8 +50,7 @@ class Question:
     seed: int = SEED
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedRow:
+class JudgedRow(NamedTuple):
     """One record of the result file: where it belongs, the verdict on all its fields together and on each.
 
     `offset`: where it begins in the file.
@@ -64,13 +63,29 @@ class JudgedRow:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Gold that was read, for which fields and by which rule for ids: its rows, its column for each field,
+    and those that group rows and hold them together.
+    """
+
+    fields: Sequence[Field]
+    rule: tuple[object, ...]
+    rows: Gold
+    columns: list[Column]
+    by: Column | None
+    cluster: Column | None
+
+
 class Scoring:
     """One result file and its gold, opened: `rows` judges record after record, `evaluation` sums up.
+
+    `like`: another file that is held against the same gold, which is not read again where both look for the same.
 
     Raises `UsageError`, `InputError` or `ResultFileError` where one of the two cannot serve.
     """
 
-    def __init__(self, results: RecordFile, table: Table, question: Question) -> None:
+    def __init__(self, results: RecordFile, table: Table, question: Question, like: Scoring | None = None) -> None:
         self._results, self._question, self._table = results, question, table
         self._asked = asked = Asked.of(results.path)
         self._reader = asked.reader()
@@ -82,16 +97,22 @@ class Scoring:
             raise
         self._orders = {name: asked.order(name) for name in question.ordinal}
         ids = ids_of(table, question.key, asked)
-        self.tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
+        self._known = known = self._known_of(fields, ids, like)
+        self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
+        self.tallies = [FieldTally(one, column) for one, column in zip(fields, known.columns, strict=True)]
         self.rows_tally = RowTally()
-        self._by = self._group(question.by, "--by")
-        self._cluster = self._group(question.cluster, "--cluster")
-        extra = [column for column in (self._by, self._cluster) if column is not None]
-        self.gold = Gold(table, ids, [*(tally.column for tally in self.tallies), *extra])
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
         self.duplicates = 0
         self._copied = 0
+
+    def _known_of(self, fields: Sequence[Field], ids: IdColumn | IdOfCells, like: Scoring | None) -> _Known:
+        if like is not None and (like._known.fields, like._known.rule) == (fields, ids.rule):
+            return like._known
+        columns = [gold_column(one.column, one.scorer) for one in fields]
+        by, cluster = self._group(self._question.by, "--by"), self._group(self._question.cluster, "--cluster")
+        extra = [column for column in (by, cluster) if column is not None]
+        return _Known(fields, ids.rule, Gold(self._table, ids, [*columns, *extra]), columns, by, cluster)
 
     def keep(self, names: Container[str]) -> None:
         """Judge these fields only; before `rows`."""
@@ -245,11 +266,11 @@ class Scoring:
 
 
 @contextmanager
-def scoring(results: Path, question: Question) -> Iterator[Scoring]:
+def scoring(results: Path, question: Question, like: Scoring | None = None) -> Iterator[Scoring]:
     """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
     try:
         with RecordFile(results) as file, open_table(question.gold) as table:
-            yield Scoring(file, table, question)
+            yield Scoring(file, table, question, like)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import orjson
@@ -130,6 +131,7 @@ def _number_of_gold(value: Any) -> float:
     return number
 
 
+@cache
 def number(most_apart: float = 0.0, most_apart_share: float = 0.0) -> Scorer:
     """Numbers that are apart by at most one of the two: an amount, or a share of gold."""
 

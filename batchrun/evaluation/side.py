@@ -113,7 +113,6 @@ class Side:
         for name, field in zip(names, self.scoring.tallies, strict=True):
             self._settle_repeats(name, field)
         self.spent = spending.total()
-        self.scoring.gold.forget_ids()  # several sides stand in memory at once
         self.counts = {"": Counts.of(self.scoring.rows_tally.verdicts)} | {
             name: Counts.of(field.verdicts) for name, field in zip(names, self.scoring.tallies, strict=True)
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
@@ -17,8 +17,7 @@ MOST_CELLS = 20_000
 """Different pairs of gold and answer that are kept; a field with more of them has no classes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The verdict on one field of one answer. `why`: for an unanswered one. `pair`: gold and the answer, as read."""
 
     verdict: Verdict
@@ -53,8 +52,7 @@ class Tries:
         return sum(is_right for _, is_right in self.said)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an answer belongs: its `custom_id`, the `row` of gold (None without one), which `repeat` it is (0: none).
 
     `group`: the value of the column by which rows are grouped. `cluster`: what its row belongs together with.
