@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from batchrun.cli import console
 from batchrun.cli.options import MAX_COST
 from batchrun.cli.types import ConcurrencyType, RateType
 from batchrun.cli.verb import Option, OptionGroup, Verb
+from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
     from batchrun.job.tune import Tuning
@@ -57,6 +59,17 @@ TUNE = OptionGroup(
         Option(["--pause/--resume", "paused"], default=None, help="Stop sending for now, or continue."),
     ),
 )
+
+
+def tuning_of(words: Sequence[str]) -> Tuning:
+    """The request that some options of this command make. Raises `UsageError` in the words of the command."""
+    try:
+        context = command.make_context("tune", [*words, "--", "results"])
+    except click.UsageError as error:
+        raise UsageError(error.format_message()) from None
+    TUNE.take(context.params)
+    changes: TuneOptions = context.params[TUNE.name]
+    return changes.tuning()
 
 
 @click.command("tune", cls=Verb, groups=(TUNE,))

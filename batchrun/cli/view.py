@@ -127,6 +127,7 @@ def command(
       batchrun view old.jsonl new.jsonl
       batchrun view results.jsonl --review 200 --mix random=0.5
     """
+    from batchrun.cli.running import TunedRun
     from batchrun.datasets.requests_of import find_requests
     from batchrun.evaluation.asked import results_in
     from batchrun.viewer.server import serve
@@ -140,7 +141,8 @@ def command(
         second = None if results_b is None else files.enter_context(contextlib.closing(_second(results, results_b)))
         index = files.enter_context(contextlib.closing(_index(results, prices, judge, second)))
         review = None if reviewed is None else _review(index, reviewed, files)
-        serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review)
+        run = TunedRun(results)
+        serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review, run)
         try:
             asyncio.run(_until_stopped(serving))
         except OSError as error:

@@ -131,17 +131,26 @@ def render(tuned: Tuned) -> str:
     limits += [f"--rpm {tuned.rpm:g}"] if tuned.rpm is not None else []
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
+    models = "".join(f"{line}\n" for line in of_models(tuned))
+    return printable(f"process {tuned.pid}: {', '.join(limits)}; {doing(tuned)}") + f"\n{how_far(tuned)}\n{models}"
+
+
+def doing(tuned: Tuned) -> str:
+    """What the run does now, and what limits it."""
     state = f"{tuned.in_flight:,} of {tuned.slots:,} in flight, limited by {tuned.limited_by.replace('_', ' ')}"
     if tuned.paused:
         state = f"paused, {tuned.in_flight:,} still in flight; --resume continues"
-    models = "".join(
-        printable(f"{model}: limited by {limit.replace('_', ' ')}") + "\n"
-        for model, limit in tuned.limited_by_model.items()
-    )
-    return printable(f"process {tuned.pid}: {', '.join(limits)}; {state}") + f"\n{_how_far(tuned)}\n{models}"
+    return printable(state)
 
 
-def _how_far(tuned: Tuned) -> str:
+def of_models(tuned: Tuned) -> list[str]:
+    """What limits each model that has limits of its own."""
+    return [
+        printable(f"{model}: limited by {limit.replace('_', ' ')}") for model, limit in tuned.limited_by_model.items()
+    ]
+
+
+def how_far(tuned: Tuned) -> str:
     """How far the run is: the figures of its bar."""
     facts = [f"{tuned.done:,}/{tuned.total:,} done ({100 * tuned.done // max(1, tuned.total)}%)"]
     facts += [f"ETA {clock_time(tuned.eta_s)}"] if tuned.eta_s is not None else []

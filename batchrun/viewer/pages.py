@@ -11,6 +11,7 @@ from batchrun.html.page import Templates
 from batchrun.records.money import usd
 from batchrun.records.words import counted
 from batchrun.viewer.index import Index
+from batchrun.viewer.running import NO_RUN, Seen
 from batchrun.viewer.second import Compared
 from batchrun.viewer.shown import LONGEST_CELL, Rows, ShownRow
 from batchrun.viewer.view import Selection, View, around, select
@@ -107,8 +108,8 @@ class Pages:
         """A page that says one thing."""
         return self._templates.render("message.html.j2", message=text)
 
-    def table(self, index: Index, view: View) -> bytes:
-        """The page of a view."""
+    def table(self, index: Index, view: View, run: Seen = NO_RUN) -> bytes:
+        """The page of a view. `run`: what is known of the run that writes the file."""
         selection = select(index, view)
         last, start = max(1, -(-selection.total // view.size)), (view.page - 1) * view.size
         progress = index.progress
@@ -116,6 +117,8 @@ class Pages:
             "rows.html.j2",
             name=index.results.name,
             first=str(index.results),
+            run=run,
+            unfinished="" if run != NO_RUN else self._unfinished(index),
             view=view,
             is_filtered=bool(view.search or view.facets or view.ranges),
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
@@ -135,6 +138,16 @@ class Pages:
             export=_address(replace(view, page=1), "/rows.jsonl"),
             as_json=_address(view, "/rows.json"),
         )
+
+    def _unfinished(self, index: Index) -> str:
+        """That lines have no record, where that is so and no run is there; "" while the file is being read."""
+        progress = index.progress
+        if not progress.is_done or not progress.rows or self._rows.second is not None:
+            return ""
+        total = self._rows.total_lines(progress.rows - 1)
+        if progress.rows >= total:
+            return ""
+        return f"{progress.rows:,} of {counted(total, 'line')} have a record, and no run is writing more."
 
     def row(self, index: Index, view: View, number: int, place: int | None) -> bytes:
         """The page of one row, at its place in the view from which it was opened; None: in the order of the file."""

@@ -19,6 +19,7 @@ from batchrun.viewer.index import Index, follow
 from batchrun.viewer.pages import PLACE, SCRIPT, Pages
 from batchrun.viewer.review import Review
 from batchrun.viewer.review_pages import ReviewPages
+from batchrun.viewer.running import Run, RunWatch
 from batchrun.viewer.shown import Rows
 from batchrun.viewer.view import View, chosen_offsets, select
 
@@ -35,9 +36,12 @@ class Viewer:
     Entering raises `OSError` if it cannot listen on its port.
     """
 
-    def __init__(self, index: Index, rows: Rows, port: int = 0, review: Review | None = None) -> None:
+    def __init__(
+        self, index: Index, rows: Rows, port: int = 0, review: Review | None = None, run: Run | None = None
+    ) -> None:
         self._index, self._rows, self._port = index, rows, port
         self._review = None if review is None else ReviewPages(index, rows, review)
+        self._watch = RunWatch(run)
         self._is_stopped = threading.Event()
         self._deciding = asyncio.Lock()
         self._failure: BatchrunError | OSError | None = None
@@ -59,6 +63,7 @@ class Viewer:
         self._listener.close()
         self._server.pre_shutdown()
         await self._server.shutdown(timeout=0.5)
+        await self._watch.close()
         await self._listener.wait_closed()
         self._is_stopped.set()
         await asyncio.to_thread(self._reading.join)
@@ -131,7 +136,7 @@ class Viewer:
         return web.Response(body=SCRIPT, content_type="text/javascript", charset="utf-8")
 
     async def _table(self, request: web.BaseRequest) -> web.Response:
-        page = await asyncio.to_thread(self._pages.table, self._index, self._view(request))
+        page = await asyncio.to_thread(self._pages.table, self._index, self._view(request), self._watch.look())
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
@@ -148,13 +153,16 @@ class Viewer:
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _change(self, request: web.BaseRequest) -> web.Response:
-        """A decision on a row of the review: kept before this answers."""
-        if self._review is None or request.method != "POST" or not request.path.startswith("/review/"):
+        """A decision on a row of the review, which is kept before this answers; or other limits of the run."""
+        is_review = self._review is not None and request.path.startswith("/review/")
+        if request.method != "POST" or not (is_review or request.path == "/run"):
             raise Refused(405, "Nothing is changed here.")
-        place = _whole(request.path.removeprefix("/review/"), self._review.size)
         body = await request.content.read(LARGEST_CHANGE + 1)
         if len(body) > LARGEST_CHANGE:
             raise Refused(413, f"A change has {LARGEST_CHANGE:,} bytes at most.")
+        if not is_review or self._review is None:
+            return _json(await self._watch.change(body))
+        place = _whole(request.path.removeprefix("/review/"), self._review.size)
         async with self._deciding:
             return _json({"next": await asyncio.to_thread(self._review.decide, place, body)})
 
@@ -175,7 +183,8 @@ class Viewer:
 
     async def _state(self, request: web.BaseRequest) -> web.Response:
         progress = self._index.progress
-        return _json({"rows": progress.rows, "is_done": progress.is_done, "generation": self._index.generation})
+        told = {"rows": progress.rows, "is_done": progress.is_done, "generation": self._index.generation}
+        return _json(told | {"run": self._watch.look()})
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """The records of a view as they stand in the file."""
@@ -213,11 +222,13 @@ async def serve(
     port: int,
     on_ready: Callable[[Guard], None],
     review: Review | None = None,
+    run: Run | None = None,
 ) -> None:
     """Serve a result file until this is cancelled. `on_ready` is called once it listens, with the addresses to open.
+    `run`: what asks the run that writes the file.
 
     Raises `OSError` if it cannot listen on its port.
     """
-    async with Viewer(index, Rows(index, requests), port, review) as viewer:
+    async with Viewer(index, Rows(index, requests), port, review, run) as viewer:
         on_ready(viewer.guard)
         await asyncio.get_running_loop().create_future()

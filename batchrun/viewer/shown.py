@@ -124,6 +124,10 @@ class Rows:
         """The id of a row. Raises `StopError` if the file was changed meanwhile."""
         return self._result(number).custom_id
 
+    def total_lines(self, number: int) -> int:
+        """How many lines the request file had when a row was sent. Raises as `id_at` does."""
+        return self._result(number).run.total_lines
+
     def label_at(self, number: int) -> Label:
         """The label of a row. Raises `StopError` if the file was changed meanwhile."""
         return self._label(number, self._result(number))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.billing.pricing import PriceBook
+from batchrun.cli.running import TunedRun
 from batchrun.datasets.requests_of import find_requests
 from batchrun.evaluation.asked import Asked
 from batchrun.results.paths import ResultPaths
@@ -68,6 +69,11 @@ class Served:
         finally:
             connection.close()
 
+    def change(self, path: str, **change: Any) -> Answer:
+        """Send a change as the page does."""
+        headers = {"Origin": self.guard.origin, "X_Batchrun_Token": self.guard.script_token}
+        return self.ask(path, "POST", json.dumps(change).encode(), Content_Type="application/json", **headers)
+
     def rows(self, query: str = "") -> Any:
         """The rows of a view, as JSON."""
         answer = self.ask(f"/rows.json?{query}")
@@ -106,7 +112,7 @@ def serving(
         ready.set()
 
     async def run() -> None:
-        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell, review))
+        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell, review, TunedRun(results)))
         stopping.append(task)
         with suppress(asyncio.CancelledError):
             await task

@@ -10,8 +10,10 @@ import pytest
 
 from batchrun.datasets.corrections import read_corrections
 from batchrun.results.paths import ResultPaths
+from batchrun.simulator.options import GatewayOptions
 from tests.html.made import SHOWN, make_job
 from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
+from tests.support import GatewayThread, RunProcess, has_records, until, write_requests
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_review import review_of
 from tests.viewer.test_second import ROWS, make_second
@@ -98,6 +100,42 @@ def test_new_rows_appear_within_two_seconds_and_the_place_is_kept(browse: Any, t
         assert page.evaluate(focused) == before
         assert page.evaluate("document.activeElement.getBoundingClientRect().top") == pytest.approx(top, abs=1)
         assert_quiet(browser, served)
+
+
+def test_a_live_run_is_followed_paused_and_resumed_by_keys(browse: Any, tmp_path: Path) -> None:
+    requests, results = write_requests(tmp_path / "requests.jsonl", 2000), tmp_path / "results.jsonl"
+    with (
+        GatewayThread(GatewayOptions(latency_median_s=0.1)) as gateway,
+        RunProcess(gateway.base_url, requests, results, "-c", "4") as run,
+    ):
+        until(lambda: has_records(results, 5))
+        with serving(results) as served, browse() as browser:
+            page = opened(browser, served)
+            page.locator("#run progress").wait_for(timeout=8000)
+            before = page.locator("#run progress").get_attribute("value")
+            page.wait_for_function("value => document.querySelector('#run progress').value > value", arg=int(before))
+            page.screenshot(path=tmp_path / "run.png")
+            page.keyboard.press("p")
+            page.locator("#run-pause button", has_text="Resume").wait_for()
+            until(lambda: gateway.ledger.in_flight == 0)
+            sent = gateway.ledger.requests
+            page.locator("#run-limits summary").click()
+            page.get_by_label("Requests in flight").fill("30")
+            page.keyboard.press("Enter")
+            page.locator("#run-pause button").focus()
+            page.keyboard.press("Enter")
+            page.locator("#run-pause button", has_text="Pause").wait_for()
+            until(lambda: gateway.ledger.peak_in_flight == 30)
+            assert gateway.ledger.requests > sent
+            page.get_by_label("Requests in flight").fill("many")
+            page.keyboard.press("Enter")
+            page.locator("#run-said", has_text="many").wait_for()
+            page.screenshot(path=tmp_path / "limits.png")
+            page.locator("#found", has_text="2,000 rows").wait_for()
+            page.locator("#run progress").wait_for(state="detached")
+            assert run.wait() == 0
+            complaints = [one for one in browser.seen.complaints if "400 (Bad Request)" not in one]
+            assert complaints == [], "but for what the page itself asked for and says"
 
 
 def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:

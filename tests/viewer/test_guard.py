@@ -103,7 +103,8 @@ def test_a_change_that_is_not_of_this_page_is_refused(
 ) -> None:
     known = {"origin": served.guard.origin, "script": served.guard.script_token, "token": served.guard.token}
     headers = {name: value.format(**known) for name, value in (OWN | changed).items()}
-    assert_refused(served.ask("/rows", "POST", b"{}", **headers), status, words)
+    for path in ("/rows", "/run", "/review/0"):
+        assert_refused(served.ask(path, "POST", b"{}", **headers), status, words)
 
 
 def test_every_answer_has_a_policy_and_may_not_be_framed_or_kept(served: Served) -> None:

@@ -41,10 +41,7 @@ def decide(viewer: Served, place: int, **change: Any) -> str:
 
 
 def post(viewer: Served, place: int, **change: Any) -> Any:
-    headers = {"Origin": viewer.guard.origin, "X_Batchrun_Token": viewer.guard.script_token}
-    return viewer.ask(
-        f"/review/{place}", "POST", json.dumps(change).encode(), Content_Type="application/json", **headers
-    )
+    return viewer.change(f"/review/{place}", **change)
 
 
 def written(results: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 "use strict";
 
 const FOLLOW_MS = 1000;
-const PARTS = ["found", "reading", "facets", "pages"];
+const PARTS = ["found", "reading", "facets", "pages", "run-state", "run-pause", "run-limits"];
 let here = -1;
 
 const rows = () => [...document.querySelectorAll("#rows tbody tr[id]")];
@@ -39,11 +39,11 @@ document.addEventListener("keydown", event => {
 const review = document.getElementById("review");
 const active = () => document.activeElement?.closest?.("fieldset[data-field]") || review.querySelector("[data-active]") || review.querySelector("fieldset");
 
-async function decide(change) {
-  const said = document.getElementById("said");
+/* Sends a change; what the server tells, or null where it was not made, which `said` then says. */
+async function send(path, change, said, lost) {
   said.textContent = "";
   try {
-    const answer = await fetch(location.pathname, {
+    const answer = await fetch(path, {
       method: "POST",
       headers: {
         "Content-Type": "application/json",
@@ -52,11 +52,17 @@ async function decide(change) {
       body: JSON.stringify(change),
     });
     const told = await answer.json();
-    if (answer.ok) location.assign(told.next);
-    else said.textContent = told.message;
+    if (answer.ok) return told;
+    said.textContent = told.message;
   } catch (error) {
-    said.textContent = "The server does not answer; this decision is not kept. Start batchrun view again.";
+    said.textContent = `The server does not answer; ${lost}. Start batchrun view again.`;
   }
+  return null;
+}
+
+async function decide(change) {
+  const told = await send(location.pathname, change, document.getElementById("said"), "this decision is not kept");
+  if (told) location.assign(told.next);
 }
 
 const fieldOf = element => element.closest("fieldset[data-field]")?.dataset.field;
@@ -124,21 +130,47 @@ function takeOver(fresh) {
   while (body.children.length > next.length) body.lastElementChild.remove();
   for (const id of PARTS) {
     const old = document.getElementById(id), now = fresh.getElementById(id);
-    if (old && now && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(now));
-    else if (old && !now) old.remove();
+    const isHeld = old?.contains(document.activeElement), isOpen = id === "run-limits" && old?.querySelector("details[open]");
+    if (old && !now) old.remove();
+    else if (old && (!isHeld || id === "run-pause") && !(isOpen && now.firstElementChild)) {
+      old.replaceWith(document.adoptNode(now));
+      if (isHeld) now.querySelector("button")?.focus();
+    }
   }
   if (focused?.isConnected) window.scrollBy(0, focused.getBoundingClientRect().top - before);
   here = focused ? rows().indexOf(focused) : here;
+}
+
+async function refresh() {
+  const page = await fetch(location.href);
+  if (page.ok) takeOver(new DOMParser().parseFromString(await page.text(), "text/html"));
+}
+
+/* The run that writes the file: paused, resumed, given other limits. */
+const run = document.getElementById("run");
+async function tune(change) {
+  if (await send("/run", change, document.getElementById("run-said"), "nothing was changed")) await refresh();
+}
+if (run) {
+  keys.p = () => document.querySelector("#run-pause button")?.click();
+  run.addEventListener("click", event => {
+    const button = event.target.closest("button[data-paused]");
+    if (button) tune({ paused: button.dataset.paused === "true" });
+  });
+  run.addEventListener("submit", event => {
+    event.preventDefault();
+    const changed = [...event.target.querySelectorAll("input")].filter(input => input.value !== input.defaultValue);
+    document.activeElement?.blur();
+    if (changed.length) tune(Object.fromEntries(changed.map(input => [input.name, input.value.trim() || "off"])));
+    changed.forEach(input => { input.defaultValue = input.value; });
+  });
 }
 
 let seen = "";
 async function follow() {
   try {
     const state = await (await fetch("/state.json")).text();
-    if (seen && state !== seen) {
-      const page = await fetch(location.href);
-      if (page.ok) takeOver(new DOMParser().parseFromString(await page.text(), "text/html"));
-    }
+    if (seen && state !== seen) await refresh();
     seen = state;
   } catch (error) {
     seen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
