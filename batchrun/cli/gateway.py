@@ -64,7 +64,8 @@ def make_target(options: GatewayOptions, *, quiet: bool = False) -> dict[str, An
     if options.endpoints is None:
         return {"endpoint": make_endpoint(options, quiet=quiet)}
     options.refuse_idle()
-    return {"endpoints": read_endpoint_file(options.endpoints, options.env_file, insecure_http=options.insecure_http)}
+    endpoints = read_endpoint_file(options.endpoints, options.env_file, insecure_http=options.insecure_http)
+    return {"endpoints": endpoints, "sticky": options.sticky}
 
 
 def read_endpoint_file(path: Path, env_file: Path | None, *, insecure_http: bool) -> tuple[NamedEndpoint, ...]:

@@ -26,6 +26,7 @@ class GatewayOptions:
 
     base_url: str | None
     endpoints: Path | None
+    sticky: str | None
     api_key_env: str | None
     api_key_file: Path | None
     auth: str | None
@@ -60,6 +61,8 @@ class GatewayOptions:
         if self.simulate and (idle := [name for name, value in real.items() if value]):
             raise UsageError(f"{', '.join(idle)} does nothing with --simulate, which sends nothing; leave one out")
         self._refuse_beside_endpoints()
+        if self.sticky is not None and self.endpoints is None:
+            raise UsageError("--sticky does nothing without --endpoints; pass --endpoints FILE, too")
         if self.api_key_env and self.api_key_file:
             raise UsageError("--api-key-env does nothing with --api-key-file; leave one out")
         if self.auth == "none" and (self.api_key_env or self.api_key_file):
@@ -97,6 +100,12 @@ GATEWAY = OptionGroup(
             metavar="FILE",
             type=PATH,
             help="Send to several gateways, or with several keys, that a TOML file names.",
+        ),
+        Option(
+            ["--sticky"],
+            type=click.Choice(["prefix"]),
+            metavar="prefix",
+            help="Send lines whose prompts begin alike to one of the endpoints, for its prompt cache.",
         ),
         Option(
             ["--api-key-env"], metavar="NAME", default_note="OPENAI_API_KEY", help="Variable that holds the API key."

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from batchrun.engine.attribution import Chances, Peers
+from batchrun.engine.attribution import Peers
 from batchrun.engine.case import Case, Standing
-from batchrun.engine.gateways import Gateway
+from batchrun.engine.queues import Queues
 from batchrun.engine.reask import Reask
-from batchrun.engine.routing import Due, Queue, Step, continues
+from batchrun.engine.routing import Due, Queue, Step
 from batchrun.engine.source import LineSource
 from batchrun.engine.waiting import WaitingRoom
 from batchrun.limits.endpoint_limits import EndpointLimits
@@ -39,40 +39,29 @@ class Next(msgspec.Struct, frozen=True, gc=False):
 class Dispatcher:
     """Gives out the lines of `source`, one to each worker that asks.
 
-    `kinds`: how many pairs of path and model the request file has. `capacity()`: how many waiting lines may be in
-    memory. `held` counts the bytes of the lines. `has_earlier`: a line has succeeded in an earlier run. `reask` knows
-    what earlier runs got for lines that are to be asked again; such a line stays in memory. Each line that `next` gives
-    for sending is ended by `ended`.
+    `capacity()`: how many waiting lines may be in memory. `held` counts the bytes of the lines. `reask` knows what
+    earlier runs got for lines that are to be asked again; such a line stays in memory. Each line that `next` gives for
+    sending is ended by `ended`.
     """
 
     def __init__(
         self,
         source: LineSource,
-        chances: Chances,
-        kinds: int,
+        queues: Queues,
         clock: Callable[[], float],
         capacity: Callable[[], int],
         held: InFlightBytes,
-        gateways: Sequence[Gateway],
-        *,
-        has_earlier: bool,
         reask: Reask | None = None,
     ) -> None:
         self.room = WaitingRoom()
         self.is_read = False  # to its end
         self._source = source
-        self._chances = chances
-        self._kinds = kinds
+        self._queues = queues
         self._clock = clock
         self._capacity = capacity
         self._bytes = held
-        self._has_earlier = has_earlier
         self._reask = reask
-        self._gateways = gateways
-        self._only = gateways[0] if gateways[0].name is None else None
-        self._all: dict[tuple[Gateway, str, str], Peers] = {}
-        self._queues: dict[tuple[str, str, bool], Queue] = {}
-        self._seen: set[tuple[str, str]] = set()
+        self._gateways, self._only = queues.gateways, queues.only
         self._released: deque[tuple[Case, Peers]] = deque()
         self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
         self._was_throttled = False  # the last line that waited: an unread one follows it, so that others can speak
@@ -153,15 +142,15 @@ class Dispatcher:
     # -------------------------------------------------------------------------------- for lines that are stuck
 
     def __iter__(self) -> Iterator[Peers]:
-        return iter(self._all.values())
+        return iter(self._queues.peers.values())
 
     def steps(self, now: float) -> list[Due]:
         """What may be done now for lines that are stuck."""
-        return [due for queue in self._queues.values() for due in self._steps(queue, now) if due.at <= now]
+        return [due for queue in self._queues for due in self._steps(queue, now) if due.at <= now]
 
     def next_at(self, now: float) -> float:
         """When the next line is due, if there is room for it, or a lane that is held, or the next step."""
-        times = [due.at for queue in self._queues.values() for due in self._steps(queue, now)]
+        times = [due.at for queue in self._queues for due in self._steps(queue, now)]
         for gateway in self._gateways:
             times += [lane.held_until for lane in gateway.limiter.lanes if lane.held_until > now]
             if self._only is None:
@@ -179,7 +168,7 @@ class Dispatcher:
         return {queue: self.room.undone(queue) for queue in self._left()}
 
     def _left(self) -> list[Queue]:
-        return [queue for queue in self._queues.values() if queue.left or self._has_unread(queue)]
+        return [queue for queue in self._queues if queue.left or self._has_unread(queue)]
 
     def release(self, due: Due) -> bool:
         """Send one line that is stuck, as a probe or for its last try; False if there is none.
@@ -284,7 +273,7 @@ class Dispatcher:
         self._bytes.add(len(line.body))
         case = self.room.back(line.line_number)
         if case is None:
-            case = Case(line.line_number, line, self._queue_of(line))
+            case = Case(line.line_number, line, self._queues.of(line))
             case.queue.left += 1
             if self._reask is not None and self._reask.take_up(case, self._bytes):
                 return Next(case, case.queue.routes[0], None)
@@ -323,36 +312,14 @@ class Dispatcher:
         return None
 
     def _sent_or_waiting(self, case: Case, peers: Peers, now: float, *, has_room: bool) -> Next | None:
-        """Give a line to a worker, or let it wait: one that has failed elsewhere, for room at just these peers."""
+        """Give a line to a worker, or let it wait; one that has failed or moved, for room at just these peers."""
         if not has_room and self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
             peers, has_room = other, True
         if has_room:
             return self._given(case, peers)
-        self.wait_for_room(case, peers if case.has_failed and self._only is None else None)
+        is_bound = self._only is None and (case.has_failed or case.queue.home not in (None, peers.gateway))
+        self.wait_for_room(case, peers if is_bound else None)
         return None
-
-    def _queue_of(self, line: RequestLine) -> Queue:
-        """The queue of a line."""
-        is_bound = self._only is None and continues(line)
-        queue = self._queues.get((line.url, line.model, is_bound))
-        if queue is None:
-            routes = [
-                self._peers_at(gateway, line.url, line.model)
-                for gateway in self._gateways
-                if self._only is not None or gateway.serves(line.model)
-            ]
-            routes = routes[:1] if is_bound else routes
-            queue = self._queues[line.url, line.model, is_bound] = Queue(routes, self._gateways[0].shares)
-            self._seen.add((line.url, line.model))
-        return queue
-
-    def _peers_at(self, gateway: Gateway, path: str, model: str) -> Peers:
-        peers = self._all.get((gateway, path, model))
-        if peers is None:
-            lane = gateway.limiter.lanes.of(model)
-            peers = self._all[gateway, path, model] = Peers(self._chances, path, model, lane, gateway)
-            peers.may_find_control = self._has_earlier
-        return peers
 
     def _put_off(self, case: Case) -> None:
         """Keep only the number of a line."""
@@ -366,7 +333,7 @@ class Dispatcher:
         return self.room.size > self._capacity() or self._bytes.is_full
 
     def _has_any_room(self, now: float) -> bool:
-        return any(queue.has_room(now) for queue in self._queues.values())
+        return any(queue.has_room(now) for queue in self._queues)
 
     def _can_read(self, now: float) -> bool:
         """Whether there is an unread line, or one that is kept as a number, and a lane with room for it."""
@@ -376,14 +343,10 @@ class Dispatcher:
         """Whether there is room for a line that is read now."""
         if self._bytes.is_full:
             return False
-        for queue in self._queues.values():
+        for queue in self._queues:
             if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 return True
-        if len(self._seen) >= self._kinds:
-            return False
-        if self._only is not None:
-            return self._only.limiter.lanes.shared.has_room
-        return any(gateway.has_room_for_others(now) for gateway in self._gateways)
+        return self._queues.has_room_for_others(now)
 
     def _has_unread(self, queue: Queue) -> bool:
         """Whether some of these lines are kept as numbers."""

@@ -3,7 +3,8 @@
 1. Open is an endpoint that is not shut, whose breaker for the model is closed, and which has the model.
 2. A line that has failed goes where it has failed least. Of these, it goes to the lowest tier that is open, and there
    to the endpoint with room that has had the fewest lines for its weight.
-3. A line that continues a stored response goes to the first endpoint that serves its model, and never to another.
+3. A line that belongs to one endpoint (`homes.py`) goes there. While that is away, it goes to another and stays there,
+   unless it may go nowhere else.
 4. An endpoint that is away gets one line now and then, as a probe.
 """
 
@@ -17,33 +18,25 @@ import msgspec
 
 from batchrun.engine.attribution import Peers
 from batchrun.engine.case import Case, Standing, standing_of
-from batchrun.engine.gateways import Shares
+from batchrun.engine.gateways import Gateway, Shares
+from batchrun.engine.homes import beginning, drawn
 from batchrun.records.outcome import Failure
-from batchrun.records.rawjson import member
-from batchrun.records.request import RequestLine
-
-
-def continues(line: RequestLine) -> bool:
-    """Whether a line names an earlier response or a conversation, which one endpoint alone has stored."""
-    found = (member(line.body, name) for name in _STORED if b'"%b"' % name.encode() in line.body)
-    return any(value not in (b"", b"null") for value in found)
-
-
-_STORED = ("previous_response_id", "conversation")
 
 
 class Queue:
-    """The lines for one path and model. `left`: those that wait or are in flight.
+    """The lines for one path and model that belong to the same endpoint. `left`: those that wait or are in flight.
 
-    `routes`: the peers at each endpoint that serves them; `only` is the one of a job with one endpoint, else None.
+    `routes`: the peers at each endpoint that they may go to; `only` is the one of a job with one endpoint, else None.
+    `home`: the endpoint that they go to while it is open; None if that is all the same.
     """
 
-    __slots__ = ("_shares", "left", "model", "only", "routes")
+    __slots__ = ("_shares", "home", "left", "model", "only", "routes")
 
-    def __init__(self, routes: Sequence[Peers], shares: Shares) -> None:
+    def __init__(self, routes: Sequence[Peers], shares: Shares, home: Gateway | None = None) -> None:
         self.routes = tuple(routes)
         self.model = routes[0].model
         self.only = routes[0] if routes[0].gateway.name is None else None
+        self.home = home
         self.left = 0
         self._shares = shares
 
@@ -67,7 +60,7 @@ class Queue:
             return (peers, peers.lane.has_room(now)) if peers.breaker.may_pass(now) else (None, False)
         if (probed := self._due(now)) is not None and self._shares.has_room and not case.has_failed_at(probed):
             return probed, True
-        group = self._first_choice(now, case if case.has_failed else None)
+        group = self._first_choice(now, case if case.has_failed or self.home is not None else None)
         if not group:
             return None, False
         ready = [peers for peers in group if peers.has_room(now)]
@@ -92,10 +85,22 @@ class Queue:
         if len(routes) > 1:
             lowest = min(peers.gateway.tier for peers in routes)
             routes = [peers for peers in routes if peers.gateway.tier == lowest]
-        return routes
+        return routes if self.home is None else self._at_home(routes, case)
+
+    def _at_home(self, routes: list[Peers], case: Case | None) -> list[Peers]:
+        """The one of these where a line stays: where it was sent before, or its home, or the next one in its place."""
+        if case is not None and case.peers in routes:
+            return [case.peers]
+        home = [peers for peers in routes if peers.gateway is self.home]
+        if home or case is None or case.line is None or len(routes) < 2:
+            return home or routes
+        heir = drawn(beginning(case.line), (peers.gateway for peers in routes))
+        return [peers for peers in routes if peers.gateway is heir]
 
     def _due(self, now: float) -> Peers | None:
         """An endpoint that is away, and to which the next probe is due."""
+        if self.home is not None and any(peers.is_open for peers in self.routes if peers.gateway is self.home):
+            return None
         return next((peers for peers in self.routes if not peers.is_open and peers.probe_at <= now), None)
 
     # ------------------------------------------------------------------------------------------ looking

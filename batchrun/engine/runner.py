@@ -26,6 +26,7 @@ from batchrun.engine.gateways import Destination, Gateway, Shares, fleet_of
 from batchrun.engine.judge import Judge
 from batchrun.engine.observer import Observer
 from batchrun.engine.outages import Outages
+from batchrun.engine.queues import Queues
 from batchrun.engine.refusals import Refusals
 from batchrun.engine.sender import Sender
 from batchrun.engine.standstill import Standstill
@@ -76,14 +77,11 @@ class Runner:
         self._sender = Sender(self._writer, observer)
         self._dispatcher = Dispatcher(
             work.source,
-            rules.retry.chances,
-            work.kinds,
+            Queues(rules.retry.chances, gateways, work.queues, has_earlier=work.has_succeeded, sticky=work.is_sticky),
             now,
             self._capacity,
             self.limiter.bytes,
-            gateways,
-            has_earlier=work.has_succeeded,
-            reask=rules.reask,
+            rules.reask,
         )
         self._outages = Outages(self._dispatcher, observer, self._writer.log)
         self._judge = Judge(

@@ -24,8 +24,9 @@ class Work:
 
     `source` gives its lines, `store` takes their records, `tally` counts them, and `facts` are in every record.
     `address` is the full URL of `/v1/responses` at the gateway, for messages. `kinds`: how many pairs of path and model
-    the lines have. `has_succeeded`: a line of the result file has, in an earlier run; `find_control(path, model)` reads
-    the smallest of them, and returns None if there is none.
+    the lines have; `queues`: how many triples of path, model and endpoint that they belong to. `is_sticky`: lines that
+    begin alike belong to one endpoint. `has_succeeded`: a line of the result file has, in an earlier run;
+    `find_control(path, model)` reads the smallest of them, and returns None if there is none.
     """
 
     source: LineSource
@@ -34,6 +35,8 @@ class Work:
     facts: RunFacts
     address: str = ""
     kinds: int = 1
+    queues: int = 1
+    is_sticky: bool = False
     has_succeeded: bool = False
     find_control: Callable[[str, str], RequestLine | None] = lambda path, model: None
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from batchrun import checks
 from batchrun.billing.pricing import PriceBook
-from batchrun.errors import UsageError
+from batchrun.errors import InputError, UsageError
 from batchrun.limits.options import Concurrency, Limits
 from batchrun.records.words import counted, printable
+from batchrun.requests.problems import Problems
 from batchrun.transport.endpoint import AUTHS, Endpoint, check_endpoint, check_key, check_proxy, is_secret
 
 LONGEST_NAME = 40
@@ -113,6 +114,13 @@ def _refuse_doubles(endpoints: Sequence[NamedEndpoint], where: str = "") -> None
         raise UsageError(f"{where}two endpoints are called {double!r}; give each a name of its own")
 
 
+def lowest_tier(endpoints: Sequence[NamedEndpoint], model: str) -> list[NamedEndpoint]:
+    """Those that serve a model first: those of the lowest tier that has it."""
+    serving = [one for one in endpoints if one.serves(model)]
+    lowest = min((one.tier for one in serving), default=1)
+    return [one for one in serving if one.tier == lowest]
+
+
 def books_of(endpoints: Sequence[NamedEndpoint]) -> dict[str, PriceBook]:
     """The prices of those that have their own. Raises `UsageError` for a price file that is not valid."""
     return {one.name: PriceBook.load(one.prices) for one in endpoints if one.prices is not None}
@@ -124,6 +132,23 @@ def refuse_unserved(endpoints: Sequence[NamedEndpoint], models: Mapping[str, int
     if unserved:
         lines = counted(models[unserved[0]], "line")
         raise UsageError(f"no endpoint serves {printable(unserved[0])} ({lines}); add it to the models of one")
+
+
+def refuse_misnamed(endpoints: Sequence[NamedEndpoint], named: Mapping[tuple[str, str], int], file: str) -> None:
+    """Raise `InputError` if a line of `file` names an endpoint that there is not, or that does not serve its model.
+
+    `named`: the first line that names each endpoint with each model.
+    """
+    problems, by_name = Problems(file), {one.name: one for one in endpoints}
+    for (name, model), number in named.items():
+        if not endpoints:
+            problems.add(number, f'"endpoint" is "{name}"; name the endpoints with --endpoints FILE, or take it out')
+        elif name not in by_name:
+            problems.add(number, f'"endpoint" is "{name}", which there is not; there are {", ".join(by_name)}')
+        elif not by_name[name].serves(model):
+            problems.add(number, f'"endpoint" is "{name}", which does not serve {model}; add that to its models')
+    if problems:
+        raise InputError(*problems.first())
 
 
 @dataclass(frozen=True, slots=True)

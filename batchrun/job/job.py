@@ -58,6 +58,7 @@ class Job:
     `reuse_any_gateway`: whether these may be the answers of another gateway.
     `no_lock`: whether the result file is not locked, for a disk without locks; then no second run may write to it.
     `endpoints`: several endpoints in place of `endpoint`.
+    `sticky`: which lines go to the same one of them: `"prefix"` for those whose prompts begin alike; None for none.
 
     A path may be a string or a `Path`, money a `Decimal`, a number or a string, `max_errors` also `20`, `0.05` or
     `"5%"`, and `changed` also its value, such as `"resend"`. Raises `UsageError` for a value that is none of these.
@@ -90,6 +91,7 @@ class Job:
     reuse_batch: tuple[tuple[Path, ...], ...] = ()
     reuse_any_gateway: bool = False
     endpoints: tuple[NamedEndpoint, ...] = ()
+    sticky: str | None = None
 
     if TYPE_CHECKING:  # what may be written; the fields say what is read
 
@@ -122,6 +124,7 @@ class Job:
             reuse_batch: Sequence[str | os.PathLike[str]] | Sequence[Sequence[str | os.PathLike[str]]] = (),
             reuse_any_gateway: bool = False,
             endpoints: Sequence[NamedEndpoint] = (),
+            sticky: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -138,6 +141,10 @@ class Job:
             raise UsageError("endpoint does nothing beside endpoints; leave one out")
         if not self.endpoints:
             checks.instance("endpoint", self.endpoint, Endpoint, "Endpoint(…)")
+        if self.sticky not in (None, "prefix"):
+            raise checks.refused("sticky", self.sticky, '"prefix", or None')
+        if self.sticky is not None and not self.endpoints:
+            raise UsageError("sticky does nothing without endpoints; leave it out")
         for name, kind in _KINDS.items():
             checks.instance(name, getattr(self, name), kind, f"{kind.__name__}(…)")
         for name in ("retry_errors", "overwrite", "dedup", "reuse_any_gateway"):

@@ -22,7 +22,7 @@ from batchrun.engine.error_limit import ErrorLimit
 from batchrun.engine.observer import Observer
 from batchrun.errors import UsageError
 from batchrun.job.batch_answers import batch_records
-from batchrun.job.endpoints import books_of, refuse_unserved
+from batchrun.job.endpoints import books_of, refuse_misnamed, refuse_unserved
 from batchrun.job.handout import HandOut
 from batchrun.job.job import Job
 from batchrun.job.lost_log import LostRuns, worst_case
@@ -135,6 +135,8 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     for warning in requests.survey.warnings(job.overrides):
         observer.notice(warning)
     refuse_unserved(job.endpoints, requests.survey.models)
+    if simulated is None:
+        refuse_misnamed(job.endpoints, requests.survey.named, requests.name)
     sample = start.sample()
     return Prepared(
         job=job,

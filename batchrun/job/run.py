@@ -32,7 +32,7 @@ from batchrun.engine.work import Rules, Work
 from batchrun.errors import DiskError
 from batchrun.job.control import smallest_success
 from batchrun.job.copying import Copying
-from batchrun.job.endpoints import NamedEndpoint
+from batchrun.job.endpoints import NamedEndpoint, lowest_tier
 from batchrun.job.handout import HandingStore, PacedSource
 from batchrun.job.monitor import Monitor
 from batchrun.job.plan import Skipped
@@ -286,9 +286,21 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint | None) -> Work:
         facts=RunFacts(started, prepared.total, gateway, hosts),
         address="" if endpoint is None else endpoint.url("/v1/responses"),
         kinds=len(requests.survey.models) * len(requests.survey.endpoints),
+        queues=_most_queues(prepared),
+        is_sticky=prepared.job.sticky is not None,
         has_succeeded=prepared.tally.sent > prepared.tally.sent_failed,
         find_control=lambda path, model: smallest_success(prepared, path, model),
     )
+
+
+def _most_queues(prepared: Prepared) -> int:
+    """How many triples of path, model and endpoint that they belong to the lines may have."""
+    survey, job = prepared.requests.survey, prepared.job
+    belong = len(survey.models)
+    if job.sticky is not None:
+        belong = sum(len(lowest_tier(job.endpoints, model)) for model in survey.models)
+    named = len(survey.named) if job.endpoints else 0
+    return len(survey.endpoints) * (belong + named)
 
 
 def _start_event(prepared: Prepared, started: str) -> Start:

@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from batchrun import checks
 from batchrun.records.index import digest, hash_body
+from batchrun.records.not_json import why_not_json
 from batchrun.records.rawjson import REFUSED, nests_deeper, with_member, with_new_member
 
 ENDPOINTS = ("/v1/responses", "/v1/chat/completions", "/v1/embeddings")
@@ -107,7 +108,7 @@ class RequestLine(msgspec.Struct, frozen=True):
 
     `line_number` is 1-based. `body` has the bytes that are sent, and `body_hash` is their `hash_body`.
     `derived`: the line is a bare body and its id was made from its content; the reader adds `-2`, `-3`, … to tell
-    equal bodies apart.
+    equal bodies apart. `endpoint`: the one of several endpoints that it names, beside its body.
     """
 
     line_number: int
@@ -119,6 +120,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     stream: bool
     derived: bool
     max_output_tokens: int | None = None
+    endpoint: str | None = None
 
 
 class RequestFields(msgspec.Struct, gc=False):
@@ -127,6 +129,7 @@ class RequestFields(msgspec.Struct, gc=False):
     custom_id: Any = UNSET
     method: Any = UNSET
     url: Any = UNSET
+    endpoint: Any = None
     body: Raw | UnsetType = UNSET
     model: Any = None
     messages: Raw | UnsetType = UNSET
@@ -160,7 +163,8 @@ def parse_request(raw: bytes, line_number: int, overrides: Overrides = Overrides
 class Request(msgspec.Struct, gc=False):
     """A parsed request line: all that a check needs, and all that a `RequestLine` is made from.
 
-    `given_id` is empty if the line is a bare body; its id is then derived from the bytes of the line.
+    `given_id` is empty if the line is a bare body; its id is then derived from the bytes of the line. `endpoint`: the
+    name that stands beside the body.
     """
 
     raw: bytes
@@ -168,6 +172,7 @@ class Request(msgspec.Struct, gc=False):
     url: str
     body: bytes
     fields: RequestFields
+    endpoint: str | None = None
 
     @property
     def has_only_a_prompt(self) -> bool:
@@ -199,6 +204,7 @@ class Request(msgspec.Struct, gc=False):
             fields.stream is True,
             not given_id,
             limit,
+            self.endpoint,
         )
 
 
@@ -220,10 +226,12 @@ def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
     if line.body is UNSET:
         if line.custom_id is not UNSET or line.method is not UNSET or line.url is not UNSET:
             raise RequestLineError('it has no "body"; write {"custom_id": …, "body": {"model": …, "input": …}}')
-        given_id, named, body = "", None, _bare(raw)
+        given_id, named, body, endpoint = "", None, _bare(raw), None
     else:
         named = RESPONSES if line.method == "POST" and line.url == RESPONSES else _checked_url(line)
         given_id, body = _checked_id(line.custom_id), bytes(line.body)
+        if (endpoint := line.endpoint) is not None and (type(endpoint) is not str or not endpoint):
+            raise RequestLineError(f'"endpoint" is {_shown(endpoint)}; write the name of one, or take it out')
     if overrides.fields or overrides.stream is not None or (overrides.model is not None and fields.model is None):
         body, fields = _overridden(body, fields, overrides)
     url = named or overrides.url or RESPONSES
@@ -233,7 +241,7 @@ def read_request(raw: bytes, overrides: Overrides = Overrides()) -> Request:
         fields.model and type(fields.model) is str and fields.stream is fields.background is fields.conversation is None
     ):
         _check_fields(fields, url)
-    return Request(raw, given_id, url, body, fields)
+    return Request(raw, given_id, url, body, fields, endpoint)
 
 
 def _bare(raw: bytes) -> bytes:
@@ -265,7 +273,7 @@ def _why_refused(raw: bytes) -> RequestLineError:
             return RequestLineError("not an object; write one JSON object a line, {…}")
         return RequestLineError(f"{str(error)[:80]}; write a number that fits")
     except msgspec.DecodeError as error:
-        return RequestLineError(_why_not_json(raw, str(error)))
+        return RequestLineError(why_not_json(raw, str(error)))
     except RecursionError:
         return _too_deep()
     raise AssertionError("nothing is wrong with this line")
@@ -273,30 +281,6 @@ def _why_refused(raw: bytes) -> RequestLineError:
 
 def _too_deep() -> RequestLineError:
     return RequestLineError(f"nested deeper than {MAX_DEPTH} levels; flatten it")
-
-
-def _bom_outside_strings(raw: bytes) -> int | None:
-    """Where a byte order mark stands between the values, as where files were put together; None if nowhere."""
-    place = re.sub(rb'"(?:[^"\\]|\\.)*"', lambda string: b"_" * len(string[0]), raw).find(b"\xef\xbb\xbf")
-    return place if place >= 0 else None
-
-
-def _why_not_json(raw: bytes, why: str) -> str:
-    if (place := _bom_outside_strings(raw)) is not None:
-        return f"byte order mark (U+FEFF) at byte {place + 1}, which is not JSON; take out these three bytes"
-    if b"\0" in raw:
-        return "NUL bytes, not JSON; was the file cut off by a crash, or saved as UTF-16?"
-    constants: list[str] = []
-    try:
-        json.loads(raw.decode(), parse_constant=constants.append)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        if not constants:  # Python's own reader accepts more than JSON: NaN and Infinity, and lone surrogates
-            return "half of a surrogate pair (\\ud800 to \\udfff) in a string; write the whole character"
-    if constants:
-        return f"not JSON: {constants[0]} is not a JSON value; write null or a number"
-    return f"not JSON ({why.removeprefix('JSON is malformed: ')}); write one JSON object a line"
 
 
 _SPELLING = re.compile(r"(?:/v[0-9]\w*)?(/responses|/chat/completions|/embeddings)")

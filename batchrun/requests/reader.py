@@ -154,6 +154,8 @@ class RequestFile:
                 kinds[request.fields.model, request.url, request.fields.stream] += 1
                 if request.fields.prompt is not UNSET and request.has_only_a_prompt:
                     survey.note_prompt(number)
+                if request.endpoint is not None:
+                    survey.named.setdefault((request.endpoint, request.fields.model), number)
                 if look is not None:
                     look(request)
                 if visit is not None:

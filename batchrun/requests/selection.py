@@ -95,6 +95,8 @@ class Chosen:
         if self._left is not None:
             self._left -= 1
         is_within = self._left is None or self._left >= 0
+        if line.endpoint is not None:
+            return is_within  # it is always sent there
         is_new = is_within and (self._equals is None or self._equals.is_new(line))
         return is_new and (self._is_answered is None or not self._is_answered(line))
 

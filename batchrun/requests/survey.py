@@ -17,6 +17,7 @@ class Survey:
     `lines` counts the requests (blank lines are none), `body_bytes` the bytes of their bodies, `streams` the lines
     with `"stream": true`, `repeated` the bare bodies that equal an earlier one. `models` and `endpoints` count lines.
     `prompts` counts the lines with a `prompt` and nothing that their endpoint reads; `first_prompt` is the first one.
+    `named` has the endpoints that lines name beside their body, each with a model, and the first line that does so.
     """
 
     lines: int = 0
@@ -27,6 +28,7 @@ class Survey:
     endpoints: Counter[str] = field(default_factory=Counter)
     prompts: int = 0
     first_prompt: int = 0
+    named: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def count(self, kinds: Mapping[tuple[str, str, bool | None], int]) -> None:
         """Count the lines of each (model, url, `stream`)."""

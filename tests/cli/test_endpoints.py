@@ -62,6 +62,26 @@ def test_a_model_that_no_endpoint_serves_is_refused_before_anything_is_sent(
     assert (done.code, "no endpoint serves gpt-4.1 (3 lines)" in done.err) == (2, True)
 
 
+def test_sticky_does_nothing_without_endpoints(batchrun: Command, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "r.jsonl", 1)
+    done = batchrun("run", requests, "-o", tmp_path / "o.jsonl", "--sticky", "prefix", "--simulate")
+    assert (done.code, "--sticky does nothing without --endpoints" in done.err) == (2, True)
+
+
+def test_sticky_sends_lines_that_begin_alike_to_one_endpoint(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    requests, results = tmp_path / "r.jsonl", tmp_path / "o.jsonl"
+    write_requests(requests, 40, instructions="Label this.")
+    prices = ("--prices", str(write_prices(tmp_path)))
+    with GatewayThread(GatewayOptions()) as one, GatewayThread(GatewayOptions()) as other:
+        endpoints = write(tmp_path, one.base_url, other.base_url)
+        done = batchrun("run", requests, "-o", results, "--endpoints", endpoints, "--sticky", "prefix", *prices)
+    assert done.code == 0, done.err
+    assert len({record["run"]["endpoint"] for record in read_records(results)}) == 1
+
+
 # ------------------------------------------------------------------------------------------ batchrun endpoints
 
 LISTED = http(json.dumps({"object": "list", "data": [{"id": "gpt-4.1"}, {"id": "text-embedding-3"}]}).encode())

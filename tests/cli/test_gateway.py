@@ -17,6 +17,7 @@ from tests.hostile import KEY
 PLAIN = GatewayOptions(
     base_url=None,
     endpoints=None,
+    sticky=None,
     api_key_env=None,
     api_key_file=None,
     auth=None,

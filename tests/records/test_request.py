@@ -78,6 +78,16 @@ def test_a_batch_line_is_read_whole() -> None:
     )
 
 
+def test_a_batch_line_may_name_its_endpoint_and_a_body_may_not() -> None:
+    assert parse(b'{"custom_id":"r","endpoint":"a","body":' + BODY + b"}").endpoint == "a"
+    assert parse(b'{"custom_id":"r","endpoint":null,"body":' + BODY + b"}").endpoint is None
+    bare = BODY[:-1] + b',"endpoint":"a"}'
+    assert parse(bare).endpoint is parse(batch(bare)).endpoint is None
+    for odd in (b"7", b'""', b"{}"):
+        refused = refusal(b'{"custom_id":"r","endpoint":' + odd + b',"body":' + BODY + b"}")
+        assert refused == f'"endpoint" is {odd.decode()}; write the name of one, or take it out'
+
+
 def test_a_bare_body_gets_an_id_of_its_content() -> None:
     line = parse(BODY)
     assert (line.custom_id, line.derived, line.body) == ("req-" + digest(BODY), True, BODY)
