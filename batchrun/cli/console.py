@@ -42,11 +42,11 @@ def say(text: str) -> None:
 
 def say_rescue(results: Path) -> None:
     """Name answers that lie beside a result file and are not in it yet."""
-    from batchrun.results.paths import ResultPaths
+    from batchrun.results.parts import parts_of
 
-    rescue = ResultPaths.of(results).rescue
-    if os.path.lexists(rescue):
-        say(f"batchrun: the answers in {rescue.name} are not counted; the next run adds them")
+    for part in parts_of(results):
+        if os.path.lexists(part.rescue):
+            say(f"batchrun: the answers in {part.rescue.name} are not counted; the next run adds them")
 
 
 def is_interactive() -> bool:

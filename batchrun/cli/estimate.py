@@ -24,6 +24,7 @@ from batchrun.cli.options import (
     RequestOptions,
 )
 from batchrun.cli.reuse_options import DEDUP, DedupOptions
+from batchrun.cli.types import ResultsType
 from batchrun.cli.verb import Option, OptionGroup, Verb
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ FILES = OptionGroup(
         Option(
             ["-o", "--output", "results"],
             metavar="FILE",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=ResultsType(exists=False),
             help="Result file of this job, if it has started: its lines tell what the rest will take.",
         ),
     ),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.types import ConcurrencyType, FiniteRange, SampleSize, UsdType, WholeNumber
+from batchrun.cli.types import ConcurrencyType, FiniteRange, ResultsType, SampleSize, UsdType, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
 from batchrun.errors import UsageError
 from batchrun.limits.options import IN_FLIGHT_BYTES
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 APIS = ("responses", "chat", "embeddings")
 PATH = click.Path(path_type=Path)
 REQUESTS = click.Path(allow_dash=True, readable=False)  # a string, for shells to complete; the reader checks the file
-RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
+RESULTS = ResultsType()
 SECONDS = FiniteRange(0, min_open=True)
 
 

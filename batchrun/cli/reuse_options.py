@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchrun.cli.types import ResultsType
 from batchrun.cli.verb import Option, OptionGroup
 
 
@@ -54,7 +55,7 @@ def reuse_group(*, dedup: bool) -> OptionGroup:
             Option(
                 ["--reuse"],
                 metavar="RESULTS",
-                type=click.Path(dir_okay=False, path_type=Path),
+                type=ResultsType(exists=False),
                 multiple=True,
                 help="Take the answers of this result file for lines with the same body; repeatable.",
             ),

@@ -12,7 +12,7 @@ import click
 
 from batchrun.cli import console
 from batchrun.cli.options import MAX_COST
-from batchrun.cli.types import ConcurrencyType, RateType
+from batchrun.cli.types import ConcurrencyType, RateType, ResultsType
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
@@ -73,7 +73,7 @@ def tuning_of(words: Sequence[str]) -> Tuning:
 
 
 @click.command("tune", cls=Verb, groups=(TUNE,))
-@click.argument("results", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("results", type=ResultsType(exists=False))
 def command(results: Path, changes: TuneOptions) -> None:
     """Change the limits of the run that is writing RESULTS, and print its state. Without options, only print it.
 

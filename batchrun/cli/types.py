@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,6 +117,22 @@ class RateType(FiniteRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The option's text as a number, 0 where it is off."""
         return 0.0 if str(value).lower() == "off" else float(super().convert(value, param, ctx))
+
+
+class ResultsType(click.Path):
+    """A result file, or a directory of results."""
+
+    def __init__(self, *, exists: bool = True) -> None:
+        super().__init__(exists=exists, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The option's text as a path."""
+        from batchrun.results.parts import PLAN, is_directory_of_results
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if os.path.isdir(path) and not is_directory_of_results(path):
+            self.fail(f"{str(value)!r} is a directory without {PLAN}, and so not one of results", param, ctx)
+        return path
 
 
 class WordsType(_ParamType):

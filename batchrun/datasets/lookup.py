@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ from batchrun.errors import StopError, UsageError
 from batchrun.records.answer import Result, read_result
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.result import ResultHead, UnknownVersionError
-from batchrun.results.scan import BUFFER_BYTES, no_results, other_version, read_places
+from batchrun.results.parts import open_results, read_at, size_of
+from batchrun.results.scan import no_results, other_version, read_places
 
 _FIRST_READ = 4096
 _LEAST_RECORD = 256  # bytes: no more records than that are expected in a file
@@ -31,7 +31,7 @@ P = TypeVar("P")
 
 
 class RecordFile:
-    """A result file, opened to be read. `damaged`: how many of its lines are no records; known once it was read.
+    """A result file, or a directory of them, opened to be read. `damaged`: how many of its lines are no records; known once it was read.
 
     Raises `OSError` if it cannot be opened.
     """
@@ -39,7 +39,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = 0
-        self._file = path.open("rb", buffering=BUFFER_BYTES)
+        self._file = open_results(path)
 
     def __enter__(self) -> RecordFile:
         return self
@@ -56,7 +56,7 @@ class RecordFile:
     @property
     def size_bytes(self) -> int:
         """The size of the file now."""
-        return os.fstat(self._file.fileno()).st_size
+        return size_of(self._file)
 
     def places(self) -> Iterator[tuple[ResultHead, int]]:
         """Every record without its payload, and its offset, in the order of the file.
@@ -111,11 +111,11 @@ class RecordFile:
             raise StopError(f"cannot read {self.path}: {error.strerror}") from error
 
     def _line_at(self, offset: int) -> bytes:
-        descriptor, size = self._file.fileno(), _FIRST_READ
-        line = os.pread(descriptor, size, offset)
+        size = _FIRST_READ
+        line = read_at(self._file, size, offset)
         while (end := line.find(b"\n")) < 0 and len(line) == size:
             size *= 8
-            line = os.pread(descriptor, size, offset)
+            line = read_at(self._file, size, offset)
         return line[:end] if end >= 0 else line
 
 

@@ -11,6 +11,7 @@ from batchrun import checks
 from batchrun.datasets.lookup import RecordFile, in_line_order
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
+from batchrun.results.parts import is_directory_of_results
 
 Order = Literal["file", "requests"]
 
@@ -18,7 +19,7 @@ Order = Literal["file", "requests"]
 class Results:
     """The results of a result file, read as they are asked for: `for result in Results("results.jsonl")`.
 
-    `path`: the result file. `order`: `"file"`, in which the requests finished; or `"requests"`, by the line of the
+    `path`: the result file, or a directory of results. `order`: `"file"`, in which the requests finished; or `"requests"`, by the line of the
     request file, which keeps 16 bytes a record in memory. Damaged lines are left out. It may be read again and again,
     and while a run goes on.
 
@@ -30,7 +31,7 @@ class Results:
         self.path: Path = checks.path("path", path)
         if order not in ("file", "requests"):
             raise checks.refused("order", order, '"file" or "requests"')
-        if not self.path.is_file():
+        if not self.path.is_file() and not is_directory_of_results(self.path):
             raise UsageError(f"there is no file {self.path}")
         self.order = order
 

@@ -19,14 +19,18 @@ from batchrun.evaluation.fields import scorer_of_schema
 from batchrun.evaluation.scorers import Scorer, as_text
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import RESPONSES
+from batchrun.results.parts import is_directory_of_results
 from batchrun.validation.schema import wanted_schema
 
 RESULTS_OF_JOB = "results.jsonl"
 
 
 def results_in(path: Path) -> Path:
-    """The result file itself, or that of the folder of a job. Raises `UsageError` for another folder."""
-    if not path.is_dir():
+    """The result file itself, a directory of results, or the file of the folder of a job.
+
+    Raises `UsageError` for another folder.
+    """
+    if not path.is_dir() or is_directory_of_results(path):
         return path
     inside = path / RESULTS_OF_JOB
     if not inside.is_file():

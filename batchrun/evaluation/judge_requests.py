@@ -26,6 +26,7 @@ from batchrun.evaluation.fields import Answer
 from batchrun.evaluation.gold import CUSTOM_ID, REPEAT, ids_of
 from batchrun.records.answer import Result, json_text_of
 from batchrun.records.words import counted
+from batchrun.results.parts import open_results
 from batchrun.results.paths import ResultPaths
 
 ANSWER, PARSED, GOLD = "answer", "parsed", "gold"
@@ -73,7 +74,7 @@ def answer_of(result: Result) -> str:
 def hash_of_file(path: Path) -> str:
     """The hash of the content of a file, as 32 hex digits (BLAKE2b, 128 bits). Raises `OSError`."""
     found = blake2b(digest_size=16)
-    with path.open("rb") as file:
+    with open_results(path) as file:
         while piece := file.read(_PIECE):
             found.update(piece)
     return found.hexdigest()

@@ -35,6 +35,7 @@ from batchrun.records.outcome import MISMATCH
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
+from batchrun.requests.part import Part
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Unwanted, count_pending, draw
 from batchrun.results.answers import Answers
@@ -98,7 +99,7 @@ class Prepared:
 
     @property
     def total(self) -> int:
-        """The number of lines of the request file."""
+        """The number of lines that this job has of the request file."""
         return self.requests.survey.lines
 
     @property
@@ -107,10 +108,17 @@ class Prepared:
         return self.pending - len(self.plan)
 
 
-def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[bytes] | None = None) -> Prepared:
+def prepare(
+    job: Job,
+    observer: Observer,
+    files: contextlib.ExitStack,
+    sink: IO[bytes] | None = None,
+    part: Part | None = None,
+) -> Prepared:
     """Open and check everything. The next step costs money. `files` closes the files when it is closed.
 
-    Where the job names no result file, its results go to `sink`, or else to standard output.
+    Where the job names no result file, its results go to `sink`, or else to standard output. `part`: the lines of the
+    request file that this job has; None for all.
 
     Raises `UsageError` or a subclass (exit code 2) if the job is refused; the result file has then only been repaired.
     Raises `DiskError` if the result file cannot be rewritten.
@@ -121,7 +129,7 @@ def prepare(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[
     schema_check = MismatchCheck(observer.notice) if is_checked else None
     tally = Tally(PriceBook.load(job.prices), books_of(job.endpoints))
     bounds = Bounds(tally.book, job.max_line_cost_usd)
-    requests = RequestFile(job.requests, job.overrides)
+    requests = RequestFile(job.requests, job.overrides, part)
     files.callback(requests.close)
     simulated = _simulated(job)
     if simulated is None and job.endpoint is not None:

@@ -139,7 +139,7 @@ class Resume:
 
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False if that does not account for every record."""
-        records, last_run = ByLine(), self._store.log.last_run
+        records, last_run = ByLine(requests.first_line), self._store.log.last_run
         for heads in self._store.heads():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)

@@ -283,7 +283,7 @@ def _work(prepared: Prepared, started: str, endpoint: Endpoint | None) -> Work:
         source=source,
         store=store,
         tally=prepared.tally,
-        facts=RunFacts(started, prepared.total, gateway, hosts),
+        facts=RunFacts(started, requests.total_lines, gateway, hosts),
         address="" if endpoint is None else endpoint.url("/v1/responses"),
         kinds=len(requests.survey.models) * len(requests.survey.endpoints),
         queues=_most_queues(prepared),

@@ -15,7 +15,7 @@ from batchrun.records.result import ResultHead, parse_stored
 from batchrun.records.words import counted
 from batchrun.report.stored import Findings
 from batchrun.requests.duplicates import repeat_of
-from batchrun.results.scan import BUFFER_BYTES
+from batchrun.results.parts import open_results
 
 
 def check_copies(results: Path, findings: Findings) -> None:
@@ -47,7 +47,7 @@ def check_copies(results: Path, findings: Findings) -> None:
 
 
 def _records(results: Path) -> Iterator[tuple[int, ResultHead, bytes]]:
-    with results.open("rb", buffering=BUFFER_BYTES) as file:
+    with open_results(results) as file:
         for number, raw in enumerate(file, 1):
             try:
                 yield number, *parse_stored(raw.removesuffix(b"\n"))

@@ -1,19 +1,23 @@
-"""The report of a result file, made again from the file and the run log beside it."""
+"""The report of a result file, or of a directory of them, made again from the files and the run logs beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import structs
 
 from batchrun.billing.exposure import bound
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
+from batchrun.results.parts import parts_of
 from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_many
 from batchrun.results.tries import open_tries
@@ -29,16 +33,35 @@ class Rebuilt:
 
 
 def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | None = None) -> Rebuilt:
-    """Make the report of the result file `results` with these prices; `books` has those of endpoints, by name.
+    """Make the report of `results`, a result file or a directory, with these prices; `books` has those of endpoints, by name.
 
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if a record has another version,
     `OSError` if the file cannot be read.
     """
-    paths = ResultPaths.of(results)
-    last_run = LastRun.read(paths.log)
-    tries = open_tries(paths, last_run.settle_try) if last_run is not None else open_tries(paths)
-    tally, damaged = Tally(prices, books), 0
-    for heads, damaged_spans in read_many(results):
+    tally, damaged, logged = Tally(prices, books), 0, list[_Logged]()
+    for part in parts_of(results):
+        sums = Tally(prices, books)
+        found, damaged_lines = _read(part, sums)
+        logged += [found] if found is not None else []
+        damaged += damaged_lines
+        tally.merge(sums)
+    whole = LastRun.read(ResultPaths.of(results).log) if results.is_dir() else None
+    return Rebuilt(_with_logs(make_report(tally), logged, whole), damaged, tally)
+
+
+class _Logged(NamedTuple):
+    """What only the run log of a result file has: lines that may be billed twice, US dollars on no bill."""
+
+    last_run: LastRun
+    billed_twice: BilledTwice
+    unbilled_usd: Decimal
+
+
+def _read(part: ResultPaths, tally: Tally) -> tuple[_Logged | None, int]:
+    """Add one result file to `tally`; what its log says, None without one, and how many of its lines are damaged."""
+    last_run, damaged = LastRun.read(part.log), 0
+    tries = open_tries(part, last_run.settle_try) if last_run is not None else open_tries(part)
+    for heads, damaged_spans in read_many(part.results):
         damaged += len(damaged_spans)
         tally.add(heads)
         if tries is not None:
@@ -48,18 +71,23 @@ def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | N
                 last_run.settle(head.run.started, head.run.line)
     tally.add_controls(last_run.controls if last_run is not None else ())
     tally.add_open(tries.open().heads() if tries is not None else ())
-    report = make_report(tally)
-    return Rebuilt(report if last_run is None else _with_log(report, tally, last_run), damaged, tally)
-
-
-def _with_log(report: Report, tally: Tally, last_run: LastRun) -> Report:
-    """Add the figures that only the run log has."""
+    if last_run is None:
+        return None, damaged
     _, gone_usd = last_run.gone(tally.recorded, tally.cost_of_records_usd())
     left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer, tally.books)
+    unbilled_usd = total_usd((last_run.unbilled_usd, gone_usd))
+    return _Logged(last_run, last_run.billed_before + left_in_flight, unbilled_usd), damaged
+
+
+def _with_logs(report: Report, logged: Sequence[_Logged], whole: LastRun | None) -> Report:
+    """Add the figures that only run logs have; `whole`: what that of a directory says."""
+    if not logged:
+        return report
+    last_run = whole or logged[0].last_run
     return structs.replace(
         report,
-        possibly_billed_twice=last_run.billed_before + left_in_flight,
-        unbilled_usd=total_usd((last_run.unbilled_usd, gone_usd)),
+        possibly_billed_twice=sum((one.billed_twice for one in logged), BilledTwice()),
+        unbilled_usd=total_usd(one.unbilled_usd for one in logged),
         limited_s=last_run.limited_s,
         limited_s_by_model=last_run.limited_s_by_model,
     )

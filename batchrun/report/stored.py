@@ -17,7 +17,8 @@ from batchrun.records.result import (
     parse_result,
     parse_whole,
 )
-from batchrun.results.scan import BUFFER_BYTES, no_results, other_version
+from batchrun.results.parts import open_results
+from batchrun.results.scan import no_results, other_version
 
 SHOWN = 20
 _BATCH = 1 << 16  # what stays in a core's cache with all that is made of it
@@ -45,7 +46,7 @@ def checked_records(results: Path, findings: Findings) -> Iterator[tuple[int, Se
     lines and none is a record, `ResultFileError` if a record has another version, `OSError` if it cannot be read.
     """
     number, is_any = 1, False
-    with results.open("rb", buffering=BUFFER_BYTES) as file:
+    with open_results(results) as file:
         while lines := file.readlines(_BATCH):
             if heads := _together(results, number, lines, findings):
                 is_any = True

@@ -27,7 +27,7 @@ from batchrun.records.answer import Result, read_result
 from batchrun.records.rawjson import REFUSED
 from batchrun.records.result import ErrorInfo, ResultHead, check_results, parse_results
 from batchrun.requests.selection import rank
-from batchrun.results.scan import BUFFER_BYTES
+from batchrun.results.parts import open_results
 from batchrun.stats.histogram import Histogram
 from batchrun.stats.proportions import Interval, wilson
 
@@ -88,7 +88,7 @@ def survey(results: Path, book: PriceBook, asked: Asked, drawn: int = DRAWN_ROWS
     Raises `UsageError` or `ResultFileError` as reading a result file does, `OSError` if it cannot be read.
     """
     pass_ = _Pass(book, asked, drawn)
-    with results.open("rb", buffering=BUFFER_BYTES) as file:
+    with open_results(results) as file:
         start = 0
         while lines := file.readlines(_BATCH):
             pass_.take(lines, start)

@@ -27,7 +27,7 @@ from batchrun.requests.reader import RequestFile
 from batchrun.requests.survey import Survey
 from batchrun.results.by_line import ByLine
 from batchrun.results.last_run import read_controls
-from batchrun.results.paths import ResultPaths
+from batchrun.results.parts import parts_of
 from batchrun.results.tries import open_tries
 
 
@@ -91,7 +91,8 @@ class Verifier:
         self._results = results
         self._tally = Tally(book)
         self._findings = Findings()
-        self._tries = open_tries(ResultPaths.of(results))
+        self._parts = parts_of(results)
+        self._tries = [tries for part in self._parts if (tries := open_tries(part)) is not None]
 
     def run(self) -> Verification:
         """Check everything.
@@ -103,7 +104,8 @@ class Verifier:
         survey = self._match_by_number() or self._match_by_id()
         self._add_tries()
         counts = self._findings.counts
-        self._tally.add_controls(read_controls(ResultPaths.of(self._results).log))
+        for part in self._parts:
+            self._tally.add_controls(read_controls(part.log))
         total, bill = self._tally.total(), self._tally.bill()
         if total.sources["copied"]:
             check_copies(self._results, self._findings)
@@ -132,8 +134,8 @@ class Verifier:
         for _, heads in checked_records(self._results, self._findings):
             records.add(heads)
             self._tally.add(heads)
-            if self._tries is not None:
-                self._tries.settle(heads)
+            for tries in self._tries:
+                tries.settle(heads)
 
         def match(line: RequestLine) -> None:
             if not records.find(line):
@@ -147,11 +149,11 @@ class Verifier:
 
     def _add_tries(self) -> None:
         """Add the tries of lines without a record, and look whether those of the others are there."""
-        if self._tries is not None:
-            self._tally.add_open(self._tries.open().heads())
-        there = self._tries.settled_count if self._tries is not None else 0
+        for tries in self._tries:
+            self._tally.add_open(tries.open().heads())
+        there = sum(tries.settled_count for tries in self._tries)
         if (lost := self._tally.total().tries - there) > 0:
-            name = ResultPaths.of(self._results).tries.name
+            name = self._parts[0].tries.name if len(self._parts) == 1 else f"{self._results}/*.tries"
             self._findings.add("lost_tries", f"{name} lacks {counted(lost, 'answer')} that records name", lost)
 
     def _match_by_id(self) -> Survey:

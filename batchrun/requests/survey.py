@@ -37,6 +37,17 @@ class Survey:
             self.endpoints[url] += lines
             self.streams += lines * (stream is True)
 
+    def merge(self, later: Survey) -> None:
+        """Add what was found in a later part of the file."""
+        self.lines += later.lines
+        self.body_bytes += later.body_bytes
+        self.streams += later.streams
+        self.repeated += later.repeated
+        self.models.update(later.models)
+        self.endpoints.update(later.endpoints)
+        self.prompts += later.prompts
+        self.first_prompt = self.first_prompt or later.first_prompt
+
     def note_prompt(self, number: int) -> None:
         """Count a line with a `prompt` that nobody reads."""
         self.prompts += 1

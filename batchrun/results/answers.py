@@ -16,6 +16,7 @@ from batchrun.errors import UsageError
 from batchrun.records.index import hash64_all
 from batchrun.records.numbers_by_hash import NumbersByHash
 from batchrun.records.result import ResultHead, Source
+from batchrun.results.parts import files_of
 from batchrun.results.scan import BATCH_BYTES, BUFFER_BYTES, heads_of, no_results, record_at
 
 _OFFSET_BITS = 48
@@ -40,12 +41,13 @@ class Answers:
         self._window, self._window_at, self._read_at = b"", 0, 0
 
     def open(self, path: Path, name: str | None = None) -> None:
-        """Open a result file, which records call `name`. Raises `UsageError` if it cannot be read."""
-        try:
-            self._files.append((path.open("rb", buffering=BUFFER_BYTES), name or str(path)))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}; --reuse takes result files") from error
-        self._paths.add(os.path.realpath(path))
+        """Open a result file, which records call `name`, or all of a directory. Raises `UsageError` if it cannot."""
+        for part in files_of(path):
+            try:
+                self._files.append((part.open("rb", buffering=BUFFER_BYTES), name or str(part)))
+            except OSError as error:
+                raise UsageError(f"cannot read {part}: {error.strerror}; --reuse takes result files") from error
+            self._paths.add(os.path.realpath(part))
 
     def add_batch(self, records: IO[bytes], name: str) -> None:
         """Add the records of a batch, which are called `name`: they are taken whoever gave them, first of all by id."""

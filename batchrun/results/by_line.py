@@ -20,9 +20,11 @@ class ByLine:
     """Records by the number of their line: one look-up shows whether the line is unchanged.
 
     Keeps for each line its outcome, 0 if it has no record, and 64 bits made from its id and the hash of its body.
+    `first`: the number of the first line that may have one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
+        self._before = first - 1
         self._outcomes = bytearray(1024)
         self._keys = array("q", bytes(8 * 1024))
         self._count = 0
@@ -43,26 +45,28 @@ class ByLine:
             return
         most = max(len(self._keys), 1_000_000 + 64 * self._count)
         self._count += len(heads)
-        if (last := max([head.run.line for head in heads])) >= most:
-            heads = [head for head in heads if head.run.line < most]
-            last = max([head.run.line for head in heads], default=0)
+        before = self._before
+        numbers = [head.run.line - before for head in heads] if before else [head.run.line for head in heads]
+        if max(numbers) >= most or (before and min(numbers) < 1):
+            heads = [head for head, number in zip(heads, numbers, strict=True) if 0 < number < most]
+            numbers = [number for number in numbers if 0 < number < most]
+        last = max(numbers, default=0)
         if (more := last + 1 - len(self._keys)) > 0:
             more += last // 16
             self._outcomes.extend(bytes(more))
             self._keys.frombytes(bytes(8 * more))
         keys, outcomes = self._keys, self._outcomes
         has_errors = [head.error for head in heads].count(None) < len(heads)
-        numbers = [head.run.line for head in heads]
         found = _keys([head.custom_id for head in heads], [head.run.body_hash for head in heads])
         for number, key in zip(numbers, found, strict=True):
             keys[number] = key
             outcomes[number] = SUCCEEDED
-        for head in heads if has_errors else ():
-            outcomes[head.run.line] = outcome_of(head)
+        for number, head in zip(numbers, heads, strict=True) if has_errors else ():
+            outcomes[number] = outcome_of(head)
 
     def find(self, line: RequestLine) -> int:
         """The outcome of a line's record; 0 if its number has no record, or a record of another line."""
-        number = line.line_number
+        number = line.line_number - self._before
         outcome = self._outcomes[number] if number < len(self._outcomes) else 0
         if not outcome or self._keys[number] != hash(line.custom_id) ^ hash(line.body_hash):
             return 0
@@ -71,6 +75,7 @@ class ByLine:
 
     def find_succeeded(self, first: int, ids: list[str], body_hashes: list[str]) -> list[str]:
         """The ids of the lines from `first` on whose number has their record and it is a success; "" for others."""
+        first -= self._before
         outcomes, end = self._outcomes[first : first + len(ids)], first + len(ids)
         looked_for, keys = array("q", _keys(ids, body_hashes)), self._keys[first:end]
         if keys != looked_for or outcomes.count(SUCCEEDED) < len(ids) or not all(ids):

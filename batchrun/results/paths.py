@@ -1,4 +1,7 @@
-"""The paths of a result file and of all files that belong to it."""
+"""The paths of a result file and of all files that belong to it.
+
+What belongs to a directory of results as a whole is inside it, as `run.log`, `run.report.json` and so on.
+"""
 
 from __future__ import annotations
 
@@ -131,6 +134,8 @@ class ResultPaths:
             )
 
     def _beside(self, ending: str) -> Path:
+        if os.path.isdir(self.results):  # of a name that is too long pathlib raises
+            return self.results / f"run.{ending}"
         return self.results.with_name(f"{self.results.name}.{ending}")
 
 

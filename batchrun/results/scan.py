@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -17,9 +16,10 @@ from batchrun.records.result import (
     parse_result,
     parse_results,
 )
+from batchrun.results.parts import BUFFER_BYTES as BUFFER_BYTES
+from batchrun.results.parts import open_results, read_at
 from batchrun.version import __version__
 
-BUFFER_BYTES = 1 << 17
 Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
 BATCH_BYTES = 1 << 16  # what stays in a core's cache with all that is made of it
 _FIRST_PIECE = 1 << 12  # which most records fit into
@@ -33,13 +33,13 @@ def read_results(path: Path) -> Iterator[ResultHead | None]:
 
 
 def read_many(path: Path) -> Iterator[Batch]:
-    """The records of a result file, many at a time; the file is opened only to be read.
+    """The records of a result file, or of a directory of them, many at a time; opened only to be read.
 
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if it has records of another
     version, `OSError` if it cannot be read.
     """
     is_any, is_damaged = False, False
-    with path.open("rb", buffering=BUFFER_BYTES) as lines:
+    with open_results(path) as lines:
         for heads, damaged in read_batches(lines, path):
             yield heads, damaged
             is_any, is_damaged = is_any or bool(heads), is_damaged or bool(damaged)
@@ -110,9 +110,9 @@ def heads_of(lines: Sequence[bytes], path: Path) -> Sequence[ResultHead | None]:
 def record_at(lines: IO[bytes], offset: int) -> bytes:
     """The line that begins at an offset, without its newline; all that is left where there is none. Any number of
     threads may read so from one file."""
-    size, descriptor = _FIRST_PIECE, lines.fileno()
+    size = _FIRST_PIECE
     while True:
-        piece = os.pread(descriptor, size, offset)
+        piece = read_at(lines, size, offset)
         if (end := piece.find(b"\n")) >= 0:
             return piece[:end]
         if len(piece) < size:
