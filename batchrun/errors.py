@@ -43,6 +43,10 @@ class ResultFileError(UsageError):
     """
 
 
+class LockedError(ResultFileError):
+    """Another run writes the result file."""
+
+
 class MissedError(BatchrunError):
     """A threshold was missed, such as that of `--fail-under`: the figures are not what they must be."""
 

@@ -321,8 +321,12 @@ class Tally:
 
     @property
     def duration_s(self) -> float:
-        """The seconds of all runs together, each from its start to its last record."""
-        return sum(self._run_times.values())
+        """The seconds in which some run was going on, each from its start to its last record: shards overlap."""
+        seconds, until = 0.0, 0.0
+        for start, elapsed_s in sorted((_moment(name).timestamp(), s) for name, s in self._run_times.items()):
+            seconds += max(0.0, start + elapsed_s - max(start, until))
+            until = max(until, start + elapsed_s)
+        return seconds
 
     def bill(self) -> Bill:
         """The bill of everything: the records of all models, the control requests, and the open tries."""

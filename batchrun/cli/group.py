@@ -29,6 +29,7 @@ SECTIONS = {
         "export": "Write the answers of a result file as a table.",
         "view": "Show results on a local page: look, search, filter.",
         "report": "Print the bill, the failures and the latencies of a result file.",
+        "merge": "Make one result file of the directory of a job that ran on many machines.",
         "verify": "Check that a result file answers every request exactly once.",
         "judge": "Make requests that ask a model how good each answer is. Nothing is sent.",
         "eval": "Hold the answers against a table of right answers: accuracy, F1, kappa, confusion.",

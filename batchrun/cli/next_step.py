@@ -90,7 +90,7 @@ def _limit_option(summary: Summary) -> str | None:
 
 def _limit_name(summary: Summary) -> str:
     """How the requests name their limit of output tokens."""
-    urls = summary.prepared.requests.survey.endpoints
+    urls = summary.prepared.survey.endpoints
     return "max_completion_tokens" if urls and all("chat" in url for url in urls) else "max_output_tokens"
 
 

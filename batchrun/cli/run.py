@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli import console
+from batchrun.cli.closing import show_report
+from batchrun.cli.cluster import CLUSTER, ClusterOptions, run_on_cluster
 from batchrun.cli.estimate import estimate_of_rest
 from batchrun.cli.gateway import make_simulated, make_target
 from batchrun.cli.gateway_options import GATEWAY, GatewayOptions
-from batchrun.cli.last_words import where_answers_are, write_report
-from batchrun.cli.next_step import NextStep, next_step
 from batchrun.cli.options import (
     CHANGED,
     FAILURES,
@@ -127,7 +127,7 @@ class RunOptions:
 
 
 REUSE, REASK = reuse_group(dedup=False), reask_group(0)
-GROUPS = (FILES, PAGE, REQUEST, GATEWAY, RATE, PART, SENDING, SPENDING, REUSE, PILOT, FAILURES, REASK, SCREEN)
+GROUPS = (FILES, PAGE, REQUEST, GATEWAY, CLUSTER, RATE, PART, SENDING, SPENDING, REUSE, PILOT, FAILURES, REASK, SCREEN)
 
 
 @click.command("run", cls=Verb, groups=GROUPS)
@@ -138,6 +138,7 @@ def command(
     page: PageOptions,
     request: RequestOptions,
     gateway: GatewayOptions,
+    cluster: ClusterOptions,
     rate: RateOptions,
     part: PartOptions,
     sending: SendingOptions,
@@ -161,11 +162,13 @@ def command(
     options = RunOptions(*groups, page=page)
     _refuse_clashes(requests, options)
     page.check(files.results_path, None if requests == "-" else Path(requests))
-    job = make_job(requests, options)
+    job, ray = make_job(requests, options), cluster.ray_cluster()
     if files.report is not None:
         check_report_target(files.report, job)
     if job.results is not None and job.overwrite:
         confirm_overwrite(job.results)
+    if ray is not None:
+        sys.exit(run_on_cluster(job, options, ray))
     if pilot.pilot is not None:
         sent = run_pilot(replace(job, sample=min(pilot.pilot, job.sample or pilot.pilot)), options)
         left = None if job.limit is None else max(0, job.limit - sent)
@@ -279,7 +282,9 @@ def check_report_target(target: Path, job: Job) -> None:
 
 def confirm_overwrite(path: Path) -> None:
     """Ask before results are discarded, where somebody can answer."""
-    holds_results = path.is_file() and path.stat().st_size > 0
+    from batchrun.results.parts import is_directory_of_results
+
+    holds_results = (path.is_file() and path.stat().st_size > 0) or is_directory_of_results(path)
     question = f"{path} holds results; discard them and start over?"
     if holds_results and console.is_interactive() and not console.confirm(question):
         raise UsageError("nothing was changed")
@@ -291,7 +296,7 @@ def confirm_overwrite(path: Path) -> None:
 def run_job(job: Job, options: RunOptions, fact: Callable[[], str] = str) -> int:
     """Run a job, or what is left of it, and show its report; returns the exit code. `fact`: for the bar."""
     with _finished(job, options.screen, _announce, fact) as summary:
-        _show_report(summary, options)
+        show_report(summary, options)
         return summary.exit_code
 
 
@@ -299,7 +304,7 @@ def run_pilot(job: Job, options: RunOptions, fact: Callable[[], str] = str) -> i
     """Run the sample; returns how many lines it sent. Exits where it stopped early. `fact`: for the bar."""
     with _finished(job, options.screen, fact=fact) as summary:
         if summary.stopped is not None or not options.pilot.yes:
-            _show_report(summary, options if summary.stopped is not None else replace(options, page=PageOptions()))
+            show_report(summary, options if summary.stopped is not None else replace(options, page=PageOptions()))
         if summary.stopped is not None:
             sys.exit(summary.exit_code)
     return summary.ended.recorded
@@ -361,27 +366,3 @@ def ask_for_the_rest(job: Job, options: RunOptions) -> bool:
     if not console.confirm("send the rest?"):
         raise StopError("the pilot is done and its results are kept; run the same command again to send the rest")
     return True
-
-
-# ------------------------------------------------------------------------------------------- what is left
-
-
-def _show_report(summary: Summary, options: RunOptions) -> None:
-    """Write the report as JSON, and print it."""
-    from batchrun.report.text import render
-
-    step = NextStep()
-    if options.files.results_path is not None:
-        step = next_step(summary, options.made_of, options.part.sample)
-    report = summary.report(step.command, step.change)
-    if options.files.report_path is not None:
-        write_report(options.files.report_path, report.to_json())
-    if not options.screen.quiet:
-        console.say(render(report, where_answers_are(options.files.results_path, report)).rstrip("\n"))
-    elif summary.stopped:
-        console.say(f"batchrun: stopped: {summary.stopped.why}")
-    if options.page.html is not None and options.files.results_path is not None:
-        from batchrun.html.report import Source
-
-        tally, results, page = summary.prepared.tally, options.files.results_path, options.page
-        page.write_if_possible(Source(report, tally, results, with_text=page.with_text, gold=options.gold))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # the same living ones over and over: a sixth of the processor time.
 COLLECT_EVERY = 20_000
 
-_KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
+KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
 
 
 class SignalError(BatchrunError):
@@ -29,7 +29,7 @@ class SignalError(BatchrunError):
         super().__init__(f"interrupted ({number.name}); nothing is lost")
 
 
-def _obeyed_signals(*numbers: signal.Signals) -> list[signal.Signals]:
+def obeyed_signals(*numbers: signal.Signals) -> list[signal.Signals]:
     """Those of the signals that were not ignored when the process started."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -41,7 +41,7 @@ def leaving_on_signal() -> Iterator[None]:
     def leave(number: int, _: object) -> NoReturn:
         raise SignalError(signal.Signals(number))
 
-    before = {number: signal.signal(number, leave) for number in _obeyed_signals(*_KILLS)}
+    before = {number: signal.signal(number, leave) for number in obeyed_signals(*KILLS)}
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def drive(run: Run) -> Ended:
     gc.set_threshold(COLLECT_EVERY)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         loop = runner.get_loop()
-        for number in _obeyed_signals(signal.SIGINT, *_KILLS):
+        for number in obeyed_signals(signal.SIGINT, *KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
                 loop.add_signal_handler(number, run.interrupt, number)
         return runner.run(run.send())

@@ -130,7 +130,7 @@ class ResultsType(click.Path):
         from batchrun.results.parts import PLAN, is_directory_of_results
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if os.path.isdir(path) and not is_directory_of_results(path):
+        if os.path.isdir(path) and not is_directory_of_results(path):  # noqa: PTH112 (pathlib raises for long names)
             self.fail(f"{str(value)!r} is a directory without {PLAN}, and so not one of results", param, ctx)
         return path
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-HEADINGS = ("Files", "Rows", "Request", "Gateway", "Limits", "Spending", "Failures", "Screen")
+HEADINGS = ("Files", "Rows", "Request", "Gateway", "Cluster", "Limits", "Spending", "Failures", "Screen")
 """The headings of a help text, in their order."""
 
 FEW = 8  # a command with no more options than this shows them in one list

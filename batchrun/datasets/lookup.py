@@ -31,7 +31,8 @@ P = TypeVar("P")
 
 
 class RecordFile:
-    """A result file, or a directory of them, opened to be read. `damaged`: how many of its lines are no records; known once it was read.
+    """A result file, or a directory of them, opened to be read. `damaged`: how many of its lines are no records; known
+    once it was read.
 
     Raises `OSError` if it cannot be opened.
     """
@@ -104,13 +105,14 @@ class RecordFile:
     def at(self, offset: int) -> Result:
         """The record at an offset. Raises `StopError` if the file was changed since, or cannot be read."""
         try:
-            return read_result(self._line_at(offset))
+            return read_result(self.line_at(offset))
         except ValueError:
             raise StopError(f"{self.path} was changed while it was read; read it again") from None
         except OSError as error:
             raise StopError(f"cannot read {self.path}: {error.strerror}") from error
 
-    def _line_at(self, offset: int) -> bytes:
+    def line_at(self, offset: int) -> bytes:
+        """The line at an offset as it is, without its newline. Raises `OSError`."""
         size = _FIRST_READ
         line = read_at(self._file, size, offset)
         while (end := line.find(b"\n")) < 0 and len(line) == size:

@@ -19,9 +19,9 @@ Order = Literal["file", "requests"]
 class Results:
     """The results of a result file, read as they are asked for: `for result in Results("results.jsonl")`.
 
-    `path`: the result file, or a directory of results. `order`: `"file"`, in which the requests finished; or `"requests"`, by the line of the
-    request file, which keeps 16 bytes a record in memory. Damaged lines are left out. It may be read again and again,
-    and while a run goes on.
+    `path`: the result file, or a directory of results. `order`: `"file"`, in which the requests finished; or
+    `"requests"`, by the line of the request file, which keeps 16 bytes a record in memory. Damaged lines are left out.
+    It may be read again and again, and while a run goes on.
 
     Raises `UsageError` for another order, or if there is no such file. Reading raises `UsageError` if no line of the
     file is a record, `ResultFileError` if records have another version.

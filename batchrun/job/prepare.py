@@ -38,6 +38,7 @@ from batchrun.requests.overrides import as_options
 from batchrun.requests.part import Part
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Unwanted, count_pending, draw
+from batchrun.requests.survey import Survey
 from batchrun.results.answers import Answers
 from batchrun.results.last_run import LastRun
 from batchrun.results.paths import ResultPaths
@@ -101,6 +102,11 @@ class Prepared:
     def total(self) -> int:
         """The number of lines that this job has of the request file."""
         return self.requests.survey.lines
+
+    @property
+    def survey(self) -> Survey:
+        """What the check of the request file found."""
+        return self.requests.survey
 
     @property
     def to_send(self) -> int:

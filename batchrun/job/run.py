@@ -87,6 +87,7 @@ class Run:
         self._runner: Runner | None = None
         self._copying: Copying | None = None
         self._interrupted: signal.Signals | None = None
+        self._asked_to_stop: Stopped | None = None
 
     def interrupt(self, number: signal.Signals) -> None:
         """Pass a signal on: the first one drains, the second one ends the run at once."""
@@ -95,6 +96,14 @@ class Run:
         self._interrupted = self._interrupted or number
         if self._runner is not None:
             self._runner.interrupt(number)
+
+    def stop(self, why: str, exit_code: int) -> None:
+        """Send nothing more; what is in flight may finish within the grace time."""
+        self._asked_to_stop = self._asked_to_stop or Stopped(why, exit_code)
+        if self._copying is not None and self._copying.is_active:
+            self._copying.stop()
+        if self._runner is not None:
+            self._runner.stop(why, exit_code)
 
     async def send(self) -> Ended:
         """Send every line that is not done. Returns when all are done, or when the run has stopped.
@@ -130,6 +139,8 @@ class Run:
             self._remember(runner)
             if self._interrupted is not None:
                 runner.interrupt(self._interrupted)
+            if self._asked_to_stop is not None:
+                runner.stop(self._asked_to_stop.why, self._asked_to_stop.exit_code)
             monitor = Monitor(prepared, runner, copying, self._observer, self._fitted)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(monitor.run())

@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
+from typing import Protocol
 
 import msgspec
 
 from batchrun.billing.exposure import bound
+from batchrun.billing.tally import Tally
 from batchrun.engine.stopping import Stopped
-from batchrun.job.prepare import Prepared
+from batchrun.job.job import Job
+from batchrun.job.prepare import Earlier
 from batchrun.job.run import Ended
 from batchrun.records.money import total_usd, usd
 from batchrun.report.report import Report, make_report
+from batchrun.requests.survey import Survey
+
+
+class Known(Protocol):
+    """What a summary needs of a job: it is one that was `prepared`, or all shards of one together."""
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+
+    @property
+    def survey(self) -> Survey:
+        """What the check of its requests found."""
+
+    @property
+    def tally(self) -> Tally:
+        """All its records."""
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """What earlier runs left behind."""
+
+    @property
+    def done(self) -> Sized:
+        """The lines that had a record before."""
+
+    @property
+    def total(self) -> int:
+        """The number of its lines."""
+
+    @property
+    def to_send(self) -> int:
+        """How many lines this run was to send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A job after its run: what was prepared, and how the run ended."""
 
-    prepared: Prepared
+    prepared: Known
     ended: Ended
 
     @property

@@ -33,15 +33,16 @@ class Rebuilt:
 
 
 def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | None = None) -> Rebuilt:
-    """Make the report of `results`, a result file or a directory, with these prices; `books` has those of endpoints, by name.
+    """Make the report of `results`, a result file or a directory, with these prices; `books` has those of endpoints, by
+    name.
 
     Raises `UsageError` if the file has lines and none is a record, `ResultFileError` if a record has another version,
     `OSError` if the file cannot be read.
     """
-    tally, damaged, logged = Tally(prices, books), 0, list[_Logged]()
+    tally, damaged, logged = Tally(prices, books), 0, list[Logged]()
     for part in parts_of(results):
         sums = Tally(prices, books)
-        found, damaged_lines = _read(part, sums)
+        found, damaged_lines = read_part(part, sums)
         logged += [found] if found is not None else []
         damaged += damaged_lines
         tally.merge(sums)
@@ -49,7 +50,7 @@ def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | N
     return Rebuilt(_with_logs(make_report(tally), logged, whole), damaged, tally)
 
 
-class _Logged(NamedTuple):
+class Logged(NamedTuple):
     """What only the run log of a result file has: lines that may be billed twice, US dollars on no bill."""
 
     last_run: LastRun
@@ -57,7 +58,7 @@ class _Logged(NamedTuple):
     unbilled_usd: Decimal
 
 
-def _read(part: ResultPaths, tally: Tally) -> tuple[_Logged | None, int]:
+def read_part(part: ResultPaths, tally: Tally) -> tuple[Logged | None, int]:
     """Add one result file to `tally`; what its log says, None without one, and how many of its lines are damaged."""
     last_run, damaged = LastRun.read(part.log), 0
     tries = open_tries(part, last_run.settle_try) if last_run is not None else open_tries(part)
@@ -76,10 +77,10 @@ def _read(part: ResultPaths, tally: Tally) -> tuple[_Logged | None, int]:
     _, gone_usd = last_run.gone(tally.recorded, tally.cost_of_records_usd())
     left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer, tally.books)
     unbilled_usd = total_usd((last_run.unbilled_usd, gone_usd))
-    return _Logged(last_run, last_run.billed_before + left_in_flight, unbilled_usd), damaged
+    return Logged(last_run, last_run.billed_before + left_in_flight, unbilled_usd), damaged
 
 
-def _with_logs(report: Report, logged: Sequence[_Logged], whole: LastRun | None) -> Report:
+def _with_logs(report: Report, logged: Sequence[Logged], whole: LastRun | None) -> Report:
     """Add the figures that only run logs have; `whole`: what that of a directory says."""
     if not logged:
         return report

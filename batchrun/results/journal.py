@@ -23,7 +23,7 @@ from typing import IO
 
 import msgspec
 
-from batchrun.errors import DiskError, ResultFileError
+from batchrun.errors import DiskError, LockedError, ResultFileError
 from batchrun.records.result import (
     ResultHead,
     UnknownVersionError,
@@ -71,7 +71,7 @@ class Journal:
             try:
                 file = open_locked(self.path) if paths.locks else open_unlocked(self.path)
                 if file is None:
-                    raise ResultFileError(f"{path} is being written by another run; wait for it or choose another -o")
+                    raise LockedError(f"{path} is being written by another run; wait for it or choose another -o")
                 on_error.callback(file.close)
                 if not existed:
                     sync_directory(self.path.parent)

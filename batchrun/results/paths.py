@@ -134,7 +134,7 @@ class ResultPaths:
             )
 
     def _beside(self, ending: str) -> Path:
-        if os.path.isdir(self.results):  # of a name that is too long pathlib raises
+        if os.path.isdir(self.results):  # noqa: PTH112 (pathlib raises for long names)
             return self.results / f"run.{ending}"
         return self.results.with_name(f"{self.results.name}.{ending}")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from batchrun.errors import DiskError, ResultFileError
+from batchrun.errors import DiskError, LockedError, ResultFileError
 from batchrun.results.events import Event, Open, encode_events
 from batchrun.results.files import NoLocksError, open_locked, open_unlocked, write_whole
 from batchrun.results.last_run import LastRun
@@ -48,11 +48,15 @@ class NoLog:
 class RunLog:
     """An open, locked run log. `write` does not wait for a disk sync, so a power cut may lose the end of the log.
 
-    Raises `ResultFileError` if another process has the lock, or the log cannot be written.
+    `of`: what it is the log of, where that is not the file beside it. Raises `ResultFileError` if another process has
+    the lock, or the log cannot be written.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic, *, locks: bool = True) -> None:
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.monotonic, *, locks: bool = True, of: Path | None = None
+    ) -> None:
         self.path = path
+        self._of = path.with_suffix("") if of is None else of
         self._locks = locks
         self._clock = clock
         self._start = clock()
@@ -105,9 +109,7 @@ class RunLog:
         with self.path.open("rb") as events:
             pid = LastRun(events).pid
         who = f"another run (process {pid})" if pid else "another run"
-        raise ResultFileError(
-            f"{self.path.with_suffix('')} is being written by {who}; wait for it, stop it, or choose another -o"
-        )
+        raise LockedError(f"{self._of} is being written by {who}; wait for it, stop it, or choose another -o")
 
     def _lines(self) -> Iterable[bytes]:
         self._file.seek(0)

@@ -1,0 +1,229 @@
+"""One shard in a worker: an ordinary job on a part of the request file, which tells the coordinator how it goes.
+
+1. The result file and its run log are locked before anything else: whoever finds them locked sends nothing. So a shard
+   has one writer, whatever the cluster believes of the machine on which another one runs.
+2. A shard tells how far it is a few times a second. It is told to stop in the same way.
+3. What comes back to the driver are values: sums, no text of requests or answers, no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from batchrun.billing.tally import Tally
+from batchrun.cluster.secrets import Secrets, with_secrets
+from batchrun.engine.observer import Status
+from batchrun.errors import BatchrunError, LockedError, UsageError
+from batchrun.job.job import Job
+from batchrun.job.prepare import Earlier, Prepared, prepare
+from batchrun.job.run import Ended, Run
+from batchrun.requests.part import Part
+from batchrun.requests.survey import Survey
+from batchrun.version import __version__
+
+TELL_EVERY_S = 0.25
+COLLECT_EVERY = 20_000  # objects, as in a plain run
+MOST_NOTICES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker is told of one shard. `job`: without its secrets; its requests and results are those of the shard.
+
+    `input_mtime_ns`: when the request file was last changed, as far as the driver has seen.
+    """
+
+    number: int
+    job: Job
+    part: Part
+    input_mtime_ns: int
+    version: str = __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a shard tells: its status, and lines for the screen (`is_detail`: only where all is to be shown)."""
+
+    number: int
+    status: Status | None
+    notices: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a shard is told: why it stops, "" while it goes on; `at_once`: without waiting for what is in flight."""
+
+    stop: str = ""
+    exit_code: int = 0
+    at_once: bool = False
+
+
+class Link(Protocol):
+    """The way to the coordinator. Its methods wait for as long as that is away."""
+
+    async def begin(self) -> tuple[Order, tuple[Secrets, ...]]:
+        """Whether the shard may begin, and the secrets of its job."""
+
+    async def tell(self, told: Told) -> Order:
+        """Tell how the shard goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnd:
+    """How a shard ended: what `prepare` knew of it, and how its run ended. `lines`: its requests, `done`: those that
+    had a record before, `to_send`: those that it was to send."""
+
+    number: int
+    lines: int
+    done: int
+    to_send: int
+    survey: Survey
+    tally: Tally
+    earlier: Earlier
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A shard was refused, or could not begin: why, with the exit code for that."""
+
+    number: int
+    why: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another worker has the lock of the shard: `why` names it."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The job had stopped before the shard began."""
+
+    number: int
+
+
+End = ShardEnd | Refused | Busy | NotBegun
+
+
+@dataclass(slots=True)
+class Relay:
+    """The observer of a shard: keeps the latest status and the lines that are to be told."""
+
+    status: Status | None = None
+    _lines: list[tuple[str, bool]] = field(default_factory=list)
+
+    def notice(self, text: str) -> None:
+        """Keep a line for every user."""
+        self._lines.append((text, False))
+
+    def detail(self, text: str) -> None:
+        """Keep a line for those who want to see all; the last few."""
+        self._lines.append((text, True))
+        if len(self._lines) > 2 * MOST_NOTICES:
+            del self._lines[:MOST_NOTICES]
+
+    def tick(self, status: Status) -> None:
+        """Keep the status."""
+        self.status = status
+
+    def take(self) -> tuple[tuple[str, bool], ...]:
+        """The lines since the last call."""
+        lines, self._lines = tuple(self._lines[-MOST_NOTICES:]), []
+        return lines
+
+
+def run_shard(task: Task, link: Link) -> End:
+    """Run one shard to its end, or until it is told to stop. Raises nothing that a user can act on."""
+    gc.set_threshold(COLLECT_EVERY)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(task, link))
+    except LockedError as error:
+        return Busy(task.number, str(error))
+    except BatchrunError as error:
+        return Refused(task.number, str(error), error.exit_code)
+
+
+async def _run(task: Task, link: Link) -> End:
+    if task.version != __version__:
+        raise UsageError(f"this machine has batchrun {__version__}, the driver {task.version}; install the same on all")
+    order, secrets = await link.begin()
+    if order.stop:
+        return NotBegun(task.number)
+    job, relay = with_secrets(task.job, secrets), Relay()
+    _refuse_changed(Path(str(job.requests)), task.input_mtime_ns)
+    with contextlib.ExitStack() as files:
+        prepared = await asyncio.to_thread(prepare, job, relay, files, None, task.part)
+        ended = Ended()
+        async with _watched(Run(prepared, relay), task.number, relay, link) as run:
+            if prepared.pending:
+                ended = await run.send()
+        return _end(task.number, prepared, ended)
+
+
+def _refuse_changed(requests: Path, mtime_ns: int) -> None:
+    """Raise `UsageError` if the request file is not there, or was changed since the driver looked at it."""
+    try:
+        found = requests.stat().st_mtime_ns
+    except OSError as error:
+        raise UsageError(f"cannot read {requests} on this machine: {error.strerror}; all must see the file") from None
+    if found != mtime_ns:
+        raise UsageError(f"{requests} changed while running; run the same command again")
+
+
+@contextlib.asynccontextmanager
+async def _watched(run: Run, number: int, relay: Relay, link: Link) -> AsyncIterator[Run]:
+    """A run that tells how it goes, and is stopped where that is the answer."""
+
+    async def tell() -> None:
+        while True:
+            begun = time.monotonic()
+            order = await link.tell(Told(number, relay.status, relay.take()))
+            if order.stop:
+                run.stop(order.stop, order.exit_code)
+            if order.at_once:
+                run.interrupt(signal.SIGTERM)
+            await asyncio.sleep(max(0.01, TELL_EVERY_S - (time.monotonic() - begun)))
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield run
+    finally:
+        telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
+
+
+def _end(number: int, prepared: Prepared, ended: Ended) -> ShardEnd:
+    assert prepared.earlier is not None, "a shard has a result file"
+    return ShardEnd(
+        number=number,
+        lines=prepared.total,
+        done=len(prepared.done),
+        to_send=prepared.to_send,
+        survey=prepared.survey,
+        tally=prepared.tally,
+        earlier=prepared.earlier,
+        ended=replace(ended, budget=None),
+    )
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
