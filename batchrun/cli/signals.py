@@ -52,7 +52,7 @@ def leaving_on_signal() -> Iterator[None]:
 def drive(run: Run) -> Ended:
     """Send what a run has to send, in an event loop. The first signal drains, the second leaves at once."""
     gc.set_threshold(COLLECT_EVERY)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         loop = runner.get_loop()
         for number in obeyed_signals(signal.SIGINT, *KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
@@ -60,7 +60,8 @@ def drive(run: Run) -> Ended:
         return runner.run(run.send())
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop of a run; None: Python's own."""
     try:
         import uvloop
     except ImportError:

@@ -39,6 +39,7 @@ from batchrun.job.job import Job
 from batchrun.job.prepare import Earlier
 from batchrun.job.run import Ended
 from batchrun.job.summary import Summary
+from batchrun.limits.options import Concurrency
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import NOTHING
 from batchrun.records.words import counted
@@ -282,5 +283,17 @@ def refuse_unshared(job: Job) -> None:
         "--reuse": bool(job.reuse),
         "--reuse-batch": bool(job.reuse_batch),
     }
+    limits = job.limits
+    unshared = {
+        "-c": limits.bounds != Concurrency(),
+        "--rpm": limits.requests_per_minute is not None,
+        "--tpm": limits.tokens_per_minute is not None,
+        "--max-cost": job.max_cost_usd is not None,
+        "--max-errors": job.max_errors is not None,
+    }
+    if job.simulate is None:
+        raise UsageError("--ray sends to simulated gateways alone so far: its shards do not share limits yet")
+    if refused := [name for name, value in unshared.items() if value]:
+        raise UsageError(f"{', '.join(refused)} does not work with --ray yet: its shards do not share limits")
     if refused := [name for name, value in told.items() if value]:
         raise UsageError(f"{', '.join(refused)} does not work with --ray; run it without, or merge and run the rest so")

@@ -33,7 +33,7 @@ PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was merged: how many records, of how many lines of the request file; lines that are no records are left out."""
+    """What was merged: how many records, of how many lines of the request file; `damaged` lines are left out."""
 
     records: int
     lines: int

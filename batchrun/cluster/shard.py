@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from batchrun.billing.tally import Tally
+from batchrun.cli.signals import COLLECT_EVERY, loop_factory
 from batchrun.cluster.secrets import Secrets, with_secrets
 from batchrun.engine.observer import Status
 from batchrun.errors import BatchrunError, LockedError, UsageError
@@ -30,7 +31,6 @@ from batchrun.requests.survey import Survey
 from batchrun.version import __version__
 
 TELL_EVERY_S = 0.25
-COLLECT_EVERY = 20_000  # objects, as in a plain run
 MOST_NOTICES = 20
 
 
@@ -149,7 +149,7 @@ def run_shard(task: Task, link: Link) -> End:
     """Run one shard to its end, or until it is told to stop. Raises nothing that a user can act on."""
     gc.set_threshold(COLLECT_EVERY)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_run(task, link))
     except LockedError as error:
         return Busy(task.number, str(error))
@@ -220,10 +220,3 @@ def _end(number: int, prepared: Prepared, ended: Ended) -> ShardEnd:
         ended=replace(ended, budget=None),
     )
 
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop

@@ -250,7 +250,7 @@ class RequestFile:
     def _unchanged(self, without: Container[int], start: int) -> Iterator[list[RequestLine]]:
         """See `requests`; gives the lines of one batch at a time."""
         occurrences, has_twins, leaves_out = self._occurrences(), len(self._twins) > 0, bool(without)
-        begin = self._marks[0 if has_twins else bisect_left(self._marks, (start, 0, 0)) - 1]
+        begin = self._marks[0 if has_twins else max(0, bisect_left(self._marks, (start, 0, 0)) - 1)]
         seen = begin.requests
         for first, lines in self._batches(begin):
             wanted = list[RequestLine]()
