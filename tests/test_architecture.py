@@ -189,6 +189,7 @@ HEAVY = {
         "polars",
         "pyarrow",
         "python_calamine",
+        "ray",
         "rs_bpe",
         "tqdm",
         "uvloop",
@@ -212,7 +213,7 @@ LIBRARIES = {  # library → where alone it may be imported
     "python_calamine": {"datasets.excel"},
     "ray": {"cluster.ray_cluster"},
     "tqdm": {"cli.progress"},
-    "uvloop": {"cli.signals"},
+    "uvloop": {"job.event_loop"},
     "vl_convert": {"html.charts"},
 }
 NAMED_OTHERWISE = {"vl_convert": "vl-convert-python"}  # library → the distribution that has it

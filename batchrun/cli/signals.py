@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
     from batchrun.job.run import Ended, Run
-
-# Objects between two looks for unreachable ones. A request in flight holds some forty, so that the usual 700 look at
-# the same living ones over and over: a sixth of the processor time.
-COLLECT_EVERY = 20_000
 
 KILLS = (signal.SIGTERM, signal.Signals(getattr(signal, "SIGHUP", signal.SIGTERM)))
 
@@ -51,19 +45,11 @@ def leaving_on_signal() -> Iterator[None]:
 
 def drive(run: Run) -> Ended:
     """Send what a run has to send, in an event loop. The first signal drains, the second leaves at once."""
-    gc.set_threshold(COLLECT_EVERY)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    from batchrun.job.event_loop import run_loop
+
+    with run_loop() as runner:
         loop = runner.get_loop()
         for number in obeyed_signals(signal.SIGINT, *KILLS):
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
                 loop.add_signal_handler(number, run.interrupt, number)
         return runner.run(run.send())
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes the event loop of a run; None: Python's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

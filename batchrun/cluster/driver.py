@@ -264,7 +264,7 @@ class Driver:
 def _look(part: ResultPaths, prices: Path | None, endpoints: tuple[NamedEndpoint, ...]) -> tuple[Tally, Earlier]:
     """What a shard has from earlier runs. It may be written just now, by a worker that has lost its driver."""
     tally = Tally(PriceBook.load(prices), books_of(endpoints))
-    logged = read_part(part, tally)[0] if part.results.exists() else None
+    logged = read_part(part.results, tally)[0] if part.results.exists() else None
     if logged is None:
         return tally, Earlier(BilledTwice(), NOTHING, None, {})
     return tally, Earlier(logged.billed_twice, logged.unbilled_usd, logged.last_run.limited_s, {})

@@ -56,7 +56,7 @@ def merge(directory: Path, output: Path, *, overwrite: bool = False) -> Merged:
     with writing_whole(paths.results) as file:
         for part in parts_of(directory):
             sums = Tally(tally.book)
-            found, _ = read_part(part, sums)
+            found, _ = read_part(part.results, sums)
             logged += [found] if found is not None else []
             tally.merge(sums)
             with RecordFile(part.results) as source:

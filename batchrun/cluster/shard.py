@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from batchrun.billing.tally import Tally
-from batchrun.cli.signals import COLLECT_EVERY, loop_factory
 from batchrun.cluster.secrets import Secrets, with_secrets
 from batchrun.engine.observer import Status
 from batchrun.errors import BatchrunError, LockedError, UsageError
+from batchrun.job.event_loop import run_loop
 from batchrun.job.job import Job
 from batchrun.job.prepare import Earlier, Prepared, prepare
 from batchrun.job.run import Ended, Run
@@ -147,9 +146,8 @@ class Relay:
 
 def run_shard(task: Task, link: Link) -> End:
     """Run one shard to its end, or until it is told to stop. Raises nothing that a user can act on."""
-    gc.set_threshold(COLLECT_EVERY)
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with run_loop() as runner:
             return runner.run(_run(task, link))
     except LockedError as error:
         return Busy(task.number, str(error))
@@ -219,4 +217,3 @@ def _end(number: int, prepared: Prepared, ended: Ended) -> ShardEnd:
         earlier=prepared.earlier,
         ended=replace(ended, budget=None),
     )
-

@@ -17,7 +17,7 @@ from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
 from batchrun.results.last_run import LastRun
-from batchrun.results.parts import parts_of
+from batchrun.results.parts import files_of
 from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_many
 from batchrun.results.tries import open_tries
@@ -40,7 +40,7 @@ def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | N
     `OSError` if the file cannot be read.
     """
     tally, damaged, logged = Tally(prices, books), 0, list[Logged]()
-    for part in parts_of(results):
+    for part in files_of(results):
         sums = Tally(prices, books)
         found, damaged_lines = read_part(part, sums)
         logged += [found] if found is not None else []
@@ -58,11 +58,12 @@ class Logged(NamedTuple):
     unbilled_usd: Decimal
 
 
-def read_part(part: ResultPaths, tally: Tally) -> tuple[Logged | None, int]:
+def read_part(results: Path, tally: Tally) -> tuple[Logged | None, int]:
     """Add one result file to `tally`; what its log says, None without one, and how many of its lines are damaged."""
+    part = ResultPaths.of(results)
     last_run, damaged = LastRun.read(part.log), 0
     tries = open_tries(part, last_run.settle_try) if last_run is not None else open_tries(part)
-    for heads, damaged_spans in read_many(part.results):
+    for heads, damaged_spans in read_many(results):
         damaged += len(damaged_spans)
         tally.add(heads)
         if tries is not None:

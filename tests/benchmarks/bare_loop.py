@@ -21,7 +21,7 @@ import orjson
 from multidict import istr
 from yarl import URL
 
-from batchrun.cli.signals import COLLECT_EVERY
+from batchrun.job.event_loop import COLLECT_EVERY
 from tests.benchmarks.machine import fast_loop
 
 TIMEOUT_S = 600.0

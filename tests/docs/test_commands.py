@@ -96,6 +96,9 @@ def test_a_command_to_copy_parses(page: str, command: str, tmp_path: Path, monke
         if re.search(r"\.\w+$", word) and "://" not in word:
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).write_text("")
+        elif word.endswith("/"):
+            Path(word).mkdir()
+            Path(word, "plan.json").write_text("{}")
     parse(words)
 
 
