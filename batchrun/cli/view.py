@@ -24,9 +24,11 @@ from batchrun.errors import UsageError
 
 if TYPE_CHECKING:
     from batchrun.evaluation.asked import Asked
+    from batchrun.viewer.facts import FactsReader
     from batchrun.viewer.gold import Judge
     from batchrun.viewer.guard import Guard
     from batchrun.viewer.index import Index
+    from batchrun.viewer.prompts import Requests
     from batchrun.viewer.review import Review, ReviewOptions
     from batchrun.viewer.second import Second
 
@@ -128,21 +130,21 @@ def command(
       batchrun view results.jsonl --review 200 --mix random=0.5
     """
     from batchrun.cli.running import TunedRun
-    from batchrun.datasets.requests_of import find_requests
     from batchrun.evaluation.asked import results_in
     from batchrun.viewer.server import serve
 
     told, results = results, results_in(results)
-    requests = find_requests(results, options.requests)
     console.say_rescue(results)
     reviewed = options.review_options()
     with contextlib.ExitStack() as files:
         judge = _judge(told, results, scoring, data_options, files)
-        second = None if results_b is None else files.enter_context(contextlib.closing(_second(results, results_b)))
-        index = files.enter_context(contextlib.closing(_index(results, prices, judge, second)))
+        second = None if results_b is None else _second(results, results_b)
+        requests = _requests(results, options.requests)
+        reader = _reader(results, prices, judge, second, requests)
+        index = files.enter_context(contextlib.closing(_index(results, prices, reader)))
         review = None if reviewed is None else _review(index, reviewed, files)
         run = TunedRun(results)
-        serving = serve(index, requests, options.port, lambda guard: _tell(guard, options), review, run)
+        serving = serve(index, options.port, lambda guard: _tell(guard, options), review, run)
         try:
             asyncio.run(_until_stopped(serving))
         except OSError as error:
@@ -167,9 +169,17 @@ def _judge(
         return Judge(work, f"{gold.digest()} {question}")
 
 
+def _requests(results: Path, given: Path | None) -> Requests | None:
+    """The request file, if it is known. Raises `UsageError` if the given one does not exist."""
+    from batchrun.datasets.requests_of import find_requests
+    from batchrun.viewer.prompts import Requests
+
+    path = find_requests(results, given)
+    return None if path is None else Requests(path, results)
+
+
 def _second(results: Path, results_b: Path) -> Second:
     """The other file of two. Raises `UsageError` where it is the same one, or cannot be read."""
-    from batchrun.datasets.requests_of import find_requests
     from batchrun.evaluation.asked import results_in
     from batchrun.results.paths import are_one
     from batchrun.viewer.second import Second
@@ -178,7 +188,7 @@ def _second(results: Path, results_b: Path) -> Second:
     if are_one(results, path):
         raise UsageError(f"{path} is the file that it would be compared with; name another RESULTS_B")
     try:
-        return Second(path, _asked(path), find_requests(path, None))
+        return Second(path, _asked(path), _requests(path, None))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
@@ -194,16 +204,22 @@ def _asked(results: Path) -> Asked:
         return Asked()
 
 
-def _index(results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None) -> Index:
+def _reader(
+    results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None, requests: Requests | None
+) -> FactsReader:
     from batchrun.billing.pricing import PriceBook
-    from batchrun.results.paths import ResultPaths
     from batchrun.viewer.facts import FactsReader
+
+    return FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second, requests)
+
+
+def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:
+    from batchrun.results.paths import ResultPaths
     from batchrun.viewer.index import Index
 
     try:
-        reader = FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second)
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
-        return Index(results, ResultPaths.of(results).index if second is None else None, reader, priced)
+        return Index(results, ResultPaths.of(results).index if reader.second is None else None, reader, priced)
     except OSError as error:
         raise UsageError(f"cannot read {results}: {error.strerror}") from error
 
@@ -218,7 +234,7 @@ def _review(index: Index, options: ReviewOptions, files: contextlib.ExitStack) -
     while index.read_on():
         pass
     paths = ResultPaths.of(index.results)
-    queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+    queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
     if not queue.rows:
         raise UsageError(f"{index.results} has no rows to review")
     return Review(queue, files.enter_context(contextlib.closing(CorrectionsFile(paths.corrections))), options)

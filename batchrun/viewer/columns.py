@@ -9,8 +9,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, islice
+from itertools import chain, compress, islice
+from typing import Any
 
 NO_VALUE, _OTHERS_CODE = 0, 255
 OTHERS = "(other values)"
@@ -70,21 +72,20 @@ class Facet:
             self._code_of[value] = code
         return code
 
-    def learn(self, values: Sequence[str]) -> None:
-        """Take over values by their codes, from 1."""
-        for value in values:
-            self.code(value)
+    def is_full(self, code: int) -> bool:
+        """Whether a code stands for all values that got none of their own."""
+        return code == _OTHERS_CODE
 
     def having(self, value: str) -> int:
         """The rows that have a value."""
         code = _OTHERS_CODE if value == OTHERS else self._code_of.get(value)
-        return 0 if code is None else self._rows(code)
+        return 0 if code is None else self.rows(code)
 
     def counts(self, chosen: int) -> Iterator[tuple[str, int]]:
         """How many of some rows have each value, in the order in which the values were met."""
         for code, value in [*enumerate(self.values[1:], 1), (_OTHERS_CODE, OTHERS)]:
             if code != _OTHERS_CODE or len(self.values) == _OTHERS_CODE:
-                yield value, (self._rows(code) & chosen).bit_count()
+                yield value, (self.rows(code) & chosen).bit_count()
 
     @property
     def has_labels(self) -> bool:
@@ -96,7 +97,8 @@ class Facet:
         code = self.codes[row]
         return None if code == NO_VALUE else OTHERS if code == _OTHERS_CODE else self.values[code]
 
-    def _rows(self, code: int) -> int:
+    def rows(self, code: int) -> int:
+        """The rows that have a code."""
         known, found = self._sets.get(code, (0, 0))
         if known < len(self.codes):
             table = bytes(_ONE if one == code else _ZERO for one in range(256))
@@ -105,45 +107,86 @@ class Facet:
         return found
 
 
-class Numbers:
-    """A column of numbers; a row without one has NaN."""
+NO_NUMBER = -1
+"""What a row has that has no number; all others are 0 or more."""
+_MOST_WHOLE = (1 << 31) - 1
+_SPLITS = 256
 
-    def __init__(self, name: str) -> None:
+
+class Numbers:
+    """A column of numbers. `code`: the type of its array: `i` for whole numbers, up to 2**31, `d` for others."""
+
+    def __init__(self, name: str, code: str) -> None:
         self.name = name
-        self.values = array("d")
-        self._order, self._falling = array("I"), array("I")
+        self.values: array[Any] = array(code)
+
+    def extend(self, values: Iterable[float | None]) -> None:
+        """Add the numbers of more rows; None for a row without one."""
+        if self.values.typecode == "d":
+            self.values.extend([NO_NUMBER if value is None else value for value in values])
+        else:
+            self.values.extend([NO_NUMBER if value is None else min(int(value), _MOST_WHOLE) for value in values])
 
     def between(self, least: float | None, most: float | None) -> int:
         """The rows whose number is in a range, the ends included; a row without a number is in none."""
-        low = float("-inf") if least is None else least
+        low = 0 if least is None else max(0, least)
         high = float("inf") if most is None else most
         digits = bytes([_ONE if low <= value <= high else _ZERO for value in self.values])
         return _from_digits(digits)
 
-    def order(self, *, is_descending: bool = False) -> array[int]:
-        """All rows by their numbers, those without one last; equal ones as in the file, falling the other way round."""
-        if len(self._order) < len(self.values):
-            numbers = self.values
-            with_one = [row for row, value in enumerate(numbers) if value == value]
-            without = [row for row, value in enumerate(numbers) if value != value]
-            self._order = array("I", sorted(with_one, key=numbers.__getitem__) + without)
-            self._falling = array("I", self._order[: len(with_one)][::-1] + array("I", without))
-        return self._falling if is_descending else self._order
+    def order(self, known: Sequence[int] = ()) -> array[int]:
+        """All rows by number, those without one last, equal ones as in the file. `known`: the order of before."""
+        values = self.values
+        rows = list(chain(known, range(len(known), len(values))))
+        with_one = [row for row in rows if values[row] >= 0]
+        without = [row for row in rows if values[row] < 0]
+        return array("I", sorted(with_one, key=values.__getitem__) + without)
+
+    def order_by_parts(self) -> array[int]:
+        """The same order, made in little memory and in short steps, between which other threads go on."""
+        values, count = self.values, len(self.values)
+        sample = sorted(value for value in values[:: max(1, count // 8192)] if value >= 0)
+        splits = sorted(set(sample[:: max(1, len(sample) // _SPLITS)]))
+        parts, without = [array("I") for _ in range(len(splits) + 1)], array("I")
+        for row, value in enumerate(values[:count]):
+            (parts[bisect_right(splits, value)] if value >= 0 else without).append(row)
+        order = array("I")
+        for part in parts:
+            order.extend(sorted(part, key=values.__getitem__))
+        return order + without
+
+    def falling(self, order: array[int]) -> Iterator[int]:
+        """The rows of an order from the greatest number down, those without one last."""
+        with_one = bisect_left(order, True, key=lambda row: self.values[row] < 0)
+        return chain(reversed(order[:with_one]), order[with_one:])
 
 
 class Columns:
     """All columns of a file, and where each record begins."""
 
-    NUMBERS = ("line", "cost", "input_tokens", "output_tokens", "latency", "attempts")
+    NUMBERS = (
+        ("line", "i"),
+        ("cost", "d"),
+        ("input_tokens", "i"),
+        ("output_tokens", "i"),
+        ("latency", "d"),
+        ("attempts", "i"),
+    )
     FACETS = ("compared", "status", "model", "endpoint", "error", "verdict")
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.offsets = array("Q")
         self.facets = {name: Facet(name) for name in (*self.FACETS, *(f"field.{field}" for field in fields))}
-        self.numbers = {name: Numbers(name) for name in self.NUMBERS}
+        self.shared = Facet("shared")  # the part of the prompt that many rows have in common
+        self.numbers = {name: Numbers(name, code) for name, code in self.NUMBERS}
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def coded(self) -> list[Facet]:
+        """All columns that have codes."""
+        return [*self.facets.values(), self.shared]
 
     @property
     def are_compared(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +17,9 @@ from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result, refusal_of
+from batchrun.records.prompt import Turn
 from batchrun.viewer.gold import Judge
+from batchrun.viewer.prompts import SHARED_ROLES, Requests
 from batchrun.viewer.second import Compared, Second
 
 LONGEST_VALUE = 200
@@ -27,27 +28,52 @@ LONGEST_VALUE = 200
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The row of one record. `facets` and `numbers`: in the order of the columns. `text`: what is searched."""
+    """The row of one record. `facets` and `numbers`: in the order of the columns.
+
+    `text`: what is searched of the row; `shared`: the part of its prompt that others may have, too.
+    """
 
     facets: tuple[str | None, ...]
-    numbers: tuple[float, ...]
+    numbers: tuple[float | None, ...]
     text: str
+    shared: str
 
 
 class FactsReader:
     """Reads what the index has of records. `asked`: how their requests were made, for the schema of the answers.
 
     `judge`: holds them against gold, where there is some. `second`: another result file that they are compared with.
+    `requests`: their request file, if it is known.
     """
 
-    def __init__(self, asked: Asked, book: PriceBook, judge: Judge | None = None, second: Second | None = None) -> None:
-        self.judge, self.second = judge, second
+    def __init__(
+        self,
+        asked: Asked,
+        book: PriceBook,
+        judge: Judge | None = None,
+        second: Second | None = None,
+        requests: Requests | None = None,
+    ) -> None:
+        self.judge, self.second, self.requests = judge, second, requests
         encoded = None if asked.schema is None else orjson.dumps(asked.schema)
-        self.schema = encoded or b""
         self.labels = LabelReader(encoded, lambda text: None)
         self.fields: tuple[Column, ...] = () if encoded is None else columns_of(encoded)
         self.enums = {field.name: asked.labels(field.name) for field in self.fields}
         self._book, self._costs = book, LineCosts(book)
+        names = (encoded or b"", b"" if judge is None else judge.key.encode())
+        self.key = b"\0".join((*names, b"" if requests is None else requests.identity.encode()))
+
+    def read_ahead(self) -> bool:
+        """Find where some more requests begin; False where all are known."""
+        known = (self.requests, None if self.second is None else self.second.requests)
+        return any(requests is not None and requests.read_on() for requests in known)
+
+    def close(self) -> None:
+        """Close the request file, and the second file."""
+        if self.requests is not None:
+            self.requests.close()
+        if self.second is not None:
+            self.second.close()
 
     def label(self, result: Result) -> Label:
         """What a record says of its row."""
@@ -61,15 +87,22 @@ class FactsReader:
         """The facts of a record."""
         label = self.label(result)
         compared = None if self.second is None else self.second.compare(result, label, self.fields)
-        return self._facts(result, label, self.fields, compared)
+        return self._facts(result, label, self.fields, compared, self.requests)
 
     def read_second(self, result: Result, second: Second) -> Facts:
         """The facts of a record that only the second file has."""
         theirs = {field.name: field for field in second.fields}
         fields = [theirs.get(field.name) for field in self.fields]
-        return self._facts(result, second.labels.read(result), fields, Compared.ONLY_SECOND)
+        return self._facts(result, second.labels.read(result), fields, Compared.ONLY_SECOND, second.requests)
 
-    def _facts(self, result: Result, label: Label, fields: Sequence[Column | None], compared: Compared | None) -> Facts:
+    def _facts(
+        self,
+        result: Result,
+        label: Label,
+        fields: Sequence[Column | None],
+        compared: Compared | None,
+        requests: Requests | None,
+    ) -> Facts:
         run = result.run
         usage = run.usage
         values = [
@@ -85,25 +118,31 @@ class FactsReader:
             *(None if value is None or len(value) > LONGEST_VALUE else value for value in values),
         )
         numbers = (
-            float(run.line),
-            _number(self._costs.usd(run)),
-            _number(None if usage is None else usage.input_tokens),
-            _number(None if usage is None else usage.output_tokens),
-            _number(run.latency_s),
-            float(run.attempts),
+            run.line,
+            self._costs.usd(run),
+            None if usage is None else usage.input_tokens,
+            None if usage is None else usage.output_tokens,
+            run.latency_s,
+            run.attempts,
         )
-        return Facts(facets, numbers, f"{result.custom_id} {answer_text(result)}")
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+        shared, own = prompt_texts(None if requests is None else requests.turns(result))
+        return Facts(facets, numbers, f"{result.custom_id} {answer_text(result)}\n{own}", shared)
 
 
 def label_text(value: Any) -> str | None:
     """The value of a field in words; None where there is none."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False)
+
+
+def prompt_texts(turns: Sequence[Turn] | None) -> tuple[str, str]:
+    """What a prompt says that others may say as well, and what is of its own; nothing where it is not known."""
+    shared = [turn.text for turn in turns or () if turn.role in SHARED_ROLES]
+    own = [turn.text for turn in turns or () if turn.role not in SHARED_ROLES]
+    return "\n".join(shared), "\n".join(own)
 
 
 def answer_text(result: Result) -> str:

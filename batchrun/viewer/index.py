@@ -1,25 +1,26 @@
 """The index of a result file, `RESULTS.index`: columns of all rows, and the words of their prompts and answers.
 
 1. It is made from the file, and made anew where it is not of that file: another inode, another beginning, another text
-   before the place where it ends, fewer bytes, other prices or another schema. What a page shows is read from the file.
-2. It is one SQLite file: a block of columns for some thousand rows each, and a table of words (FTS5) without the texts.
-3. One thread reads on; any other may ask. Rows are there for others once all of their block is.
-4. Only one program at a time writes it. Where it cannot be written, it is made in a temporary file; so it is where
-   two files are compared. Those are read as they were at that time, and the rows of the second alone come last.
+   before the place where it ends, fewer bytes, other prices, another schema, other requests. What a page shows is read
+   from the file.
+2. One thread reads on; any other may ask. Rows are there for others once all of their block is. While a block is read,
+   the words of the one before are written by another thread.
+3. Where two files are compared, the index is a temporary one. They are read as they were at that time, and the rows of
+   the second alone come last.
+4. What takes long for many rows is made ready while nothing else is to be done (`tidy`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sqlite3
-import tempfile
 import threading
-import unicodedata
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -27,21 +28,18 @@ from batchrun.records.answer import Result, read_result
 from batchrun.records.result import UnknownVersionError
 from batchrun.results.scan import BUFFER_BYTES, other_version
 from batchrun.version import __version__
-from batchrun.viewer.columns import Columns, set_of
+from batchrun.viewer.columns import Columns
 from batchrun.viewer.facts import Facts, FactsReader
+from batchrun.viewer.index_file import IndexFile, queries
+from batchrun.viewer.quiet_hours import QuietHours
 
 VERSION = 2
 OF_SECOND = 1 << 63
 """The bit of an offset that is one of the second file."""
-_BLOCK_BYTES = 1 << 21
+_FIRST_BLOCK, _BLOCK_BYTES = 1 << 19, 1 << 22
 _HEAD_BYTES = _TAIL_BYTES = 4096
 _SECOND_ROWS = 1000  # rows of the second file alone, read at a time
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE block (first_row INTEGER PRIMARY KEY, rows INTEGER, facets BLOB, numbers BLOB, offsets BLOB);
-CREATE TABLE label (facet TEXT, code INTEGER, value TEXT, PRIMARY KEY (facet, code));
-CREATE VIRTUAL TABLE words USING fts5(text, content='', detail=none, tokenize='unicode61 remove_diacritics 2');
-"""
+_KEPT = 24  # sets of rows that were asked for last
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,18 @@ class Progress:
         return self.read_bytes >= self.total_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows that were read, and not shown yet. `read_to`: where the file was read to; `last`: its last line."""
+
+    facts: Sequence[Facts]
+    offsets: array[int]
+    damaged: int
+    read_to: int
+    last: bytes
+    shared: list[tuple[int, str]] = field(default_factory=list)  # the codes that are new, and their texts
+
+
 class Index:
     """The index of one result file. `prices`: the text of the user's price file, on which costs depend.
 
@@ -68,27 +78,29 @@ class Index:
     def __init__(self, results: Path, place: Path | None, reader: FactsReader, prices: bytes) -> None:
         self.results, self.reader = results, reader
         self.generation = 0  # grows with each time that the index is made anew
-        self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.schema)}"
-        self._key += "" if reader.judge is None else f" {_digest(reader.judge.key.encode())}"
+        self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.key)}"
         self.lock = threading.RLock()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._file = results.open("rb", buffering=BUFFER_BYTES)
-        self._database = self._open(place)
-        self.columns = Columns([])
-        self._read_to = self._damaged = self._torn_bytes = 0
+        self.file = IndexFile(place)
+        self._writer = ThreadPoolExecutor(1, "words")
+        self._writing: tuple[_Block, Future[None]] | None = None
         self._left: Iterator[tuple[Result, int]] | None = None  # the rows of the second file alone
         self._reads_second = False
-        self._reset_columns()
+        self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
+        self._block_bytes = _FIRST_BLOCK
+        self._sets: OrderedDict[tuple[object, ...], int] = OrderedDict()
+        self._reset()
+        self.quiet_hours = QuietHours(self.file)
         if not self._load():
             self._start_anew()
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, those of its reader as well."""
+        self._writer.shutdown()
         with self.lock:
-            self._database.close()
+            self.file.close()
             self._file.close()
-            if self._temporary is not None:
-                self._temporary.cleanup()
+        self.reader.close()
 
     # ------------------------------------------------------------------------------------------- asking
 
@@ -100,18 +112,43 @@ class Index:
             return Progress(len(self.columns), self._damaged, self._read_to, total + self._reads_second)
 
     def matching(self, words: str) -> int:
-        """The set of rows in whose texts all of some words occur; `word*` is any word that begins so."""
+        """The set of rows in whose prompt or answer all of some words occur; `word*` is any word that begins so."""
+        count = len(self.columns)
+        chosen = (1 << count) - 1
+        for query in queries(words):
+            chosen &= self._kept(("word", query), count, lambda query=query: self._having(query, count))  # type: ignore[misc]
+        return chosen
+
+    def _having(self, query: str, count: int) -> int:
+        found = self.file.having(query, count)
+        for code in self.file.sharing(query):
+            found |= self.columns.shared.rows(code)
+        return found & ((1 << count) - 1)
+
+    def between(self, name: str, least: float | None, most: float | None) -> int:
+        """The set of rows whose number is in a range."""
+        numbers = self.columns.numbers[name]
+        return self._kept((name, least, most), len(self.columns), lambda: numbers.between(least, most))
+
+    def order(self, name: str) -> array[int]:
+        """All rows by a number."""
+        return self.quiet_hours.order(self.columns.numbers[name])
+
+    def _kept(self, key: tuple[object, ...], count: int, find: Callable[[], int]) -> int:
+        """A set of rows, from those that were asked for last where it is there for as many rows."""
+        key = (*key, count, self.generation)
         with self.lock:
-            chosen = (1 << len(self.columns)) - 1
-            for query in _queries(words):
-                found = self._database.execute("SELECT rowid FROM words WHERE words MATCH ?", (query,))
-                chosen &= set_of((row for (row,) in found), len(self.columns))
-            return chosen
+            if (found := self._sets.get(key)) is None:
+                found = self._sets[key] = find()
+            self._sets.move_to_end(key)
+            while len(self._sets) > _KEPT:
+                self._sets.popitem(last=False)
+            return found
 
     # ------------------------------------------------------------------------------------------ reading on
 
     def read_on(self) -> int:
-        """Read some more of the file; the number of its bytes that were read, 0 at its end.
+        """Read some more of the file; the number of its bytes that were read or shown, 0 at its end.
 
         The index is made anew where the file is another one now.
         """
@@ -120,26 +157,32 @@ class Index:
         with self.lock:
             if not self._is_of_file():
                 self._reopen()
-            self._file.seek(self._read_to)
-            lines = self._file.readlines(_BLOCK_BYTES)
+            self._file.seek(self._parsed_to)
+            lines = self._file.readlines(self._block_bytes)
         self._torn_bytes = 0
         if lines and not lines[-1].endswith(b"\n"):
             self._torn_bytes = len(lines.pop())
         if not lines:
-            return self._begin_second()
-        facts, offsets, damaged, size = list[Facts](), array("Q"), 0, 0
+            return self._show() or self._begin_second()
+        self._block_bytes = min(_BLOCK_BYTES, 2 * self._block_bytes)
+        block = self._read(lines)
+        self._show()
+        self._write(block)
+        self._parsed_to = block.read_to
+        return sum(map(len, lines))
+
+    def _read(self, lines: Sequence[bytes]) -> _Block:
+        facts, offsets, damaged, at = list[Facts](), array("Q"), 0, self._parsed_to
         for raw in lines:
             try:
                 facts.append(self.reader.read(read_result(raw[:-1])))
-                offsets.append(self._read_to + size)
+                offsets.append(at)
             except UnknownVersionError as error:
                 raise other_version(self.results, error) from None
             except ValueError:
                 damaged += 1
-            size += len(raw)
-        with self.lock:
-            self._append(facts, offsets, damaged, self._read_to + size, lines[-1])
-        return size
+            at += len(raw)
+        return _Block(facts, offsets, damaged, at, lines[-1])
 
     def _begin_second(self) -> int:
         if self.reader.second is None:
@@ -149,57 +192,70 @@ class Index:
 
     def _read_second(self, left: Iterator[tuple[Result, int]]) -> int:
         """Read some rows of the second file alone; as many bytes as they have, 0 where none is left."""
-        rows = list(islice(left, _SECOND_ROWS))
-        with self.lock:
-            self._reads_second = bool(rows)
-            if rows and self.reader.second is not None:
-                facts = [self.reader.read_second(result, self.reader.second) for result, _ in rows]
-                offsets = array("Q", [offset | OF_SECOND for _, offset in rows])
-                self._append(facts, offsets, 0, self._read_to, b"")
+        rows, second = list(islice(left, _SECOND_ROWS)), self.reader.second
+        if rows and second is not None:
+            facts = [self.reader.read_second(result, second) for result, _ in rows]
+            offsets = array("Q", [offset | OF_SECOND for _, offset in rows])
+            self._write(_Block(facts, offsets, 0, self._parsed_to, b""))
+            self._show()
+        self._reads_second = bool(rows)
         return sum(len(result.record) for result, _ in rows)
 
-    def _append(self, facts: Sequence[Facts], offsets: array[int], damaged: int, read_to: int, last: bytes) -> None:
-        columns, first, count = self.columns, len(self.columns), len(facts)
+    def _write(self, block: _Block) -> None:
+        """Have the words of a block written by the other thread."""
+        shared, texts = self.columns.shared, list[str]()
+        for one in block.facts:
+            known = len(shared.values)
+            code = shared.code(one.shared or None)
+            if len(shared.values) > known:
+                block.shared.append((code, one.shared))
+            texts.append(one.text if not shared.is_full(code) else f"{one.text}\n{one.shared}")
+        self.quiet_hours.sample(texts)
+        self._writing = block, self._writer.submit(self.file.add_words, len(self.columns), texts)
+
+    def _show(self) -> int:
+        """Add the block whose words are written, so that others see it; the number of its bytes, 0 without one."""
+        if self._writing is None:
+            return 0
+        block, written = self._writing
+        written.result()
+        self._writing = None
+        with self.lock:
+            before = self._read_to
+            self._append(block)
+            return max(1, self._read_to - before)
+
+    def _append(self, block: _Block) -> None:
+        columns, first, facts = self.columns, len(self.columns), block.facts
         known = {name: len(facet.values) for name, facet in columns.facets.items()}
-        codes = bytearray()
+        codes, numbers = bytearray(), bytearray()
         for number, facet in enumerate(columns.facets.values()):
             facet.codes += bytes([facet.code(one.facets[number]) for one in facts])
             codes += facet.codes[first:]
-        numbers = array("d")
+        columns.shared.codes += bytes([columns.shared.code(one.shared or None) for one in facts])
+        codes += columns.shared.codes[first:]
         for number, column in enumerate(columns.numbers.values()):
-            column.values.extend([one.numbers[number] for one in facts])
-            numbers += column.values[first:]
-        columns.offsets.extend(offsets)
-        self._damaged += damaged
-        self._read_to = read_to
-        database = self._database
-        with database:
-            database.execute("BEGIN")
-            database.executemany(
-                "INSERT INTO words(rowid, text) VALUES (?, ?)",
-                ((row, one.text.encode(errors="replace").decode()) for row, one in enumerate(facts, first)),
-            )
-            for name, facet in columns.facets.items():
-                news = [(name, code, facet.values[code]) for code in range(known[name], len(facet.values))]
-                database.executemany("INSERT INTO label VALUES (?, ?, ?)", news)
-            blobs = (bytes(codes), numbers.tobytes(), offsets.tobytes())
-            database.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)", (first, count, *blobs))
-            self._set_meta(read_to=str(read_to), damaged=str(self._damaged), tail=_digest(last[-_TAIL_BYTES:]))
+            column.extend(one.numbers[number] for one in facts)
+            numbers += column.values[first:].tobytes()
+        columns.offsets.extend(block.offsets)
+        self._damaged += block.damaged
+        self._read_to = block.read_to
+        labels = [
+            (name, code, facet.values[code])
+            for name, facet in columns.facets.items()
+            for code in range(known[name], len(facet.values))
+        ]
+        labels += [(columns.shared.name, code, text) for code, text in block.shared]
+        meta = {"read_to": str(self._read_to), "damaged": str(self._damaged), "samples": self.quiet_hours.samples()}
+        meta["tail"] = _digest(block.last[-_TAIL_BYTES:])
+        blobs = (bytes(codes), bytes(numbers), block.offsets.tobytes())
+        self.file.add_block((first, len(facts), *blobs), labels, block.shared, meta)
+
+    def tidy(self) -> bool:
+        """Do a little of what makes later questions quick; False where nothing is left to do."""
+        return self.reader.read_ahead() or self.quiet_hours.tidy(self.columns)
 
     # ------------------------------------------------------------------------------------- is it of the file
-
-    def _open(self, place: Path | None) -> sqlite3.Connection:
-        """The index file; a new one where it is damaged, a temporary one where it cannot be written."""
-        for one in [] if place is None else [place, place]:
-            try:
-                return _connect(one)
-            except sqlite3.OperationalError:
-                break
-            except sqlite3.DatabaseError:  # it is no database
-                with contextlib.suppress(OSError):
-                    one.unlink()
-        self._temporary = tempfile.TemporaryDirectory(prefix="batchrun-view-")
-        return _connect(Path(self._temporary.name) / "index")
 
     def _identity(self) -> dict[str, str]:
         status = os.fstat(self._file.fileno())
@@ -217,7 +273,7 @@ class Index:
         except OSError:
             return True  # it was removed: what is open is shown
         opened = os.fstat(self._file.fileno())
-        return os.path.samestat(status, opened) and opened.st_size >= self._read_to
+        return os.path.samestat(status, opened) and opened.st_size >= self._parsed_to
 
     def _reopen(self) -> None:
         self._file.close()
@@ -227,31 +283,33 @@ class Index:
     def _load(self) -> bool:
         """Take over what the index file has; False where that is not of the result file."""
         try:
-            meta = dict(self._database.execute("SELECT name, value FROM meta"))
+            meta = self.file.meta()
             if not self._identity().items() <= meta.items() or not self._ends_as(meta):
                 return False
-            for name, code, value in self._database.execute("SELECT facet, code, value FROM label ORDER BY code"):
-                if self.columns.facets[name].code(value) != code:
-                    return False
-            blocks = self._database.execute("SELECT * FROM block ORDER BY first_row")
-            if not all(self._load_block(*block) for block in blocks):
+            facets = {facet.name: facet for facet in self.columns.coded}
+            if any(facets[name].code(value) != code for name, code, value in self.file.labels()):
                 return False
+            if not all(self._load_block(*block) for block in self.file.blocks()):
+                return False
+            self.quiet_hours.load(meta["samples"])
         except (sqlite3.DatabaseError, KeyError, ValueError):
             return False
-        self._read_to, self._damaged = int(meta["read_to"]), int(meta["damaged"])
+        self._read_to = self._parsed_to = int(meta["read_to"])
+        self._damaged = int(meta["damaged"])
         return True
 
-    def _load_block(self, first: int, count: int, facets: bytes, numbers: bytes, offsets: bytes) -> bool:
-        columns = self.columns
+    def _load_block(self, first: int, count: int, codes: bytes, numbers: bytes, offsets: bytes) -> bool:
+        columns, at = self.columns, 0
         if first != len(columns):
             return False
-        for number, facet in enumerate(columns.facets.values()):
-            facet.codes += facets[number * count : (number + 1) * count]
-        values = memoryview(numbers)
-        for number, column in enumerate(columns.numbers.values()):
-            column.values.frombytes(values[number * count * 8 : (number + 1) * count * 8])
+        for number, facet in enumerate(columns.coded):
+            facet.codes += codes[number * count : (number + 1) * count]
+        for column in columns.numbers.values():
+            size = column.values.itemsize * count
+            column.values.frombytes(numbers[at : at + size])
+            at += size
         columns.offsets.frombytes(offsets)
-        return len(columns) == first + count and all(len(one.codes) == len(columns) for one in columns.facets.values())
+        return len(columns) == first + count and all(len(one.codes) == len(columns) for one in columns.coded)
 
     def _ends_as(self, meta: dict[str, str]) -> bool:
         """Whether the line before the place where the index ends is the one that was read there."""
@@ -264,62 +322,29 @@ class Index:
         return piece.endswith(b"\n") and _digest(piece[begin:]) == meta["tail"]
 
     def _start_anew(self) -> None:
-        self._reset_columns()
+        if self._writing is not None:
+            self._writing[1].exception()  # wait: what it wrote is taken out
+            self._writing = None
+        self._reset()
         self.generation += 1
-        database = self._database
-        with contextlib.closing(database.cursor()) as cursor:
-            names = [name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for name in ("words", "label", "block", "meta"):
-                if name in names:
-                    cursor.execute(f"DROP TABLE {name}")
-            cursor.executescript(_TABLES)
-        with database:
-            database.execute("BEGIN")
-            self._set_meta(read_to="0", damaged="0", tail="", **self._identity())
+        self.file.begin_anew({"read_to": "0", "damaged": "0", "tail": "", "samples": "{}", **self._identity()})
+        self.quiet_hours = QuietHours(self.file)
 
-    def _reset_columns(self) -> None:
+    def _reset(self) -> None:
         self.columns = Columns([field.name for field in self.reader.fields])
-        self._read_to = self._damaged = self._torn_bytes = 0
-        self._left = None
+        self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
+        self._block_bytes, self._left = _FIRST_BLOCK, None
         if self.reader.second is not None:
             self._reads_second = True
             self.reader.second.forget()
-
-    def _set_meta(self, **values: str) -> None:
-        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-
-def _connect(place: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=0)
-    try:
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = OFF")  # it is made again where it is torn
-        database.execute("BEGIN IMMEDIATE")
-        database.execute("COMMIT")
-    except sqlite3.DatabaseError:
-        database.close()
-        raise
-    return database
 
 
 def _digest(piece: bytes) -> str:
     return hashlib.blake2b(piece, digest_size=16).hexdigest()
 
 
-def _queries(words: str) -> list[str]:
-    """A query of FTS5 for each word. Words are split as FTS5 splits texts: at all that is no letter and no digit."""
-    queries = []
-    for word in unicodedata.normalize("NFC", words).split():
-        parts = "".join(letter if letter.isalnum() else " " for letter in word).split()
-        queries += [f'"{part}"' for part in parts]
-        if parts and word.endswith("*"):
-            queries[-1] += "*"
-    return queries
-
-
 def follow(index: Index, is_stopped: Callable[[], bool], wait: Callable[[], object]) -> None:
-    """Read a file and whatever is added to it, until it is stopped; `wait` is called where nothing is new."""
+    """Read a file and whatever is added to it, until it is stopped; `wait` is called where nothing is to be done."""
     while not is_stopped():
-        if not index.read_on():
+        if not index.read_on() and not index.tidy():
             wait()

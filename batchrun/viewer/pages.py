@@ -182,8 +182,7 @@ class Pages:
         for facet in selection.facets:
             field = facet.name.removeprefix("field.")
             order = self._rows.enum_of(field) if field != facet.name else []
-            is_field = field != facet.name
-            if not facet.counts or (is_field and not order and not facet.has_labels and facet.name not in view.facets):
+            if not facet.counts:
                 continue
             places = {value: place for place, value in enumerate(order)}
             ordered = sorted(facet.counts, key=lambda pair: (places.get(pair[0], len(places)), -pair[1]))

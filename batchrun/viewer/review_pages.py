@@ -131,7 +131,7 @@ class ReviewPages:
         drawing = self._review.queue.rows[place]
         lines = self._index.columns.numbers["line"].values
         try:
-            number = lines.index(float(drawing.line))
+            number = lines.index(drawing.line)
         except ValueError:
             raise StopError(f"line {drawing.line} is not in {self._index.results} any more") from None
         if self._rows.id_at(number) != drawing.id:

@@ -22,6 +22,7 @@ from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result
+from batchrun.viewer.prompts import Requests
 
 
 class Compared(StrEnum):
@@ -48,7 +49,7 @@ class Second:
     Raises `OSError` if it cannot be read; `open` raises as `RecordFile.places` does.
     """
 
-    def __init__(self, results: Path, asked: Asked, requests: Path | None) -> None:
+    def __init__(self, results: Path, asked: Asked, requests: Requests | None) -> None:
         self.results, self.requests = results, requests
         encoded = None if asked.schema is None else orjson.dumps(asked.schema)
         self.labels = LabelReader(encoded, lambda text: None)
@@ -58,8 +59,10 @@ class Second:
         self._found = array("Q")  # the offsets of the records whose ids the first file has
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and its requests."""
         self.file.close()
+        if self.requests is not None:
+            self.requests.close()
 
     def open(self) -> RecordsById:
         """All ids of the file; it is read at the first call."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -218,7 +217,6 @@ def _json(told: object) -> web.Response:
 
 async def serve(
     index: Index,
-    requests: Path | None,
     port: int,
     on_ready: Callable[[Guard], None],
     review: Review | None = None,
@@ -229,6 +227,6 @@ async def serve(
 
     Raises `OSError` if it cannot listen on its port.
     """
-    async with Viewer(index, Rows(index, requests), port, review, run) as viewer:
+    async with Viewer(index, Rows(index), port, review, run) as viewer:
         on_ready(viewer.guard)
         await asyncio.get_running_loop().create_future()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,9 +13,7 @@ from batchrun.datasets.fields import Column
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.lookup import RecordFile
 from batchrun.records.answer import Result, refusal_of
-from batchrun.records.prompt import Turn, turns_of
-from batchrun.records.request import RequestLine
-from batchrun.report.prompts import requests_of_lines
+from batchrun.records.prompt import Turn
 from batchrun.viewer.comparison import Comparison, RowOfBoth
 from batchrun.viewer.facts import FactsReader, label_text
 from batchrun.viewer.gold import GoldField
@@ -94,10 +91,10 @@ class WholeRow:
 
 
 class Rows:
-    """Reads rows. `requests`: the request file, if it is known. Raises `OSError` if the result file cannot be read."""
+    """Reads rows. Raises `OSError` if the result file cannot be read."""
 
-    def __init__(self, index: Index, requests: Path | None) -> None:
-        self._index, self._requests = index, requests
+    def __init__(self, index: Index) -> None:
+        self._index = index
         self._reader: FactsReader = index.reader
         self.fields = [one.name for one in self._reader.fields]
 
@@ -240,18 +237,11 @@ class Rows:
         )
 
     def _prompt(self, number: int, result: Result) -> list[ShownTurn] | None:
-        request = self._request(number, result.run.line)
-        if request is None or request.body_hash != result.run.body_hash:
-            return None
-        return [_shown_turn(turn) for turn in turns_of(request.body)]
-
-    def _request(self, number: int, line: int) -> RequestLine | None:
-        requests, results, second = self._requests, self._index.results, self._reader.second
+        requests, second = self._reader.requests, self._reader.second
         if second is not None and self.is_of_second(number):
-            requests, results = second.requests, second.results
-        if requests is None:
-            return None
-        return requests_of_lines(requests, results, {line}).get(line)
+            requests = second.requests
+        turns = None if requests is None else requests.turns(result)
+        return None if turns is None else [_shown_turn(turn) for turn in turns]
 
 
 def _shown_turn(turn: Turn) -> ShownTurn:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress, islice
+from itertools import islice
 from urllib.parse import urlencode
 
 from batchrun.errors import UsageError
-from batchrun.viewer.columns import Columns, everything, rows_in, window
+from batchrun.viewer.columns import Columns, Facet, everything, rows_in, window
 from batchrun.viewer.index import Index
 from batchrun.viewer.second import Compared
 
@@ -113,13 +113,9 @@ def _bound(name: str, value: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class FacetCounts:
-    """How many of the rows have each value of a facet: of those that all other choices leave.
-
-    `has_labels`: whether its values are few that return.
-    """
+    """How many of the rows have each value of a facet: of those that all other choices leave."""
 
     name: str
-    has_labels: bool
     counts: Sequence[tuple[str, int]]
 
 
@@ -143,21 +139,30 @@ def select(index: Index, view: View) -> Selection:
             found &= rows
         facets = []
         for name, facet in columns.facets.items():
+            if not _is_counted(index, view, facet):
+                continue
             left = others
             for rows in (chosen[other] for other in chosen if other != name):
                 left &= rows
             wanted = view.facets.get(name, ())
             counts = [pair for pair in facet.counts(left) if pair[1] or pair[0] in wanted]
-            facets.append(FacetCounts(name, facet.has_labels, counts))
-        shown = _some(columns, view, found, (view.page - 1) * view.size, view.size)
+            facets.append(FacetCounts(name, counts))
+        shown = _some(index, view, found, (view.page - 1) * view.size, view.size)
         return Selection(found.bit_count(), shown, facets)
+
+
+def _is_counted(index: Index, view: View, facet: Facet) -> bool:
+    """Whether a facet is shown: not that of a field whose values are texts, which nearly each row has for itself."""
+    field = facet.name.removeprefix("field.")
+    is_text = field != facet.name and not facet.has_labels and not index.reader.enums.get(field)
+    return not is_text or facet.name in view.facets
 
 
 def around(index: Index, view: View, place: int) -> tuple[int | None, int | None]:
     """The rows before and after the one at a place of a view, counted from 0 over all its pages."""
     with index.lock:
         start = max(0, place - 1)
-        rows = _some(index.columns, view, _found(index, view), start, 3)
+        rows = _some(index, view, _found(index, view), start, 3)
     if not place:
         return None, rows[1] if len(rows) > 1 else None
     return rows[0] if rows else None, rows[2] if len(rows) > 2 else None
@@ -166,7 +171,7 @@ def around(index: Index, view: View, place: int) -> tuple[int | None, int | None
 def chosen_offsets(index: Index, view: View) -> list[int]:
     """Where the records of all pages of a view begin, in its order."""
     with index.lock:
-        rows = _some(index.columns, view, _found(index, view), 0, len(index.columns))
+        rows = _some(index, view, _found(index, view), 0, len(index.columns))
         return [index.columns.offsets[row] for row in rows]
 
 
@@ -188,20 +193,23 @@ def _without_facets(index: Index, view: View) -> int:
     found = everything(len(index.columns))
     for name, (least, most) in view.ranges.items():
         if least is not None or most is not None:
-            found &= index.columns.numbers[name].between(least, most)
+            found &= index.between(name, least, most)
     return found & index.matching(view.search) if view.search else found
 
 
-def _some(columns: Columns, view: View, found: int, start: int, size: int) -> list[int]:
+def _some(index: Index, view: View, found: int, start: int, size: int) -> list[int]:
     """Some of the rows that were found, in the order of the view: `size` of them, after the first `start`."""
+    columns = index.columns
     if not view.sort and not view.is_descending:
         return _in_groups(columns, found, start, size)
     flags = rows_in(found, len(columns))
     if not view.sort:
         backwards = window(flags[::-1], start, size)
         return [len(columns) - 1 - row for row in backwards]
-    order = columns.numbers[view.sort].order(is_descending=view.is_descending)
-    return list(islice(compress(order, map(flags.__getitem__, order)), start, start + size))
+    order = index.order(view.sort)
+    rows = columns.numbers[view.sort].falling(order) if view.is_descending else iter(order)
+    there = rows if found == everything(len(columns)) else filter(flags.__getitem__, rows)
+    return list(islice(there, start, start + size))
 
 
 def _in_groups(columns: Columns, found: int, start: int, size: int) -> list[int]:

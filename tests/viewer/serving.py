@@ -21,6 +21,7 @@ from batchrun.viewer.facts import FactsReader
 from batchrun.viewer.gold import Judge
 from batchrun.viewer.guard import Guard
 from batchrun.viewer.index import Index
+from batchrun.viewer.prompts import Requests
 from batchrun.viewer.review import Review
 from batchrun.viewer.second import Second
 from batchrun.viewer.server import serve
@@ -87,12 +88,18 @@ class Served:
 
 def second_of(results: Path) -> Second:
     """A result file as the second of two."""
-    return Second(results, Asked.of(results), find_requests(results, None))
+    return Second(results, Asked.of(results), requests_of(results))
+
+
+def requests_of(results: Path) -> Requests | None:
+    """The request file of a result file."""
+    path = find_requests(results, None)
+    return None if path is None else Requests(path, results)
 
 
 def index_of(results: Path, judge: Judge | None = None, second: Second | None = None) -> Index:
     """The index of a result file."""
-    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge, second)
+    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge, second, requests_of(results))
     return Index(results, ResultPaths.of(results).index if second is None else None, reader, b"")
 
 
@@ -112,7 +119,7 @@ def serving(
         ready.set()
 
     async def run() -> None:
-        task = asyncio.ensure_future(serve(index, find_requests(results, None), 0, tell, review, TunedRun(results)))
+        task = asyncio.ensure_future(serve(index, 0, tell, review, TunedRun(results)))
         stopping.append(task)
         with suppress(asyncio.CancelledError):
             await task
@@ -129,5 +136,3 @@ def serving(
         thread.join(20)
         loop.close()
         index.close()
-        if other is not None:
-            other.close()

@@ -57,7 +57,7 @@ def test_decisions_are_in_the_joined_table_and_all_else_is_as_it_was(job: Path) 
     with closing(index_of(results)) as index:
         while index.read_on():
             pass
-        queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+        queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
     review = Review(queue, CorrectionsFile(paths.corrections), options)
     changed, accepted, wrong = (row.id for row in queue.rows)
     other = "praise" if before[changed]["topic"] != "praise" else "billing"

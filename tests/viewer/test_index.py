@@ -97,7 +97,7 @@ def damage_the_index(results: Path) -> None:
 
 def damage_a_block(results: Path) -> None:
     with sqlite3.connect(f"{results}.index") as database:
-        database.execute("UPDATE block SET facets = x'00'")
+        database.execute("UPDATE block SET codes = x'00'")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def drawn(results: Path, options: ReviewOptions) -> Queue:
         while index.read_on():
             pass
         paths = ResultPaths.of(results)
-        return queue_of(paths.review, options, lambda: draw(index, options, Rows(index, None).id_at))
+        return queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
 
 
 def review_of(results: Path, size: int = 10, *, is_blind: bool = False, random_share: float = 1.0) -> Review:

@@ -141,7 +141,6 @@ def test_rows_that_differ_are_doubtful_and_none_of_the_second_alone_is_drawn(fil
     assert doubtful == {CHANGED, REASONED, NOW_FAILED, *range(10, ROWS + 1, 10)}
     assert (len(queue.rows), queue.of) == (ROWS, ROWS)
     index.close()
-    second.close()
 
 
 def test_the_index_of_one_file_is_left_alone(files: tuple[Path, Path]) -> None:

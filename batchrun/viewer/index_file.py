@@ -1,0 +1,210 @@
+"""The file of an index: one SQLite database with blocks of columns, a table of words (FTS5), orders and sets of rows.
+
+1. The table of words has no texts: it tells the rows of a word, and that is all.
+2. What is in most rows of a word is not asked of it: such words have their set of rows (`common`). So have the orders
+   by a number (`ordering`). Both are made while nothing else is to be done, and say for how many rows they are.
+3. Only one program at a time writes it. Where it cannot be written, it is made in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+import unicodedata
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from batchrun.viewer.columns import set_of
+
+_WORDS = "fts5(text, content='', detail=none, columnsize=0, tokenize='unicode61 remove_diacritics 2')"
+_TABLES = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE block (first_row INTEGER PRIMARY KEY, rows INTEGER, codes BLOB, numbers BLOB, offsets BLOB);
+CREATE TABLE label (facet TEXT, code INTEGER, value TEXT, PRIMARY KEY (facet, code));
+CREATE TABLE ordering (name TEXT PRIMARY KEY, rows INTEGER, places BLOB);
+CREATE TABLE common (query TEXT PRIMARY KEY, rows INTEGER, members BLOB);
+CREATE VIRTUAL TABLE words USING {_WORDS};
+CREATE VIRTUAL TABLE shared USING {_WORDS};
+"""
+_HASH_BYTES = 1 << 24  # words are kept in memory up to that many bytes before they are written
+
+Block = tuple[int, int, bytes, bytes, bytes]
+
+
+class IndexFile:
+    """The file at `place`; None for a temporary one."""
+
+    def __init__(self, place: Path | None) -> None:
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._database = self._open(place)
+
+    def close(self) -> None:
+        """Close the file; a temporary one goes."""
+        self._database.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _open(self, place: Path | None) -> sqlite3.Connection:
+        """The file; a new one where it is damaged, a temporary one where it cannot be written."""
+        for one in [] if place is None else [place, place]:
+            try:
+                return _connect(one)
+            except sqlite3.OperationalError:
+                break
+            except sqlite3.DatabaseError:  # it is no database
+                with contextlib.suppress(OSError):
+                    one.unlink()
+        self._temporary = tempfile.TemporaryDirectory(prefix="batchrun-view-")
+        return _connect(Path(self._temporary.name) / "index")
+
+    # --------------------------------------------------------------------------------------- what it has
+
+    def meta(self) -> dict[str, str]:
+        """What it says of itself. Raises `sqlite3.DatabaseError` where it is no index."""
+        return dict(self._database.execute("SELECT name, value FROM meta"))
+
+    def labels(self) -> Iterator[tuple[str, int, str]]:
+        """Facets, codes and their values, by code. Raises as `meta` does."""
+        return iter(self._database.execute("SELECT facet, code, value FROM label ORDER BY code"))
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of columns, in their order. Raises as `meta` does."""
+        return iter(self._database.execute("SELECT * FROM block ORDER BY first_row"))
+
+    def begin_anew(self, meta: Mapping[str, str]) -> None:
+        """Take out all, and write what it says of itself."""
+        database = self._database
+        with contextlib.closing(database.cursor()) as cursor:
+            if database.in_transaction:
+                cursor.execute("ROLLBACK")
+            kinds = "'meta', 'block', 'label', 'ordering', 'common', 'words', 'shared'"
+            query = f"SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({kinds})"
+            for (name,) in cursor.execute(query).fetchall():
+                cursor.execute(f"DROP TABLE {name}")
+            cursor.executescript(_TABLES)
+        self.tune()
+        with database:
+            database.execute("BEGIN")
+            self._set_meta(meta)
+
+    def tune(self) -> None:
+        """Have many words kept in memory before they are written."""
+        self._database.execute("INSERT INTO words(words, rank) VALUES ('hashsize', ?)", (_HASH_BYTES,))
+
+    # ------------------------------------------------------------------------------------------- adding
+
+    def add_words(self, first: int, texts: Sequence[str]) -> None:
+        """Begin a block: the words of rows, the first of which has that number. One call, in which no other waits."""
+        self._database.execute("BEGIN")
+        insert = "INSERT INTO words(rowid, text) SELECT ?1 + key, value FROM json_each(?2)"
+        self._database.execute(insert, (first, _as_json(texts)))
+
+    def add_block(
+        self,
+        block: Block,
+        labels: Sequence[tuple[str, int, str]],
+        shared: Sequence[tuple[int, str]],
+        meta: dict[str, str],
+    ) -> None:
+        """End the block: its columns, new values of facets, new shared texts by their codes."""
+        database = self._database
+        database.executemany("INSERT INTO label VALUES (?, ?, ?)", labels)
+        database.executemany(
+            "INSERT INTO shared(rowid, text) VALUES (?, ?)", [(code, _plain(text)) for code, text in shared]
+        )
+        database.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)", block)
+        self._set_meta(meta)
+        database.execute("COMMIT")
+
+    def _set_meta(self, meta: Mapping[str, str]) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+
+    # ------------------------------------------------------------------------------------------ searching
+
+    def having(self, query: str, count: int) -> int:
+        """The set of those of the first `count` rows that have a word of their own."""
+        found = self._database.execute("SELECT rows, members FROM common WHERE query = ?", (query,)).fetchone()
+        start, rows = (found[0], int.from_bytes(found[1], "little")) if found is not None else (0, 0)
+        return int(rows & ((1 << count) - 1)) | self.words_between(query, start, count)
+
+    def words_between(self, query: str, start: int, end: int) -> int:
+        """The set of those of some rows that have a word of their own, asked of the table of words."""
+        if start >= end:
+            return 0
+        asked = "SELECT json_group_array(rowid) FROM words WHERE words MATCH ? AND rowid >= ? AND rowid < ?"
+        (found,) = self._database.execute(asked, (query, start, end)).fetchone()
+        rows = orjson.loads(found)
+        return set_of([row - start for row in rows], end - start) << start if rows else 0
+
+    def sharing(self, query: str) -> list[int]:
+        """The codes of the shared texts that have a word."""
+        return [code for (code,) in self._database.execute("SELECT rowid FROM shared WHERE shared MATCH ?", (query,))]
+
+    # ----------------------------------------------------------------------------- what is made in quiet hours
+
+    def known(self, table: str) -> dict[str, int]:
+        """For how many rows each order (`ordering`) or each word (`common`) is there."""
+        name = {"ordering": "name", "common": "query"}[table]
+        return dict(self._database.execute(f"SELECT {name}, rows FROM {table}"))
+
+    def keep_common(self, query: str, rows: int, having: int) -> None:
+        """Keep the set of those of the first rows that have a word."""
+        packed = having.to_bytes(rows // 8 + 1, "little")
+        self._database.execute("INSERT OR REPLACE INTO common VALUES (?, ?, ?)", (query, rows, packed))
+
+    def order(self, name: str) -> array[int]:
+        """The order by a number that is there; empty where there is none."""
+        found = self._database.execute("SELECT places FROM ordering WHERE name = ?", (name,)).fetchone()
+        order = array("I")
+        if found is not None:
+            order.frombytes(found[0])
+        return order
+
+    def keep_order(self, name: str, order: array[int]) -> None:
+        """Keep the order by a number."""
+        row = (name, len(order), order.tobytes())
+        self._database.execute("INSERT OR REPLACE INTO ordering VALUES (?, ?, ?)", row)
+
+
+def _connect(place: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = OFF")  # it is made again where it is torn
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("COMMIT")
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _as_json(texts: Sequence[str]) -> str:
+    try:
+        dumped = orjson.dumps(texts)
+    except TypeError:  # half of a surrogate pair
+        dumped = orjson.dumps([_plain(text) for text in texts])
+    if b"\\u0000" in dumped:
+        dumped = orjson.dumps([_plain(text) for text in texts])
+    return dumped.decode()
+
+
+def _plain(text: str) -> str:
+    """A text that SQLite takes whole."""
+    return text.encode(errors="replace").decode().replace("\0", " ")
+
+
+def queries(words: str) -> list[str]:
+    """A query of FTS5 for each word. Words are split as FTS5 splits texts: at all that is no letter and no digit."""
+    found = []
+    for word in unicodedata.normalize("NFC", words).lower().split():
+        parts = "".join(letter if letter.isalnum() else " " for letter in word).split()
+        found += [f'"{part}"' for part in parts]
+        if parts and word.endswith("*"):
+            found[-1] += "*"
+    return found

@@ -1,0 +1,90 @@
+"""The requests of a result file, read by the numbers of their lines: for the page of a row, and for the search.
+
+1. Where each line begins is found out as far as it is needed, once; 8 bytes a line are kept.
+2. What cannot be read, or is no request any more, is none; so is a request that was changed since it was sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import zlib
+from array import array
+from dataclasses import replace
+from itertools import accumulate, islice
+from pathlib import Path
+
+from batchrun.datasets.requests_of import sent_as
+from batchrun.errors import UsageError
+from batchrun.records.answer import Result
+from batchrun.records.prompt import Turn, turns_of
+from batchrun.records.request import Overrides, RequestLine, RequestLineError, parse_request
+from batchrun.requests.opened import opened
+from batchrun.results.scan import record_at
+
+_BOM = b"\xef\xbb\xbf"
+_PIECE_BYTES = 1 << 22
+SHARED_ROLES = ("instructions", "system", "developer")
+"""Turns that most prompts have in common."""
+
+
+class Requests:
+    """One request file. A compressed one is unpacked to a temporary file at the first look into it."""
+
+    def __init__(self, requests: Path, results: Path) -> None:
+        self._path = requests
+        sent = sent_as(results)
+        self._overrides = replace(sent or Overrides(), model=(sent and sent.model) or "any")  # nothing is sent
+        self._files = contextlib.ExitStack()
+        self._begins = array("Q", [0])  # where each line begins, and where the next one does
+        self._lock = threading.Lock()
+        self._is_all = False
+        try:
+            self._file, _ = opened(str(requests), str(requests), self._files)
+        except (OSError, EOFError, zlib.error, UsageError):
+            self._is_all = True
+
+    @property
+    def identity(self) -> str:
+        """Names the file and its state."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ""
+        return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close()
+
+    def read_on(self) -> bool:
+        """Find where some more lines begin; False at the end of the file."""
+        with self._lock:
+            return self._read_on()
+
+    def request(self, line: int) -> RequestLine | None:
+        """The request of a line, counted from 1, with the changes that the last run made; None if there is none."""
+        with self._lock:
+            while len(self._begins) <= line and self._read_on():
+                pass
+            if not 0 < line < len(self._begins):
+                return None
+        try:
+            raw = record_at(self._file, self._begins[line - 1])
+            return parse_request(raw.removeprefix(_BOM).strip(), line, self._overrides)
+        except (OSError, RequestLineError):
+            return None
+
+    def turns(self, result: Result) -> list[Turn] | None:
+        """The prompt of a result; None where its request is not there any more as it was sent."""
+        request = self.request(result.run.line)
+        if request is None or request.body_hash != result.run.body_hash:
+            return None
+        return turns_of(request.body)
+
+    def _read_on(self) -> bool:
+        lines = [] if self._is_all else self._file.readlines(_PIECE_BYTES)
+        self._is_all = not lines
+        ends = accumulate(map(len, lines), initial=self._begins[-1])
+        self._begins.extend(islice(ends, 1, None))
+        return bool(lines)
