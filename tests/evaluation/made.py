@@ -21,8 +21,8 @@ OUTCOMES = (FAILED, REFUSED, INCOMPLETE, EMPTY, INVALID)
 class Outcome:
     """A record with that outcome, which has a text all the same: it must not be scored."""
 
-    def __init__(self, name: str, text: str = "") -> None:
-        self.name, self.text = name, text
+    def __init__(self, name: str, text: str = "", schema_error: str | None = None) -> None:
+        self.name, self.text, self.schema_error = name, text, schema_error
 
 
 def write_results(path: Path, answers: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Path:
@@ -33,15 +33,15 @@ def write_results(path: Path, answers: Mapping[str, Any] | Iterable[tuple[str, A
 
 
 def _record(custom_id: str, line: int, told: Any) -> bytes:
-    outcome, text = "succeeded", told
+    outcome, text, schema_error = "succeeded", told, None
     if isinstance(told, Outcome):
-        outcome, text = told.name, told.text
+        outcome, text, schema_error = told.name, told.text, told.schema_error
     elif not isinstance(told, str):
         text = json.dumps(told)
     message = {"type": "message", "content": [{"type": "output_text", "text": text}]}
     is_failed = outcome == FAILED
     error = None if outcome == "succeeded" else ErrorInfo(outcome, "as the test has it")
-    head = ResultHead(custom_id, run_info(line=line, outcome=outcome), error)
+    head = ResultHead(custom_id, run_info(line=line, outcome=outcome, schema_error=schema_error), error)
     return encode_result(head, 500 if is_failed else 200, "req_1", json.dumps({"output": [message]}).encode())
 
 

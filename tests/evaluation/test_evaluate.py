@@ -43,6 +43,13 @@ def test_an_answer_that_did_not_succeed_is_unanswered_though_its_text_is_right(t
     assert found.accuracy.value == 0.5
 
 
+def test_an_answer_that_its_run_marked_as_missing_its_schema_is_unanswered(tmp_path: Path) -> None:
+    answers = {"a": YES, "b": Outcome("succeeded", '{"topic": "yes"}', schema_error="$.note: missing")}
+    found = evaluated(tmp_path, answers, [("a", "yes"), ("b", "yes")], "topic")
+    assert found.counts == Counts(right=1, unanswered=1)
+    assert found.fields["topic"].unanswered == {"invalid": 1}
+
+
 @pytest.mark.parametrize("rubbish", ["", "not JSON", "[1]", "7", '{"other": 1}', '{"topic": null}', '{"topic": '])
 def test_rubbish_is_unanswered(tmp_path: Path, rubbish: str) -> None:
     found = evaluated(tmp_path, {"a": YES, "b": rubbish}, [("a", "yes"), ("b", "yes")], "topic")
@@ -223,6 +230,12 @@ def test_a_class_with_few_rows_is_warned_of(tmp_path: Path) -> None:
     assert not evaluated(tmp_path, answers, [(f"r-{at}", "yes") for at in range(20)], "topic").warnings
 
 
+def test_gold_that_was_not_asked_is_warned_of(tmp_path: Path) -> None:
+    rows = [(f"r-{at}", "yes") for at in range(30)]
+    found = evaluated(tmp_path, {f"r-{at}": YES for at in range(20)}, rows, "topic")
+    assert found.warnings == ["10 rows of gold not asked: no figure speaks of them"]
+
+
 # ------------------------------------------------------------------------------ groups, clusters, repeats
 
 
@@ -236,6 +249,14 @@ def test_groups_have_counts_and_accuracies_of_their_own(tmp_path: Path) -> None:
     }
     assert found.groups["de"].accuracy == wilson(1, 2)
     assert found.fields["topic"].groups == found.groups
+
+
+@pytest.mark.parametrize(("policy", "rows"), [(Unanswered.WRONG, 3), (Unanswered.EXCLUDE, 2)])
+def test_an_unanswered_row_of_a_group_counts_by_the_policy(tmp_path: Path, policy: Unanswered, rows: int) -> None:
+    answers = {"a": YES, "b": NO, "c": Outcome("failed")}
+    gold = [(custom_id, "yes", "de") for custom_id in answers]
+    found = evaluated(tmp_path, answers, gold, "topic", "lang", by="lang", policy=policy)
+    assert found.groups["de"].accuracy == wilson(1, rows)
 
 
 def test_rows_of_a_cluster_widen_every_interval(tmp_path: Path) -> None:
@@ -286,6 +307,12 @@ def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
     repeats = evaluate(results, Question(Source(str(gold)), scorers={"topic": scorer_of("match")})).repeats
     assert repeats is not None
     assert repeats.majority == wilson(2, 2)
+
+
+def test_a_tie_of_repeats_is_no_vote_also_where_the_right_answer_came_first(tmp_path: Path) -> None:
+    repeats = evaluated(tmp_path, {"a#1": YES, "a#2": NO}, [("a", "yes")], "topic").repeats
+    assert repeats is not None
+    assert repeats.majority == wilson(0, 1)
 
 
 def test_repeats_do_not_pass_for_more_rows(tmp_path: Path) -> None:
