@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from batchrun.report.report import Report
     from batchrun.simulator.app import Gateway
     from batchrun.simulator.options import GatewayOptions
+    from batchrun.transport.deadlines import Timeouts
     from batchrun.transport.endpoint import Endpoint
-    from batchrun.transport.http import Timeouts
 
 __all__ = [
     "BatchrunError",
@@ -93,7 +93,7 @@ _HOMES = {
     "simulator.app": ("Gateway",),
     "simulator.options": ("GatewayOptions",),
     "transport.endpoint": ("Endpoint",),
-    "transport.http": ("Timeouts",),
+    "transport.deadlines": ("Timeouts",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -186,7 +186,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
     from batchrun.job.job import Job
     from batchrun.job.resume import Changed
     from batchrun.limits.options import Limits
-    from batchrun.transport.http import Timeouts
+    from batchrun.transport.deadlines import Timeouts
 
     files, rate, sending = options.files, options.rate, options.sending
     spending, failures = options.spending, options.failures

@@ -20,11 +20,13 @@ from msgspec import Raw
 from batchrun.billing.prices import Price, Rates
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally, cost_of
-from batchrun.records.index import HashTable, hash64, hash64_all, hash_bodies
+from batchrun.records.index import HashTable, hash_bodies
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, RunInfo, sum_of_tries
-from batchrun.results.by_line import ByLine
+from batchrun.results.by_line import ByLine, key_of
 
+_64_BITS = (1 << 64) - 1
+_MOST_ATTEMPTS = (1 << 16) - 1
 _FAILED, _GOES_AGAIN, _HAS_USAGE, _IS_PRICED, _NOT_SENT = 1, 2, 4, 8, 16
 
 
@@ -60,8 +62,8 @@ class Finished:
         self._retry_errors = retry_errors
         self._rates: Rates | None = None  # the latest
         self._by_line, self._place_of_line = ByLine(), array("I")
-        self._ids, self._body_hashes = array("Q"), array("q")
-        self._place_of_id: HashTable | None = None
+        self._keys = array("q")
+        self._place_of_key: HashTable | None = None
         self._model_numbers: dict[str, int] = {}
         self._models, self._flags = array("I"), array("B")
         self._inputs, self._outputs = array("Q"), array("Q")
@@ -70,7 +72,7 @@ class Finished:
         self._body_bytes = array("I")  # 0 until the line has been found
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._keys)
 
     @property
     def spent_usd(self) -> Decimal:
@@ -89,18 +91,19 @@ class Finished:
             return
         first, runs = len(self), [head.run for head in heads]
         self._tally.add(heads)
-        self._by_line.add(heads)
+        self._keys.extend(self._by_line.add(heads))
         places, room = self._place_of_line, len(self._by_line)
         places.frombytes(bytes(places.itemsize * (room - len(places))))
         for place, run in enumerate(runs, first):
             if run.line < room:
                 places[run.line] = place
-        self._ids.extend(hash64_all([head.custom_id for head in heads]))
-        self._body_hashes.extend([hash(run.body_hash) for run in runs])
         numbers = self._model_numbers
         self._models.extend([numbers.setdefault(run.requested_model, len(numbers)) for run in runs])
         self._latencies.extend([run.latency_s or 0.0 for run in runs])
-        self._attempts.extend([min(run.attempts, 65535) for run in runs])
+        attempts = [run.attempts for run in runs]
+        if max(attempts) > _MOST_ATTEMPTS:
+            attempts = [min(count, _MOST_ATTEMPTS) for count in attempts]
+        self._attempts.extend(attempts)
         self._body_bytes.frombytes(bytes(self._body_bytes.itemsize * len(heads)))
         self._add_usages(heads, runs)
 
@@ -174,12 +177,11 @@ class Finished:
         """The place of a line's record; None if it has no record, or was edited since."""
         if self._by_line.find(line):
             return self._place_of_line[line.line_number]
-        if self._place_of_id is None:
-            self._place_of_id = HashTable()
-            for place, key in enumerate(self._ids):
-                self._place_of_id.set(key, place)
-        found = self._place_of_id.get(hash64(line.custom_id))
-        return found if found is not None and self._body_hashes[found] == hash(line.body_hash) else None
+        if self._place_of_key is None:
+            self._place_of_key = HashTable()
+            for place, key in enumerate(self._keys):
+                self._place_of_key.set(key & _64_BITS or 1, place)
+        return self._place_of_key.get(key_of(line) & _64_BITS or 1)
 
     def find_succeeded(self, first: int, ids: list[str], bodies: list[bytes | Raw]) -> list[str]:
         """Find the records of lines from `first` on that succeeded and name these lines.

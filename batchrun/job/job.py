@@ -17,8 +17,8 @@ from batchrun.job.endpoints import NamedEndpoint, as_endpoints
 from batchrun.job.resume import Changed
 from batchrun.limits.options import Limits
 from batchrun.records.request import Overrides
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.endpoint import Endpoint
-from batchrun.transport.http import Timeouts
 
 if TYPE_CHECKING:
     from batchrun.simulator.options import GatewayOptions

@@ -13,8 +13,9 @@ from batchrun.job.endpoints import NamedEndpoint
 from batchrun.records.outcome import Failure, RateHeaders, Reply, describe
 from batchrun.records.request import CHAT, RESPONSES, parse_request
 from batchrun.records.words import printable
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.http import HttpTransport
 from batchrun.transport.words import tells_of_money
 
 PATIENCE = Timeouts(attempt_s=60.0, connect_s=10.0, idle_s=60.0)

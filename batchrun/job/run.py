@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchrun.billing.bounds import Bounds
 from batchrun.engine.done import RunFacts
@@ -47,10 +47,12 @@ from batchrun.requests.selection import Unwanted, first
 from batchrun.results.events import Start, Stop
 from batchrun.results.store import ResultStore
 from batchrun.transport.endpoint import Endpoint
-from batchrun.transport.http import HttpTransport
 from batchrun.transport.protocol import Transport
 from batchrun.validation.schema import MismatchCheck
 from batchrun.version import __version__
+
+if TYPE_CHECKING:
+    from batchrun.transport.http import HttpTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,10 @@ class Run:
         return within_open_files(limits, self._prepared.pending, ends, self._observer.notice)
 
     def _transport(self, endpoint: Endpoint, **options: Any) -> HttpTransport:
+        from batchrun.transport.http import (
+            HttpTransport,  # with aiohttp, which a job with nothing to send does not need
+        )
+
         job = self._prepared.job
         return HttpTransport(endpoint, job.timeouts, job.max_response_bytes, self._observer.notice, **options)
 

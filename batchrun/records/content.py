@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchrun.records.request import ENDPOINTS, RESPONSES
+from batchrun.records.request import EMBEDDINGS, RESPONSES
 
 _LARGEST_COUNT = 2**53  # a larger limit bounds nothing, and its cost would not be exact
 LEAST_OUTPUT_TOKENS = 16  # the minimum of the Responses API; a gateway may raise a smaller value to it
@@ -71,7 +71,7 @@ def read_contents(url: str, body: bytes) -> Contents:
     """The contents of a request body. The line must have been checked; `url` is one of `ENDPOINTS`."""
     fields = _decode(body)
     named: Set[str]
-    if type(fields.input) is str and fields.instructions is None and fields.messages is None:  # as nearly always
+    if type(fields.input) is str and fields.instructions is fields.messages is None:  # as nearly always
         texts, parts, token_ids, named = [fields.input], 0, 0, _NONE
     else:
         walk = _Walk()
@@ -171,11 +171,11 @@ def _named_fields(fields: _Body) -> Iterator[str]:
 
 
 def _max_output_tokens(url: str, fields: _Body) -> int | None:
-    if url == ENDPOINTS[2]:
-        return 0  # embeddings
     if url == RESPONSES:
-        count = _count(fields.max_output_tokens)
+        count = None if fields.max_output_tokens is None else _count(fields.max_output_tokens)
         return count and max(count, LEAST_OUTPUT_TOKENS)
+    if url == EMBEDDINGS:
+        return 0
     counts = [count for value in (fields.max_completion_tokens, fields.max_tokens) if (count := _count(value))]
     choices = 1 if fields.n is None else _count(fields.n)
     return max(counts) * choices if counts and choices else None

@@ -244,9 +244,10 @@ def parse_whole(lines: Sequence[bytes]) -> Sequence[WholeRecord]:
         records = list(map(_decode_whole, lines))
     except REFUSED as error:
         raise ValueError(str(error)) from None
-    for raw in lines:
-        if len(raw) > _DIGITS and _MARK.search(raw[::_EVERY]):
-            orjson.loads(raw)  # the decoder takes whole numbers of any size
+    if _MARK.search(b"".join(lines)[::_EVERY]):
+        for raw in lines:
+            if len(raw) > _DIGITS and _MARK.search(raw[::_EVERY]):
+                orjson.loads(raw)  # the decoder takes whole numbers of any size
     check_results(records)
     return records
 

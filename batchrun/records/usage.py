@@ -153,7 +153,6 @@ class _PlainChat(msgspec.Struct, gc=False):
     completion_tokens_details: _OutputDetails | None = None
 
 
-_PLAIN_KEYS = {*_Plain.__struct_fields__, "total_tokens"}
 _CACHE_READ, _CACHE_CREATION = "cache_read_input_tokens", "cache_creation_input_tokens"  # Anthropic's names
 _CACHE_HIT = "prompt_cache_hit_tokens"  # DeepSeek's name
 _TOOL_USE = "server_tool_use"  # Anthropic's name
@@ -169,9 +168,7 @@ def _read_plain(usage: _Plain, fields: _Json) -> Usage | None:
     cached, written, total = inputs.cached_tokens, inputs.cache_write_tokens, tokens + output_tokens
     if cached + written > tokens or (reasoning and fields.get("total_tokens") != total) or reasoning > output_tokens:
         return None
-    if fields.keys() <= _PLAIN_KEYS or _ODD_KEYS.isdisjoint(fields):
-        return Usage(tokens, cached, output_tokens, reasoning, total, written)
-    return None
+    return Usage(tokens, cached, output_tokens, reasoning, total, written) if _ODD_KEYS.isdisjoint(fields) else None
 
 
 def _read_plain_chat(usage: _PlainChat, fields: _Json) -> Usage | None:

@@ -39,36 +39,42 @@ class ByLine:
         """Whether each record has a line number of its own, and each has been found by its line."""
         return self._found == self._count == len(self._outcomes) - self._outcomes.count(0)
 
-    def add(self, heads: Sequence[ResultHead]) -> None:
-        """Add records. One whose line number would take far too much memory for so few is never found."""
+    def add(self, heads: Sequence[ResultHead]) -> Sequence[int]:
+        """Add records. One whose line number would take far too much memory for so few is never found.
+
+        Returns the key of each, which a line has, too, that it is found by: `key_of`.
+        """
         if not heads:
-            return
-        most = max(len(self._keys), 1_000_000 + 64 * self._count)
+            return ()
+        most, before = max(len(self._keys), 1_000_000 + 64 * self._count), self._before
         self._count += len(heads)
-        before = self._before
-        numbers = [head.run.line - before for head in heads] if before else [head.run.line for head in heads]
-        if max(numbers) >= most or (before and min(numbers) < 1):
-            heads = [head for head, number in zip(heads, numbers, strict=True) if 0 < number < most]
-            numbers = [number for number in numbers if 0 < number < most]
-        last = max(numbers, default=0)
+        runs = [head.run for head in heads]
+        numbers = [run.line - before for run in runs] if before else [run.line for run in runs]
+        found = array("q", _keys([head.custom_id for head in heads], [run.body_hash for run in runs]))
+        last, are_all_near = max(numbers), min(numbers) >= 0
+        if last >= most:
+            last, are_all_near = max([number for number in numbers if number < most], default=0), False
         if (more := last + 1 - len(self._keys)) > 0:
             more += last // 16
             self._outcomes.extend(bytes(more))
             self._keys.frombytes(bytes(8 * more))
         keys, outcomes = self._keys, self._outcomes
-        has_errors = [head.error for head in heads].count(None) < len(heads)
-        found = _keys([head.custom_id for head in heads], [head.run.body_hash for head in heads])
-        for number, key in zip(numbers, found, strict=True):
-            keys[number] = key
-            outcomes[number] = SUCCEEDED
-        for number, head in zip(numbers, heads, strict=True) if has_errors else ():
-            outcomes[number] = outcome_of(head)
+        if are_all_near and [head.error for head in heads].count(None) == len(heads):
+            for number, key in zip(numbers, found, strict=True):
+                keys[number] = key
+                outcomes[number] = SUCCEEDED
+        else:
+            for number, key, head in zip(numbers, found, heads, strict=True):
+                if 0 <= number <= last:
+                    keys[number] = key
+                    outcomes[number] = outcome_of(head)
+        return found
 
     def find(self, line: RequestLine) -> int:
         """The outcome of a line's record; 0 if its number has no record, or a record of another line."""
         number = line.line_number - self._before
         outcome = self._outcomes[number] if number < len(self._outcomes) else 0
-        if not outcome or self._keys[number] != hash(line.custom_id) ^ hash(line.body_hash):
+        if not outcome or self._keys[number] != key_of(line):
             return 0
         self._found += 1
         return outcome
@@ -85,6 +91,11 @@ class ByLine:
             ids = [custom_id if is_done else "" for custom_id, is_done in zip(ids, are_done, strict=True)]
         self._found += len(ids) - ids.count("")
         return ids
+
+
+def key_of(line: RequestLine) -> int:
+    """64 bits that a line and its record have in common, as long as the line is not edited."""
+    return hash(line.custom_id) ^ hash(line.body_hash)
 
 
 def _keys(ids: Sequence[str], body_hashes: Sequence[str]) -> Iterable[int]:

@@ -11,10 +11,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from batchrun import checks
 
 LOOK_EVERY_S = 0.5
 LATE_S = 0.25  # a timer that is later than this tells that the process stood still, or had far too much to do
 CATCH_UP_S = 2.0  # then everything that is due gets so much time: enough to read what lies in the buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long an attempt may take, in seconds.
+
+    `attempt_s`: from sending the request to the last byte of its answer.
+    `connect_s`: until a connection is made.
+    `idle_s`: between two events of a stream. Comments that only keep the connection open do not count.
+    """
+
+    attempt_s: float = 600.0
+    connect_s: float = 10.0
+    idle_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a time that is none."""
+        for name in ("attempt_s", "connect_s", "idle_s"):
+            checks.settle(self, **{name: checks.seconds(f"Timeouts.{name}", getattr(self, name))})
 
 
 def exact_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:

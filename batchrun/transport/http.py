@@ -15,7 +15,6 @@ import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 
@@ -24,7 +23,6 @@ import orjson
 from msgspec.structs import replace as changed
 from yarl import URL
 
-from batchrun import checks
 from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
 from batchrun.records.rawjson import as_text, with_member
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
@@ -33,7 +31,7 @@ from batchrun.transport.assemble import ResponseAssembler, StreamResult
 from batchrun.transport.chat_stream import assemble_chat
 from batchrun.transport.client import open_session, request_headers
 from batchrun.transport.connections import Connector
-from batchrun.transport.deadlines import Deadline, Deadlines, exact_clock
+from batchrun.transport.deadlines import Deadline, Deadlines, Timeouts, exact_clock
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.error_body import read_retry_after
 from batchrun.transport.hints import hints
@@ -57,25 +55,6 @@ from batchrun.transport.words import quotes_request
 from batchrun.transport.yielding import yield_to_loop
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long an attempt may take, in seconds.
-
-    `attempt_s`: from sending the request to the last byte of its answer.
-    `connect_s`: until a connection is made.
-    `idle_s`: between two events of a stream. Comments that only keep the connection open do not count.
-    """
-
-    attempt_s: float = 600.0
-    connect_s: float = 10.0
-    idle_s: float = 120.0
-
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a time that is none."""
-        for name in ("attempt_s", "connect_s", "idle_s"):
-            checks.settle(self, **{name: checks.seconds(f"Timeouts.{name}", getattr(self, name))})
 
 
 class _Attempt(Deadline):

@@ -322,7 +322,8 @@ def test_a_mistake_in_the_program_shows_its_traceback_without_the_key(mistake: s
     code = f"""
 import aiohttp, asyncio, sys, traceback
 from batchrun import Endpoint, Job
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.deadlines import Timeouts
+from batchrun.transport.http import HttpTransport
 from batchrun.records.request import parse_request
 key, endpoint = None, Endpoint("http://127.0.0.1:1/v1", sys.stdin.read())
 

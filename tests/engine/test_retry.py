@@ -17,9 +17,10 @@ from batchrun.engine.retry import RetryPolicy
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import parse_request
 from batchrun.transport.answer import HttpAnswer, read_answer
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import RULES, Decision, Kind, classify
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.http import HttpTransport
 from batchrun.transport.words import is_for_a_while, quotes_request
 
 RELAY = {"x-oneapi-request-id": "2026010203"}

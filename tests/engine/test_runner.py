@@ -42,8 +42,8 @@ from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_results
 from batchrun.simulator.app import Gateway
 from batchrun.simulator.options import GatewayOptions
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.endpoint import Endpoint
-from batchrun.transport.http import Timeouts
 from tests import hostile
 from tests.asking import in_virtual_time, until
 from tests.hostile import BODY, KEY, Asked, Hostile, http

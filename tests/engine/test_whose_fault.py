@@ -14,7 +14,7 @@ import pytest
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.engine.retry import RetryPolicy
 from batchrun.limits.options import Limits
-from batchrun.transport.http import Timeouts
+from batchrun.transport.deadlines import Timeouts
 from tests import hostile
 from tests.asking import in_virtual_time
 from tests.engine.test_runner import BROKEN, GOOD, NGINX, PAGE, Desk, Ran, desk, error

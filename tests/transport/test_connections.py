@@ -11,8 +11,9 @@ import pytest
 from batchrun.records.outcome import Reply
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.transport.connections import Connector
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.endpoint import Endpoint
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.http import HttpTransport
 from tests.hostile import KEY, RESPONSE, http
 
 CAP = 1 << 20

@@ -22,9 +22,10 @@ from msgspec.structs import replace as changed
 
 from batchrun.records.outcome import Failure, Reply
 from batchrun.records.request import RequestLine, parse_request
+from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.endpoint import Endpoint
 from batchrun.transport.failures import Kind, classify
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.http import HttpTransport
 from batchrun.version import __version__
 from tests import hostile
 from tests.asking import in_virtual_time
@@ -634,7 +635,8 @@ import asyncio, gzip, os, resource, sys, threading, zlib
 sys.path.insert(0, {root!r})
 from batchrun.transport.endpoint import Endpoint
 from batchrun.records.request import parse_request
-from batchrun.transport.http import HttpTransport, Timeouts
+from batchrun.transport.deadlines import Timeouts
+from batchrun.transport.http import HttpTransport
 from batchrun.version import __version__
 
 kind = {kind!r}
