@@ -145,3 +145,13 @@ def test_a_short_command_is_not_interrupted_to_collect_what_it_still_needs() -> 
     line = b'{"custom_id":"a","body":{"model":"m","input":"x"}}\n'
     done = subprocess.run(command, input=line, capture_output=True, check=True)
     assert int(done.stdout.split()[-1]) < 20
+
+
+def test_a_finished_job_that_is_run_again_loads_no_http_client(job: Job) -> None:
+    with GatewayThread() as gateway:
+        run(replace(job, endpoint=Endpoint(gateway.base_url, KEY)))
+    code = "import sys\nfrom batchrun.cli.main import main\ntry: main()\nfinally: print('aiohttp' in sys.modules)"
+    url = "http://127.0.0.1:9"
+    command = [sys.executable, "-c", code, "run", str(job.requests), "-o", str(job.results), "--base-url", url]
+    done = subprocess.run(command, env={"OPENAI_API_KEY": KEY}, capture_output=True, check=True, text=True)
+    assert done.stdout.split()[-1] == "False"
