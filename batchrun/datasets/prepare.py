@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from batchrun.records.index import Hashes, HashTable, Repeats, hash64
 from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLineError, read_request
 from batchrun.records.words import counted
 from batchrun.requests.overrides import check_overrides
-from batchrun.results.files import no_link, replace_whole, writing_whole
+from batchrun.results.files import drafting, replace_whole, writing_whole
 from batchrun.results.paths import are_one
 
 _BUFFER = 1 << 17
@@ -84,19 +83,16 @@ def used_columns(source: Source, recipe: Recipe) -> list[str]:
 
 def _written(work: _Work, output: Path) -> Summary:
     """Write the requests as a draft, which takes its place where no two rows are equal."""
-    draft = output.with_name(f".{secrets.token_hex(8)}.draft")
-    try:
-        with open(draft, "xb", _BUFFER, opener=no_link) as file:
-            repeated = work.write(file)
+    with drafting(output, "draft") as (draft, file):
+        repeated = work.write(file)
+        file.close()
         if repeated:
-            with draft.open("rb", _BUFFER) as lines, writing_whole(output) as file:
-                file.writelines(numbered(lines, work.repeat, repeated))
+            with draft.open("rb", _BUFFER) as lines, writing_whole(output) as whole:
+                whole.writelines(numbered(lines, work.repeat, repeated))
         else:
             draft.replace(output)
         made = work.summary(output.stat().st_size)
         replace_whole(prepared_path(output), made.prepared.to_json())
-    finally:
-        draft.unlink(missing_ok=True)
     return made
 
 

@@ -44,7 +44,11 @@ class LabelPaths:
 
     @contextlib.contextmanager
     def held(self, *, locks: bool = True) -> Iterator[None]:
-        """Make the folder, and keep other processes from working on this job. Raises `UsageError`."""
+        """Make the folder, and keep other processes from working on this job. Raises `UsageError`.
+
+        A job that is refused before it has requests leaves no new folder behind.
+        """
+        is_new = not self.folder.exists()
         try:
             self.folder.mkdir(exist_ok=True)
             file = open_locked(self.folder / "lock") if locks else None
@@ -59,7 +63,19 @@ class LabelPaths:
                 raise UsageError(f"{self.folder} is no folder of `batchrun label`; choose another -o")
             if locks:
                 self._remove_drafts()
-            yield
+            try:
+                yield
+            except UsageError:
+                if is_new and locks and not self.requests.exists():
+                    self._forget()
+                raise
+
+    def _forget(self) -> None:
+        """Remove what a job wrote that was refused."""
+        with contextlib.suppress(OSError):
+            for path in (self.job, self.folder / "lock"):
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()  # stays where somebody put a file into it
 
     def _remove_drafts(self) -> None:
         """Remove what a kill left half-written. Only who holds the lock may: else it may be still in the making."""

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+DRAFT_BUFFER_BYTES = 1 << 17
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -47,13 +49,42 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
 
     Raises `OSError`.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb", opener=no_link) as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with drafting(path, "tmp") as (draft, file):
+        yield file
+        file.close()
+        draft.replace(path)
+
+
+@contextlib.contextmanager
+def drafting(path: Path, ending: str) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A hidden file beside `path` with this ending, to be written and moved to its place; else it is removed.
+
+    It is locked until then. Drafts of `path` that nobody has locked were left by a kill, and are removed first. On a
+    disk without locks they stay: they may be still in the making. Raises `OSError`.
+    """
+    start = f".{blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}"
+    for left in path.parent.glob(f"{start}{8 * '[0-9a-f]'}.{ending}") if fcntl is not None else ():
+        with contextlib.suppress(OSError), open(left, "rb", opener=no_link) as stale:
+            if lock(stale):
+                left.unlink()
+    draft = path.with_name(f"{start}{secrets.token_hex(4)}.{ending}")
+    with contextlib.ExitStack() as stack:
+        stack.callback(draft.unlink, missing_ok=True)
+        file = stack.enter_context(_locked_draft(draft))
+        if fcntl is not None:  # elsewhere an open file cannot be moved
+            stack.callback(os.close, os.dup(file.fileno()))  # keeps the lock when the file is closed
+        yield draft, file
+
+
+def _locked_draft(draft: Path) -> IO[bytes]:
+    """A new file, locked where the disk has locks."""
+    while True:
+        file = open(draft, "xb", DRAFT_BUFFER_BYTES, opener=no_link)  # noqa: SIM115
+        with contextlib.suppress(NoLocksError):
+            lock(file)
+        if draft.exists():
+            return file
+        file.close()  # between the opening and the locking it looked as if left by a kill, and was removed
 
 
 def replace_whole(path: Path, data: bytes) -> None:

@@ -328,6 +328,23 @@ def test_what_cannot_work_is_refused_and_nothing_is_sent(batchrun: Command, word
     assert not list(Path().rglob("results.jsonl"))
 
 
+def test_a_job_that_a_row_makes_impossible_leaves_no_folder_unless_it_was_begun(batchrun: Command) -> None:
+    """What there is of a job that was begun stays, whatever its table says now."""
+    write_data()
+    with Path("data.csv").open("a") as file:
+        file.write("000,twice\n")
+    refused = batchrun(*LABEL, "--id", "id", *FAST, "--yes")
+    assert (refused.code, "data.csv:42" in refused.err) == (2, True)
+    assert [path.name for path in Path().iterdir()] == ["data.csv"]
+    write_data()
+    batchrun(*LABEL, "--id", "id", *FAST, "--yes")
+    before = {path: path.read_bytes() for path in JOB.iterdir() if path.name != "job.toml"}
+    with Path("data.csv").open("a") as file:
+        file.write("000,twice\n")
+    assert batchrun(*LABEL, "--id", "id", *FAST, "--yes").code == 2
+    assert {path: path.read_bytes() for path in JOB.iterdir() if path.name != "job.toml"} == before
+
+
 def test_the_table_without_a_prompt_says_what_goes_on(batchrun: Command) -> None:
     write_data()
     batchrun(*LABEL, *FAST)

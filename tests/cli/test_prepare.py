@@ -158,6 +158,13 @@ def test_what_was_there_stays_when_it_is_interrupted(tmp_path: Path, number: sig
     assert (tmp_path / "requests.jsonl").read_text() == "what was there\n"
     left = [path for path in tmp_path.iterdir() if path.name not in ("data.csv", "requests.jsonl")]
     assert len(left) == (0 if number == signal.SIGINT else 1)
+    others = [tmp_path / f".{16 * '0'}.draft", tmp_path / "notes.draft"]
+    for path in others:
+        path.write_text("of another program")
+    command = [*BATCHRUN, *words[:3], "requests.jsonl", *ASK, "-n", "1"]
+    subprocess.run(command, cwd=tmp_path, stderr=subprocess.DEVNULL, check=True)
+    made = {"data.csv", "requests.jsonl", "requests.jsonl.prepared.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*made, *(path.name for path in others)}
 
 
 # --------------------------------------------------------------------------------------------------- schema
