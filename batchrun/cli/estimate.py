@@ -94,10 +94,13 @@ def estimated(
     from batchrun.billing.pricing import PriceBook
     from batchrun.estimate.estimate import Allowed, estimate_file
     from batchrun.requests.reader import RequestFile
+    from batchrun.results.last_run import read_controls
+    from batchrun.results.paths import ResultPaths
     from batchrun.results.scan import read_many
+    from batchrun.results.tries import open_tries
 
     is_begun = results is not None and os.path.lexists(results)
-    records = (heads for heads, _ in read_many(results)) if results is not None and is_begun else ()
+    begun = ResultPaths.of(results) if results is not None and is_begun else None
     bounds = rate.concurrency
     is_fixed = bounds.least == bounds.most
     fixed, most = (bounds.most, None) if is_fixed else (None, bounds.most)
@@ -105,13 +108,15 @@ def estimated(
     with RequestFile(requests, request.overrides()) as file:
         return estimate_file(
             file,
-            records,
+            (heads for heads, _ in read_many(begun.results)) if begun is not None else (),
             PriceBook.load(prices),
             allowed,
             sample=sample,
             limit=limit,
             dedup=dedup,
             is_answered=is_answered,
+            tries=open_tries(begun) if begun is not None else None,
+            controls=read_controls(begun.log) if begun is not None else (),
         )
 
 

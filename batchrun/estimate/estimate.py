@@ -20,6 +20,7 @@ from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
 from batchrun.estimate.measured import Finished
 from batchrun.estimate.tokens import Counter, Tokens, load_counter
+from batchrun.records.attempt import AnsweredControl
 from batchrun.records.content import read_contents
 from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
@@ -29,6 +30,7 @@ from batchrun.requests.duplicates import Equals
 from batchrun.requests.prescan import ids_and_bodies
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Chosen, draw
+from batchrun.results.tries import TriesReader
 from batchrun.stats.intervals import CONFIDENCE, NONE, Moments, Range, share
 
 MIN_MEASURED = 10
@@ -344,8 +346,12 @@ def estimate_file(
     limit: int | None = None,
     dedup: bool = False,
     is_answered: Callable[[RequestLine], bool] | None = None,
+    tries: TriesReader | None = None,
+    controls: Iterable[AnsweredControl] = (),
 ) -> Estimate:
     """The estimate for a request file, given the records of its result file, many at a time.
+
+    What was spent includes what has no record: the open ones of `tries`, and the control requests.
 
     With `sample`, `limit` or `dedup`, of the lines that are left only those count that a run with them would send; of
     those that are `is_answered`, which is asked once for each, none does.
@@ -355,8 +361,11 @@ def estimate_file(
     finished, equals = Finished(book), Equals() if dedup else None
     for heads in records:
         finished.add(heads)
+        if tries is not None:
+            tries.settle(heads)
         if equals is not None:
             equals.add(heads)
+    finished.add_beside(tries, controls)
     if sample is None and limit is None and equals is None and is_answered is None:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import compress
@@ -20,10 +20,12 @@ from msgspec import Raw
 from batchrun.billing.prices import Price, Rates
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally, cost_of
+from batchrun.records.attempt import AnsweredControl
 from batchrun.records.index import HashTable, hash_bodies
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, RunInfo, sum_of_tries
 from batchrun.results.by_line import ByLine, key_of
+from batchrun.results.tries import TriesReader
 
 _64_BITS = (1 << 64) - 1
 _MOST_ATTEMPTS = (1 << 16) - 1
@@ -76,8 +78,13 @@ class Finished:
 
     @property
     def spent_usd(self) -> Decimal:
-        """The exact cost of all records, in US dollars."""
-        return self._tally.cost_of_records_usd()
+        """The exact cost of all that is on the bill, in US dollars."""
+        return self._tally.cost_usd()
+
+    def add_beside(self, tries: TriesReader | None, controls: Iterable[AnsweredControl]) -> None:
+        """Add what has cost money and has no record, once all records are added: open tries and control requests."""
+        self._tally.add_open(tries.open().heads() if tries is not None else ())
+        self._tally.add_controls(controls)
 
     @property
     def lines_per_s(self) -> float | None:

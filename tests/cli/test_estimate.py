@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.records.attempt import AnsweredControl
+from batchrun.records.usage import Usage
+from batchrun.results.events import Control, encode_events
 from tests.cli.commands import FAST, Command, Terminal, records, write_requests
 
 PILOT = ("run", "requests.jsonl", "-o", "r.jsonl", *FAST, "--pilot", "10")
@@ -34,6 +37,25 @@ def test_limits_and_overrides_are_part_of_an_estimate(batchrun: Command, request
     Path("prices.json").write_text('{"gpt-4.1*": {"input": 1000000, "output": 0}}')
     made = json.loads(batchrun("estimate", requests, "--prices", "prices.json", "--json").out)
     assert made["left_usd"]["low"] > 1, "a dollar a token"
+
+
+def test_what_was_spent_on_lines_without_a_record_is_in_the_estimate(batchrun: Command, requests: Path) -> None:
+    """Answers to a line that was to be asked again when the run was killed, and control requests."""
+    Path("prices.json").write_text('{"gpt-4.1*": {"input": 1, "output": 1000}}')
+    batchrun("run", requests, "-o", "r.jsonl", *FAST, "-n", "2")
+    usage = Usage(1_000_000, 0, 0, 0, 1_000_000)
+    answered = AnsweredControl("gpt-4.1", "2026-01-02T03:04:05.678Z", 1.0, "gpt-4.1", usage)
+    control = Control(line=1, path="/v1/responses", answered=answered)
+    first, second = Path("r.jsonl").read_bytes().splitlines(keepends=True)
+    Path("r.jsonl").write_bytes(first)
+    Path("r.jsonl.tries").write_bytes(second)
+    with Path("r.jsonl.log").open("a") as log:
+        log.write(encode_events([control]).decode())
+    asked = ("-o", "r.jsonl", "--prices", "prices.json", "--json")
+    spent = json.loads(batchrun("estimate", requests, *asked).out)["spent_usd"]
+    report = json.loads(batchrun("report", "r.jsonl", "--prices", "prices.json", "--json").out)
+    assert (report["controls"]["requests"], report["tries"]["open_answers"]) == (1, 1)
+    assert spent == report["cost"]["total_usd"] > 0
 
 
 # ------------------------------------------------------------------------------------------------ the pilot
