@@ -1,7 +1,8 @@
 """Requests to a judge: `prepare` over the rows of a table, each with the answer that a result file has for it.
 
 1. An answer is a value of its row, as every cell is: what stands in it is never a template, and never a verdict.
-2. The id of a request is that of the answer that it is about. Only answers are judged: a row without one is counted.
+2. The id of a request is that of the answer that it is about. Only answers that fit their schema are judged: others are
+   counted.
 3. Beside the requests stands the hash of the result file, so that no verdict counts for an answer that came later.
 """
 
@@ -14,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from batchrun.datasets.join import as_prepared
+from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.datasets.prepare import Summary, prepare_table
 from batchrun.datasets.prepared import JudgedFile
@@ -61,9 +63,12 @@ class ToJudge:
     hidden: tuple[str, ...]
 
 
-def why_unanswered(result: Result) -> str:
-    """Why a result has no answer that could be judged; "" where it has one."""
-    return Answer(result).why or ("" if answer_of(result).strip() else "empty")
+def why_unanswered(result: Result, reader: LabelReader | None) -> str:
+    """Why a result has no answer that could be judged; "" where it has one.
+
+    `reader`: checks it against its schema, as `join` does; None where there is none.
+    """
+    return Answer(result, reader).why or ("" if answer_of(result).strip() else "empty")
 
 
 def answer_of(result: Result) -> str:
@@ -100,7 +105,7 @@ def make_requests(answers: Answers, recipe: Recipe, output: Path) -> ToJudge:
                 columns = ", ".join(table.columns)
                 raise UsageError(f"--gold {answers.gold}: {table.name} has no such column; it has {columns}")
             repeats = range(1, (_most_repeats(file) if asked.prepared is None else asked.prepared.repeat) + 1)
-            rows = _AnsweredRows(table, ids, RecordsById(file), repeats, answers.gold)
+            rows = _AnsweredRows(table, ids, RecordsById(file), repeats, answers.gold, asked.reader())
             summary = prepare_table(table.read_by(rows), recipe, output, judged)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
@@ -119,14 +124,20 @@ class _AnsweredRows:
     """The rows of a table, each once for every answer to it. It counts the others."""
 
     def __init__(
-        self, table: Table, ids: IdColumn | IdOfCells, records: RecordsById, repeats: Iterable[int], gold: str | None
+        self,
+        table: Table,
+        ids: IdColumn | IdOfCells,
+        records: RecordsById,
+        repeats: Iterable[int],
+        gold: str | None,
+        reader: LabelReader | None,
     ) -> None:
         self.names = names = [CUSTOM_ID, ANSWER, PARSED, *([GOLD] if gold is not None else [])]
         self.hidden = tuple(name for name in table.columns if name in names and name not in (CUSTOM_ID, gold))
         self.columns = [*(name for name in table.columns if name not in names), *names]
         self._table, self._ids, self._records = table, ids, records
         self._repeats: Sequence[int] = tuple(repeats)
-        self._gold = gold
+        self._gold, self._reader = gold, reader
         self.unanswered = self.not_asked = 0
 
     def rows(self) -> Iterator[Row]:
@@ -141,7 +152,7 @@ class _AnsweredRows:
                 continue
             self.not_asked += not results
             for result in results:
-                if why_unanswered(result):
+                if why_unanswered(result, self._reader):
                     self.unanswered += 1
                     continue
                 told = {CUSTOM_ID: result.custom_id, ANSWER: answer_of(result), PARSED: result.parsed}

@@ -79,6 +79,7 @@ class _Judging:
     def __init__(self, file: RecordFile, table: Table | None, question: JudgeQuestion) -> None:
         self._file, self._question = file, question
         self._asked = Asked.of(file.path)
+        self._reader = self._asked.reader()
         self.judge = JudgeFile(question.judge, question.passing, file.path)
         self._rows = _Rows(table, question, self._asked, self.judge)
         self._tally = RowTally()
@@ -101,7 +102,7 @@ class _Judging:
             yield place, judged
 
     def _judged(self, result: Result, place: Place) -> Judged:
-        if why := why_unanswered(result):
+        if why := why_unanswered(result, self._reader):
             self._unanswered[why] += 1
             return Judged(Verdict.UNANSWERED, why)
         said = self.judge.said(result.custom_id)

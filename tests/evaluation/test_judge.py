@@ -137,6 +137,20 @@ def test_rows_that_were_prepared_are_found_without_an_id(batchrun: Command) -> N
     assert len(asked) == 6
 
 
+def test_an_answer_that_misses_its_schema_is_not_judged_and_counts_as_unanswered(batchrun: Command) -> None:
+    """Though its record, of a run that does not ask again, is a success."""
+    Path("data.csv").write_text("id,question\na,1?\nb,2?\n")
+    words = ("-p", "{{ question }}", "-s", "size int(1..5)", "--id", "id", "--model", "m")
+    batchrun("prepare", "data.csv", *words, "-o", "requests.jsonl")
+    Path("key.jsonl").write_text('{"custom_id":"a","answer":{"size":9}}\n{"custom_id":"b","answer":{"size":2}}\n')
+    batchrun("run", "requests.jsonl", "-o", "r.jsonl", *FAST, "--simulate-answers", "key.jsonl")
+    judged_results(batchrun, {"a": PASS, "b": PASS})
+    assert list(requests_in(Path("judge.requests.jsonl"))) == ["b"]
+    found = figures()
+    assert found.counts == Counts(right=1, unanswered=1)
+    assert found.fields["verdict"].unanswered == {"invalid": 1}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
