@@ -12,7 +12,7 @@ from batchrun.datasets.text import Text
 
 LONGEST_CELL = 64 << 20  # characters; Python's own bound of 131,072 is too low for texts
 _OTHER_DELIMITERS = {";": "';'", "\t": "tab"}
-_NUL = "a NUL character; was the file cut off by a crash, or saved as UTF-16 (then pass --encoding utf-16-le)?"
+_NUL = "a NUL character; was the file cut off by a crash?"
 
 
 class Delimited:

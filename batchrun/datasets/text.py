@@ -13,6 +13,7 @@ from batchrun.errors import UsageError
 from batchrun.requests.by_offset import by_offset
 
 _BLOCK = 1 << 16
+_FEWEST = 20
 _UTF_8 = "utf-8-sig"  # takes a BOM away
 
 
@@ -32,7 +33,13 @@ class Text:
     def _by_mark(self) -> str:
         if self.start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
             self._problems.stop(1, None, "byte 1: the mark of UTF-32; pass --encoding utf-32, or save it as UTF-8")
-        return "utf-16" if self.start.startswith((b"\xff\xfe", b"\xfe\xff")) else _UTF_8
+        if self.start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16"
+        if (found := _unmarked(self.start)) is not None:
+            place = self.start.index(0) + 1
+            what = f"byte {place} is NUL, and so are others like it, as in UTF-16 without its mark"
+            self._problems.stop(1, None, f"{what}; pass --encoding {found}, or save the file as UTF-8")
+        return _UTF_8
 
     @contextmanager
     def lines(self, newline: str) -> Iterator[TextIO]:
@@ -73,6 +80,18 @@ class Text:
         if meant and meant.isprintable():
             way_out = f"in Windows-1252 it is {meant}: if that is right, pass --encoding cp1252"
         return f"{what}; {way_out}, or save the file as UTF-8"
+
+
+def _unmarked(start: bytes) -> str | None:
+    """The kind of UTF-16 that a text without a mark looks like; None for any other text.
+
+    Every character of ASCII has a NUL there, always on the same side, and no text has so few of them as 1 in 20: it has
+    line ends, digits, and what stands between its cells.
+    """
+    first, second = start[::2].count(0), start[1::2].count(0)
+    if (first and second) or first + second < 2 or (first + second) * 2 * _FEWEST < len(start):
+        return None
+    return "utf-16-be" if first else "utf-16-le"
 
 
 def _known(encoding: str) -> str:

@@ -208,7 +208,8 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path, name: str) -> None:
 # ------------------------------------------------------------------------------------ tables that are refused
 
 CP1252 = ": if that is right, pass --encoding cp1252, or save the file as UTF-8"
-NUL = "a NUL character; was the file cut off by a crash, or saved as UTF-16 (then pass --encoding utf-16-le)?"
+NUL = "a NUL character; was the file cut off by a crash?"
+UNMARKED = "is NUL, and so are others like it, as in UTF-16 without its mark; pass --encoding"
 REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "an empty file": ("csv", b"", ["1: it is empty; write a header and a row"]),
     "blank lines alone": ("csv", b"\n\n", ["1: it is empty; write a header and a row"]),
@@ -238,8 +239,14 @@ REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "UTF-32": ("csv", "a,b\n1,2\n".encode("utf-32"), [
         "1: byte 1: the mark of UTF-32; pass --encoding utf-32, or save it as UTF-8"]),
     "NUL": ("csv", b"a,b\n1,\x002\n", [f"2 (row 1): {NUL}"]),
-    "UTF-16 without its mark": ("csv", "a,b\n1,2\n".encode("utf-16-le"), [
-        f"1: column {place}: {NUL}" for place in (1, 2)]),
+    "NUL twice": ("csv", b"a,b\n1,\x002\n1,2\x00\n" + 40 * b"1,2\n", [
+        f"2 (row 1): {NUL}", f"3 (row 2): {NUL}"]),
+    "UTF-16 without its mark": ("csv", "a,b\n\u00e9,2\n".encode("utf-16-le"), [
+        f"1: byte 2 {UNMARKED} utf-16-le, or save the file as UTF-8"]),
+    "big-endian UTF-16 without its mark": ("jsonl", '{"\u7f16": "\u6587"}\n'.encode("utf-16-be"), [
+        f"1: byte 1 {UNMARKED} utf-16-be, or save the file as UTF-8"]),
+    "Chinese UTF-16 without its mark": ("csv", "\u7f16,\u6587\n\u7f16\u6587\u7f16,\u6587\n".encode("utf-16-le"), [
+        f"1: byte 4 {UNMARKED} utf-16-le, or save the file as UTF-8"]),
     "semicolons": ("csv", b"a;b\n1;2\n", ["1: one column, and its name holds ';'; pass --delimiter ';'"]),
     "tabs": ("csv", b"a\tb\n1\t2\n", ["1: one column, and its name holds tab; pass --delimiter tab"]),
     "a zip archive": ("csv", b"PK\x03\x04", ["1: a zip archive, perhaps a workbook, not csv; pass --format xlsx"]),
