@@ -174,7 +174,7 @@ class Flow:
         amount = min(account.credit, most, ahead - account.outstanding)
         if amount < missing or amount <= 0:
             return account.granted
-        burst = max(account.need, self.per_s * self._burst_s)
+        burst = account.need + self.per_s * self._burst_s
         self._level = min(self._level + self.per_s * (now - self._at), max(burst, self._level))
         self._at = now
         amount = min(amount, self.room(now), max(self._level, missing))

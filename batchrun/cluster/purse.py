@@ -98,7 +98,7 @@ class Purse:
         # What it could still hold is its own: the rest of the job's cap, and that.
         free = total_usd((self.cap, -self._charged, cap.charged, -in_use))
         ahead = NOTHING
-        if may_grow and free > 0:
+        if may_grow and free >= max(needs, _FINE):  # what is too little for its next request is of use to others
             ahead = self._ahead(free, needs, in_use)
         usd = (
             EXACT.add(in_use, ahead) if may_grow else min(max(cap.most, in_use), EXACT.add(in_use, max(free, NOTHING)))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def stops_fresh_job(limit: MaxErrors | None) -> bool:
 
 
 class ErrorLimit:
-    """Counts the lines of one run as they are recorded.
+    """Counts the lines of one run as they are recorded. `lines`: how many, `errors` how many of them went wrong.
 
     An answer with a schema mismatch is recorded as a success, because it is whole and paid for; only here it counts
     as an error.
@@ -134,6 +135,16 @@ class ErrorLimit:
         judged = self._last.count
         return judged >= JUDGED_FROM and self._last.hits > self._limit.rate * judged
 
+    @property
+    def lines(self) -> int:
+        """How many lines were counted."""
+        return self._lines
+
+    @property
+    def errors(self) -> int:
+        """How many of them went wrong."""
+        return self._errors.total()
+
     def why_stopped(self) -> str:
         """Which limit is exceeded, and by which errors, in one line."""
         kinds = ", ".join(self._counted(kind, count) for kind, count in self._errors.most_common())
@@ -151,3 +162,14 @@ class ErrorLimit:
         if count > 1:
             return f"{count:,} schema mismatches (e.g. {self._first_mismatch})"
         return f"1 schema mismatch ({self._first_mismatch})"
+
+
+class LeasedErrorLimit(ErrorLimit):
+    """The same for one shard of a job: it stops once `allowed` lines of its own went wrong, which a lease says."""
+
+    allowed = math.inf
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether more lines went wrong than this shard may have."""
+        return self.errors > self.allowed

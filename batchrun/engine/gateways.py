@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from batchrun.engine.refusals import Refusals
 from batchrun.engine.spending import Spending
-from batchrun.limits.budget import Budget
 from batchrun.limits.fleet import Fleet
 from batchrun.limits.limiter import Limiter
 from batchrun.limits.options import Limits
@@ -56,18 +55,16 @@ class Destination:
 
 def fleet_of(
     destinations: Sequence[Destination],
-    limits: Limits,
-    budget: Budget | None,
+    whole: Promises,
     has_several_models: bool,
     stops_fresh: bool,
     on_closed: Callable[[], None],
 ) -> tuple[Fleet, list[Gateway]]:
-    """The limiters and the state of several endpoints, within the `limits` and the `budget` of the whole job.
+    """The limiters and the state of several endpoints, within the promises of the `whole` job.
 
     `on_closed` is called where an endpoint, or a model there, has refused everything for too long.
     """
     clock = asyncio.get_running_loop().time
-    whole = Promises(limits, clock(), budget)
     shares = Shares(lambda: whole.most_in_flight)
     limiters: dict[str, Limiter] = {}
     gateways = []

@@ -36,6 +36,7 @@ from batchrun.engine.writer import Writer
 from batchrun.errors import BatchrunError, PipeError, StopError
 from batchrun.limits.fleet import Fleet
 from batchrun.limits.limiter import Limiter
+from batchrun.limits.promises import Promises
 from batchrun.records.attempt import InFlight
 from batchrun.records.money import NOTHING
 from batchrun.records.outcome import Reply
@@ -67,6 +68,8 @@ class Runner:
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self.limiter, gateways = self._gateways(work, rules, transport)
+        if rules.leased is not None:
+            rules.leased.woken = self._woken
         self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._starting = 0  # workers that have no line yet
@@ -103,13 +106,11 @@ class Runner:
     ) -> tuple[Limiter | Fleet, list[Gateway]]:
         """The endpoint of the job, or all of them, with their limiters; and what limits the whole job."""
         has_several = work.kinds > 1
-        if isinstance(transport, Sequence):
-            return fleet_of(
-                transport, rules.limits, rules.spending.budget, has_several, rules.stops_fresh_job, self._changed.set
-            )
         now = asyncio.get_running_loop().time
-        budget = rules.spending.budget
-        limiter = Limiter(rules.limits, now, self._held_too_long, budget, has_several_models=has_several)
+        whole = rules.leased or Promises(rules.limits, now(), rules.spending.budget)
+        if isinstance(transport, Sequence):
+            return fleet_of(transport, whole, has_several, rules.stops_fresh_job, self._changed.set)
+        limiter = Limiter(rules.limits, now, self._held_too_long, has_several_models=has_several, promises=whole)
         refusals = Refusals(has_succeeded=work.has_succeeded, stops_fresh=rules.stops_fresh_job)
         return limiter, [Gateway(None, transport, work.address, limiter, refusals, rules.spending, Shares())]
 
@@ -217,8 +218,12 @@ class Runner:
         elif outcome is not None:
             self._judge.failed(following, permit, outcome)
         else:
+            now = asyncio.get_running_loop().time()
             gateway.limiter.unsent(permit)
-            peers.abandoned(permit.sent, asyncio.get_running_loop().time())
+            peers.abandoned(permit.sent, now)
+            if self.stopped is None:
+                case.attempts -= 1
+                self._dispatcher.set_aside(case, now)
 
     def _goes_elsewhere(self, following: Next, upper_usd: Decimal) -> bool:
         """Whether a line got no permit because its lane or its endpoint is closed for now; then it waits."""
@@ -270,6 +275,13 @@ class Runner:
         if self._rules.spending.budget is not None:
             return self._rules.spending.why_over()
         return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
+
+    def _woken(self) -> None:
+        """There is a new lease."""
+        self.limiter.pump()
+        if self._group is not None:
+            self.fill_slots()
+        self._changed.set()
 
     # ----------------------------------------------------------------------------------------- stopping
 

@@ -35,6 +35,9 @@ class Sender:
         reserved_usd = spending.reserved(permit.upper_usd)
         if not await self.writer.may_send(line, attempt, reserved_usd, ask, gateway.name, is_control=is_control):
             return None
+        if not gateway.limiter.may_go:  # the lease has run out since: the process may have stood still
+            self.writer.unsent(line, is_control=is_control)
+            return None
         outcome = await gateway.transport.send(line)
         permit.cost_usd, unbilled_usd = spending.settled(line, outcome, permit.upper_usd)
         if isinstance(outcome, Failure):

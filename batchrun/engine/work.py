@@ -12,6 +12,7 @@ from batchrun.engine.reask import Reask
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.source import LineSource
 from batchrun.engine.spending import Spending
+from batchrun.limits.leased import LeasedPromises
 from batchrun.limits.options import Limits
 from batchrun.records.request import RequestLine
 from batchrun.results.store import ResultStore
@@ -49,6 +50,7 @@ class Rules:
     many seconds a drain may take. `error_limit` stops a run in which too many lines go wrong; None never does.
     `stops_fresh_job`: a job in which nothing has ever succeeded stops after 20 refusals alike. `schema_check` checks
     answers before they are recorded; None checks nothing. `reask` decides which lines are asked again; None asks none.
+    `leased`: what a shard may do by its lease, in place of `limits`; None in a job of its own.
     """
 
     limits: Limits
@@ -59,3 +61,4 @@ class Rules:
     stops_fresh_job: bool = True
     schema_check: MismatchCheck | None = None
     reask: Reask | None = None
+    leased: LeasedPromises | None = None

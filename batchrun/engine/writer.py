@@ -126,6 +126,10 @@ class Writer:
             self._unsent(event)
         return not self._is_closed
 
+    def unsent(self, line: RequestLine, *, is_control: bool = False) -> None:
+        """Log that an attempt, which the run log names as sent, was not."""
+        self._unsent(Sent(line.line_number, 0, line.model, 0, control=is_control))
+
     def ended(
         self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0), *, is_control: bool = False
     ) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,6 +33,7 @@ from batchrun.job.control import smallest_success
 from batchrun.job.copying import Copying
 from batchrun.job.endpoints import NamedEndpoint, lowest_tier
 from batchrun.job.handout import HandingStore, PacedSource
+from batchrun.job.leased import Leased, sent_before, spent_usd
 from batchrun.job.monitor import Monitor
 from batchrun.job.plan import Skipped
 from batchrun.job.prepare import Prepared
@@ -81,9 +81,13 @@ class Ended:
 
 
 class Run:
-    """Sends every line of a prepared job that is not done. `interrupt` may be called at any time."""
+    """Sends every line of a prepared job that is not done. `interrupt` may be called at any time.
 
-    def __init__(self, prepared: Prepared, observer: Observer) -> None:
+    `leased`: the limits of one shard of a larger job, in place of the job's own.
+    """
+
+    def __init__(self, prepared: Prepared, observer: Observer, leased: Leased | None = None) -> None:
+        self.leased = leased
         self._prepared = prepared
         self._observer = Guarded(observer)
         self._runner: Runner | None = None
@@ -106,6 +110,16 @@ class Run:
             self._copying.stop()
         if self._runner is not None:
             self._runner.stop(why, exit_code)
+
+    @property
+    def left(self) -> int:
+        """How many lines are not done, those in flight included."""
+        return self._prepared.to_send - (0 if self._runner is None else self._runner.recorded)
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether nothing but probes can be sent."""
+        return self._runner is not None and self._runner.limiter.is_outage
 
     async def send(self) -> Ended:
         """Send every line that is not done. Returns when all are done, or when the run has stopped.
@@ -132,10 +146,11 @@ class Run:
                 retry=job.retry,
                 spending=spending,
                 grace_s=job.grace_s,
-                error_limit=prepared.error_limit,
+                error_limit=prepared.error_limit if self.leased is None else self.leased.errors,
                 stops_fresh_job=stops_fresh_job(job.max_errors),
                 schema_check=prepared.schema_check,
                 reask=self._reask(),
+                leased=None if self.leased is None else self.leased.promises,
             )
             runner = self._runner = Runner(work, rules, transport, self._observer)
             self._remember(runner)
@@ -167,11 +182,8 @@ class Run:
 
     def _remember(self, runner: Runner) -> None:
         """Count what earlier runs sent within the last minute for the limits of this one."""
-        tally, recent = self._prepared.tally, self._prepared.store.log.last_run.recent
-        lines, at = max(1, tally.sent), time.time()
-        earlier = recent.earlier(at, time.monotonic(), tally.output_tokens / lines, tally.tokens / lines)
-        requests = [(request.age_s, request.tokens) for request in earlier]
-        runner.limiter.remember(requests, recent.lost_age_s(at))
+        if self.leased is None:  # else its coordinator counts them
+            runner.limiter.remember(*sent_before(self._prepared))
 
     def _finish(self, runner: Runner, copying: Copying, monitor: Monitor, spending: Spending) -> Ended:
         """Make the records durable and log the end of the run; a disk error here only stops the run."""
@@ -211,6 +223,8 @@ class Run:
     def _budget(self) -> Budget | None:
         """The budget: the cap, and all that earlier runs of this result file have spent or may have spent."""
         prepared = self._prepared
+        if self.leased is not None:
+            return self.leased.promises.leased_budget
         cap, earlier = prepared.job.max_cost_usd, prepared.earlier
         if cap is None:
             return None
@@ -218,7 +232,7 @@ class Run:
             self._observer.notice(
                 f"--max-cost does not cover {vague:,} lines that earlier runs left in flight without it"
             )
-        return Budget(cap, self._spent_usd(prepared.tally.cost_usd()), CAUTION)
+        return Budget(cap, spent_usd(prepared, prepared.tally.cost_usd()), CAUTION)
 
     def _own_budget(self, endpoint: NamedEndpoint) -> Budget | None:
         """The budget of one endpoint. What is on no bill counts for each: nobody knows at which it was spent."""
@@ -227,15 +241,8 @@ class Run:
         tally = self._prepared.tally
         totals = tally.by_endpoint.get(endpoint.name)
         recorded_usd = NOTHING if totals is None else totals.bill.cost_usd
-        spent_usd = self._spent_usd(total_usd((recorded_usd, tally.controls.cost_usd)))
-        return Budget(endpoint.max_cost_usd, spent_usd, CAUTION)
-
-    def _spent_usd(self, billed_usd: Decimal) -> Decimal:
-        """What is billed, and what earlier runs may have spent beyond it, in US dollars."""
-        earlier = self._prepared.earlier
-        if earlier is None:
-            return billed_usd
-        return total_usd((billed_usd, earlier.billed_twice.upper_usd, earlier.unbilled_usd))
+        billed_usd = total_usd((recorded_usd, tally.controls.cost_usd))
+        return Budget(endpoint.max_cost_usd, spent_usd(self._prepared, billed_usd), CAUTION)
 
     def _fitted(self, limits: Limits) -> Limits:
         """The limits, lowered to the number of files that this process may open."""

@@ -24,8 +24,8 @@ class EndpointLimits:
     `taken` counts the lines that workers have: they are in flight, or wait for it.
     """
 
-    def __init__(self, bounds: Concurrency, now: float) -> None:
-        self.controller = Controller(bounds, now)
+    def __init__(self, bounds: Concurrency, now: float, controller: Controller | None = None) -> None:
+        self.controller = Controller(bounds, now) if controller is None else controller
         self.in_flight = self.taken = 0
         self._pacer = Pacer(now)
         self._asked_wait = AskedWait()

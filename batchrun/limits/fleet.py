@@ -35,7 +35,7 @@ class Fleet:
         self._is_closed = False
         for limiter in self._all:
             limiter.bytes = self.bytes
-            limiter.freed = self._pump
+            limiter.freed = self.pump
 
     # ------------------------------------------------------------------------------------------ looking
 
@@ -71,7 +71,8 @@ class Fleet:
     @property
     def worker_slots(self) -> int:
         """How many workers may have a line."""
-        return sum(limiter.worker_slots for limiter in self._all)
+        slots = sum(limiter.worker_slots for limiter in self._all)
+        return min(slots, self._whole.most_workers)
 
     @property
     def most_in_flight(self) -> int:
@@ -125,7 +126,7 @@ class Fleet:
     def retune(self, limits: Limits, *, is_paused: bool) -> None:
         """Set other limits for the whole job; while it is paused, no request is sent."""
         self._whole.change(limits, self._clock(), is_paused=is_paused)
-        self._pump()
+        self.pump()
 
     def give_up(self, now: float) -> float:
         """Close the lanes whose pause goes on beyond the longest outage; returns when to look again."""
@@ -138,7 +139,7 @@ class Fleet:
         for limiter in self._all:
             limiter.close()
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Let through those that may send; where all wait for the same place, endpoints take turns."""
         self._all.append(self._all.pop(0))
         for limiter in self._all:

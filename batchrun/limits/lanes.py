@@ -79,13 +79,16 @@ class Lanes:
     """The lanes of one gateway; `shared` are the limits of those that have none of their own.
 
     `limits` has all limits in use, each once. `has_several`: the file has lines for more than one model.
-    `last_model`: the one that all lines ask for that are left; None while there are several.
+    `last_model`: the one that all lines ask for that are left; None while there are several. `controller` finds the
+    shared limits out; None makes one.
     """
 
-    def __init__(self, bounds: Concurrency, now: float, *, has_several: bool = False) -> None:
+    def __init__(
+        self, bounds: Concurrency, now: float, controller: Controller | None = None, *, has_several: bool = False
+    ) -> None:
         self.has_several = has_several
         self.last_model: str | None = None
-        self.shared = EndpointLimits(bounds, now)
+        self.shared = EndpointLimits(bounds, now, controller)
         self.limits = [self.shared]
         self._bounds = bounds
         self._lanes: dict[str, Lane] = {}

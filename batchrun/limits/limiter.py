@@ -50,10 +50,11 @@ class Limiter:
         *,
         has_several_models: bool = False,
         whole: Promises | None = None,
+        promises: Promises | None = None,
     ) -> None:
         now = clock()
-        self.lanes = Lanes(limits.bounds, now, has_several=has_several_models)
-        self.promises = Promises(limits, now, budget)
+        self.promises = Promises(limits, now, budget) if promises is None else promises
+        self.lanes = Lanes(limits.bounds, now, self.promises.controller, has_several=has_several_models)
         self.has_lines = True
         self.is_outage = False
         self.bytes = InFlightBytes(limits.max_in_flight_bytes)
@@ -76,7 +77,7 @@ class Limiter:
         if self._is_closed or lane.is_closed or now < lane.held_until:
             return None
         pace_per_s = lane.limits.controller.pace_per_s
-        if not lane.waiters and self._wait_s(lane.limits, upper_usd, pace_per_s, now) == 0:
+        if not lane.waiters and self._wait_s(lane.limits, upper_usd, tokens, pace_per_s, now) == 0:
             return self._grant(lane, tokens, upper_usd, pace_per_s, now)
         if self.never_fits(upper_usd):
             return None
@@ -93,10 +94,7 @@ class Limiter:
             raise
 
     def remember(self, requests: Sequence[tuple[float, float]], used_up_s: float | None = None) -> None:
-        """What earlier runs sent: (age in seconds, tokens), oldest first. `--rpm` and `--tpm` hold across runs.
-
-        `used_up_s`: how long ago all that a minute may have was sent, for all that is known; None if it was not.
-        """
+        """What earlier runs sent; see `Promises.remember`. `--rpm` and `--tpm` hold across runs."""
         self.promises.remember(requests, used_up_s, self._clock())
 
     # ------------------------------------------------------------------------------------------ looking
@@ -148,7 +146,7 @@ class Limiter:
     @property
     def worker_slots(self) -> int:
         """How many workers may have a line."""
-        return self.lanes.slots
+        return min(self.lanes.slots, self.promises.most_workers)
 
     @property
     def pace_per_s(self) -> float | None:
@@ -185,6 +183,11 @@ class Limiter:
         if is_anybody_waiting or next_at > now:
             return limited_by
         return limits.limited_by(now, has_lines=has_lines)
+
+    @property
+    def may_go(self) -> bool:
+        """Whether a request that has a permit may still go out now."""
+        return (self._whole or self.promises).may_go(self._clock())
 
     # A permit is given back by exactly one of the next six, which say what came of it.
 
@@ -318,10 +321,12 @@ class Limiter:
             if not turn.done():
                 turn.set_result(None)
 
-    def _wait_s(self, limits: EndpointLimits, upper_usd: Decimal, pace_per_s: float | None, now: float) -> float | None:
+    def _wait_s(
+        self, limits: EndpointLimits, upper_usd: Decimal, tokens: float, pace_per_s: float | None, now: float
+    ) -> float | None:
         """Seconds until the next request may be sent: 0 is now, None is not before one in flight ends."""
         own, whole = self.promises, self._whole
-        own_s = own.wait_s(upper_usd, now)
+        own_s = own.wait_s(upper_usd, now, tokens)
         if own_s is None:
             return None
         if len(self.lanes.limits) > 1 and own.in_flight + self.lanes.kept_free(limits, now) >= own.most_in_flight:
@@ -330,7 +335,7 @@ class Limiter:
         if wait_s is None:
             return None
         if whole is not None:
-            whole_s = whole.wait_s(upper_usd, now)
+            whole_s = whole.wait_s(upper_usd, now, tokens)
             if whole_s is None:
                 return None
             own_s = max(own_s, whole_s)
@@ -357,7 +362,8 @@ class Limiter:
             if not lane.waiters:
                 continue
             first = lane.waiters[0]
-            wait_s = self._wait_s(lane.limits, first.upper_usd, lane.limits.controller.pace_per_s, now)
+            pace_per_s = lane.limits.controller.pace_per_s
+            wait_s = self._wait_s(lane.limits, first.upper_usd, first.tokens, pace_per_s, now)
             if self.never_fits(first.upper_usd):  # what was spent meanwhile may have made it so
                 wait_s = 0.0
             wait_s = math.inf if wait_s is None else wait_s

@@ -5,17 +5,26 @@ A job has one of these. Where it sends to several endpoints, each of them has on
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 
 from batchrun.limits.budget import Budget
+from batchrun.limits.controller import Controller
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.limits.quotas import RequestQuota, Reserved, TokenQuota
 
 
 class Promises:
-    """What may be sent, by `limits` and within `budget` (None is no cap), and what is in flight of it."""
+    """What may be sent, by `limits` and within `budget` (None is no cap), and what is in flight of it.
+
+    `controller`: who finds out what the gateway allows; None where the limiter does so by itself. `most_workers`: how
+    many workers may have a line, beside what the gateway allows.
+    """
+
+    controller: Controller | None = None
+    most_workers: int = sys.maxsize
 
     def __init__(self, limits: Limits, now: float, budget: Budget | None = None) -> None:
         self.limits = limits
@@ -37,7 +46,11 @@ class Promises:
         """Whether the tokens of a minute are limited."""
         return self._tokens is not None
 
-    def wait_s(self, upper_usd: Decimal, now: float) -> float | None:
+    def may_go(self, now: float) -> bool:
+        """Whether a request that was granted may still go out."""
+        return True
+
+    def wait_s(self, upper_usd: Decimal, now: float, tokens: float = 0.0) -> float | None:
         """Seconds until a request may be sent: 0 is now, None is not before one in flight ends."""
         if self.is_paused or self.in_flight >= self.most_in_flight:
             return None

@@ -103,6 +103,7 @@ class Shard:
         self.paced, self.paced_at = 1.0, 0.0
         self.needs = False
         self.sent_in_span = 0
+        self.recent_until = -math.inf
 
 
 class Cluster:
@@ -272,8 +273,9 @@ class Cluster:
         shard.sent += number
         shard.sent_in_span += number
         shard.tokens += number * world.tokens[0]
-        if not shard.recent or self.now - shard.recent[-1][0] > 0.5:
+        if not shard.recent or self.now >= shard.recent_until:
             shard.recent.append([self.now, 0, 0])
+            shard.recent_until = self.now + 0.5
             while shard.recent[0][0] < self.now - 61:
                 shard.recent.popleft()
         recent = shard.recent[-1]
