@@ -27,7 +27,7 @@ class Status:
     `tokens_now`: tokens of these lines, input and output.
     `elapsed_s`: seconds since sending began.
     `eta_s`: seconds until the run is done, by its pace of late; it stands still in an outage and in a pause. None while
-    nothing tells, and once the run is stopping.
+    nothing tells, where what is left is held up, and once the run is stopping.
     `limited_by_model`: what limits each model that has limits of its own now, as `limited_by` does.
     """
 

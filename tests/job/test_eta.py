@@ -43,6 +43,17 @@ def test_a_long_pause_for_a_rate_limit_makes_it_longer_and_not_endless() -> None
     assert left_s == pytest.approx(100, rel=0.05), "five lines a second, over the whole run"
 
 
+def test_lines_of_a_model_that_is_away_are_not_said_to_be_done_at_once() -> None:
+    """The other models have no line left: 30 lines at 10 a second would be done in 3 seconds, again and again."""
+    phase = (60, 10, SENDING)
+    assert played(phase, (2, 0, LimitedBy.TAIL)).left_s(30, LimitedBy.TAIL) == pytest.approx(3, rel=0.1)
+    for held_s in (5, 29, 31, 600):
+        for limited_by in (LimitedBy.TAIL, LimitedBy.THROTTLED, LimitedBy.CAPACITY):
+            assert played(phase, (held_s, 0, limited_by)).left_s(30, limited_by) is None
+    again = played(phase, (600, 0, LimitedBy.THROTTLED), (40, 10, SENDING))
+    assert again.left_s(30, SENDING) == pytest.approx(3, rel=0.1)
+
+
 def test_a_run_that_stops_does_not_guess_when_it_is_done() -> None:
     assert played((60, 10, SENDING), (20, 0.1, LimitedBy.STOPPING)).left_s(500, LimitedBy.STOPPING) is None
 
