@@ -205,6 +205,13 @@ class Dispatcher:
                 (gateway.limiter.lanes.last_model,) = models
 
     @property
+    def are_all_stuck(self) -> bool:
+        """Whether all lines that are left wait for what a probe, a control or a last try says."""
+        return self.can_read_no_more and all(
+            queue.left == self.room.stuck(queue) and not queue.in_flight for queue in self.remaining()
+        )
+
+    @property
     def is_stuck(self) -> bool:
         """Whether nothing but probes can be sent."""
         remaining = self.remaining()

@@ -99,7 +99,13 @@ class Runner:
             stop=self._stop_in_order,
             changed=self._changed,
         )
-        self._standstill = Standstill(self._sender, self._dispatcher, self._judge, work.find_control)
+        self._standstill = Standstill(
+            self._sender,
+            self._dispatcher,
+            self._judge,
+            work.find_control,
+            lambda why: self.stop(why, StopError.exit_code),
+        )
 
     def _gateways(
         self, work: Work, rules: Rules, transport: Transport | Sequence[Destination]

@@ -103,3 +103,12 @@ class Spending:
         assert self.budget is not None, "only a budget has no room for a line"
         cap, spent = usd(self.budget.cap), usd(self.budget.spent)
         return f"--max-cost {cap} is used up (up to ${spent} spent)"
+
+    def why_no_control(self, upper_usd: Decimal) -> str:
+        """Why a control was not sent, whose bound is `upper_usd`, and what it was for."""
+        assert self.budget is not None, "only a budget has no room for it"
+        cap, spent, needed = usd(self.budget.cap), usd(self.budget.spent), usd(self.budget.with_margin(upper_usd))
+        return (
+            f"--max-cost {cap} (up to ${spent} spent) has no room for the request, of up to ${needed}, that would tell "
+            "whether the gateway is at fault or the lines that fail"
+        )

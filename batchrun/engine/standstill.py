@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
 
 from batchrun.engine.attribution import Peers
 from batchrun.engine.dispatcher import Dispatcher
@@ -29,6 +30,7 @@ class Standstill:
     """Acts for lines that are stuck.
 
     `find(path, model)` reads the smallest request that succeeded in an earlier run, and returns None if there is none.
+    `stop(why)` ends the run.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Standstill:
         dispatcher: Dispatcher,
         judge: Judge,
         find: Callable[[str, str], RequestLine | None],
+        stop: Callable[[str], None],
     ) -> None:
         self._sender = sender
         self._dispatcher = dispatcher
         self._judge = judge
         self._find = find
+        self._stop = stop
         self._now = asyncio.get_running_loop().time
 
     def unstick(self, *, may_control: bool) -> Peers | None:
@@ -78,10 +82,10 @@ class Standstill:
             return
         peers.control_at = self._now()  # the last one; each is CONTROL_EVERY_S after it
         gateway = peers.gateway
-        permit = await self._sender.acquire(line, gateway.spending.upper(line), peers)
-        if permit is None:  # the run stops, or the budget has no room for it
-            peers.may_find_control = False
-            peers.control = None
+        upper_usd = gateway.spending.upper(line)
+        permit = await self._sender.acquire(line, upper_usd, peers)
+        if permit is None:  # the run stops, its lane waits, or a budget has no room for it
+            self._not_sent(peers, upper_usd)
             return
         if peers.breaker.is_open:
             peers.breaker.begin_probe(CONTROL, permit.sent.at)
@@ -101,6 +105,25 @@ class Standstill:
             self._failed(peers, describe(outcome))
 
     # ------------------------------------------------------------------------------------------ inside
+
+    def _not_sent(self, peers: Peers, upper_usd: Decimal) -> None:
+        """A control got no permit. Where the job has no money for it, nobody can tell whose fault it is.
+
+        In an outage the lines themselves are tried instead. Else those that wait stay undone, and the run ends once
+        there is nothing else to do.
+        """
+        spending = peers.gateway.spending
+        if not peers.gateway.limiter.never_fits(upper_usd):
+            return
+        is_whole = spending.budget is not None and spending.budget.never_fits(upper_usd)
+        if is_whole and (self._judge.doubted is not None or not peers.breaker.is_open):
+            if self._judge.doubted is not None or self._dispatcher.are_all_stuck:
+                self._stop(spending.why_no_control(upper_usd))
+            return
+        if is_whole:
+            self._sender.observer.notice(f"{spending.why_no_control(upper_usd)}; these lines are tried themselves")
+        peers.may_find_control = False
+        peers.control = None
 
     async def _send(self, line: RequestLine, peers: Peers, permit: Permit) -> Reply | Failure | None:
         try:

@@ -45,6 +45,7 @@ class Serving:
         self.refuses_from = LINES - BAD + 1
         self.at_control: Callable[[], None] | None = None
         self.control_hangs = False
+        self.more_tokens = 7
         self.server = Hostile(self._say)
 
     @property
@@ -67,7 +68,7 @@ class Serving:
             self.at_control()
         if is_control and self.control_hangs:
             await hostile.silence(writer, asked)
-        usage = 100 + len(self.served), 7 * (1 + len(self.served))
+        usage = 100 + len(self.served), self.more_tokens * (1 + len(self.served))
         self.served.append(usage)
         tokens = {"input_tokens": usage[0], "output_tokens": usage[1], "total_tokens": sum(usage)}
         writer.write(http(json.dumps(RESPONSE | {"usage": tokens}).encode()))
@@ -236,5 +237,28 @@ def test_a_control_is_reserved_like_a_line_and_not_sent_where_the_cap_has_no_roo
     sent = [event for event in events(desk.results) if event["event"] == "sent" and event.get("control")]
     assert len(sent) == gateway.controls == (1 if cap_usd == "1" else 0)
     assert all(Decimal("0.0016") < Decimal(event["upper_usd"]) < Decimal("0.0018") for event in sent)
+    if cap_usd != "1":  # nobody can tell whose fault it is: that is said, no outage, and no line is tried in vain
+        assert (ran.exit_code, ran.outcomes.total()) == (3, LINES - BAD)
+        assert f"--max-cost {cap_usd} (up to $" in ran.why
+        assert "no room for the request, of up to $0.00174, that would tell whether the gateway is at fault" in ran.why
+        assert len(gateway.asked) == LINES - BAD + 6 * BAD
+        assert not any("gone" in notice for notice in ran.told.notices)
     assert ran.report.unbilled_usd is not None
     assert ran.report.cost.total_usd + ran.report.unbilled_usd <= Decimal(cap_usd)
+
+
+def test_in_an_outage_lines_are_tried_where_the_cap_has_no_room_for_a_control(desk: Desk) -> None:
+    """The gateway is back after a minute: the job is done without a control, though that could not be paid."""
+    good, bad = {"max_output_tokens": 200}, {"max_output_tokens": 1}
+    bodies = [{"model": MODEL, "input": f"question {number}"} for number in range(1, 16)]
+    desk.bodies(*(body | (good if number <= 10 else bad) for number, body in enumerate(bodies, 1)))
+    gateway = Serving()
+
+    async def come_back(run: Run) -> None:
+        await asyncio.sleep(60)
+        gateway.refuses_from, gateway.more_tokens = 100, 0
+
+    (ran,) = run(desk, gateway, max_cost_usd=Decimal("0.0068"), meanwhile=come_back)
+    assert (ran.exit_code, ran.outcomes) == (0, {"succeeded": 15})
+    assert any("lines are tried themselves" in notice for notice in ran.told.notices)
+    assert not [event for event in events(desk.results) if event["event"] == "sent" and event.get("control")]
