@@ -194,7 +194,7 @@ class Tally:
         self.sent = self.sent_failed = 0
         self.retryable = 0
         self.final_errors: Counter[str] = Counter()
-        """Failures that are not retryable, by error code."""
+        """Failures that are not retryable, by error code; those of lines that are gone are in neither."""
         self.tokens = 0
         self.output_tokens = 0
         self.longest_answer = 0
@@ -282,6 +282,14 @@ class Tally:
             self.final_errors[code] += final
         if code not in self.examples and (first := heads[0]).error is not None:
             self.examples[code] = Example(first.custom_id, first.run.line, first.error.message)
+
+    def give_up(self, head: ResultHead) -> None:
+        """Nothing can be done about this failure, which was added before: its line is gone. It stays in the sums."""
+        assert head.error is not None, "only failures ask for something"
+        if head.run.retryable:
+            self.retryable -= 1
+        else:
+            self.final_errors = self.final_errors - Counter([head.error.code])
 
     def merge(self, other: Tally) -> None:
         """Add the sums of `other`: of another result file, or another part of the file, of the same job."""

@@ -85,6 +85,7 @@ class Resume:
         self._edited: list[str] = []
         self._edited_count = 0
         self._matched = 0
+        self._failed: set[int] = set()  # the ids of lines with a failure, where lines are matched by id
 
     def take_up(self, requests: RequestFile, tally: Tally) -> LineSet:
         """Check the request file against the records; returns the numbers of the lines that are done.
@@ -114,6 +115,7 @@ class Resume:
                 tally.add(heads)
                 self._settle_tries(heads)
         self._take_up_tries(tally)
+        self._give_up_foreign(tally)
         self._tell()
         return self._done
 
@@ -125,6 +127,15 @@ class Resume:
     def _settle_tries(self, heads: Sequence[ResultHead]) -> None:
         if self._tries is not None:
             self._tries.settle(heads)
+
+    def _give_up_foreign(self, tally: Tally) -> None:
+        """Let nobody be asked to correct, or to send again, what is in the request file no more."""
+        if len(self._stored) == self._matched or not tally.failed:
+            return
+        for heads in self._store.heads():
+            for head in heads:
+                if head.error is not None and hash64(head.custom_id) not in self._failed:
+                    tally.give_up(head)
 
     def _take_up_tries(self, tally: Tally) -> None:
         """Note what lines have got that were to be asked again, and have no record yet."""
@@ -230,6 +241,8 @@ class Resume:
             return
         self._matched += 1
         outcome = stored & 3
+        if outcome != SUCCEEDED:
+            self._failed.add(key)
         if stored == _stored_value(int(line.body_hash[:16], 16), outcome) or self._goes_again(outcome):
             self._decide(line, outcome)
         elif self._changed is Changed.REFUSE:

@@ -73,6 +73,8 @@ def what_next(report: Report, tally: Tally) -> str:
     if report.lines.pending:
         return f"run the same command again: it sends the {counted(report.lines.pending, 'line')} left"
     remedies = by_remedy(tally.final_errors)
+    if not remedies and not tally.retryable:
+        return "nothing is left to do: the lines that failed are in the request file no more"
     if not remedies:
         return "run the same command again: it sends the failed lines again"
     if set(remedies) == {Remedy.SEND_AGAIN}:
@@ -90,7 +92,7 @@ def meaning(code: str) -> str:
 def ways_out(report: Report, tally: Tally, code: str) -> Iterator[str]:
     """What to do about the lines that failed with a code, in sentences."""
     final = tally.final_errors[code]
-    if final < report.errors[code]:
+    if final < report.errors[code] and tally.retryable:
         yield SENT_AGAIN
     if final:
         yield WAYS_OUT[remedy_for(code)]

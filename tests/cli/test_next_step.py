@@ -62,6 +62,24 @@ def test_each_end_has_its_way_on(batchrun: Command, requests: Path, script: str,
     assert last_lines(batchrun, requests, script) == told
 
 
+@pytest.mark.parametrize(("script", "words"), [("context; ok !", ()), ("500*; ok !", ("--max-attempts", "1"))])
+def test_what_failed_and_is_in_the_file_no_more_asks_for_nothing(
+    batchrun: Command, requests: Path, script: str, words: Sequence[str]
+) -> None:
+    """Whoever takes out a bad line has corrected it; of two such lines the other one is told of."""
+    last_lines(batchrun, requests, script, *words)
+    lines = requests.read_text().splitlines(keepends=True)
+    (failed,) = (at for at, record in enumerate(records(Path("r.jsonl"))) if record["error"] is not None)
+    bad = next(line for line in lines if json.loads(line)["custom_id"] == records(Path("r.jsonl"))[failed]["custom_id"])
+    requests.write_text("".join(line for line in lines if line != bad))
+    assert last_lines(batchrun, requests, "ok", *words) == []
+    write_requests(requests, 4)
+    told = last_lines(batchrun, requests, "context*", *words)
+    assert "2 lines" in told[0]
+    requests.write_text(requests.read_text().replace(bad, ""))
+    assert CORRECTED.format("context_length_exceeded") in last_lines(batchrun, requests, "ok", *words)
+
+
 def test_retryable_failures_alone_take_the_same_command(batchrun: Command, requests: Path) -> None:
     told = last_lines(batchrun, requests, "500*; ok !", "--max-attempts", "1")
     assert told == [f"next: {START} --max-attempts 1"]

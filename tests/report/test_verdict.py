@@ -73,6 +73,19 @@ def test_each_code_has_a_meaning_and_a_way_out() -> None:
     assert all(meaning(code) == code.meaning for code in FailureCode)
 
 
+def test_lines_that_are_gone_have_no_way_out() -> None:
+    lines = [failed(1, "invalid_prompt"), failed(2, "invalid_prompt", retryable=True)]
+    tally = tally_of(*lines)
+    tally.give_up(lines[1])
+    report = make_report(tally, 0)
+    assert [sentence.split(",")[0] for sentence in ways_out(report, tally, "invalid_prompt")] == [
+        "Correct these requests"
+    ]
+    tally.give_up(lines[0])
+    assert list(ways_out(report, tally, "invalid_prompt")) == []
+    assert what_next(report, tally).startswith("nothing is left to do")
+
+
 def test_the_last_words_of_the_run_count_while_the_lines_are_those_of_its_end(tmp_path: Path) -> None:
     report = make_report(tally_of(head(1), failed(2, "http_503")), 0)
     told = msgspec.structs.replace(report, next_command="batchrun run again", next_change="correct it", stopped="why")
