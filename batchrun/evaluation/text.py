@@ -11,7 +11,9 @@ from batchrun.stats.proportions import Interval
 
 ALL_FIELDS = "all fields"
 MOST_SHOWN = 12
-"""Labels whose confusion table is shown; beyond that it is too wide for a screen."""
+"""Labels whose confusion table is shown; beyond that nobody reads it on a screen."""
+WIDEST = 80
+"""Characters of a line of a table: what is wider would wrap on most screens."""
 _LONGEST_LABEL = 24
 _COUNTS = (Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED, Verdict.NOT_ASKED)
 _POLICIES = {
@@ -93,9 +95,27 @@ def _three_digits(value: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells in aligned columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    """Rows of cells in aligned columns: the first to the left, the others to the right.
+
+    Columns beyond `WIDEST` go below, in blocks that begin with the first column again.
+    """
+    names, *columns = zip(*rows, strict=True)
+    margin, *widths = [max(map(len, column)) for column in (names, *columns)]
+    blocks, used = [list[int]()], margin
+    for number, width in enumerate(widths):
+        if blocks[-1] and used + 2 + width > WIDEST:
+            blocks.append([])
+            used = margin
+        blocks[-1].append(number)
+        used += 2 + width
+    lines = list[str]()
+    for block in blocks:
+        cells = [[column.rjust(widths[number]) for column in columns[number]] for number in block]
+        lines += [
+            "",
+            *("  ".join([name.ljust(margin), *row]).rstrip() for name, *row in zip(names, *cells, strict=True)),
+        ]
+    return lines[1:]
 
 
 def label_of(text: str) -> str:
