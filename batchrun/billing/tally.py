@@ -23,7 +23,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.records.attempt import AnsweredControl
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.outcome import Outcome
-from batchrun.records.result import ResultHead, RunInfo, Try, request_of
+from batchrun.records.result import ResultHead, RunInfo, Source, Try, request_of
 from batchrun.stats.histogram import Histogram
 
 _moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # all records of a run have the same start
@@ -67,7 +67,7 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
         and [run.model for run in runs].count(first.answered) == len(heads)
         and [run.started for run in runs].count(first.started) == len(heads)
         and [run.service_tier for run in runs].count(first.service_tier) == len(heads)
-        and [None if run.source is None else str(run.source.kind) for run in runs].count(first.source) == len(heads)
+        and _have_source([run.source for run in runs], first.source)
         and [run.endpoint for run in runs].count(first.endpoint) == len(heads)
     ):
         return [(first, heads)]
@@ -75,6 +75,13 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
     for head in heads:
         alike[_kind(head)].append(head)
     return alike.items()
+
+
+def _have_source(sources: Sequence[Source | None], kind: str | None) -> bool:
+    """Whether all of these are of that kind; None: there is none."""
+    if kind is None:
+        return sources.count(None) == len(sources)
+    return all(source is not None and source.kind == kind for source in sources)
 
 
 def _kind(head: ResultHead) -> _Kind:

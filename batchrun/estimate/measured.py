@@ -104,8 +104,7 @@ class Finished:
         for place, run in enumerate(runs, first):
             if run.line < room:
                 places[run.line] = place
-        numbers = self._model_numbers
-        self._models.extend([numbers.setdefault(run.requested_model, len(numbers)) for run in runs])
+        self._models.extend(self._numbers_of([run.requested_model for run in runs]))
         self._latencies.extend([run.latency_s or 0.0 for run in runs])
         attempts = [run.attempts for run in runs]
         if max(attempts) > _MOST_ATTEMPTS:
@@ -113,6 +112,13 @@ class Finished:
         self._attempts.extend(attempts)
         self._body_bytes.frombytes(bytes(self._body_bytes.itemsize * len(heads)))
         self._add_usages(heads, runs)
+
+    def _numbers_of(self, models: Sequence[str]) -> Sequence[int]:
+        """The numbers by which models are kept; nearly always, all are the same one."""
+        numbers = self._model_numbers
+        if models.count(models[0]) == len(models):
+            return [numbers.setdefault(models[0], len(numbers))] * len(models)
+        return [numbers.setdefault(model, len(numbers)) for model in models]
 
     def _add_usages(self, heads: Sequence[ResultHead], runs: Sequence[RunInfo]) -> None:
         """Add what records used; nearly always, all are answers that have the same price."""
