@@ -45,5 +45,9 @@ def test_every_workload_runs_and_its_figures_are_written(tmp_path: Path) -> None
         "reuse",
         "reuse_memory",
         "dedup_memory",
+        *(
+            f"view_{name}"
+            for name in ("first_page", "open", "again", "page", "row", "facet", "search", "memory", "index")
+        ),
     } | {f"large_{name}" for name in GOALS}
     assert all(row["name"] in done.stdout for row in rows)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+import msgspec
 
 _TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
 _PICTURES = ("input_image", "image_url")
@@ -28,13 +28,28 @@ class Turn:
     pictures: list[str] = field(default_factory=list)
 
 
+class _Told(msgspec.Struct, gc=False):
+    """The fields that say something to the model; what else a body has, such as its schema, is passed over."""
+
+    instructions: Any = None
+    input: Any = None
+    messages: Any = None
+    prompt: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
+
+
 def turns_of(body: bytes) -> list[Turn]:
     """The turns of a request body; none where it is not JSON."""
     try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        told = _decode_told(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    return list(_turns(fields)) if isinstance(fields, dict) else []
+    fields = {name: value for name in told.__struct_fields__ if (value := getattr(told, name)) is not None}
+    return list(_turns(fields))
 
 
 def _turns(fields: dict[str, Any]) -> Iterator[Turn]:

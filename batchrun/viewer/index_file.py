@@ -30,7 +30,9 @@ CREATE TABLE common (query TEXT PRIMARY KEY, rows INTEGER, members BLOB);
 CREATE VIRTUAL TABLE words USING {_WORDS};
 CREATE VIRTUAL TABLE shared USING {_WORDS};
 """
-_HASH_BYTES = 1 << 24  # words are kept in memory up to that many bytes before they are written
+_SETTINGS = (("hashsize", 1 << 24), ("automerge", 0), ("crisismerge", 1000))
+"""The words of a block are kept in memory until all are there, and its list of them is merged with others later."""
+_MERGED_PAGES = 200  # in one step
 
 Block = tuple[int, int, bytes, bytes, bytes]
 
@@ -86,14 +88,11 @@ class IndexFile:
             for (name,) in cursor.execute(query).fetchall():
                 cursor.execute(f"DROP TABLE {name}")
             cursor.executescript(_TABLES)
-        self.tune()
+        for setting in _SETTINGS:
+            database.execute("INSERT INTO words(words, rank) VALUES (?, ?)", setting)
         with database:
             database.execute("BEGIN")
             self._set_meta(meta)
-
-    def tune(self) -> None:
-        """Have many words kept in memory before they are written."""
-        self._database.execute("INSERT INTO words(words, rank) VALUES ('hashsize', ?)", (_HASH_BYTES,))
 
     # ------------------------------------------------------------------------------------------- adding
 
@@ -150,6 +149,12 @@ class IndexFile:
         """For how many rows each order (`ordering`) or each word (`common`) is there."""
         name = {"ordering": "name", "common": "query"}[table]
         return dict(self._database.execute(f"SELECT {name}, rows FROM {table}"))
+
+    def merge(self) -> bool:
+        """Merge some of the lists of words, so that fewer are looked into; False where none is left to merge."""
+        before = self._database.total_changes
+        self._database.execute("INSERT INTO words(words, rank) VALUES ('merge', ?)", (_MERGED_PAGES,))
+        return self._database.total_changes - before >= 2  # as FTS5 tells that it did something
 
     def keep_common(self, query: str, rows: int, having: int) -> None:
         """Keep the set of those of the first rows that have a word."""

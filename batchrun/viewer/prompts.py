@@ -14,9 +14,12 @@ from dataclasses import replace
 from itertools import accumulate, islice
 from pathlib import Path
 
+import msgspec
+
 from batchrun.datasets.requests_of import sent_as
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
+from batchrun.records.index import hash_body
 from batchrun.records.prompt import Turn, turns_of
 from batchrun.records.request import Overrides, RequestLine, RequestLineError, parse_request
 from batchrun.requests.opened import opened
@@ -26,6 +29,13 @@ _BOM = b"\xef\xbb\xbf"
 _PIECE_BYTES = 1 << 22
 SHARED_ROLES = ("instructions", "system", "developer")
 """Turns that most prompts have in common."""
+
+
+class _Line(msgspec.Struct, gc=False):
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_body = msgspec.json.Decoder(_Line).decode
 
 
 class Requests:
@@ -39,6 +49,7 @@ class Requests:
         self._begins = array("Q", [0])  # where each line begins, and where the next one does
         self._lock = threading.Lock()
         self._is_all = False
+        self._pieces: list[tuple[int, list[bytes]]] = []  # what was read last: most records are near one another
         try:
             self._file, _ = opened(str(requests), str(requests), self._files)
         except (OSError, EOFError, zlib.error, UsageError):
@@ -64,27 +75,47 @@ class Requests:
 
     def request(self, line: int) -> RequestLine | None:
         """The request of a line, counted from 1, with the changes that the last run made; None if there is none."""
+        raw = self._raw(line)
+        return None if raw is None else self._parsed(raw, line)
+
+    def turns(self, result: Result) -> list[Turn] | None:
+        """The prompt of a result; None where its request is not there any more as it was sent."""
+        raw = self._raw(result.run.line)
+        if raw is None:
+            return None
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # as nearly always: sent as it is written
+            body = _decode_body(raw).body
+            if hash_body(body) == result.run.body_hash:
+                return turns_of(bytes(body))
+        request = self._parsed(raw, result.run.line)
+        if request is None or request.body_hash != result.run.body_hash:
+            return None
+        return turns_of(request.body)
+
+    def _raw(self, line: int) -> bytes | None:
         with self._lock:
             while len(self._begins) <= line and self._read_on():
                 pass
             if not 0 < line < len(self._begins):
                 return None
+            for first, lines in self._pieces:
+                if 0 <= line - first < len(lines):
+                    return lines[line - first]
         try:
-            raw = record_at(self._file, self._begins[line - 1])
-            return parse_request(raw.removeprefix(_BOM).strip(), line, self._overrides)
-        except (OSError, RequestLineError):
+            return record_at(self._file, self._begins[line - 1])
+        except OSError:
             return None
 
-    def turns(self, result: Result) -> list[Turn] | None:
-        """The prompt of a result; None where its request is not there any more as it was sent."""
-        request = self.request(result.run.line)
-        if request is None or request.body_hash != result.run.body_hash:
+    def _parsed(self, raw: bytes, line: int) -> RequestLine | None:
+        try:
+            return parse_request(raw.removeprefix(_BOM).strip(), line, self._overrides)
+        except RequestLineError:
             return None
-        return turns_of(request.body)
 
     def _read_on(self) -> bool:
         lines = [] if self._is_all else self._file.readlines(_PIECE_BYTES)
         self._is_all = not lines
+        self._pieces = [*self._pieces[-1:], (len(self._begins), lines)] if lines else []
         ends = accumulate(map(len, lines), initial=self._begins[-1])
         self._begins.extend(islice(ends, 1, None))
         return bool(lines)

@@ -101,6 +101,8 @@ class QuietHours:
                 self._file.keep_order(name, order)
                 self._ready["ordering"][name] = len(order)
                 yield
+        while self._file.merge():
+            yield
         frequent = [word for word, found in self._words.most_common() if found >= FREQUENT * self._sampled]
         for query in (f'"{word}"' for word in frequent):
             start = self._ready["common"].get(query, 0)
