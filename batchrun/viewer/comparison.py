@@ -19,12 +19,16 @@ LONGEST_COMPARED = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ShownPair:
-    """A field of both files. `pieces`: both values as one text; none where they are equal."""
+    """A field of both files. `pieces`: both values as one text; none where they are equal.
+
+    `is_cut`: whether these are the beginnings of longer texts.
+    """
 
     name: str
     first: str
     second: str
     pieces: Sequence[Piece]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,9 @@ class RowOfBoth:
 
 
 def _pair(name: str, first: str, second: str) -> ShownPair:
-    first, second = first[:LONGEST_COMPARED], second[:LONGEST_COMPARED]
-    return ShownPair(name, first, second, word_diff(first, second) if first != second else ())
+    ours, theirs = first[:LONGEST_COMPARED], second[:LONGEST_COMPARED]
+    is_cut = len(first) > LONGEST_COMPARED or len(second) > LONGEST_COMPARED
+    return ShownPair(name, ours, theirs, word_diff(ours, theirs) if first != second else (), is_cut)
 
 
 def _text(value: Any) -> str:

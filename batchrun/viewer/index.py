@@ -36,7 +36,7 @@ from batchrun.viewer.quiet_hours import QuietHours
 VERSION = 2
 OF_SECOND = 1 << 63
 """The bit of an offset that is one of the second file."""
-_FIRST_BLOCK, _BLOCK_BYTES = 1 << 19, 1 << 22
+_FIRST_BLOCK, _BLOCK_BYTES = 1 << 19, 1 << 21
 _HEAD_BYTES = _TAIL_BYTES = 4096
 _SECOND_ROWS = 1000  # rows of the second file alone, read at a time
 _KEPT = 24  # sets of rows that were asked for last

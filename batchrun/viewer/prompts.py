@@ -26,7 +26,7 @@ from batchrun.requests.opened import opened
 from batchrun.results.scan import record_at
 
 _BOM = b"\xef\xbb\xbf"
-_PIECE_BYTES = 1 << 22
+_PIECE_BYTES = 1 << 20
 SHARED_ROLES = ("instructions", "system", "developer")
 """Turns that most prompts have in common."""
 

@@ -84,7 +84,7 @@ class ReviewPages:
             decided=self._review.decided(self._fields),
             row=whole.row,
             whole=whole,
-            why=whole.why or whole.error,
+            why=whole.why or whole.error.text,
             is_ok=label.is_ok,
             is_decided=all(field.decision for field in shown),
             hides_answer=any(field.hidden for field in shown),

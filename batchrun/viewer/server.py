@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -13,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from batchrun.errors import BatchrunError, UsageError
+from batchrun.records.words import printable_lines
 from batchrun.viewer.guard import HEADERS, Guard, Refused
 from batchrun.viewer.index import Index, follow
 from batchrun.viewer.pages import PLACE, SCRIPT, Pages
@@ -110,6 +112,8 @@ class Viewer:
             return await answer(request)
         if self._review is not None and (request.path + "/").startswith("/review/"):
             return await self._review_page(self._review, request.path.removeprefix("/review").removeprefix("/"))
+        if request.path.startswith("/rows/") and request.path.endswith("/text.json"):
+            return await self._text(request, request.path.removeprefix("/rows/").removesuffix("/text.json"))
         if request.path.startswith("/rows/"):
             return await self._row(request, request.path.removeprefix("/rows/"))
         raise Refused(404, "There is no such page.")
@@ -144,6 +148,14 @@ class Viewer:
         at = None if place is None else _whole(place, len(self._index.columns))
         page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), row, at)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+    async def _text(self, request: web.BaseRequest, number: str) -> web.Response:
+        """A piece of a text that is too long to be shown at once."""
+        row, start = _whole(number, len(self._index.columns)), _whole(request.query.get("from", ""), sys.maxsize)
+        piece = await asyncio.to_thread(self._rows.piece, row, request.query.get("part", ""), start)
+        if piece is None:
+            raise Refused(404, "There is no such text.")
+        return _json({"text": printable_lines(piece.text), "next": piece.next, "left": piece.left})
 
     async def _review_page(self, review: ReviewPages, place: str) -> web.Response:
         if not place:

@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from batchrun.datasets.fields import Column
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.lookup import RecordFile
-from batchrun.records.answer import Result, refusal_of
+from batchrun.records.answer import Result
 from batchrun.records.prompt import Turn
 from batchrun.viewer.comparison import Comparison, RowOfBoth
 from batchrun.viewer.facts import FactsReader, label_text
 from batchrun.viewer.gold import GoldField
 from batchrun.viewer.index import OF_SECOND, Index
 from batchrun.viewer.second import Second
+from batchrun.viewer.texts import RowTexts, Text
 
-LONGEST_CELL, LONGEST_TEXT = 120, 200_000
-"""Characters that are shown of a value in the table, and of one text on the page of a row."""
+LONGEST_CELL, LONGEST_ADDRESS = 120, 300
+"""Characters that are shown of a value in the table, and of the address of a picture."""
 _DATA_URLS = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "jpg", "gif", "webp"))
 
 
@@ -66,7 +65,7 @@ class ShownTurn:
     """One turn of a prompt. `pictures`: data URLs that are shown; `addresses`: what is named, and never fetched."""
 
     role: str
-    text: str
+    text: Text
     pictures: list[str]
     addresses: list[str]
 
@@ -77,15 +76,14 @@ class WholeRow:
 
     row: ShownRow
     prompt: list[ShownTurn] | None
-    answer: str
+    answer: Text
     why: str
-    reasoning: str
-    calls: list[tuple[str, str]]
+    reasoning: Text
+    calls: list[tuple[str, Text]]
     facts: list[tuple[str, str]]
-    error: str
-    raw: str
-    size_bytes: int = 0
-    values: list[tuple[str, str]] = field(default_factory=list)
+    error: Text
+    raw: Text
+    values: list[tuple[str, Text]] = field(default_factory=list)
     gold: list[GoldField] = field(default_factory=list)
     comparison: Comparison | None = None
 
@@ -181,22 +179,31 @@ class Rows:
         label = self._label(number, result)
         compared = self._compared(number, result, label)
         second = self._reader.second
-        error = "" if result.error is None else f"{result.error.code}: {result.error.message}"
+        turns = self._turns(number, result)
+        texts = RowTexts(result, label, self._reader.fields, turns)
         return WholeRow(
             row=self._shown(number, result, label),
-            prompt=self._prompt(number, result),
-            answer=_cut(result.text or refusal_of(result.body) or ""),
+            prompt=None if turns is None else [_shown_turn(turn, place, texts) for place, turn in enumerate(turns)],
+            answer=texts.first("answer"),
             why="" if label.is_ok or result.error is not None else label.error,
-            reasoning=_cut("\n\n".join(_summaries(result.body))),
-            calls=[(call.name, _cut(_indented(call.arguments))) for call in result.tool_calls],
+            reasoning=texts.first("reasoning"),
+            calls=[(call.name, texts.first(f"call-{place}")) for place, call in enumerate(result.tool_calls)],
             facts=list(_facts(result)),
-            error=_cut(error),
-            raw=_cut(_indented(result.record)),
-            size_bytes=len(result.record),
-            values=self._values(label),
+            error=texts.first("error"),
+            raw=texts.first("raw"),
+            values=[
+                (one.name, texts.first(f"value-{place}"))
+                for place, one in enumerate(self._reader.fields if label.is_ok else ())
+            ],
             gold=[] if self._reader.judge is None else self._reader.judge.fields(result),
             comparison=None if second is None or compared is None else compared.comparison(self._reader.fields, second),
         )
+
+    def piece(self, number: int, part: str, start: int) -> Text | None:
+        """A piece of a text of a row; None where it has no such text. Raises as `whole` does."""
+        result = self._result(number)
+        label = self._label(number, result)
+        return RowTexts(result, label, self._reader.fields, self._turns(number, result)).piece(part, start)
 
     def _compared(self, number: int, result: Result, label: Label) -> RowOfBoth | None:
         """The row beside that of the second file; None where there is none, or it is one of the second alone."""
@@ -205,12 +212,6 @@ class Rows:
             return None
         other = second.find(result.custom_id)
         return RowOfBoth(label, result, second.labels.read(other), other)
-
-    def _values(self, label: Label) -> list[tuple[str, str]]:
-        if not label.is_ok:
-            return []
-        values = ((one.name, label_text(one.value(label.value))) for one in self._reader.fields)
-        return [(name, "–" if value is None else _cut(value)) for name, value in values]
 
     def _shown(self, number: int, result: Result, label: Label) -> ShownRow:
         run, usage = result.run, result.usage
@@ -236,29 +237,17 @@ class Rows:
             second=compared.values(self._reader.fields, second) if compared is not None and second is not None else [],
         )
 
-    def _prompt(self, number: int, result: Result) -> list[ShownTurn] | None:
+    def _turns(self, number: int, result: Result) -> list[Turn] | None:
         requests, second = self._reader.requests, self._reader.second
         if second is not None and self.is_of_second(number):
             requests = second.requests
-        turns = None if requests is None else requests.turns(result)
-        return None if turns is None else [_shown_turn(turn) for turn in turns]
+        return None if requests is None else requests.turns(result)
 
 
-def _shown_turn(turn: Turn) -> ShownTurn:
+def _shown_turn(turn: Turn, place: int, texts: RowTexts) -> ShownTurn:
     pictures = [address for address in turn.pictures if address.startswith(_DATA_URLS)]
-    others = [_cut(address, 300) for address in turn.pictures if not address.startswith(_DATA_URLS)]
-    return ShownTurn(turn.role, _cut(turn.text), pictures, others)
-
-
-def _summaries(body: Any) -> Iterator[str]:
-    """What the model tells of its reasoning."""
-    output = body.get("output") if isinstance(body, dict) else None
-    for item in output if isinstance(output, list) else ():
-        if isinstance(item, dict) and item.get("type") == "reasoning":
-            parts = item.get("summary")
-            for part in parts if isinstance(parts, list) else ():
-                if isinstance(part, dict) and isinstance(part.get("text"), str):
-                    yield part["text"]
+    others = [address[:LONGEST_ADDRESS] for address in turn.pictures if not address.startswith(_DATA_URLS)]
+    return ShownTurn(turn.role, texts.first(f"prompt-{place}"), pictures, others)
 
 
 def _facts(result: Result) -> Iterator[tuple[str, str]]:
@@ -280,15 +269,3 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     if run.latency_s is not None:
         yield "latency", f"{run.latency_s:,.2f} s"
     yield "run begun", run.started
-
-
-def _indented(text: str | bytes) -> str:
-    """JSON with its lines indented; any other text as it is."""
-    try:
-        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, TypeError):
-        return text if isinstance(text, str) else text.decode(errors="replace")
-
-
-def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"

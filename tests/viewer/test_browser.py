@@ -17,6 +17,7 @@ from tests.support import GatewayThread, RunProcess, has_records, until, write_r
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_review import review_of
 from tests.viewer.test_second import ROWS, make_second
+from tests.viewer.test_texts import with_long_reason
 
 __all__ = ["browse", "playwright", "pytestmark"]
 
@@ -136,6 +137,35 @@ def test_a_live_run_is_followed_paused_and_resumed_by_keys(browse: Any, tmp_path
             assert run.wait() == 0
             complaints = [one for one in browser.seen.complaints if "400 (Bad Request)" not in one]
             assert complaints == [], "but for what the page itself asked for and says"
+
+
+LONGEST_TASK = """
+() => new Promise(done => {
+  const tasks = [];
+  new PerformanceObserver(list => tasks.push(...list.getEntries().map(one => one.duration)))
+    .observe({ type: "longtask", buffered: true });
+  setTimeout(() => done(Math.max(0, ...tasks)), 300);
+})
+"""
+
+
+def test_a_record_of_30_mb_opens_without_freezing_the_page(browse: Any, tmp_path: Path) -> None:
+    results = with_long_reason(make_job(tmp_path, 20), "a long word " * 2_500_000)
+    with serving(results) as served, browse() as browser:
+        page = opened(browser, served)
+        page.goto(f"{served.guard.origin}/rows?line.from=7&line.to=7")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/rows/*")
+        assert page.evaluate(LONGEST_TASK) < 2000, "milliseconds in which no key is heard"
+        reason = page.locator("dd .long").nth(2)
+        assert len(reason.inner_text()) < 110_000
+        reason.get_by_role("button").click()
+        reason.locator("span", has_text="29,800,000 more characters").wait_for()
+        assert len(reason.inner_text()) > 200_000
+        page.keyboard.press("b")
+        page.wait_for_url("**/rows?line*")
+        assert_quiet(browser, served)
 
 
 def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:

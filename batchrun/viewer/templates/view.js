@@ -90,6 +90,26 @@ if (review) {
   });
 }
 
+/* A long text: each next piece is put behind those that are there, as text. */
+document.addEventListener("click", async event => {
+  const button = event.target.closest("button[data-part]");
+  if (!button) return;
+  button.disabled = true;
+  const query = new URLSearchParams({ part: button.dataset.part, from: button.dataset.from });
+  try {
+    const answer = await fetch(`/rows/${button.dataset.row}/text.json?${query}`);
+    const told = await answer.json();
+    const text = button.closest(".long").firstElementChild;
+    text.append(document.createTextNode(told.text));
+    button.dataset.from = told.next;
+    button.nextElementSibling.textContent = told.next === null ? "" : `${told.left.toLocaleString("en")} more characters`;
+    button.hidden = told.next === null;
+  } catch (error) {
+    button.nextElementSibling.textContent = "The server does not answer.";
+  }
+  button.disabled = false;
+});
+
 /* Two files: the row with its differences, or with both texts; in the table, the next row that differs. */
 const bothTexts = document.getElementById("both-texts");
 keys.d = () => {
