@@ -52,6 +52,7 @@ class ViewOptions:
     """What is shown beside the results, and how the page is opened. `port` 0: a free one."""
 
     requests: Path | None
+    data: Path | None
     port: int
     no_open: bool
     review: int | None
@@ -80,6 +81,12 @@ VIEW = OptionGroup(
             metavar="FILE",
             default_note="the one that the run log names",
             help="Request file, for the prompts.",
+        ),
+        Option(
+            ["--data"],
+            type=PATH,
+            metavar="DATA",
+            help="Table of which the requests were prepared; its columns are shown beside each row.",
         ),
         Option(
             ["--port"],
@@ -120,12 +127,13 @@ def command(
     data_options: DataOptions,
 ) -> None:
     """Show RESULTS on a page of this machine: all rows, searched and filtered, and each with its prompt and answer.
-    With RESULTS_B, rows that differ come first. With --gold, each is right or wrong. With --review, a person decides
-    on some of them.
+    With RESULTS_B, rows that differ come first. With --data, the table stands beside the rows. With --gold, each is
+    right or wrong. With --review, a person decides on some of them.
 
     \b
     Example:
       batchrun view results.jsonl
+      batchrun view results.jsonl --data data.csv
       batchrun view old.jsonl new.jsonl
       batchrun view results.jsonl --review 200 --mix random=0.5
     """
@@ -139,8 +147,7 @@ def command(
     with contextlib.ExitStack() as files:
         judge = _judge(told, results, scoring, data_options, files)
         second = None if results_b is None else _second(results, results_b)
-        requests = _requests(results, options.requests)
-        reader = _reader(results, prices, judge, second, requests)
+        reader = _reader(results, prices, judge, second, options)
         index = files.enter_context(contextlib.closing(_index(results, prices, reader)))
         review = None if reviewed is None else _review(index, reviewed, files)
         run = TunedRun(results)
@@ -205,12 +212,19 @@ def _asked(results: Path) -> Asked:
 
 
 def _reader(
-    results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None, requests: Requests | None
+    results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None, options: ViewOptions
 ) -> FactsReader:
     from batchrun.billing.pricing import PriceBook
+    from batchrun.datasets.requests_of import find_requests
     from batchrun.viewer.facts import FactsReader
+    from batchrun.viewer.table import DataTable
 
-    return FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second, requests)
+    table = None
+    if options.data is not None:
+        path = find_requests(results, options.requests)
+        table = DataTable(options.data, path, lambda text: console.say(f"batchrun: {text}"))
+    requests = _requests(results, options.requests)
+    return FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second, requests, table)
 
 
 def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,14 @@ from msgspec import Raw
 from batchrun.datasets.changed import ChangedAnswers
 from batchrun.datasets.corrections import Decisions, corrected, read_corrections
 from batchrun.datasets.fields import Column, columns_of
+from batchrun.datasets.ids_of_rows import RowIds, as_prepared
 from batchrun.datasets.labels import MISSING, Label, LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.datasets.output import Counts, NewColumns, Wanted, check_outputs
 from batchrun.datasets.prepared import Prepared, prepared_path, read_prepared
 from batchrun.datasets.requests_of import find_requests, note_changed, sent_as
 from batchrun.datasets.row import Row
-from batchrun.datasets.row_ids import RowKeys, with_repeats
-from batchrun.datasets.tables import Format, Source, Table, open_table
-from batchrun.datasets.template import FAILURES, Templates
+from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.datasets.votes import fold, vote_columns
 from batchrun.datasets.writers import TableWriter, writing
 from batchrun.errors import UsageError
@@ -106,16 +105,6 @@ def _check_outputs(joined: Joined, wanted: Wanted, requests: Path) -> None:
     check_outputs(wanted.out, joined.failures, joined.results, read)
 
 
-def as_prepared(source: Source, prepared: Prepared) -> Source:
-    """A table that is read as it was when it was prepared, but for what is said now."""
-    data = prepared.data
-    if source.path != data.name or source.format is not None:
-        return source
-    return Source(
-        source.path, Format(data.format), source.encoding or data.encoding, source.delimiter or data.delimiter
-    )
-
-
 class _Work:
     """The way of each row: its ids, its results, its label, out. `new` are the columns that are added."""
 
@@ -129,7 +118,7 @@ class _Work:
         self._votes = votes
         self._repeat = prepared.repeat
         self.new = NewColumns([Column(name) for name in table.columns], self._told(), wanted)
-        self._ids = _RowIds(table, prepared, wanted.notice)
+        self._ids = RowIds(table, prepared, wanted.notice)
         self._changed: ChangedAnswers | None = None
         self._decisions = Decisions({})
 
@@ -153,7 +142,7 @@ class _Work:
         """Write every row."""
         counts, found = Counts(), 0
         for row in self._table.rows():
-            ids = self._ids.of(row, records)
+            ids = self._ids.of(row, records.occurrence)
             results = list(map(records.find, ids))
             found += len(results) - results.count(None)
             if self._changed is not None:
@@ -181,62 +170,6 @@ class _Work:
             label = corrected(label, self._decisions.of(custom_id), self._fields)
         told = [field.value(label.value) for field in self._fields]
         return label, self.new.values(told, label, result, custom_id)
-
-
-class _RowIds:
-    """The ids of the requests that were made of a row. Raises `UsageError` for a table that has other columns."""
-
-    def __init__(self, table: Table, prepared: Prepared, notice: Callable[[str], None]) -> None:
-        self._table = table
-        self._prepared = prepared
-        self._keys = RowKeys(prepared.columns)
-        self._taken = 0
-        self._limit = prepared.limit
-        needed = [*prepared.columns, *([prepared.id_column] if prepared.id_column is not None else [])]
-        if lacking := [name for name in needed if name not in table.columns]:
-            raise UsageError(f'{table.name} has no column "{lacking[0]}", which the requests were made of')
-        where = prepared.where
-        self._holds = Templates(table.columns).condition("--where", where) if where is not None else None
-        if table.digest() != prepared.data.hash:
-            self._limit = None
-            notice(f"{table.name} was changed since it was prepared: rows are found by their ids, wherever they stand")
-
-    def of(self, row: Row, records: RecordsById) -> Sequence[str]:
-        """The ids of a row, one for each repeat; none if it was not asked. Problems are noted at the table."""
-        if not self._is_taken(row):
-            return ()
-        custom_id = self._id(row)
-        if custom_id is None:
-            return ()
-        count = records.occurrence(custom_id)
-        if count > 1:
-            if self._prepared.id_column is not None:
-                told = f'the id "{custom_id}" is that of an earlier row, too; ids must be unique (--id)'
-                self._table.problems.add(row.line_number, row.number, told)
-                return ()
-            custom_id = f"{custom_id}-{count}"
-        return list(with_repeats(custom_id, self._prepared.repeat))
-
-    def _is_taken(self, row: Row) -> bool:
-        if self._limit is not None and self._taken == self._limit:
-            return False
-        is_taken = self._holds is None or self._meets(self._holds, row)
-        self._taken += is_taken
-        return is_taken
-
-    def _meets(self, holds: Callable[[int, Mapping[str, Any]], bool], row: Row) -> bool:
-        try:
-            return holds(row.number, {name: row.cells.get(name) for name in self._table.columns})
-        except FAILURES as error:
-            self._table.problems.add(row.line_number, row.number, f"--where: {error}")
-            return False
-
-    def _id(self, row: Row) -> str | None:
-        """The id that `prepare` gave to the first row with these cells; None for a row without an id."""
-        if self._prepared.id_column is None:
-            return self._keys.custom_id(self._keys.key(row.cells))
-        given = row.cells.get(self._prepared.id_column)
-        return None if given is None else str(given)
 
 
 def _cells(row: Row, columns: Sequence[str]) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from batchrun.datasets.join import as_prepared
+from batchrun.datasets.ids_of_rows import as_prepared
 from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.datasets.prepare import Summary, prepare_table

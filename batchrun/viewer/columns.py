@@ -32,7 +32,7 @@ def set_of(rows: Iterable[int], count: int) -> int:
     flags = bytearray(b"0") * count
     for row in rows:
         flags[row] = _ONE
-    return _from_digits(bytes(flags))
+    return _from_digits(flags)
 
 
 def everything(count: int) -> int:
@@ -45,7 +45,7 @@ def window(flags: bytes, start: int, size: int) -> list[int]:
     return list(islice(compress(range(len(flags)), flags), start, start + size))
 
 
-def _from_digits(digits: bytes) -> int:
+def _from_digits(digits: bytes | bytearray) -> int:
     return int(digits[::-1], 2) if digits else 0
 
 
@@ -111,6 +111,7 @@ NO_NUMBER = -1
 """What a row has that has no number; all others are 0 or more."""
 _MOST_WHOLE = (1 << 31) - 1
 _SPLITS = 256
+_PART = 1 << 16  # rows
 
 
 class Numbers:
@@ -131,7 +132,9 @@ class Numbers:
         """The rows whose number is in a range, the ends included; a row without a number is in none."""
         low = 0 if least is None else max(0, least)
         high = float("inf") if most is None else most
-        digits = bytes([_ONE if low <= value <= high else _ZERO for value in self.values])
+        values, digits = iter(self.values), bytearray()
+        while part := bytes([_ONE if low <= value <= high else _ZERO for value in islice(values, _PART)]):
+            digits += part
         return _from_digits(digits)
 
     def order(self, known: Sequence[int] = ()) -> array[int]:
@@ -148,17 +151,19 @@ class Numbers:
         sample = sorted(value for value in values[:: max(1, count // 8192)] if value >= 0)
         splits = sorted(set(sample[:: max(1, len(sample) // _SPLITS)]))
         parts, without = [array("I") for _ in range(len(splits) + 1)], array("I")
-        for row, value in enumerate(values[:count]):
+        for row, value in enumerate(islice(values, count)):
             (parts[bisect_right(splits, value)] if value >= 0 else without).append(row)
         order = array("I")
         for part in parts:
             order.extend(sorted(part, key=values.__getitem__))
-        return order + without
+        order.extend(without)
+        return order
 
     def falling(self, order: array[int]) -> Iterator[int]:
         """The rows of an order from the greatest number down, those without one last."""
         with_one = bisect_left(order, True, key=lambda row: self.values[row] < 0)
-        return chain(reversed(order[:with_one]), order[with_one:])
+        places = chain(range(with_one - 1, -1, -1), range(with_one, len(order)))
+        return map(order.__getitem__, places)
 
 
 class Columns:

@@ -21,6 +21,7 @@ from batchrun.records.prompt import Turn
 from batchrun.viewer.gold import Judge
 from batchrun.viewer.prompts import SHARED_ROLES, Requests
 from batchrun.viewer.second import Compared, Second
+from batchrun.viewer.table import DataTable
 
 LONGEST_VALUE = 200
 """A longer value of a field is no label, and in no facet."""
@@ -43,7 +44,7 @@ class FactsReader:
     """Reads what the index has of records. `asked`: how their requests were made, for the schema of the answers.
 
     `judge`: holds them against gold, where there is some. `second`: another result file that they are compared with.
-    `requests`: their request file, if it is known.
+    `requests`: their request file, if it is known. `table`: that of which the requests were made, to be shown.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class FactsReader:
         judge: Judge | None = None,
         second: Second | None = None,
         requests: Requests | None = None,
+        table: DataTable | None = None,
     ) -> None:
-        self.judge, self.second, self.requests = judge, second, requests
+        self.judge, self.second, self.requests, self.table = judge, second, requests, table
         encoded = None if asked.schema is None else orjson.dumps(asked.schema)
         self.labels = LabelReader(encoded, lambda text: None)
         self.fields: tuple[Column, ...] = () if encoded is None else columns_of(encoded)
@@ -64,12 +66,16 @@ class FactsReader:
         self.key = b"\0".join((*names, b"" if requests is None else requests.identity.encode()))
 
     def read_ahead(self) -> bool:
-        """Find where some more requests begin; False where all are known."""
+        """Read some of the table, or find where some more requests begin; False where all is known."""
+        if self.table is not None and self.table.read_on():
+            return True
         known = (self.requests, None if self.second is None else self.second.requests)
         return any(requests is not None and requests.read_on() for requests in known)
 
     def close(self) -> None:
-        """Close the request file, and the second file."""
+        """Close the request file, the second file and the table."""
+        if self.table is not None:
+            self.table.close()
         if self.requests is not None:
             self.requests.close()
         if self.second is not None:

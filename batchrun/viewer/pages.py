@@ -14,6 +14,7 @@ from batchrun.viewer.index import Index
 from batchrun.viewer.running import NO_RUN, Seen
 from batchrun.viewer.second import Compared
 from batchrun.viewer.shown import LONGEST_CELL, Rows, ShownRow
+from batchrun.viewer.table import DataTable
 from batchrun.viewer.view import Selection, View, around, select
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -94,6 +95,11 @@ class Pages:
         self._token = script_token
 
     @property
+    def _columns(self) -> Sequence[str]:
+        """The columns of the table that is shown beside the rows."""
+        return () if self._rows.table is None else self._rows.table.columns
+
+    @property
     def policy(self) -> str:
         """The policy of every page, for the header."""
         return f"{self._templates.policy}; frame-ancestors 'none'"
@@ -101,7 +107,7 @@ class Pages:
     def render(self, template: str, **values: object) -> bytes:
         """A page with the script."""
         second = None if self._rows.second is None else str(self._rows.second.results)
-        known = {"token": self._token, "has_review": self._has_review, "second": second}
+        known = {"token": self._token, "has_review": self._has_review, "second": second, "columns": self._columns}
         return self._templates.render(template, **known, **values)
 
     def message(self, text: str) -> bytes:
@@ -124,6 +130,7 @@ class Pages:
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
             found=f"{counted(selection.total, 'row')} of {progress.rows:,}",
             reading="" if progress.is_done else _reading(progress.read_bytes, progress.total_bytes),
+            table=_table_in_words(self._rows.table),
             damaged=f"{counted(progress.damaged, 'damaged line')} left out" if progress.damaged else "",
             facets=list(self._facets(view, selection)),
             ranges=list(_ranges(view, index)),
@@ -220,6 +227,8 @@ class Pages:
         ):
             yield _sorting(view, name, title)
         yield Head("error")
+        for name in self._columns:
+            yield Head(name)
 
     def _row(self, view: View, place: int, row: ShownRow) -> TableRow:
         numbers = (
@@ -234,6 +243,7 @@ class Pages:
         cells = [(_short(value), False) for value in (*said, *_both(row), row.model)]
         cells += [(number, True) for number in numbers]
         cells.append((_short(row.error), False))
+        cells += [(_short(cell), False) for cell in row.data or [""] * len(self._columns)]
         status = row.status if row.second_status in ("", row.status) else f"{row.status} → {row.second_status}"
         address = _row_address(view, row.number, place)
         return TableRow(
@@ -274,6 +284,13 @@ def _ranges(view: View, index: Index) -> Iterator[Range]:
 
 def _bound(value: float | None) -> str:
     return "" if value is None else f"{value:.12g}"
+
+
+def _table_in_words(table: DataTable | None) -> str:
+    """What is to be said of the table; "" for one that is there."""
+    if table is None:
+        return ""
+    return table.problem if table.is_read else "The table is being read. Its columns are filled then."
 
 
 def _reading(read: int, total: int) -> str:

@@ -64,7 +64,7 @@ class QuietHours:
         for text in texts[::_SAMPLE_EVERY]:
             self._sampled += 1
             self._words.update(set(_WORD.findall(text[:10_000].lower())))
-        if len(self._words) > 100_000:
+        if len(self._words) > 30_000:
             least = self._sampled * FREQUENT / 4
             self._words = Counter({word: count for word, count in self._words.items() if count >= least})
 

@@ -7,8 +7,9 @@ import contextlib
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import orjson
 from aiohttp import web
@@ -26,7 +27,10 @@ from batchrun.viewer.view import View, chosen_offsets, select
 
 FOLLOW_S = 0.5
 """How often it is looked whether the file has grown, in seconds."""
+THREADS = 2
+"""Pages that are made at once: each thread takes some memory, and they take turns anyway."""
 _EXPORT_BYTES = 1 << 18
+T = TypeVar("T")
 LARGEST_CHANGE = 1 << 20
 """The longest decision that is taken, in bytes."""
 
@@ -45,6 +49,7 @@ class Viewer:
         self._watch = RunWatch(run)
         self._is_stopped = threading.Event()
         self._deciding = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, "page")
         self._failure: BatchrunError | OSError | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,7 +72,11 @@ class Viewer:
         await self._watch.close()
         await self._listener.wait_closed()
         self._is_stopped.set()
+        self._threads.shutdown()
         await asyncio.to_thread(self._reading.join)
+
+    async def _in_thread(self, make: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, make, *arguments)
 
     def _follow(self) -> None:
         try:
@@ -139,28 +148,28 @@ class Viewer:
         return web.Response(body=SCRIPT, content_type="text/javascript", charset="utf-8")
 
     async def _table(self, request: web.BaseRequest) -> web.Response:
-        page = await asyncio.to_thread(self._pages.table, self._index, self._view(request), self._watch.look())
+        page = await self._in_thread(self._pages.table, self._index, self._view(request), self._watch.look())
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
         row = _whole(number, len(self._index.columns))
         place = request.query.get(PLACE)
         at = None if place is None else _whole(place, len(self._index.columns))
-        page = await asyncio.to_thread(self._pages.row, self._index, self._view(request), row, at)
+        page = await self._in_thread(self._pages.row, self._index, self._view(request), row, at)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _text(self, request: web.BaseRequest, number: str) -> web.Response:
         """A piece of a text that is too long to be shown at once."""
         row, start = _whole(number, len(self._index.columns)), _whole(request.query.get("from", ""), sys.maxsize)
-        piece = await asyncio.to_thread(self._rows.piece, row, request.query.get("part", ""), start)
+        piece = await self._in_thread(self._rows.piece, row, request.query.get("part", ""), start)
         if piece is None:
             raise Refused(404, "There is no such text.")
         return _json({"text": printable_lines(piece.text), "next": piece.next, "left": piece.left})
 
     async def _review_page(self, review: ReviewPages, place: str) -> web.Response:
         if not place:
-            return web.Response(status=303, headers={"Location": await asyncio.to_thread(review.first)})
-        page = await asyncio.to_thread(review.page, self._pages, _whole(place, review.size))
+            return web.Response(status=303, headers={"Location": await self._in_thread(review.first)})
+        page = await self._in_thread(review.page, self._pages, _whole(place, review.size))
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _change(self, request: web.BaseRequest) -> web.Response:
@@ -175,20 +184,20 @@ class Viewer:
             return _json(await self._watch.change(body))
         place = _whole(request.path.removeprefix("/review/"), self._review.size)
         async with self._deciding:
-            return _json({"next": await asyncio.to_thread(self._review.decide, place, body)})
+            return _json({"next": await self._in_thread(self._review.decide, place, body)})
 
     async def _table_json(self, request: web.BaseRequest) -> web.Response:
         view = self._view(request)
-        return _json(await asyncio.to_thread(self._found, view))
+        return _json(await self._in_thread(self._found, view))
 
     def _found(self, view: View) -> dict[str, object]:
         selection = select(self._index, view)
-        rows = self._rows.page(selection.rows)
+        rows, table = self._rows.page(selection.rows), self._rows.table
         return {
             "total": selection.total,
             "page": view.page,
             "size": view.size,
-            "rows": [row.to_json(self._rows.fields) for row in rows],
+            "rows": [row.to_json(self._rows.fields, [] if table is None else table.columns) for row in rows],
             "facets": {facet.name: dict(facet.counts) for facet in selection.facets},
         }
 
@@ -199,14 +208,14 @@ class Viewer:
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """The records of a view as they stand in the file."""
-        offsets = await asyncio.to_thread(chosen_offsets, self._index, self._view(request))
+        offsets = await self._in_thread(chosen_offsets, self._index, self._view(request))
         disposition = {"Content-Disposition": 'attachment; filename="rows.jsonl"'}
         response = web.StreamResponse(headers=self._headers | disposition)
         response.content_type = "application/jsonl"
         await response.prepare(request)
         records = self._rows.records(offsets, _EXPORT_BYTES)
         with contextlib.suppress(ConnectionError):
-            while piece := await asyncio.to_thread(next, records, b""):
+            while piece := await self._in_thread(next, records, b""):
                 await response.write(piece)
             await response.write_eof()
         return response

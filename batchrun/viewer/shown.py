@@ -17,6 +17,7 @@ from batchrun.viewer.facts import FactsReader, label_text
 from batchrun.viewer.gold import GoldField
 from batchrun.viewer.index import OF_SECOND, Index
 from batchrun.viewer.second import Second
+from batchrun.viewer.table import DataTable
 from batchrun.viewer.texts import RowTexts, Text
 
 LONGEST_CELL, LONGEST_ADDRESS = 120, 300
@@ -29,6 +30,7 @@ class ShownRow:
     """One row of the table. `number`: its place in the file, from 0. `fields`: the values of its answer, in words.
 
     `second`: those of the second file where that has the row, with its status; `compared`: how they go together.
+    `data`: the cells of its row of the table, None where there is none.
     """
 
     number: int
@@ -47,13 +49,18 @@ class ShownRow:
     compared: str = ""
     second_status: str = ""
     second: list[str | None] = field(default_factory=list)
+    data: list[str] | None = None
 
-    def to_json(self, fields: Sequence[str]) -> dict[str, Any]:
+    def to_json(self, fields: Sequence[str], columns: Sequence[str] = ()) -> dict[str, Any]:
         """The row for programs."""
-        ours = [name for name in self.__slots__ if name not in ("fields", "compared", "second", "second_status")]
+        ours = [
+            name for name in self.__slots__ if name not in ("fields", "compared", "second", "second_status", "data")
+        ]
         told = {name: getattr(self, name) for name in ours}
         told["cost_usd"] = None if self.cost_usd is None else float(self.cost_usd)
         told |= {"fields": dict(zip(fields, self.fields, strict=True))}
+        if self.data is not None:
+            told["data"] = dict(zip(columns, self.data, strict=True))
         if not self.compared:
             return told
         second = {"status": self.second_status, "fields": dict(zip(fields, self.second, strict=False))}
@@ -126,6 +133,11 @@ class Rows:
     def label_at(self, number: int) -> Label:
         """The label of a row. Raises `StopError` if the file was changed meanwhile."""
         return self._label(number, self._result(number))
+
+    @property
+    def table(self) -> DataTable | None:
+        """The table of which the requests were made, where it is shown."""
+        return self._reader.table
 
     @property
     def second(self) -> Second | None:
@@ -234,6 +246,7 @@ class Rows:
             verdict="" if self._reader.judge is None else str(self._reader.judge.verdict(result)),
             compared=self._index.columns.facets["compared"].value(number) or "",
             second_status=str(compared.second_label.status) if compared is not None and is_there else "",
+            data=None if self._reader.table is None else self._reader.table.cells(result.custom_id),
             second=compared.values(self._reader.fields, second) if compared is not None and second is not None else [],
         )
 

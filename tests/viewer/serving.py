@@ -25,6 +25,7 @@ from batchrun.viewer.prompts import Requests
 from batchrun.viewer.review import Review
 from batchrun.viewer.second import Second
 from batchrun.viewer.server import serve
+from batchrun.viewer.table import DataTable
 from tests.support import until
 
 
@@ -97,19 +98,25 @@ def requests_of(results: Path) -> Requests | None:
     return None if path is None else Requests(path, results)
 
 
-def index_of(results: Path, judge: Judge | None = None, second: Second | None = None) -> Index:
+def index_of(
+    results: Path, judge: Judge | None = None, second: Second | None = None, table: DataTable | None = None
+) -> Index:
     """The index of a result file."""
-    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge, second, requests_of(results))
+    reader = FactsReader(Asked.of(results), PriceBook.load(None), judge, second, requests_of(results), table)
     return Index(results, ResultPaths.of(results).index if second is None else None, reader, b"")
 
 
 @contextmanager
 def serving(
-    results: Path, review: Review | None = None, judge: Judge | None = None, second: Path | None = None
+    results: Path,
+    review: Review | None = None,
+    judge: Judge | None = None,
+    second: Path | None = None,
+    table: DataTable | None = None,
 ) -> Iterator[Served]:
     """A viewer of a result file that has read all of it."""
     other = None if second is None else second_of(second)
-    index = index_of(results, judge, other)
+    index = index_of(results, judge, other, table)
     ready = threading.Event()
     found: list[Guard] = []
     loop = asyncio.new_event_loop()

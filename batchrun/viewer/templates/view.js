@@ -3,7 +3,7 @@
 "use strict";
 
 const FOLLOW_MS = 1000;
-const PARTS = ["found", "reading", "facets", "pages", "run-state", "run-pause", "run-limits"];
+const PARTS = ["found", "reading", "table", "facets", "pages", "run-state", "run-pause", "run-limits"];
 let here = -1;
 
 const rows = () => [...document.querySelectorAll("#rows tbody tr[id]")];
