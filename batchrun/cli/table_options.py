@@ -171,9 +171,14 @@ class AskOptions:
         )
 
     def _examples(self) -> Examples | None:
+        from batchrun.datasets.corrections import is_corrections
         from batchrun.datasets.recipe import Examples
         from batchrun.datasets.tables import Source
 
+        if self.examples is not None and is_corrections(self.examples):
+            if self.example_answer is not None:
+                raise UsageError("--example-answer is for a table; a file of corrections has the right answers itself")
+            return Examples(Source(str(self.examples)), None)
         if (self.examples is None) != (self.example_answer is None):
             raise UsageError("--examples and --example-answer go together: a table, and its column with the answers")
         if self.examples is None or self.example_answer is None:
@@ -199,7 +204,12 @@ ASK = OptionGroup(
         ),
         Option(["--instructions"], metavar="TEXT|@FILE", help="Template of the instructions."),
         Option(["--developer"], metavar="TEXT|@FILE", help="Template of a developer message before the input."),
-        Option(["--examples"], metavar="FILE", type=PATH, help="Table of examples, shown before every row."),
+        Option(
+            ["--examples"],
+            metavar="FILE",
+            type=PATH,
+            help="Table of examples, shown before every row; or RESULTS.corrections.jsonl: the rows corrected in it.",
+        ),
         Option(["--example-answer"], metavar="COLUMN", help="Column of the examples that has the right answer."),
         Option(
             ["--image", "images"],

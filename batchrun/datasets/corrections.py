@@ -43,6 +43,7 @@ class Correction(msgspec.Struct, frozen=True, rename={"from_": "from"}, omit_def
     probability: float | None = None
 
 
+_LONGEST_LINE = 1 << 20
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Correction).decode
 
@@ -87,6 +88,16 @@ def read_corrections(path: Path) -> Decisions:
         if stack:
             by_row.setdefault(custom_id, {})[field] = stack[-1]
     return Decisions(by_row, damaged)
+
+
+def is_corrections(path: Path) -> bool:
+    """Whether a file has decisions: its first line is one. False for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            _decode(file.readline(_LONGEST_LINE))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def corrected(label: Label, known: Mapping[str, Correction], fields: Sequence[Column]) -> Label:

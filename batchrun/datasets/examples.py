@@ -10,7 +10,6 @@ import orjson
 
 from batchrun.datasets.bodies import Bodies, Example
 from batchrun.datasets.json_values import Number
-from batchrun.datasets.recipe import Examples
 from batchrun.datasets.row_ids import RowKeys
 from batchrun.datasets.schema import Schema
 from batchrun.datasets.tables import Table
@@ -20,18 +19,21 @@ from batchrun.validation.schema import CompiledSchema
 
 
 def read_examples(
-    table: Table, examples: Examples, schema: Schema | None, bodies: Bodies, used: Sequence[str]
+    table: Table, answer: str, schema: Schema | None, bodies: Bodies, used: Sequence[str]
 ) -> list[Example]:
-    """The examples of a table. Raises `UsageError` for a column that it lacks, `InputError` for rows that are none."""
-    for name in (*used, examples.answer):
+    """The examples of a table, whose column `answer` is right.
+
+    Raises `UsageError` for a column that it lacks, `InputError` for rows that are none.
+    """
+    for name in (*used, answer):
         if name not in table.columns:
-            option = "--example-answer" if name == examples.answer else "--examples"
+            option = "--example-answer" if name == answer else "--examples"
             raise UsageError(f'{option}: {table.name} has no column "{name}"; it has: {", ".join(table.columns)}')
     keys, answers, found = RowKeys(used), _Answers(schema), list[Example]()
     for row in table.rows():
         try:
             question = bodies.content(row.number, row.cells, table.folder)
-            found.append(Example(keys.key(row.cells), _messages(question, answers.text(row.cells[examples.answer]))))
+            found.append(Example(keys.key(row.cells), _messages(question, answers.text(row.cells[answer]))))
         except FAILURES as error:
             table.problems.add(row.line_number, row.number, str(error))
     table.problems.raise_any()

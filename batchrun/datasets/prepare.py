@@ -17,6 +17,7 @@ import msgspec
 import orjson
 
 from batchrun.datasets.bodies import Bodies
+from batchrun.datasets.corrected_rows import CorrectedRows
 from batchrun.datasets.examples import read_examples
 from batchrun.datasets.prepared import VERSION, Data, JudgedFile, Prepared, PreparedExamples, prepared_path
 from batchrun.datasets.recipe import Recipe
@@ -129,8 +130,12 @@ class _Work:
         if examples is None:
             return None
         with open_table(examples.source) as table:
-            self._bodies.show_first(read_examples(table, examples, self._recipe.schema, self._bodies, self.used))
-            return PreparedExamples(_data(table), examples.answer)
+            given, answer = _data(table), examples.answer
+            if answer is None:
+                corrected = CorrectedRows(self._table, Path(examples.source.file))
+                table, answer = self._table.read_by(corrected), corrected.answer
+            self._bodies.show_first(read_examples(table, answer, self._recipe.schema, self._bodies, self.used))
+            return PreparedExamples(given, examples.answer or "")
 
     def write(self, file: IO[bytes]) -> Hashes:
         """Write the requests of all rows; the `hash64` of ids that several rows have, which are still to be numbered.

@@ -24,7 +24,7 @@ class Data(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PreparedExamples(msgspec.Struct, frozen=True):
-    """The examples before each row: their table, and the column that has the answers."""
+    """The examples before each row: their table, and the column that has the answers; "" of a file of corrections."""
 
     data: Data
     answer: str

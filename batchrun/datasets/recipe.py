@@ -13,10 +13,13 @@ MAX_IMAGE_BYTES = 20 << 20
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Few-shot examples: a table with the columns of DATA, and the column that has the right answer."""
+    """Few-shot examples: a table with the columns of DATA, and the column that has the right answer.
+
+    `answer` None: a file of corrections; the rows that were corrected are the examples.
+    """
 
     source: Source
-    answer: str
+    answer: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,11 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
         scorings: list[Scoring] = []
         for path in results:
             scorings.append(files.enter_context(scoring(path, question, like=scorings[0] if scorings else None)))
+        if scorings[0].is_weighted:
+            raise UsageError(
+                f"{question.gold.name} has rows that were drawn with different probabilities, which a comparison does "
+                "not weigh; draw a review with --mix random=1, or hold each file against it with batchrun eval"
+            )
         common = set[str].intersection(*({tally.field.name for tally in one.tallies} for one in scorings))
         if not common:
             raise UsageError(f"{', '.join(map(str, results))} have no field in common")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchrun.datasets.lookup import RecordFile
-from batchrun.datasets.tables import Source, Table, open_table
+from batchrun.datasets.tables import Source, Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
 from batchrun.evaluation.fields import ANSWER, Answer, Field, choose_fields, seen_fields
-from batchrun.evaluation.figures import VERSION, Evaluation
+from batchrun.evaluation.figures import VERSION, Evaluation, Reviewed
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
+from batchrun.evaluation.reviewed import Sample, of_sample, open_gold
 from batchrun.evaluation.rows_file import RowSink
 from batchrun.evaluation.scorers import EXACT, Scorer, shown
 from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
@@ -81,12 +82,20 @@ class Scoring:
     """One result file and its gold, opened: `rows` judges record after record, `evaluation` sums up.
 
     `like`: another file that is held against the same gold, which is not read again where both look for the same.
+    `sample`: how the rows of gold were drawn, where they are those of a review.
 
     Raises `UsageError`, `InputError` or `ResultFileError` where one of the two cannot serve.
     """
 
-    def __init__(self, results: RecordFile, table: Table, question: Question, like: Scoring | None = None) -> None:
-        self._results, self._question, self._table = results, question, table
+    def __init__(
+        self,
+        results: RecordFile,
+        table: Table,
+        question: Question,
+        like: Scoring | None = None,
+        sample: Sample | None = None,
+    ) -> None:
+        self._results, self._question, self._table, self._sample = results, question, table, sample
         self._asked = asked = Asked.of(results.path)
         self._reader = asked.reader()
         seen = {ANSWER: EXACT} | seen_fields(results.results()) | asked.scorers()
@@ -113,6 +122,11 @@ class Scoring:
         by, cluster = self._group(self._question.by, "--by"), self._group(self._question.cluster, "--cluster")
         extra = [column for column in (by, cluster) if column is not None]
         return _Known(fields, ids.rule, Gold(self._table, ids, [*columns, *extra]), columns, by, cluster)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether rows of gold stand for different numbers of rows."""
+        return self._sample is not None and not self._sample.is_even
 
     def keep(self, names: Container[str]) -> None:
         """Judge these fields only; before `rows`."""
@@ -187,7 +201,8 @@ class Scoring:
         if self._cluster is not None:
             cluster = self._cluster.codes[row]
             cluster = ("alone", row) if cluster == NO_CELL else cluster
-        return Place(custom_id, row, repeat, group, cluster)
+        weight = 1.0 if self._sample is None else self._sample.weights[row]
+        return Place(custom_id, row, repeat, group, cluster, weight)
 
     def count_not_asked(self) -> Iterator[int]:
         """Count the rows of gold that no record answers, and give each; after `rows`."""
@@ -207,7 +222,9 @@ class Scoring:
         """What stands in each field for a row that was not asked."""
         gold = [tally.column.at(row) for tally in self.tallies]
         return [
-            Judged(Verdict.UNSCORED) if right is None else Judged(Verdict.NOT_ASKED, "", (right[0], None))
+            Judged(Verdict.UNSCORED)
+            if right is None
+            else Judged(Verdict.NOT_ASKED, "", (next(iter(right), None), None))
             for right in gold
         ]
 
@@ -236,7 +253,13 @@ class Scoring:
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
             damaged_lines=self._results.damaged,
-            warnings=[*warnings_for(fields, counts), *self._copies(), *not_allowed(self.tallies, self._asked)],
+            reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
+            warnings=[
+                *warnings_for(fields, counts),
+                *self._copies(),
+                *not_allowed(self.tallies, self._asked),
+                *([] if self._sample is None else of_sample(self._sample)),
+            ],
         )
 
     def _copies(self) -> Iterator[str]:
@@ -269,8 +292,8 @@ class Scoring:
 def scoring(results: Path, question: Question, like: Scoring | None = None) -> Iterator[Scoring]:
     """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
     try:
-        with RecordFile(results) as file, open_table(question.gold) as table:
-            yield Scoring(file, table, question, like)
+        with RecordFile(results) as file, open_gold(question.gold) as (table, sample):
+            yield Scoring(file, table, question, like, sample)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
 

@@ -157,6 +157,17 @@ class Gate(msgspec.Struct, frozen=True):
     words: str
 
 
+class Reviewed(msgspec.Struct, frozen=True):
+    """How the rows of a review were drawn, where corrections are gold.
+
+    `drawn`: how many rows by how they were drawn. `weighted`: whether rows stand for different numbers of rows, by
+    which the accuracies are weighted.
+    """
+
+    drawn: dict[str, int]
+    weighted: bool
+
+
 class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     """All figures of one result file against gold.
 
@@ -166,6 +177,7 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     words. `gates`: the thresholds that were given. `v`: the version of this form. `results`, `gold`: the two files.
     `confidence`: of all intervals. `fields`: the figures of each field. `repeats`: of rows that were asked several
     times. `groups`: by the value of a column. `judge`: who scored the answers, where gold did not.
+    `reviewed`: how the rows were drawn, where gold is a file of corrections.
     """
 
     v: Literal[1]
@@ -179,6 +191,7 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracies: Accuracy
     fields: dict[str, FieldFigures]
     judge: Judge | None = None
+    reviewed: Reviewed | None = None
     repeats: Repeats | None = None
     groups: dict[str, Group] = {}
     duplicates: int = 0

@@ -13,7 +13,7 @@ from batchrun.datasets.row import Row
 from batchrun.datasets.tables import Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
-from batchrun.evaluation.scorers import Scorer, as_text
+from batchrun.evaluation.scorers import NONE_RIGHT, Scorer, as_text
 from batchrun.records.index import HashTable, hash64
 
 CUSTOM_ID = "custom_id"
@@ -60,6 +60,8 @@ def gold_column(name: str, scorer: Scorer) -> Column:
     """A column of gold: each value is a tuple of the answers that are right."""
 
     def read(cell: Any) -> tuple[Any, ...]:
+        if cell is NONE_RIGHT:
+            return ()
         if scorer.takes_many and isinstance(cell, list):
             return tuple(map(scorer.read_gold, cell))
         return (scorer.read_gold(cell),)

@@ -52,6 +52,16 @@ class Scorer:
     takes_many: bool = True
 
 
+class NoneRight:
+    """A cell of gold for which no answer is right: a label was marked as wrong, and nobody knows the right one."""
+
+    def __str__(self) -> str:
+        return "none is right"
+
+
+NONE_RIGHT = NoneRight()
+
+
 def as_text(value: Any) -> str | None:
     """A value as the text that is compared: trimmed; true and false as in JSON; None for null."""
     if value is None:

@@ -41,7 +41,10 @@ _OVERALL: dict[str, Figure] = {
 
 
 def accuracies(tally: RowTally) -> Accuracy:
-    """Both accuracies, with intervals that know of clusters."""
+    """Both accuracies, with intervals that know of clusters, or of rows that stand for different numbers of rows."""
+    if not tally.weights.are_even:
+        weights = tally.weights
+        return Accuracy(weights.accuracy(with_unanswered=True), weights.accuracy(with_unanswered=False))
     counts = Counts.of(tally.verdicts)
     return Accuracy(
         wilson(counts.right, counts.asked, effective_of(tally, with_unanswered=True)),
@@ -66,7 +69,8 @@ def groups(tally: RowTally, policy: Unanswered) -> dict[str, Group]:
 
 def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> FieldFigures:
     """The figures of a field. `order`: its labels in their order, where they have one."""
-    both = accuracies(tally)
+    both, is_even = accuracies(tally), tally.weights.are_even  # figures by class know of no weights
+    is_number = tally.field.scorer.kind is Kind.NUMBER
     return FieldFigures(
         column=tally.field.column,
         scorer=tally.field.scorer.name,
@@ -74,8 +78,8 @@ def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | 
         unanswered=dict(tally.why.most_common()),
         accuracy=both.of(policy),
         accuracies=both,
-        labels=_labels(tally, policy, order, seed),
-        numbers=_numbers(tally, seed) if tally.field.scorer.kind is Kind.NUMBER and tally.keeps_cells else None,
+        labels=_labels(tally, policy, order, seed) if is_even else None,
+        numbers=_numbers(tally, seed) if is_even and is_number and tally.keeps_cells else None,
         repeats=repeats(tally.tries),
         groups=groups(tally, policy),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
 from batchrun.evaluation.scorers import Kind, shown, vote
 from batchrun.evaluation.verdict import Verdict
+from batchrun.stats.proportions import Interval, weighted_share
 
 Pair = tuple[Any, Any]  # what gold says, and what the answer says; None is unanswered
 MISSING, UNREADABLE = "missing field", "unreadable"
@@ -56,6 +58,7 @@ class Place(NamedTuple):
     """Where an answer belongs: its `custom_id`, the `row` of gold (None without one), which `repeat` it is (0: none).
 
     `group`: the value of the column by which rows are grouped. `cluster`: what its row belongs together with.
+    `weight`: how many rows it stands for.
     """
 
     custom_id: str
@@ -63,6 +66,7 @@ class Place(NamedTuple):
     repeat: int = 0
     group: str | None = None
     cluster: Any = None
+    weight: float = 1.0
 
 
 class Clusters:
@@ -83,6 +87,31 @@ class Clusters:
         return [(right, right + wrong + with_unanswered * none) for right, wrong, none in self._found.values()]
 
 
+class Weights:
+    """Rows that stand for different numbers of rows: by verdict the sum of these numbers, and that of their squares."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Verdict, tuple[float, float]] = {}
+        self._least, self._most = math.inf, 0.0
+
+    @property
+    def are_even(self) -> bool:
+        """Whether each row stands for as many as any other."""
+        return self._most <= self._least
+
+    def add(self, verdict: Verdict, weight: float) -> None:
+        """Count one row that was asked."""
+        total, squares = self._sums.get(verdict, (0.0, 0.0))
+        self._sums[verdict] = total + weight, squares + weight**2
+        self._least, self._most = min(self._least, weight), max(self._most, weight)
+
+    def accuracy(self, *, with_unanswered: bool) -> Interval:
+        """The share of right rows among all for which these stand."""
+        counted = [Verdict.RIGHT, Verdict.WRONG, *([Verdict.UNANSWERED] if with_unanswered else [])]
+        sums = [self._sums.get(verdict, (0.0, 0.0)) for verdict in counted]
+        return weighted_share(sums[0][0], sum(total for total, _ in sums), sum(squares for _, squares in sums))
+
+
 class RowTally:
     """Verdicts on whole rows."""
 
@@ -91,6 +120,7 @@ class RowTally:
         self.groups: dict[str, Counter[Verdict]] = {}
         self.clusters = Clusters()
         self.tries: dict[int, Tries] = {}
+        self.weights = Weights()
 
     @property
     def records(self) -> int:
@@ -108,6 +138,7 @@ class RowTally:
         self.count(verdict, place.group)
         if verdict is Verdict.UNSCORED:
             return
+        self.weights.add(verdict, place.weight)
         if place.cluster is not None:
             self.clusters.add(place.cluster, verdict)
         if place.repeat and place.row is not None:
@@ -130,14 +161,15 @@ class FieldTally(RowTally):
         gold = None if row is None else self.column.at(row)
         if gold is None:
             return Judged(Verdict.UNSCORED)
+        meant = gold[0] if gold else None  # of a label that was marked as wrong, nobody knows the right one
         value = None if said.why else self.field.read(said)
         if value is None:
-            return Judged(Verdict.UNANSWERED, said.why or MISSING, (gold[0], None))
+            return Judged(Verdict.UNANSWERED, said.why or MISSING, (meant, None))
         scorer = self.field.scorer
         answer = scorer.read_answer(value)
         if answer is None:
-            return Judged(Verdict.UNANSWERED, UNREADABLE, (gold[0], None))
-        verdict, meant = Verdict.WRONG, gold[0]
+            return Judged(Verdict.UNANSWERED, UNREADABLE, (meant, None))
+        verdict = Verdict.WRONG
         for one in gold:
             is_right = scorer.is_right(one, answer)
             if is_right is None:
@@ -154,7 +186,7 @@ class FieldTally(RowTally):
             return
         if judged.why:
             self.why[judged.why] += 1
-        if self.keeps_cells:
+        if self.keeps_cells and judged.pair[0] is not None:
             self._keep(judged, place.custom_id)
 
     def _keep(self, judged: Judged, custom_id: str) -> None:

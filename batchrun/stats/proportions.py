@@ -44,6 +44,15 @@ def wilson(hits: float, total: float, effective: float | None = None) -> Interva
     return Interval(share, lower, 1.0 if hits == total else min(1.0, centre + margin))
 
 
+def weighted_share(hits: float, total: float, squares: float) -> Interval:
+    """The share of hits among rows that stand for different numbers of rows; undefined without rows.
+
+    `hits`, `total`: sums of these numbers; `squares`: the sum of the squares of all. So many unequal rows are worth
+    `total`² / `squares` equal ones (Kish), and the interval is Wilson's for these.
+    """
+    return wilson(hits, total, total**2 / squares) if squares > 0 else UNDEFINED
+
+
 def f1_of_class(hits: float, gold: float, answered: float, worth: float = 1.0) -> Interval:
     """F1 of one class, which gold has in `gold` rows and the answers in `answered`; undefined where neither has it.
 

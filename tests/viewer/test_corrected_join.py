@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -89,3 +90,54 @@ def test_the_table_is_not_written_over_the_decisions(job: Path) -> None:
     with pytest.raises(UsageError, match="the file of corrections"):
         call("join", job / "data.csv", job / "results.jsonl", "-o", corrections, "--corrections", corrections)
     assert corrections.read_bytes() == b""
+
+
+def requests_in(path: Path) -> dict[str, list[dict[str, str]]]:
+    """What is asked of each row, by its id."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return {line["custom_id"]: line["body"]["input"] for line in lines}
+
+
+def test_corrected_rows_are_examples_for_the_next_requests(job: Path) -> None:
+    results, again = job / "results.jsonl", job / "again.jsonl"
+    before = joined(job)
+    options, paths = ReviewOptions(4, 1.0), ResultPaths.of(results)
+    with closing(index_of(results)) as index:
+        while index.read_on():
+            pass
+        queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
+    review = Review(queue, CorrectionsFile(paths.corrections), options)
+    changed = queue.rows[0].id
+    other = "praise" if before[changed]["topic"] != "praise" else "billing"
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="set", field="topic", value=other)
+        decide(viewer, 1, action="accept")
+        decide(viewer, 2, action="wrong", field="topic")
+    asked = ("--model", "gpt-4.1", "--prompt", "Sort: {{ text }}", "--id", "id", "--schema", SCHEMA)
+    call("prepare", job / "data.csv", "-o", again, *asked, "--examples", paths.corrections)
+    for custom_id, messages in requests_in(again).items():
+        text = f"Sort: text {custom_id.removeprefix('t')}"
+        if custom_id == changed:
+            assert messages == [{"role": "user", "content": text}], "a row is no example of itself"
+            continue
+        question, answer, own = messages
+        assert question["content"] == f"Sort: text {changed.removeprefix('t')}"
+        assert json.loads(answer["content"]) == {"topic": other, "urgent": before[changed]["urgent"] == "true"}
+        assert own["content"] == text
+    told = json.loads(Path(f"{again}.prepared.json").read_bytes())["examples"]
+    assert told["data"]["name"] == str(paths.corrections)
+
+
+def test_corrections_that_cannot_be_examples_are_refused(job: Path) -> None:
+    line = {"v": 1, "id": "t1", "field": "topic", "from": "praise", "to": "praise", "when": "2026-01-01T00:00:00Z"}
+    asked = ("--prompt", "{{ text }}", "--id", "id", "--schema", SCHEMA, "-o", job / "again.jsonl")
+    for name, words in (
+        ("results.jsonl.corrections.jsonl", "no row of .* was corrected"),
+        ("other.jsonl", "must be RESULTS.corrections.jsonl"),
+    ):
+        corrections = job / name
+        corrections.write_text(json.dumps(line) + "\n")
+        with pytest.raises(UsageError, match=words):
+            call("prepare", job / "data.csv", *asked, "--examples", corrections)
+        with pytest.raises(UsageError, match="has the right answers itself"):
+            call("prepare", job / "data.csv", *asked, "--examples", corrections, "--example-answer", "topic")
