@@ -50,7 +50,7 @@ class ByLine:
         self._count += len(heads)
         runs = [head.run for head in heads]
         numbers = [run.line - before for run in runs] if before else [run.line for run in runs]
-        found = array("q", _keys([head.custom_id for head in heads], [run.body_hash for run in runs]))
+        found = list(_keys([head.custom_id for head in heads], [run.body_hash for run in runs]))
         last, are_all_near = max(numbers), min(numbers) >= 0
         if last >= most:
             last, are_all_near = max([number for number in numbers if number < most], default=0), False
