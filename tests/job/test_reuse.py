@@ -144,6 +144,17 @@ def test_another_endpoint_or_body_is_no_match(bench: Bench, old: bytes, new: byt
     assert reused(bench, path) == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_a_line_goes_by_its_body_to_an_endpoint_and_takes_an_answer_of_that_one_alone(bench: Bench, path: str) -> None:
+    body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "one"}]}
+    bench.requests.write_text(json.dumps({"custom_id": "r-1", "body": body}) + "\n")
+    bench.run(dedup=False)
+    old = bench.results.rename(bench.folder / "old.jsonl")
+    (bench.folder / "results.jsonl.log").unlink()
+    old.write_bytes(old.read_bytes().replace(b'"path":"/v1/chat/completions"', b'"path":"%b"' % path.encode()))
+    assert reused(bench, old) == (path == "/v1/responses")
+
+
 def test_an_answer_that_does_not_fit_the_schema_is_not_reused(bench: Bench) -> None:
     schema = {"type": "object", "properties": {"topic": {"enum": ["a"]}}, "required": ["topic"]}
     form = {"format": {"type": "json_schema", "name": "n", "schema": schema}}
