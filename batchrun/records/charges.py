@@ -72,7 +72,8 @@ def charges_of(body: bytes, outcome: str) -> Charges:
 
 # --------------------------------------------------------------------------------------------- paid tools
 
-_TEXTS = ("message", "reasoning")
+TEXTS = ("message", "reasoning")
+"""Types of output items that are no call of a tool."""
 _FREE = {  # calls that cost nothing beside their tokens
     *("function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"),
     *("mcp_call", "tool_search_call"),
@@ -85,7 +86,7 @@ def _count_calls(fields: _Fields, usage: _Fields) -> dict[str, int]:
     output, choices = fields.get("output"), fields.get("choices")
     if isinstance(output, list):
         for item in output:
-            if type(item) is dict and item.get("type") not in _TEXTS and (name := _paid_tool(item)):
+            if type(item) is dict and item.get("type") not in TEXTS and (name := _paid_tool(item)):
                 calls[name] = calls.get(name, 0) + 1
     if choices and isinstance(choices, list) and True in map(_cites, choices):
         calls["web_search"] = 1  # a search model searches once for each request, and no item says so
