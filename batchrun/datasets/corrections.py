@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import msgspec
 from batchrun.datasets.fields import Column
 from batchrun.datasets.labels import Label, RowStatus
 from batchrun.errors import StopError, UsageError
-from batchrun.results.files import NoLocksError, open_locked, write_whole
+from batchrun.results.files import NoLocksError, open_locked, sync_directory, write_whole
 
 Drawn = Literal["random", "doubtful", "picked"]
 
@@ -144,6 +145,8 @@ class CorrectionsFile:
         self._file = file
         self.decisions = read_corrections(path)
         size = file.seek(0, os.SEEK_END)
+        if not size:
+            sync_directory(path.parent)  # the file may be new
         if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
             write_whole(file, b"\n")  # a kill tore the last line; it stays apart from the next one
 
@@ -153,10 +156,13 @@ class CorrectionsFile:
 
     def append(self, made: list[Correction]) -> None:
         """Keep decisions: they are on the disk when this returns. Raises `StopError` where they cannot be written."""
+        size = os.fstat(self._file.fileno()).st_size
         try:
             write_whole(self._file, b"".join(_encode(one) + b"\n" for one in made))
             os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(size)  # what is said not to be kept must not be found later
             raise StopError(f"cannot write {self.path}: {error.strerror}; the decision is not kept") from error
         self.decisions = read_corrections(self.path)
 

@@ -155,9 +155,20 @@ class Numbers:
             (parts[bisect_right(splits, value)] if value >= 0 else without).append(row)
         order = array("I")
         for part in parts:
-            order.extend(sorted(part, key=values.__getitem__))
+            if len(part) < _PART:
+                order.extend(sorted(part, key=values.__getitem__))
+                continue
+            for rows in self._by_number(part):
+                order.extend(rows)
         order.extend(without)
         return order
+
+    def _by_number(self, part: Iterable[int]) -> Iterator[array[int]]:
+        """The rows of a large part, which has few different numbers: those of each, from the least."""
+        found: dict[float, array[int]] = {}
+        for row in part:
+            found.setdefault(self.values[row], array("I")).append(row)
+        return (found[number] for number in sorted(found))
 
     def falling(self, order: array[int]) -> Iterator[int]:
         """The rows of an order from the greatest number down, those without one last."""

@@ -15,11 +15,14 @@ from tests.html.made import SHOWN, make_job
 from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
 from tests.support import GatewayThread, RunProcess, has_records, until, write_requests
 from tests.viewer.serving import Served, serving
+from tests.viewer.test_corrected_join import job, joined
 from tests.viewer.test_review import review_of
 from tests.viewer.test_second import ROWS, make_second
+from tests.viewer.test_table import COLUMN, row, table_of, write_table
+from tests.viewer.test_table import results as table_results
 from tests.viewer.test_texts import with_long_reason
 
-__all__ = ["browse", "playwright", "pytestmark"]
+__all__ = ["browse", "job", "playwright", "pytestmark", "table_results"]
 
 
 def opened(browser: Browser, served: Served) -> Any:
@@ -214,3 +217,48 @@ def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None
     assert len(found.by_row) == 10
     last = found.values(review.queue.rows[9].id)
     assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}
+
+
+def test_ten_rows_decided_by_keys_are_in_the_joined_table(browse: Any, job: Path) -> None:
+    results = job / "results.jsonl"
+    before = joined(job)
+    review = review_of(results, 10)
+    with closing(review.file), serving(results, review) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("a", has_text="Review").click()
+        for place, row in enumerate(review.queue.rows):
+            page.wait_for_url(f"**/review/{place}")
+            if place % 2:
+                key = "1" if before[row.id]["topic"] != "billing" else "2"
+                page.keyboard.press(key)
+                page.locator("[data-active][data-field=urgent]").wait_for()
+            page.keyboard.press("Enter")
+        page.locator("[role=status]", has_text="All rows are decided").wait_for()
+        assert_quiet(browser, served)
+    after = joined(job, "--corrections", ResultPaths.of(results).corrections)
+    for place, row in enumerate(review.queue.rows):
+        was = before[row.id]["topic"]
+        topic = was if not place % 2 else "billing" if was != "billing" else "delivery"
+        assert after[row.id] == before[row.id] | {"topic": topic}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", WIDTHS)
+def test_a_table_whose_columns_mean_harm_fits_and_stays_text(
+    browse: Any, table_results: Path, tmp_path: Path, scheme: str, device: str
+) -> None:
+    data = write_table(tmp_path / "data.csv", [row(number) for number in range(8)])
+    with (
+        serving(table_results, table=table_of(table_results, data)) as served,
+        browse(WIDTHS[device], scheme) as browser,
+    ):
+        page = opened(browser, served)
+        page.locator("#rows td", has_text="cell 4").wait_for()
+        for name, path in (("table", "/rows"), ("table-row", "/rows/3")):
+            page.goto(served.guard.origin + path)
+            page.screenshot(path=tmp_path / f"{name}-{device}-{scheme}.png", full_page=True)
+            assert COLUMN in page.inner_text("main"), path
+            assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
+            assert page.evaluate("document.querySelectorAll('script').length") == 1, "our own"
+            assert [one for one in page.evaluate(CONTRASTS) if one[0] < LEAST_CONTRAST] == []
+        assert_quiet(browser, served)

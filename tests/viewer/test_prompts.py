@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.records.index import hash_body
-from batchrun.viewer import quiet_hours
+from batchrun.viewer import columns, quiet_hours
 from batchrun.viewer.columns import Numbers
 from batchrun.viewer.index import Index
 from tests.html.made import make_job
@@ -169,6 +169,9 @@ def test_all_ways_to_an_order_lead_to_the_same(values: list[int | None], known: 
     numbers.extend(values[known:])
     order = numbers.order(before)
     assert order == numbers.order() == numbers.order_by_parts()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_PART", 3)
+        assert order == numbers.order_by_parts(), "many rows that have one number"
     counts = [min(value, 2**31 - 1) if value is not None else None for value in (values[row] for row in order)]
     there = [count for count in counts if count is not None]
     assert counts == sorted(there) + [None] * (len(values) - len(there))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -186,3 +190,53 @@ def test_a_torn_decision_is_left_out_and_the_next_one_stands_apart(results: Path
 def test_a_second_person_is_refused(results: Path) -> None:
     with closing(review_of(results).file), pytest.raises(UsageError, match="open in another viewer"):
         review_of(results)
+
+
+class Disk:
+    """Stands before `os.fsync`: each call is noted, with what the file has then, and may be held up."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path, self.synced = path, list[bytes]()
+        self.may_go_on, self.is_waiting = threading.Event(), threading.Event()
+        self.error: OSError | None = None
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, descriptor: int) -> None:
+        if not self.path.exists() or not os.path.samestat(os.fstat(descriptor), self.path.stat()):
+            return self._fsync(descriptor)
+        self.is_waiting.set()
+        assert self.may_go_on.wait(20)
+        if self.error is not None:
+            raise self.error
+        self._fsync(descriptor)
+        self.synced.append(self.path.read_bytes())
+        return None
+
+
+def test_a_decision_is_on_the_disk_before_the_page_says_so(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer, ThreadPoolExecutor(1) as browser:
+        disk = Disk(ResultPaths.of(results).corrections, monkeypatch)
+        told = browser.submit(post, viewer, 0, action="accept")
+        assert disk.is_waiting.wait(20)
+        assert len(written(results)) == 3, "all fields are written"
+        assert viewer.ask("/review/0").status == 200, "and the server has answered others since"
+        assert not told.done(), "nothing is said before the disk has it"
+        disk.may_go_on.set()
+        assert told.result(20).status == 200
+        assert disk.synced == [disk.path.read_bytes()]
+
+
+def test_what_the_disk_does_not_take_is_not_kept(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        disk = Disk(ResultPaths.of(results).corrections, monkeypatch)
+        disk.error = OSError(errno.EIO, "Input/output error")
+        disk.may_go_on.set()
+        answer = post(viewer, 0, action="accept")
+        assert (answer.status, answer.json["message"][-24:]) == (500, "the decision is not kept")
+        assert written(results) == []
+        disk.error = None
+        assert post(viewer, 0, action="accept").status == 200
+        assert len(written(results)) == 3

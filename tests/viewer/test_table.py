@@ -18,7 +18,7 @@ from batchrun.viewer.table import DataTable
 from tests.html.made import HOSTILE, SHOWN
 from tests.support import until
 from tests.viewer.serving import Served, serving
-from tests.viewer.test_corrected_join import call
+from tests.viewer.test_corrected_join import call, simulated
 
 COLUMN = "<script>alert(1)</script>"
 ROWS = 8
@@ -41,7 +41,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_table(folder / "data.csv", [row(number) for number in range(ROWS)] + [["text 0", "the twin", ""]])
     requests, results = folder / "requests.jsonl", folder / "results.jsonl"
     call("prepare", data, "-o", requests, "-p", "{{ text }}", "--model", "gpt-4.1", "-s", "topic enum(a|b)")
-    call("run", requests, "-o", results, "--simulate", "--simulate-latency", "0", "-q")
+    simulated(requests, results)
     return results
 
 
