@@ -121,7 +121,7 @@ class Pages:
         progress = index.progress
         return self.render(
             "rows.html.j2",
-            name=index.results.name,
+            name=title_of(index.results),
             first=str(index.results),
             run=run,
             unfinished="" if run != NO_RUN else self._unfinished(index),
@@ -163,7 +163,7 @@ class Pages:
         before, after = self._neighbours(index, view, number, place)
         return self.render(
             "row.html.j2",
-            name=index.results.name,
+            name=title_of(index.results),
             first=str(index.results),
             whole=whole,
             hides_answer=False,
@@ -249,6 +249,12 @@ class Pages:
         return TableRow(
             row.number, address, f"{row.line:,}", _short(row.custom_id), status, cells, row.compared == Compared.DIFFERS
         )
+
+
+def title_of(results: Path) -> str:
+    """A result file, as it is called on its pages: that of a job with the folder of the job."""
+    is_of_job = results.parent.suffix == ".job"
+    return f"{results.parent.name}/{results.name}" if is_of_job else results.name
 
 
 def _address(view: View, path: str = "/rows") -> str:

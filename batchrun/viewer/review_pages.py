@@ -15,7 +15,7 @@ from batchrun.datasets.labels import Label
 from batchrun.errors import StopError, UsageError
 from batchrun.viewer.facts import label_text
 from batchrun.viewer.index import Index
-from batchrun.viewer.pages import Pages
+from batchrun.viewer.pages import Pages, title_of
 from batchrun.viewer.review import Review, choices, refuse_unfit, typed
 from batchrun.viewer.shown import Rows
 
@@ -77,7 +77,7 @@ class ReviewPages:
         shown = list(self._shown(place, label))
         return pages.render(
             "review.html.j2",
-            name=self._index.results.name,
+            name=title_of(self._index.results),
             file=self._review.file.path.name,
             place=place,
             size=self.size,
