@@ -197,12 +197,24 @@ def _is_over(log: IO[bytes]) -> bool:
 
 def last_start(log: Path) -> Start | None:
     """The event with which the last run in the log at `log` began to send; None if there is none."""
-    last = None
-    with contextlib.suppress(OSError), log.open("rb") as events:
-        for raw in events:
-            if _START in raw[:64] and isinstance(event := decode_event(raw), Start):
-                last = event
-    return last
+    last, torn = None, b""
+    with contextlib.suppress(OSError), log.open("rb", buffering=0) as events:
+        while piece := events.read(_PIECE_BYTES):
+            whole, newline, torn = (torn + piece).rpartition(b"\n")
+            last = _last_start_in(whole + newline) or last
+    return _last_start_in(torn) or last
 
 
+def _last_start_in(lines: bytes) -> Start | None:
+    """The last such event in some lines. Most lines are other events: these are passed over, not looked at."""
+    at = len(lines)
+    while (at := lines.rfind(_START, 0, at)) >= 0:
+        begin, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
+        raw = lines[begin:] if end < 0 else lines[begin:end]
+        if at - begin < _FOREMOST and isinstance(event := decode_event(raw), Start):
+            return event
+    return None
+
+
+_PIECE_BYTES, _FOREMOST = 1 << 20, 64
 _START = b'"event":"start"'
