@@ -12,30 +12,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from batchrun.cluster.lease import LIFETIME_S, Lease, Report
-from batchrun.cluster.minute import MINUTE_S, Account, Flow
+from batchrun.cluster.finder import Finder, Sendings
+from batchrun.cluster.lease import Lease, Report
+from batchrun.cluster.minute import MINUTE_S, Flow
 from batchrun.cluster.mistakes import Mistakes
+from batchrun.cluster.outage import SharedOutage
 from batchrun.cluster.places import Places, Seat
 from batchrun.cluster.purse import Cap, Purse
+from batchrun.cluster.share import BEAT_S, QUICK_BEAT_S, Share, beat_s, lifetime_s
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.limits.options import Limits
 from batchrun.records.money import NOTHING
-
-BEAT_S, BEATS_PER_S = 0.2, 256.0  # a beat costs its carrier some 0.4 ms of processor time
-
-
-def beat_s(shards: int) -> float:
-    """Seconds from one beat of a shard to the next, with so many shards alive."""
-    return max(BEAT_S, shards / BEATS_PER_S)
-
-
-def lifetime_s(shards: int) -> float:
-    """For how many seconds a lease is good, with so many shards alive."""
-    return max(LIFETIME_S, 4 * beat_s(shards))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +42,12 @@ class Promised:
     max_errors: MaxErrors | None = None
 
 
-class Share:
-    """What one incarnation of a shard has. `version` is that of the last lease that it was granted."""
-
-    __slots__ = (
-        *("beat", "cap", "counted_at", "errors", "expires_at", "has_told", "incarnation", "lines", "period_s"),
-        *("reported_at", "requests", "seat", "tokens", "version"),
-    )
-
-    def __init__(self, report: Report, now: float) -> None:
-        self.incarnation = report.incarnation
-        self.beat = self.version = self.lines = self.errors = 0
-        self.expires_at = self.reported_at = now
-        self.period_s = 0.2
-        self.has_told = False
-        self.seat = Seat()
-        self.requests: Account | None = None
-        self.tokens: Account | None = None
-        self.cap: Cap | None = None
-        self.counted_at: dict[int, float] = {}  # when what a report said was sent was counted, by its beat
-
-
 class Coordinator:
     """Shares what is `promised` over shards.
 
-    `epoch`: greater than that of every coordinator of this job before. `known`: the shards that may hold a lease, or
-    whose spending is not known: those that have been started, by an earlier coordinator or an earlier run. `quiet_s`:
+    `epoch`: greater than that of every coordinator of this job before. `known`: the shards that may hold a lease, whose
+    spending is not known, or that sent something in the last minute: those that have been started, by an earlier
+    coordinator or an earlier run. `quiet_s`:
     for how many seconds none of their run logs was written to.
     """
 
@@ -88,18 +59,26 @@ class Coordinator:
         self.epoch = epoch
         self.stop = ""
         limits = promised.limits
-        self._promised = promised
-        self._places = Places(limits.bounds.most)
-        self._requests = _flow(limits.requests_per_minute, now, is_whole=True)
-        self._tokens = _flow(limits.tokens_per_minute, now, is_whole=False)
+        self._requests_per_s = _per_s(limits.requests_per_minute)
+        self._finder = Finder(limits.bounds, now)
+        self._places = Places(self._finder.slots)
+        self._requests = Flow(limits.requests_per_minute, self._requests_per_s, now, is_whole=True)
+        tpm = limits.tokens_per_minute
+        self._smooth_per_s = math.inf
+        self._tokens = Flow(tpm, _per_s(tpm), now, is_whole=False) if tpm is not None else None
+        self._flows = [self._requests, *([] if self._tokens is None else [self._tokens])]
         self._purse = Purse(promised.max_cost_usd) if promised.max_cost_usd is not None else None
         self._mistakes = Mistakes(promised.max_errors) if promised.max_errors is not None else None
+        self._outage = SharedOutage()
         self._is_paused = False
         self._shares: dict[int, Share] = {}
         self._live: dict[int, Share] = {}
         self._ghosts: list[tuple[float, Seat]] = []  # of incarnations that were followed by another one
         self._files: dict[int, Cap] = {}  # of shards that are not running, by their files
         self._unheard = set(known)
+        self._silent = set[int]()  # whose leases have run out; what they may have spent stays charged until it is known
+        self._counted = set[int]()  # of which is known, by their files, what they sent in the last minute
+        self._is_vague = False  # there are shards of which that is not known
         self._opens_at = now + lifetime_s(len(known)) if known else now
         self._quiet_s = quiet_s
         self._is_open = not known
@@ -109,7 +88,7 @@ class Coordinator:
     @property
     def beat_s(self) -> float:
         """Seconds from one beat of a shard to the next."""
-        return beat_s(len(self._live))
+        return beat_s(len(self._live), QUICK_BEAT_S if self._finder.is_fed else BEAT_S)
 
     @property
     def lifetime_s(self) -> float:
@@ -119,29 +98,49 @@ class Coordinator:
     @property
     def unheard(self) -> frozenset[int]:
         """The shards whose spending is not known: read their files, and say so by `heard`."""
-        return frozenset(self._unheard)
+        return frozenset(self._unheard | self._silent)
 
-    def heard(self, shard: int, spent_usd: Decimal, now: float) -> None:
-        """A shard is not running; by its result file and run log, it has spent so much at worst, in US dollars."""
-        if shard in self._shares:
+    def heard(
+        self, shard: int, spent_usd: Decimal, now: float, recent: Sequence[tuple[float, int, float]] | None = None
+    ) -> None:
+        """A shard is not running, or has no lease any more that an earlier coordinator gave: by its result file and run
+        log, it has spent so much at worst, in US dollars.
+
+        `recent`: what it sent in the last minute, as in `Everything`; without it, that counts at its worst.
+        """
+        if (share := self._shares.get(shard)) is not None:
+            if shard in self._silent and self._purse is not None and share.cap is not None:
+                self._purse.leave(share.cap)
+                share.cap = self._purse.enter(Cap(spent_usd, NOTHING, NOTHING))
+            self._silent.discard(shard)
             return
+        was_feared = self._is_open and shard in self._unheard
         self._unheard.discard(shard)
+        if recent is None:
+            self._is_vague = True
+        elif shard not in self._counted:
+            self._count(recent, now, was_feared=was_feared)
+            self._counted.add(shard)
         if self._purse is not None:
             if shard in self._files:
                 self._purse.leave(self._files[shard])
             self._files[shard] = self._purse.enter(Cap(spent_usd, NOTHING, NOTHING))
         self._open_when_told(now)
 
-    def change(self, promised: Promised, *, is_paused: bool = False) -> None:
+    def _count(self, recent: Sequence[tuple[float, int, float]], now: float, *, was_feared: bool) -> None:
+        """Count what a shard sent in the last minute."""
+        self._requests.count(((age_s, count) for age_s, count, _ in recent), now, was_feared=was_feared)
+        if self._tokens is not None:
+            self._tokens.count(((age_s, tokens) for age_s, _, tokens in recent), now, was_feared=was_feared)
+
+    def change(self, promised: Promised, now: float, *, is_paused: bool = False) -> None:
         """Set other limits, as `batchrun tune` asks for. A limit that was not there from the start cannot be added."""
         limits = promised.limits
-        self._places.total = limits.bounds.most
-        for flow, per_minute in (
-            (self._requests, limits.requests_per_minute),
-            (self._tokens, limits.tokens_per_minute),
-        ):
-            if flow is not None:
-                flow.change(per_minute, math.inf if per_minute is None else per_minute / MINUTE_S)
+        self._finder.resize(limits.bounds, now)
+        self._requests_per_s = _per_s(limits.requests_per_minute)
+        self._requests.change(limits.requests_per_minute, self._requests_per_s)
+        if self._tokens is not None:
+            self._tokens.change(limits.tokens_per_minute, _per_s(limits.tokens_per_minute))
         if self._purse is not None and promised.max_cost_usd is not None:
             self._purse.cap = promised.max_cost_usd
         self._is_paused = is_paused
@@ -166,6 +165,7 @@ class Coordinator:
         if report.shard not in self._live:
             share.expires_at = max(share.expires_at, now)
             self._live[report.shard] = share
+            self._silent.discard(report.shard)
             self._share_at = now
         if now >= self._share_at:
             self._work_out(now)
@@ -179,7 +179,7 @@ class Coordinator:
         """A shard begins, or another incarnation of it."""
         share = Share(report, now)
         if before is not None:
-            share.has_told = True  # what it sent before was counted as it was told, or written off
+            share.has_told = before.has_told  # what it sent before was counted as it was told, or written off
             share.requests, share.tokens, share.cap = before.requests, before.tokens, before.cap
             self._bury(report.shard, before, now)
             if self._purse is not None and share.cap is not None:
@@ -197,6 +197,7 @@ class Coordinator:
     def _bury(self, shard: int, share: Share, now: float) -> None:
         """Another incarnation has the lock, so this one is dead; its places are free once its lease has run out."""
         self._live.pop(shard, None)
+        self._finder.gone(share.sendings)
         self._free_later(share.seat, share.expires_at, now)
         for flow, account in ((self._requests, share.requests), (self._tokens, share.tokens)):
             if flow is not None and account is not None:
@@ -214,14 +215,13 @@ class Coordinator:
             share.expires_at = now + told.expires_s
         feared = was_feared and self._is_open
         stagger = (report.shard * 0.618) % 1.0  # so that equal shards do not get their first requests together
-        if self._requests is not None:
-            granted = held.requests if held is not None else 0.0
-            share.requests = self._requests.enter(report.sent, granted, stagger, now)
-            self._requests.count(((age_s, count) for age_s, count, _ in told.recent), now, was_feared=feared)
+        granted = held.requests if held is not None else 0.0
+        share.requests = self._requests.enter(report.sent, granted, stagger, now)
         if self._tokens is not None:
             granted = held.tokens if held is not None else 0.0
             share.tokens = self._tokens.enter(report.tokens, granted, stagger * report.needs_tokens, now)
-            self._tokens.count(((age_s, tokens) for age_s, _, tokens in told.recent), now, was_feared=feared)
+        if report.shard not in self._counted:
+            self._count(told.recent, now, was_feared=feared)
         if held is not None:
             share.seat.most = held.slots
         if self._purse is not None:
@@ -230,6 +230,7 @@ class Coordinator:
             most = held.usd if held is not None and held.usd is not None else NOTHING
             share.cap = self._purse.enter(Cap(report.spent_usd, report.reserved_usd, most))
         self._unheard.discard(report.shard)
+        self._open_when_told(now)
 
     def _hear(self, share: Share, report: Report, now: float) -> None:
         """Take note of what a shard tells."""
@@ -242,7 +243,7 @@ class Coordinator:
         seat = share.seat
         slots = None if held is None else 0 if held == 0 else seat.granted
         self._places.hear(seat, report.in_flight, report.peak, report.left, slots)
-        if self._requests is not None and share.requests is not None:
+        if share.requests is not None:
             self._requests.hear(share.requests, report.sent, 1.0, share.period_s, now)
         if self._tokens is not None and share.tokens is not None:
             self._tokens.hear(share.tokens, report.tokens, max(1.0, report.needs_tokens), share.period_s, now)
@@ -255,6 +256,9 @@ class Coordinator:
             self._mistakes.add(report.lines - share.lines, report.errors - share.errors)
             self.stop = self.stop or self._mistakes.why_stopped
             share.lines, share.errors = report.lines, report.errors
+        if self._finder.is_fed or report.ended:
+            self._finder.hear(share.sendings, report, now)
+        self._outage.hear(report, self.beat_s, now)
         self.stop = self.stop or report.stop
 
     def _correct(self, share: Share, report: Report, now: float) -> None:
@@ -271,18 +275,24 @@ class Coordinator:
     # ------------------------------------------------------------------------------------------ granting
 
     def _grant(self, share: Share, report: Report, now: float) -> Lease:
+        self._follow_finder(now)
         share.version += 1
+        share.sendings.granted(share.version, now)
         lifetime_s = self.lifetime_s
         share.expires_at = now + lifetime_s
         self._live[report.shard] = share
-        slots = self._places.grant(share.seat, is_paused=self._is_paused or bool(self.stop))
+        is_outage = self._outage.prober is not None
+        waits = is_outage and report.shard != self._outage.prober
+        slots = self._places.grant(share.seat, is_paused=self._is_paused or bool(self.stop) or waits)
         period_s, is_idle = share.period_s, not slots and not report.in_flight
         requests = tokens = per_s = math.inf
-        if self._requests is not None and share.requests is not None:
-            account = share.requests
+        if (account := share.requests) is not None and self._requests.per_minute is not None:
             most = 0.0 if is_idle else report.left - account.outstanding
             requests = self._requests.grant(account, most, period_s, now)
             per_s = max(account.per_s, account.outstanding / period_s)
+        elif account is not None and self._requests.per_s < math.inf:
+            per_s = min(account.per_s, self._requests.per_s)
+        per_s = min(per_s, max(1, slots) * self._smooth_per_s)
         if self._tokens is not None and share.tokens is not None:
             tokens = self._tokens.grant(share.tokens, 0.0 if is_idle else math.inf, period_s, now)
         usd = left = None
@@ -303,21 +313,35 @@ class Coordinator:
             usd_margin=self._purse.margin if self._purse is not None else 1,
             is_usd_sure=self._purse is None or self._purse.is_sure,
             errors_left=self._mistakes.left if self._mistakes is not None else math.inf,
+            pause_s=self._finder.pause_s(now),
+            wants_events=self._finder.is_fed,
+            is_outage=is_outage,
             stop=self.stop,
         )
+
+    def _follow_finder(self, now: float) -> None:
+        """Share what was found out that the gateway allows, within what the user does."""
+        self._places.total = self._finder.slots
+        per_s, self._smooth_per_s = self._finder.paces
+        if (per_s := min(self._requests_per_s, per_s)) != self._requests.allowed_per_s:
+            self._requests.change(self._requests.per_minute, per_s)
+            self._work_out(now)
 
     # ------------------------------------------------------------------------------------------- now and then
 
     def _open_when_told(self, now: float) -> None:
         """Begin to grant once all is known that can be."""
-        is_told = not self._unheard and not self._has_followers
+        is_told = not self._unheard and not self._has_followers and not self._is_vague
+        if self._is_open and not self._unheard and not self._is_vague:
+            for flow in self._flows:
+                flow.calm(now)
         if self._is_open or (now < self._opens_at and not is_told):
             return
         self._is_open = True
         if not is_told:
             active_s = max(0.0, MINUTE_S - self._quiet_s) + self.lifetime_s
-            for flow in (self._requests, self._tokens):
-                if flow is not None and flow.per_minute is not None and self._unheard:
+            for flow in self._flows:
+                if flow.per_minute is not None and (self._unheard or self._is_vague):
                     flow.fear(flow.per_minute * min(1.0, active_s / MINUTE_S), now)
             if self._quiet_s < self.lifetime_s:
                 unknown = Seat()
@@ -328,6 +352,10 @@ class Coordinator:
     def _leave(self, shard: int, share: Share, now: float) -> None:
         """A shard is done: it has nothing in flight and sends nothing more."""
         self._live.pop(shard, None)
+        self._finder.gone(share.sendings)
+        self._outage.gone(shard)
+        if self._purse is not None and share.cap is not None:
+            self._purse.follow(share.cap)  # what it did not use of its cap is free
         self._places.leave(share.seat)
         for flow, account in ((self._requests, share.requests), (self._tokens, share.tokens)):
             if flow is not None and account is not None:
@@ -345,12 +373,10 @@ class Coordinator:
         live = self._live.values()
         self._share_at = now + max(self.SHARE_S, len(live) * self.SHARE_EACH_S)
         period_s = sum(share.period_s for share in live) / max(1, len(live))
-        for flow in (self._requests, self._tokens):
-            if flow is not None:
-                flow.spread(len(live), period_s)
+        for flow in self._flows:
+            flow.spread(len(live), period_s)
         self._places.share([share.seat for share in live], now)
-        if self._requests is not None:
-            self._requests.share([share.requests for share in live if share.requests is not None])
+        self._requests.share([share.requests for share in live if share.requests is not None])
         if self._tokens is not None:
             self._tokens.share([share.tokens for share in live if share.tokens is not None])
         if self._purse is not None:
@@ -359,14 +385,16 @@ class Coordinator:
     def _lapse(self, shard: int, share: Share, now: float) -> None:
         """A lease has run out, and its shard does not tell."""
         del self._live[shard]
+        self._finder.gone(share.sendings)
+        self._outage.gone(shard)
+        if self._purse is not None:
+            self._silent.add(shard)
         self._free_later(share.seat, share.expires_at, now)
-        share.seat = Seat()
+        share.seat, share.sendings = Seat(), Sendings()
         for flow, account in ((self._requests, share.requests), (self._tokens, share.tokens)):
             if flow is not None and account is not None:
                 flow.write_off(account, share.expires_at, now)
 
 
-def _flow(per_minute: float | None, now: float, *, is_whole: bool) -> Flow | None:
-    if per_minute is None:
-        return None
-    return Flow(per_minute, per_minute / MINUTE_S, now, is_whole=is_whole)
+def _per_s(per_minute: float | None) -> float:
+    return math.inf if per_minute is None else per_minute / MINUTE_S

@@ -31,7 +31,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     `usd_left`: what is left of the cap of the job, for all that is known: a line that may cost more never fits.
     `usd_margin`: how many times its bound is reserved for a request; `is_usd_sure`: an answer has shown what bounds are
     worth. `errors_left`: how many more lines may go wrong; infinite without a limit.
-    `pause_s`: nothing is sent for so long. `is_probe`: in an outage, this shard finds out whether the gateway is back.
+    `pause_s`: nothing is sent for so long. `wants_events`: the reports are to have `sends` and `ended`.
+    `is_outage`: the gateway is gone, for all that is known; one shard has slots, and probes.
     `stop`: why the job ends; empty while it goes on. `wants_all`: the next report must have `everything`.
     """
 
@@ -49,22 +50,21 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     is_usd_sure: bool = True
     errors_left: float = math.inf
     pause_s: float = 0.0
+    wants_events: bool = False
     is_outage: bool = False
-    is_probe: bool = False
     stop: str = ""
     wants_all: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A request that ended: how long ago it was sent and has ended, and under which version of the lease it was sent.
+    """A request that ended: its number in the order of sending, and how long ago it ended.
 
     `outcome`: "a" answered, "t" throttled, "f" failed in a way that says nothing about limits. `asked_s`: the wait that
     the gateway asked for.
     """
 
-    sent_s: float
+    number: int
     ended_s: float
-    version: int
     outcome: str
     asked_s: float | None = None
 
@@ -95,8 +95,9 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     `spent_usd`: the bill of its files and what may have been spent beyond it; `reserved_usd`: for what is in flight.
     `usd_margin`, `is_usd_sure`: as in the lease, as this shard has found out.
     `lines`, `errors`: recorded by this incarnation, and how many of them went wrong. `answered`: how many answers came.
-    `ended`: the requests that ended since the last beat, where the number in flight is being found out.
-    `is_outage`: its breaker is open, since `outage_s` seconds. `stop`: why its run stops. `is_done`: no line is left.
+    `sends`: the requests that were sent since the last beat, from number `first_send` on, as (seconds ago, version of
+    the lease); `ended`: those that ended since then. Both where a lease wants events; throttles always.
+    `is_outage`: nothing but probes can be sent. `stop`: why its run stops. `is_done`: no line is left.
     `everything`: asked for by `Lease.wants_all`.
     """
 
@@ -120,9 +121,10 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     lines: int = 0
     errors: int = 0
     answered: int = 0
+    first_send: int = 1
+    sends: tuple[tuple[float, int], ...] = ()
     ended: tuple[Ended, ...] = ()
     is_outage: bool = False
-    outage_s: float = 0.0
     stop: str = ""
     is_done: bool = False
     everything: Everything | None = None

@@ -86,19 +86,20 @@ class Flow:
 
     RATE_S = 2.0  # over which it is measured how fast a shard uses what it gets
     TOLD_S, TOLD_BEATS = 0.1, 1.6  # seconds, and beats, from a grant until it is told that it was used: measured
+    IDLE, LEAST = 0.4, 0.2  # of its share: one that uses less of it wants no more; and what each gets in any case
     MORE = 1.25  # times what a shard uses, which it may get where it does not use all that it has
 
     def __init__(self, per_minute: float | None, per_s: float, now: float, *, is_whole: bool) -> None:
         self.per_minute, self.per_s, self.is_whole = per_minute, per_s, is_whole
         self.outstanding = 0.0
-        self._allowed_per_s, self._burst_s, self._slower = per_s, 0.1, 1.0
+        self.allowed_per_s, self._burst_s, self._slower = per_s, 0.1, 1.0
         self._window = Window(now)
         self._level, self._at = 0.0, now
         self._worst, self._worst_at = 0.0, now  # what may have been sent by shards of which nothing was known
 
     def change(self, per_minute: float | None, per_s: float) -> None:
         """Set another limit and pace; what was sent stays counted."""
-        self.per_minute, self._allowed_per_s = per_minute, per_s
+        self.per_minute, self.allowed_per_s = per_minute, per_s
         self.per_s = per_s * self._slower
 
     def spread(self, shards: int, period_s: float) -> None:
@@ -108,10 +109,9 @@ class Flow:
         is told that it was sent, and from then on, a minute is longer by that time.
         """
         self._burst_s = 0.05 + period_s * min(1.0, 4 / max(1, shards))
-        self._slower = (
-            1.0 if self.per_minute is None else MINUTE_S / (MINUTE_S + self.TOLD_S + self.TOLD_BEATS * period_s)
-        )
-        self.per_s = self._allowed_per_s * self._slower
+        if self.per_minute is not None and self.is_whole:  # of tokens, far more is granted than used
+            self._slower = MINUTE_S / (MINUTE_S + self.TOLD_S + self.TOLD_BEATS * period_s)
+        self.per_s = self.allowed_per_s * self._slower
 
     def count(self, recent: Iterable[tuple[float, float]], now: float, *, was_feared: bool = False) -> None:
         """A shard sent so much so many seconds ago. `was_feared`: that was counted at its worst before it told."""
@@ -126,6 +126,11 @@ class Flow:
         """So much may have been sent just now by shards of which nothing is known."""
         self._worst, self._worst_at = max(0.0, min(amount, self.room(now))), now
         self._window.add(now, self._worst, now)
+
+    def calm(self, now: float) -> None:
+        """All is known now that was feared."""
+        self._window.add(self._worst_at, -self._worst, now)
+        self._worst = 0.0
 
     def room(self, now: float) -> float:
         """What may be granted in this minute, beside all that is granted."""
@@ -156,7 +161,12 @@ class Flow:
             keep = math.exp(-elapsed_s / self.RATE_S)
             account.rate = keep * account.rate + (1 - keep) * new / elapsed_s
         account.heard_at, account.written_off = now, 0.0
-        is_hungry = account.outstanding < max(need, 0.5 * account.per_s * period_s)
+        if self.per_minute is None:
+            account.granted = used
+        if self.per_minute is None:  # nothing is counted: its pace says what it may send
+            is_hungry = account.rate > self.IDLE * min(account.per_s, self.per_s)
+        else:
+            is_hungry = account.outstanding < max(need, 0.5 * account.per_s * period_s)
         account.demand = math.inf if is_hungry else self.MORE * account.rate
 
     def correct(self, account: Account, at: float, amount: float, now: float) -> None:
@@ -169,12 +179,13 @@ class Flow:
         """Grant a shard what it has credit for, `most` at the most; returns what it is granted in all."""
         missing = max(0.0, account.need - account.outstanding)
         ahead = account.need + 2 * account.per_s * period_s
-        account.credit = min(account.credit + account.per_s * (now - account.at), max(ahead, account.credit))
+        most_credit = max(account.need + ahead, account.credit)  # some to spare: it waits for the others, too
+        account.credit = min(account.credit + account.per_s * (now - account.at), most_credit)
         account.at = now
         amount = min(account.credit, most, ahead - account.outstanding)
         if amount < missing or amount <= 0:
             return account.granted
-        burst = account.need + self.per_s * self._burst_s
+        burst = 2 * account.need + self.per_s * self._burst_s
         self._level = min(self._level + self.per_s * (now - self._at), max(burst, self._level))
         self._at = now
         amount = min(amount, self.room(now), max(self._level, missing))
@@ -198,5 +209,6 @@ class Flow:
     def share(self, accounts: Sequence[Account]) -> None:
         """Give each account its fair share of the rate."""
         level = fair_level(self.per_s, [account.demand for account in accounts])
+        least = self.LEAST * self.per_s / max(1, len(accounts))
         for account in accounts:
-            account.per_s = min(level, account.demand)
+            account.per_s = max(least, min(level, account.demand))

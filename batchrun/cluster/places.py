@@ -53,8 +53,8 @@ class Places:
 
     def grant(self, seat: Seat, *, is_paused: bool = False) -> int:
         """What a shard may have in flight from now on."""
-        free = self.total - self.charged + seat.charged
-        slots = seat.granted = 0 if is_paused else max(0, min(seat.target, free))
+        free = max(self.total - self.charged + seat.charged, seat.charged)  # what it has may stay where all have less
+        slots = seat.granted = 0 if is_paused else min(seat.target, free)
         if slots > seat.most:
             seat.most = slots
             self._charge(seat)

@@ -14,17 +14,35 @@ The time at which a lease runs out is counted from before its beat was sent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from batchrun.cluster.lease import Ended, Everything, Lease, Report
-from batchrun.job.run import Run
+from batchrun.job.leased import Leased
 from batchrun.limits.leased import Part
 from batchrun.records.money import NOTHING
+
+
+class LeasedRun(Protocol):
+    """The run of a shard, such as `job.run.Run`."""
+
+    leased: Leased | None
+
+    @property
+    def left(self) -> int:
+        """How many lines are not done, those in flight included."""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether nothing but probes can be sent."""
+
+    def probe_now(self) -> None:
+        """The gateway is said to be back: find out."""
 
 
 class Tenant:
     """Reports for the `run` of a shard, and lets it have its lease. `clock` is that of the run's event loop."""
 
-    def __init__(self, shard: int, incarnation: str, run: Run, clock: Callable[[], float]) -> None:
+    def __init__(self, shard: int, incarnation: str, run: LeasedRun, clock: Callable[[], float]) -> None:
         assert run.leased is not None, "the limits of a shard are those of its lease"
         self._shard, self._incarnation = shard, incarnation
         self._run, self._promises, self._errors = run, run.leased.promises, run.leased.errors
@@ -43,8 +61,8 @@ class Tenant:
         if self._tells_all:
             everything = Everything(lease, max(0.0, promises.part.expires_at - now), promises.recent(now))
         self._reported_errors = errors.errors if errors is not None else 0
-        endings, corrections = promises.follower.endings, promises.corrections
-        promises.follower.endings, promises.corrections = [], {}
+        first, sends, endings = promises.follower.take_events()
+        corrections, promises.corrections = promises.corrections, {}
         report = Report(
             shard=self._shard,
             incarnation=self._incarnation,
@@ -66,9 +84,9 @@ class Tenant:
             lines=0 if errors is None else errors.lines,
             errors=self._reported_errors,
             answered=promises.follower.answered,
-            ended=tuple(
-                Ended(now - one.sent_at, now - one.ended_at, one.version, one.outcome, one.asked_s) for one in endings
-            ),
+            first_send=first,
+            sends=tuple((now - at, version) for at, version in sends),
+            ended=tuple(Ended(one.number, now - one.ended_at, one.outcome, one.asked_s) for one in endings),
             is_outage=self._run.is_outage,
             stop=stop,
             is_done=is_done,
@@ -82,6 +100,7 @@ class Tenant:
         self._epoch, self._tells_all = lease.epoch, lease.wants_all
         if not lease.version:
             return
+        was_outage = self._lease is not None and self._lease.is_outage
         self._lease = lease
         now = self._clock()
         if self._errors is not None:
@@ -97,5 +116,8 @@ class Tenant:
             usd_left=lease.usd_left,
             usd_margin=lease.usd_margin,
             paused_until=now + lease.pause_s,
+            keeps_events=lease.wants_events,
         )
         self._promises.take_part(part, now)
+        if was_outage and not lease.is_outage:
+            self._run.probe_now()

@@ -282,6 +282,12 @@ class Runner:
             return self._rules.spending.why_over()
         return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
 
+    def probe_now(self) -> None:
+        """The gateway is said to be back: each breaker that is open lets a probe pass."""
+        for peers in self._dispatcher:
+            peers.breaker.hurry(asyncio.get_running_loop().time())
+        self._changed.set()
+
     def _woken(self) -> None:
         """There is a new lease."""
         self.limiter.pump()

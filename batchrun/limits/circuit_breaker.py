@@ -104,6 +104,12 @@ class CircuitBreaker:
         self.next_probe_at = min(self.next_probe_at, now + self._delay_s)
         return False
 
+    def hurry(self, now: float) -> None:
+        """The gateway is said to be back: probe it now."""
+        if self.open_since is not None and self.probe is None:
+            self._delay_s = self.PROBE_S
+            self.next_probe_at = min(self.next_probe_at, now)
+
     def close(self) -> None:
         """Let everything pass."""
         self.open_since, self.is_outage, self.probe, self.failed_probes = None, False, None, 0

@@ -6,7 +6,6 @@ shared controller knows only then. See `controller.py` for what is found out.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from batchrun.limits.controller import Controller, Sent
@@ -16,23 +15,24 @@ from batchrun.records.outcome import RateHeaders
 
 
 class Ending(NamedTuple):
-    """A request that has ended: when it was sent and when it ended, under which version of the lease it was sent.
+    """A request that has ended: its number in the order of sending, and when it ended.
 
     `outcome`: "a" answered, "t" throttled, "f" failed in a way that says nothing about limits. `asked_s`: the wait that
     the gateway asked for.
     """
 
-    sent_at: float
+    number: int
     ended_at: float
-    version: int
     outcome: str
     asked_s: float | None
 
 
 class Follower(Controller):
-    """Follows leases: set `allowed`, how many may be in flight, and `version`, that of the lease.
+    """Follows leases: `allowed` is how many may be in flight, and `version` that of the lease.
 
-    `endings`: the requests that ended since the last report; whoever reports takes them.
+    `endings`: the requests that ended since the last report, and `sends` when those were sent, and under which version,
+    that were sent since then; `number` is that of the last one. Whoever reports takes them. Without `keeps_events` only
+    throttles are kept.
     """
 
     PAUSE_S = 2.0  # after a throttle, at the most: the next lease ends it
@@ -40,17 +40,23 @@ class Follower(Controller):
     def __init__(self, bounds: Concurrency, now: float) -> None:
         super().__init__(bounds, now)
         self.allowed = 1
+        self.version = self.number = self.answered = 0
+        self.keeps_events = False
+        self.sends: list[tuple[float, int]] = []
         self.endings: list[Ending] = []
-        self.answered = 0
-        self._versions: deque[tuple[int, int]] = deque([(0, 0)])  # from which request on which lease ruled
 
-    def lease(self, version: int, slots: int, paused_until: float) -> None:
+    def take_events(self) -> tuple[int, list[tuple[float, int]], list[Ending]]:
+        """What happened since the last call: the number of the first request that was sent, those sent, those ended."""
+        first, sends, endings = self.number - len(self.sends) + 1, self.sends, self.endings
+        self.sends, self.endings = [], []
+        return first, sends, endings
+
+    def lease(self, version: int, slots: int, paused_until: float, *, keeps_events: bool) -> None:
         """Another lease rules from the next request on."""
-        self.allowed = slots
-        self.paused_until = paused_until
-        self._versions.append((self._number + 1, version))
-        if len(self._versions) > 5000:  # of a request that is in flight that long, the oldest known will do
-            self._versions.popleft()
+        self.version, self.allowed, self.paused_until = version, slots, paused_until
+        self.keeps_events = keeps_events
+        if not keeps_events:
+            self.sends.clear()
 
     @property
     def slots(self) -> int:
@@ -82,8 +88,10 @@ class Follower(Controller):
 
     def sent(self, in_flight: int, now: float) -> Sent:
         """A request goes out."""
-        self._number += 1
-        return Sent(now, in_flight, self._number)
+        self.number += 1
+        if self.keeps_events:
+            self.sends.append((now, self.version))
+        return Sent(now, in_flight, self.number)
 
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
@@ -114,12 +122,5 @@ class Follower(Controller):
         self.paused_until = now
 
     def _note(self, sent: Sent, now: float, outcome: str, asked_s: float | None = None) -> None:
-        versions = self._versions
-        while len(versions) > 1 and self._is_past(versions[1][0]):
-            versions.popleft()
-        version = next((version for first, version in reversed(versions) if first <= sent.number), 0)
-        self.endings.append(Ending(sent.at, now, version, outcome, asked_s))
-
-    def _is_past(self, first: int) -> bool:
-        """Whether all that may still end was sent from that request on."""
-        return self._number - first > 100_000
+        if self.keeps_events or outcome == "t":
+            self.endings.append(Ending(sent.number, now, outcome, asked_s))

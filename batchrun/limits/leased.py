@@ -31,6 +31,7 @@ class Part:
     `version`: of the lease. `slots`: requests in flight. `requests`, `tokens`: what it may have sent in all, `per_s`
     requests a second. `usd`: its cap, and `usd_left` what is left for all shards, in US dollars; None without one.
     `usd_margin`: how many times its bound is reserved for a request. `paused_until`: nothing is sent before.
+    `keeps_events`: what is sent and how it ends is to be reported.
     """
 
     version: int = 0
@@ -43,6 +44,7 @@ class Part:
     usd_left: Decimal | None = None
     usd_margin: int = 1
     paused_until: float = -math.inf
+    keeps_events: bool = False
 
 
 class LeasedBudget(Budget):
@@ -118,7 +120,7 @@ class LeasedPromises(Promises):
         self.part = part
         self.most_in_flight = part.slots
         self.most_workers = part.slots + self.AHEAD
-        self.follower.lease(part.version, part.slots, part.paused_until)
+        self.follower.lease(part.version, part.slots, part.paused_until, keeps_events=part.keeps_events)
         self.is_paused = now >= part.expires_at or not part.slots
         if self.leased_budget is not None and part.usd is not None and part.usd_left is not None:
             self.leased_budget.part, self.leased_budget.left_for_all = part.usd, part.usd_left

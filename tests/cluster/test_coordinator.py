@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import pytest
 
 from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.lease import Everything, Lease, Report
+from batchrun.engine.error_limit import MaxErrors
 from batchrun.limits.options import Limits
 from tests.cluster.virtual_cluster import Cluster, World
 
@@ -47,6 +49,77 @@ def test_a_shard_that_begins_waits_until_the_others_have_given_back() -> None:
     assert newcomer.slots == 0, "100 are in flight by the first, as far as is known"
     lease = follow(one, 1, 4, lease, 0.6, in_flight=50)
     assert follow(one, 2, 3, newcomer, 0.6).slots == 50
+
+
+def test_a_shard_that_died_before_it_told_is_not_taken_for_one_that_has() -> None:
+    """Its next incarnation had no cap at all."""
+    promised = Promised(Limits(10, 600), Decimal(1))
+    one = Coordinator(promised, 0.0, epoch=2, known={1})
+    assert one.beat(report(1, 7, epoch=1, version=3), 0.1).wants_all
+    lease = one.beat(report(1, 1, incarnation="b", everything=Everything(), needs_usd=Decimal("0.1")), 3.0)
+    assert lease.version == 1
+    assert lease.usd is not None
+    assert lease.requests < math.inf
+
+
+def test_a_coordinator_that_comes_back_grants_nothing_before_it_knows_who_holds_what() -> None:
+    before = Coordinator(Promised(Limits(10)), 0.0)
+    held = first(before, 1, 0.0)
+    assert held.slots == 10
+    one = Coordinator(Promised(Limits(10)), 1.0, epoch=2, known={1, 2})
+    told = Everything(held, 1.0)
+    assert one.beat(report(1, 2, epoch=1, version=1, in_flight=10), 1.1).wants_all
+    assert one.beat(report(1, 3, epoch=1, version=1, in_flight=10, everything=told), 1.2).version == 0
+    assert one.beat(report(3, 1, everything=Everything()), 1.3).version == 0
+    # The longest lease has run out; what is in flight by the first stays its own, and the second may have as many
+    # in flight as the first has not: for as long as they may take to be answered.
+    assert one.beat(report(3, 2, epoch=2), 3.1).slots == 0
+
+
+def test_an_outage_is_everybodys_once_nobody_gets_an_answer_and_one_shard_probes() -> None:
+    one = Coordinator(Promised(Limits(10)), 0.0)
+    leases = [first(one, shard, 0.0) for shard in (1, 2)]
+    leases = [follow(one, shard, 2, leases[shard - 1], 0.2, answered=5) for shard in (1, 2)]
+    own = follow(one, 1, 3, leases[0], 0.4, is_outage=True, answered=5)
+    assert not own.is_outage, "the other one has just got an answer"
+    leases[0] = follow(one, 1, 4, own, 1.0, is_outage=True, answered=5)
+    leases[1] = follow(one, 2, 3, leases[1], 1.0, answered=5)
+    assert leases[0].is_outage
+    assert leases[0].slots > 0
+    assert leases[1].slots == 0
+    leases[0] = follow(one, 1, 5, leases[0], 1.2, answered=6)
+    assert follow(one, 2, 4, leases[1], 1.2, answered=5).slots > 0
+
+
+def test_a_dead_key_ends_the_whole_job_within_a_beat() -> None:
+    one = Coordinator(Promised(Limits(10)), 0.0)
+    leases = [first(one, shard, 0.0) for shard in (1, 2)]
+    one.beat(report(1, 2, stop="the gateway refuses the key", is_done=True), 0.2)
+    lease = follow(one, 2, 2, leases[1], 0.2)
+    assert lease.stop == "the gateway refuses the key"
+    assert lease.slots == 0
+
+
+@pytest.mark.parametrize(("limit", "enough"), [("10", False), ("9", True), ("5%", True), ("20%", False)])
+def test_errors_of_all_shards_count_together(limit: str, enough: bool) -> None:
+    one = Coordinator(Promised(Limits(10), max_errors=MaxErrors.parse(limit)), 0.0)
+    leases = [first(one, shard, 0.0) for shard in (1, 2)]
+    for shard in (1, 2):
+        leases[shard - 1] = follow(one, shard, 2, leases[shard - 1], 0.2, lines=60, errors=5)
+    assert bool(leases[1].stop) is enough
+    if limit == "10":
+        assert leases[1].errors_left == 0
+    assert "--max-errors" in leases[1].stop or not enough
+
+
+def test_a_paused_job_pauses_every_shard() -> None:
+    one = Coordinator(Promised(Limits(10)), 0.0)
+    lease = first(one, 1, 0.0)
+    one.change(Promised(Limits(4)), 0.1, is_paused=True)
+    lease = follow(one, 1, 2, lease, 0.2)
+    assert (lease.slots, lease.stop) == (0, "")
+    one.change(Promised(Limits(4)), 0.3)
+    assert follow(one, 1, 3, lease, 0.5).slots == 4
 
 
 def first(one: Coordinator, shard: int, now: float, **facts: object) -> Lease:

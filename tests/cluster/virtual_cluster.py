@@ -8,6 +8,7 @@ exactly: requests in flight, in each minute, and the bill, those of shards that 
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import math
 import random
@@ -19,6 +20,8 @@ from time import perf_counter
 
 from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.lease import Everything, Lease, Report
+from batchrun.cluster.share import lifetime_s
+from batchrun.limits.options import Limits
 
 BIN_S = 0.05
 CENT = Decimal("0.01")
@@ -124,7 +127,7 @@ class Cluster:
         self._running: dict[int, Shard] = {}
         self._incarnations = self._epoch = 0
         self._coordinator: Coordinator | None = None
-        self._sent_at = 0.0
+        self._sent_at = self._began = 0.0
 
     def run(self, seconds: float) -> Outcome:
         self._start_coordinator()
@@ -307,6 +310,8 @@ class Cluster:
         if used:
             correction = used - number * self.world.tokens[0]
             shard.corrections[beat] = shard.corrections.get(beat, 0.0) + correction
+        if shard.lease is not None and shard.lease.requests == math.inf and shard.frozen_until <= self.now:
+            self._send(shard)
 
     def _finish(self, shard: Shard) -> None:
         shard.is_dead = True
@@ -332,6 +337,7 @@ class Cluster:
         if self._running:
             shard = self.rng.choice(list(self._running.values()))
             shard.frozen_until = self.now + self.rng.uniform(0.5, 30)
+            shard.is_new = True
 
     def _kill_coordinator(self) -> None:
         if self._coordinator is not None:
@@ -352,14 +358,28 @@ class Cluster:
         if self._coordinator is not None:
             return
         self._epoch += 1
-        known = [index for index in self._started if self._left[index]]
+        self._began = self.now
+        known = set(self._started)
         quiet_s = self.now - self._sent_at
         one = self._coordinator = Coordinator(
             self.world.promised, self.now, epoch=self._epoch, known=known, quiet_s=quiet_s
         )
-        for index in self._started:
-            if not self._left[index]:
-                one.heard(index, CENT * self._spent[index], self.now)
+        self._at(1.0, lambda: self._read_files(one))
+
+    def _read_files(self, one: Coordinator) -> None:
+        """What a shard has spent, and sent of late, is in its files: once it is dead, or its lease has run out."""
+        if self._coordinator is not one:
+            return
+        may_all = self.now - self._began >= lifetime_s(len(self._started))
+        for index in one.unheard:
+            if index in self._running:
+                if not may_all or self._running[index].epoch == one.epoch:
+                    continue
+                shard = self._running[index]
+                self._spent[index] = shard.spent + shard.in_flight * self.world.cents[0]
+            recent = [(self.now - at, int(count), tokens) for at, count, tokens in self._recent[index]]
+            one.heard(index, CENT * self._spent[index], self.now, recent)
+        self._at(1.0, lambda: self._read_files(one))
 
     # -------------------------------------------------------------------------------------------- inside
 
@@ -370,7 +390,7 @@ class Cluster:
         if squares:
             self.outcome.jain.append(sum(counts) ** 2 / (len(counts) * squares))
         for shard in self._running.values():
-            shard.sent_in_span, shard.is_new = 0, shard.frozen_until > self.now - 60
+            shard.sent_in_span, shard.is_new = 0, shard.frozen_until > self.now
         self._at(60.0, self._look_at_shares)
 
     def _again(self, name: str, mean_s: float, do: Callable[[], None]) -> None:
@@ -391,3 +411,68 @@ class Cluster:
     def _at(self, after_s: float, do: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._heap, (self.now + after_s, self._number, do))
+
+
+# --------------------------------------------------------------------------------------------- the table
+
+
+SCENARIOS = {
+    "--rpm 70000": World(Promised(Limits(10_000, 70_000))),
+    "--tpm 60M": World(Promised(Limits(10_000, None, 60_000_000)), tokens=(1500, 300, 1700)),
+    "-c 1500": World(Promised(Limits(1500))),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What must hold of one scenario: shares of what is promised."""
+
+    name: str
+    most: float  # in flight, or of the busiest minute
+    second: float  # the busiest, of what a second may have
+    used: float
+    jain: float  # the median of all minutes
+    beat_us: float
+    lines: int
+    beats: int
+    deaths: int
+
+    @classmethod
+    def of(cls, name: str, world: World, outcome: Outcome) -> Row:
+        limits = world.promised.limits
+        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+        most = second = math.nan
+        if rpm is not None:
+            most, second = outcome.busiest(60) / rpm, outcome.busiest(1) * 60 / rpm
+            used = outcome.per_s() * 60 / rpm
+        elif tpm is not None:
+            most = outcome.busiest(60, tokens=True) / tpm
+            second = outcome.busiest(1, tokens=True) * 60 / tpm
+            used = sum(outcome.token_bins.values()) / outcome.seconds * 60 / tpm
+        else:
+            most = outcome.most_in_flight / limits.bounds.most
+            used = outcome.slot_seconds / outcome.seconds / limits.bounds.most
+        jain = sorted(outcome.jain)[len(outcome.jain) // 2] if outcome.jain else math.nan
+        deaths = sum(outcome.deaths.values())
+        return cls(name, most, second, used, jain, outcome.beat_us, outcome.answered, outcome.beats, deaths)
+
+
+def print_table(hours: float, names: list[str], seed: int = 0) -> None:
+    """Each scenario: 1,000 shards, 256 of them alive at once, 50 to 500 ms each way, and things that die."""
+    heads = f"{'most':>6} {'second':>6} {'used':>6} {'Jain':>6} {'us/beat':>7} {'lines':>12} {'beats':>11}"
+    print(f"{'promise':12} {heads} deaths")
+    for name in names or SCENARIOS:
+        row = Row.of(name, SCENARIOS[name], Cluster(SCENARIOS[name], seed).run(hours * 3600))
+        print(
+            f"{row.name:12} {row.most:6.4f} {row.second:6.3f} {row.used:6.3f} {row.jain:6.3f} {row.beat_us:7.1f}"
+            f" {row.lines:12,} {row.beats:11,} {row.deaths:6}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.virtual_cluster", description=print_table.__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(SCENARIOS)}; all without")
+    parser.add_argument("--hours", type=float, default=0.5)
+    options = parser.parse_args()
+    print_table(options.hours, options.names)
