@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import LeasedErrorLimit
 from batchrun.job.prepare import Prepared
 from batchrun.limits.leased import LeasedBudget, LeasedPromises
 from batchrun.records.money import total_usd
+from batchrun.results.last_run import LastRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,16 @@ class Leased:
 
 def sent_before(prepared: Prepared) -> tuple[Sequence[tuple[float, float]], float | None]:
     """What earlier runs of the result file sent within the last minute, as for `Promises.remember`."""
-    tally, recent = prepared.tally, prepared.store.log.last_run.recent
+    last_run = prepared.store.log.last_run
+    earlier = recent_of(last_run, prepared.tally)
+    return [(age_s, tokens) for age_s, _, tokens in earlier], last_run.recent.lost_age_s(time.time())
+
+
+def recent_of(last_run: LastRun, tally: Tally) -> tuple[tuple[float, int, float], ...]:
+    """What a result file's runs sent within the last minute, by its run log: (seconds ago, requests, tokens)."""
     lines, at = max(1, tally.sent), time.time()
-    earlier = recent.earlier(at, time.monotonic(), tally.output_tokens / lines, tally.tokens / lines)
-    return [(request.age_s, request.tokens) for request in earlier], recent.lost_age_s(at)
+    used = (tally.output_tokens / lines, tally.tokens / lines)
+    return tuple((one.age_s, 1, one.tokens) for one in last_run.recent.earlier(at, time.monotonic(), *used))
 
 
 def spent_usd(prepared: Prepared, billed_usd: Decimal) -> Decimal:
