@@ -48,7 +48,8 @@ class Coordinator:
     `epoch`: greater than that of every coordinator of this job before. `known`: the shards that may hold a lease, whose
     spending is not known, or that sent something in the last minute: those that have been started, by an earlier
     coordinator or an earlier run. `quiet_s`:
-    for how many seconds none of their run logs was written to.
+    for how many seconds none of their run logs was written to. `beat_s`: seconds from one beat of a shard to the next;
+    `lifetime_s`: for how many a lease is good.
     """
 
     SHARE_S, SHARE_EACH_S = 0.1, 0.004  # how often fair shares are worked out, and that for each shard
@@ -84,16 +85,7 @@ class Coordinator:
         self._is_open = not known
         self._has_followers = False  # shards whose incarnation before was killed lately
         self._share_at = now
-
-    @property
-    def beat_s(self) -> float:
-        """Seconds from one beat of a shard to the next."""
-        return beat_s(len(self._live), QUICK_BEAT_S if self._finder.is_fed else BEAT_S)
-
-    @property
-    def lifetime_s(self) -> float:
-        """For how many seconds a lease is good."""
-        return lifetime_s(len(self._live))
+        self.beat_s, self.lifetime_s = beat_s(1), lifetime_s(1)
 
     @property
     def unheard(self) -> frozenset[int]:
@@ -137,6 +129,7 @@ class Coordinator:
         """Set other limits, as `batchrun tune` asks for. A limit that was not there from the start cannot be added."""
         limits = promised.limits
         self._finder.resize(limits.bounds, now)
+        self._places.total = self._finder.slots
         self._requests_per_s = _per_s(limits.requests_per_minute)
         self._requests.change(limits.requests_per_minute, self._requests_per_s)
         if self._tokens is not None:
@@ -162,8 +155,8 @@ class Coordinator:
         if report.is_done:
             self._leave(report.shard, share, now)
             return Lease(self.epoch, stop=self.stop)
+        share.expires_at = max(share.expires_at, now)
         if report.shard not in self._live:
-            share.expires_at = max(share.expires_at, now)
             self._live[report.shard] = share
             self._silent.discard(report.shard)
             self._share_at = now
@@ -275,12 +268,11 @@ class Coordinator:
     # ------------------------------------------------------------------------------------------ granting
 
     def _grant(self, share: Share, report: Report, now: float) -> Lease:
-        self._follow_finder(now)
         share.version += 1
-        share.sendings.granted(share.version, now)
-        lifetime_s = self.lifetime_s
-        share.expires_at = now + lifetime_s
-        self._live[report.shard] = share
+        if self._finder.is_fed:
+            self._follow_finder(now)
+            share.sendings.granted(share.version, now)
+        share.expires_at = now + self.lifetime_s
         is_outage = self._outage.prober is not None
         waits = is_outage and report.shard != self._outage.prober
         slots = self._places.grant(share.seat, is_paused=self._is_paused or bool(self.stop) or waits)
@@ -295,25 +287,24 @@ class Coordinator:
         per_s = min(per_s, max(1, slots) * self._smooth_per_s)
         if self._tokens is not None and share.tokens is not None:
             tokens = self._tokens.grant(share.tokens, 0.0 if is_idle else math.inf, period_s, now)
-        usd = left = None
-        if self._purse is not None and share.cap is not None:
-            usd = self._purse.grant(share.cap, report.needs_usd, may_grow=not self._unheard and not is_idle)
-            left = self._purse.left
+        usd, purse = None, self._purse
+        if purse is not None and share.cap is not None:
+            usd = purse.grant(share.cap, report.needs_usd, may_grow=not self._unheard and not is_idle)
         return Lease(
             epoch=self.epoch,
             version=share.version,
-            lifetime_s=lifetime_s,
+            lifetime_s=self.lifetime_s,
             beat_s=self.beat_s,
             slots=slots,
             requests=requests,
             per_s=per_s,
             tokens=tokens,
             usd=usd,
-            usd_left=left,
-            usd_margin=self._purse.margin if self._purse is not None else 1,
-            is_usd_sure=self._purse is None or self._purse.is_sure,
-            errors_left=self._mistakes.left if self._mistakes is not None else math.inf,
-            pause_s=self._finder.pause_s(now),
+            usd_left=None if purse is None else purse.left,
+            usd_margin=1 if purse is None else purse.margin,
+            is_usd_sure=purse is None or purse.is_sure,
+            errors_left=math.inf if self._mistakes is None else self._mistakes.left,
+            pause_s=self._finder.pause_s(now) if self._finder.is_fed else 0.0,
             wants_events=self._finder.is_fed,
             is_outage=is_outage,
             stop=self.stop,
@@ -371,6 +362,8 @@ class Coordinator:
             self._ghosts.remove(ghost)
             self._places.leave(ghost[1])
         live = self._live.values()
+        self.beat_s = beat_s(len(live), QUICK_BEAT_S if self._finder.is_fed else BEAT_S)
+        self.lifetime_s = lifetime_s(len(live))
         self._share_at = now + max(self.SHARE_S, len(live) * self.SHARE_EACH_S)
         period_s = sum(share.period_s for share in live) / max(1, len(live))
         for flow in self._flows:

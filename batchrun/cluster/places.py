@@ -16,21 +16,23 @@ from batchrun.cluster.minute import fair_level
 class Seat:
     """What one shard has of the places: `granted` by its last lease, `most` that it may still hold by any of them.
 
-    `in_flight` is what it last told, `demand` what it wants, `target` its fair share, and `charged` what of the places
-    is not free because of it.
+    `in_flight` is what it last told, `usual` what it uses at most, `demand` what it wants, `target` its fair share, and
+    `charged` what of the places is not free because of it.
     """
 
-    __slots__ = ("charged", "demand", "granted", "in_flight", "most", "target")
+    __slots__ = ("charged", "demand", "granted", "in_flight", "most", "target", "usual")
 
     def __init__(self) -> None:
         self.in_flight = self.most = self.granted = self.charged = self.target = 0
         self.demand = math.inf
+        self.usual = 0.0
 
 
 class Places:
     """So many requests may be in flight, over all shards."""
 
     TURN_S = 600.0  # in which what cannot be divided goes round once: each time that it moves, some of it is unused
+    KEEP = 0.98  # of what it used before, by the beat: a pause does not mean that it wants less
     MORE, LEAST = 1.25, 1  # of what a shard uses, which it may have where it does not use all
 
     def __init__(self, total: int) -> None:
@@ -49,7 +51,8 @@ class Places:
         seat.in_flight = in_flight
         self._charge(seat)
         is_hungry = peak >= seat.most
-        seat.demand = min(left, math.inf if is_hungry else self.MORE * peak + self.LEAST)
+        seat.usual = max(peak, self.KEEP * seat.usual)
+        seat.demand = min(left, math.inf if is_hungry else self.MORE * seat.usual + self.LEAST)
 
     def grant(self, seat: Seat, *, is_paused: bool = False) -> int:
         """What a shard may have in flight from now on."""
@@ -73,7 +76,7 @@ class Places:
             if seat.demand <= level:
                 seat.target = math.ceil(seat.demand)
                 continue
-            seat.target = min(seat.demand, math.floor(level + (rank / wanting + turn) % 1.0))  # type: ignore[assignment]
+            seat.target = int(min(seat.demand, math.floor(level + (rank / wanting + turn) % 1.0)))
             rank += 1
 
     def _charge(self, seat: Seat) -> None:

@@ -53,12 +53,12 @@ class Purse:
     @property
     def left(self) -> Decimal:
         """What is not known to be spent."""
-        return total_usd((self.cap, -self._spent))
+        return EXACT.subtract(self.cap, self._spent)
 
     @property
     def free(self) -> Decimal:
         """What is neither spent nor anybody's to spend."""
-        return total_usd((self.cap, -self._charged))
+        return EXACT.subtract(self.cap, self._charged)
 
     def enter(self, cap: Cap) -> Cap:
         """A shard is heard of for the first time, or its files are read."""
@@ -81,11 +81,13 @@ class Purse:
         """A shard tells what it has spent and reserved; `held` is its cap now, None if nobody knows."""
         if spent == cap.spent and reserved == cap.reserved and held is None:
             return
-        self.leave(cap)
+        before_usd = cap.charged
+        if spent != cap.spent:
+            self._spent = EXACT.add(self._spent, EXACT.subtract(spent, cap.spent))
         cap.spent, cap.reserved = spent, reserved
         if held is not None:
             cap.most = held
-        self.enter(cap)
+        self._charged = EXACT.add(self._charged, EXACT.subtract(cap.charged, before_usd))
 
     def learn(self, margin: int, *, is_sure: bool) -> None:
         """What a shard found out about bounds."""
@@ -96,7 +98,7 @@ class Purse:
         """The cap of a shard from now on, whose next request may cost `needs`."""
         in_use = cap.in_use
         # What it could still hold is its own: the rest of the job's cap, and that.
-        free = total_usd((self.cap, -self._charged, cap.charged, -in_use))
+        free = EXACT.subtract(EXACT.add(self.free, cap.charged), in_use)
         ahead = NOTHING
         if may_grow and free >= max(needs, _FINE):  # what is too little for its next request is of use to others
             ahead = self._ahead(free, needs, in_use)

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.benchmarks.cluster import cluster
 from tests.benchmarks.endpoints import endpoints
 from tests.benchmarks.evaluation import evaluation
 from tests.benchmarks.instructions import instructions
@@ -35,6 +36,7 @@ WORKLOADS |= {
     "pace": pace,
     "found_out": found_out,
     "lanes": lanes,
+    "cluster": cluster,
     "endpoints": endpoints,
     "join": join,
     "evaluation": evaluation,

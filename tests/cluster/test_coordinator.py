@@ -112,6 +112,15 @@ def test_errors_of_all_shards_count_together(limit: str, enough: bool) -> None:
     assert "--max-errors" in leases[1].stop or not enough
 
 
+def test_slots_are_whole_numbers_whatever_shards_want() -> None:
+    one = Coordinator(Promised(Limits(10)), 0.0)
+    leases = [first(one, shard, 0.0) for shard in (1, 2)]
+    for beat in range(2, 9):
+        for shard in (1, 2):
+            leases[shard - 1] = follow(one, shard, beat, leases[shard - 1], beat / 5, in_flight=3, left=1000)
+            assert isinstance(leases[shard - 1].slots, int)
+
+
 def test_a_paused_job_pauses_every_shard() -> None:
     one = Coordinator(Promised(Limits(10)), 0.0)
     lease = first(one, 1, 0.0)
