@@ -35,9 +35,6 @@ class LeasedRun(Protocol):
     def is_outage(self) -> bool:
         """Whether nothing but probes can be sent."""
 
-    def probe_now(self) -> None:
-        """The gateway is said to be back: find out."""
-
 
 class Tenant:
     """Reports for the `run` of a shard, and lets it have its lease. `clock` is that of the run's event loop."""
@@ -117,7 +114,6 @@ class Tenant:
             usd_margin=lease.usd_margin,
             paused_until=now + lease.pause_s,
             keeps_events=lease.wants_events,
+            is_back=was_outage and not lease.is_outage,
         )
         self._promises.take_part(part, now)
-        if was_outage and not lease.is_outage:
-            self._run.probe_now()

@@ -68,8 +68,6 @@ class Runner:
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self.limiter, gateways = self._gateways(work, rules, transport)
-        if rules.leased is not None:
-            rules.leased.woken = self._woken
         self._group: asyncio.TaskGroup | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._starting = 0  # workers that have no line yet
@@ -127,6 +125,8 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                if self._rules.leased is not None:
+                    self._rules.leased.woken = self._woken
                 coroutines = (self._writer.run(), self._writer.keep_durable(), self._drain())
                 background = [group.create_task(coroutine) for coroutine in coroutines]
                 while await self._goes_on():
@@ -282,17 +282,12 @@ class Runner:
             return self._rules.spending.why_over()
         return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
 
-    def probe_now(self) -> None:
-        """The gateway is said to be back: each breaker that is open lets a probe pass."""
-        for peers in self._dispatcher:
+    def _woken(self, is_back: bool) -> None:
+        """There is a new lease, which may say that the gateway is back."""
+        for peers in self._dispatcher if is_back else ():
             peers.breaker.hurry(asyncio.get_running_loop().time())
-        self._changed.set()
-
-    def _woken(self) -> None:
-        """There is a new lease."""
         self.limiter.pump()
-        if self._group is not None:
-            self.fill_slots()
+        self.fill_slots()
         self._changed.set()
 
     # ----------------------------------------------------------------------------------------- stopping

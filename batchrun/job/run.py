@@ -116,11 +116,6 @@ class Run:
         """How many lines are not done, those in flight included."""
         return self._prepared.to_send - (0 if self._runner is None else self._runner.recorded)
 
-    def probe_now(self) -> None:
-        """The gateway is said to be back: find out."""
-        if self._runner is not None:
-            self._runner.probe_now()
-
     @property
     def is_outage(self) -> bool:
         """Whether nothing but probes can be sent."""

@@ -31,7 +31,7 @@ class Part:
     `version`: of the lease. `slots`: requests in flight. `requests`, `tokens`: what it may have sent in all, `per_s`
     requests a second. `usd`: its cap, and `usd_left` what is left for all shards, in US dollars; None without one.
     `usd_margin`: how many times its bound is reserved for a request. `paused_until`: nothing is sent before.
-    `keeps_events`: what is sent and how it ends is to be reported.
+    `keeps_events`: what is sent and how it ends is to be reported. `is_back`: the gateway was away, and has answered.
     """
 
     version: int = 0
@@ -45,6 +45,7 @@ class Part:
     usd_margin: int = 1
     paused_until: float = -math.inf
     keeps_events: bool = False
+    is_back: bool = False
 
 
 class LeasedBudget(Budget):
@@ -87,7 +88,7 @@ class LeasedPromises(Promises):
     `peak`: the most in flight since the last report, `sent` how many in all, `tokens` what was reserved for them.
     `corrections`: tokens that were used more or less than reserved, by the number of the report that was the first to
     count their request: `report` is that of the next one. `needs_tokens`, `needs_usd`: for a request that waits.
-    Set `woken`: it is called when there is a new part.
+    Set `woken`: it is called when there is a new part, with whether the gateway is back.
     """
 
     RECENT_S = 0.5  # how finely it is kept when requests were sent
@@ -104,7 +105,7 @@ class LeasedPromises(Promises):
         self.corrections: dict[int, float] = {}
         self.report = 1
         self.needs_tokens, self.needs_usd = 0.0, NOTHING
-        self.woken: Callable[[], None] = lambda: None
+        self.woken: Callable[[bool], None] = lambda is_back: None
         self.controller = self.follower = Follower(limits.bounds, now)
         self._all = (limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0)
         self._counts_tokens = limits.tokens_per_minute is not None
@@ -125,7 +126,7 @@ class LeasedPromises(Promises):
         if self.leased_budget is not None and part.usd is not None and part.usd_left is not None:
             self.leased_budget.part, self.leased_budget.left_for_all = part.usd, part.usd_left
             self.leased_budget.margin = max(self.leased_budget.margin, part.usd_margin)
-        self.woken()
+        self.woken(part.is_back)
 
     def recent(self, now: float) -> tuple[tuple[float, int, float], ...]:
         """What was sent in the last minute, as (seconds ago, requests, tokens)."""

@@ -58,9 +58,6 @@ class Shard:
             cluster.outcome.most_in_flight = max(cluster.outcome.most_in_flight, cluster.in_flight)
             cluster.at(now + 2 * cluster.net_s + answer.after_s, self._ends(sent, answer))
 
-    def probe_now(self) -> None:
-        """Nothing is ever gone here."""
-
     def _wake(self) -> None:
         self._wake_at = math.inf
         self.send()
