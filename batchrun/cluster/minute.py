@@ -87,12 +87,13 @@ class Flow:
     RATE_S = 2.0  # over which it is measured how fast a shard uses what it gets
     TOLD_S, TOLD_BEATS = 0.1, 1.6  # seconds, and beats, from a grant until it is told that it was used: measured
     IDLE, LEAST = 0.4, 0.2  # of its share: one that uses less of it wants no more; and what each gets in any case
+    FASTER = 1.05
     MORE = 1.25  # times what a shard uses, which it may get where it does not use all that it has
 
     def __init__(self, per_minute: float | None, per_s: float, now: float, *, is_whole: bool) -> None:
         self.per_minute, self.per_s, self.is_whole = per_minute, per_s, is_whole
         self.outstanding = 0.0
-        self.allowed_per_s, self._burst_s, self._slower = per_s, 0.1, 1.0
+        self.allowed_per_s, self._burst_s, self._factor = per_s, 0.1, 1.0
         self._window = Window(now)
         self._level, self._at = 0.0, now
         self._worst, self._worst_at = 0.0, now  # what may have been sent by shards of which nothing was known
@@ -100,7 +101,7 @@ class Flow:
     def change(self, per_minute: float | None, per_s: float) -> None:
         """Set another limit and pace; what was sent stays counted."""
         self.per_minute, self.allowed_per_s = per_minute, per_s
-        self.per_s = per_s * self._slower
+        self.per_s = per_s * self._factor
 
     def spread(self, shards: int, period_s: float) -> None:
         """So many shards ask, with that many seconds from one beat to the next.
@@ -109,9 +110,11 @@ class Flow:
         is told that it was sent, and from then on, a minute is longer by that time.
         """
         self._burst_s = 0.05 + period_s * min(1.0, 4 / max(1, shards))
-        if self.per_minute is not None and self.is_whole:  # of tokens, far more is granted than used
-            self._slower = MINUTE_S / (MINUTE_S + self.TOLD_S + self.TOLD_BEATS * period_s)
-        self.per_s = self.allowed_per_s * self._slower
+        if self.per_minute is not None and not self.is_whole:
+            self._factor = self.FASTER  # what tokens are granted comes in lumps, and most of it comes back
+        elif self.per_minute is not None:
+            self._factor = MINUTE_S / (MINUTE_S + self.TOLD_S + self.TOLD_BEATS * period_s)
+        self.per_s = self.allowed_per_s * self._factor
 
     def count(self, recent: Iterable[tuple[float, float]], now: float, *, was_feared: bool = False) -> None:
         """A shard sent so much so many seconds ago. `was_feared`: that was counted at its worst before it told."""
