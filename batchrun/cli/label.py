@@ -53,6 +53,7 @@ from batchrun.cli.run import (
 from batchrun.cli.table_options import ASK, DATA, DATA_OPTIONS, ROWS, AskOptions, DataOptions, RowOptions
 from batchrun.cli.types import WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
+from batchrun.errors import UsageError
 from batchrun.records.words import printable
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def command(
 
     \b
     Example:
-      batchrun label tickets.csv -p 'Which team? {{ text }}' -s 'team enum(a|b)' -o labelled.csv
+      batchrun label tickets.csv -p 'Which team? {{ text }}' -s 'team enum(a|b)' --model gpt-4.1-mini -o labelled.csv
     """
     from batchrun.labelling.paths import LabelPaths
 
@@ -217,6 +218,8 @@ class _Work:
         from batchrun.labelling.check import check
         from batchrun.labelling.edited import refuse_edited, refuse_other_ids
 
+        if self._recipe.model is None:
+            raise UsageError("no model is named; pass --model NAME, such as --model gpt-4.1-mini")
         self._job = make_job(str(self._paths.requests), self._options)
         if self._files.report is not None:
             check_report_target(self._files.report, self._job)
@@ -308,7 +311,6 @@ class _Work:
 
     def _show_figures(self) -> None:
         """Show how the labels agree with gold, where there is some."""
-        from batchrun.errors import UsageError
         from batchrun.evaluation.evaluate import Question, evaluate
         from batchrun.evaluation.text import render_summary
 

@@ -318,6 +318,7 @@ def test_a_field_named_like_a_column_is_refused_before_anything_is_written(batch
         (("label", "data.csv", *ASKED, "-o", "data.csv", *FAST), "is the table that is read"),
         (("label", "data.csv", "-p", "{{ txt }}", "-o", "out.csv", "--model", "m", *FAST), "text"),
         (("label", "data.csv", *ASKED, "-o", "out.csv"), "OPENAI_API_KEY"),
+        (("label", "data.csv", "-p", "{{ text }}", "-o", "out.csv", *FAST), "no model is named; pass --model NAME"),
     ],
 )
 def test_what_cannot_work_is_refused_and_nothing_is_sent(batchrun: Command, words: tuple[str, ...], told: str) -> None:
