@@ -12,6 +12,7 @@ from batchrun.version import __version__
 
 if TYPE_CHECKING:
     from batchrun.api import Outcome, ResultStream, label, run, run_async, stream
+    from batchrun.cluster.options import Ray
     from batchrun.datasets.results import Results
     from batchrun.engine.error_limit import MaxErrors
     from batchrun.engine.observer import Observer, Status
@@ -50,6 +51,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Overrides",
+    "Ray",
     "Report",
     "Result",
     "ResultFileError",
@@ -74,6 +76,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("Outcome", "ResultStream", "label", "run", "run_async", "stream"),
+    "cluster.options": ("Ray",),
     "datasets.results": ("Results",),
     "engine.error_limit": ("MaxErrors",),
     "engine.observer": ("Observer", "Status"),

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from batchrun import checks
+from batchrun.cluster.driver import Driver
+from batchrun.cluster.options import Ray
 from batchrun.engine.observer import Observer, Silent, Together
 from batchrun.errors import StopError
 from batchrun.job.handout import HandOut, Nowhere
@@ -51,9 +53,12 @@ class Outcome:
         return str(self.report)
 
 
-async def run_async(job: Job, observer: Observer | None = None, *, progress: bool = False) -> Outcome:
+async def run_async(
+    job: Job, observer: Observer | None = None, *, progress: bool = False, cluster: Ray | None = None
+) -> Outcome:
     """Run a job in the event loop of the caller. `observer` is told what happens; None means no observer.
 
+    `cluster`: a Ray cluster on which it runs in shards; `results` is then a directory. None runs it in this process.
     `progress`: whether a bar is shown, on a terminal or in a notebook; elsewhere it is a line every 30 s, on standard
     error.
     Cancel the task to stop at once: the result file stays valid, and the same call resumes.
@@ -63,10 +68,10 @@ async def run_async(job: Job, observer: Observer | None = None, *, progress: boo
     """
     _check(job)
     with _watched(observer, progress=progress) as watcher:
-        return await _sent(job, watcher)
+        return await (_sent(job, watcher) if cluster is None else _sent_on_cluster(job, watcher, cluster))
 
 
-def run(job: Job, observer: Observer | None = None, *, progress: bool = False) -> Outcome:
+def run(job: Job, observer: Observer | None = None, *, progress: bool = False, cluster: Ray | None = None) -> Outcome:
     """Run a job and wait for it: `run_async` for callers without an event loop. Raises what `run_async` raises.
 
     Where an event loop is running, as in a notebook, the job gets a thread with a loop of its own. The caller waits for
@@ -75,8 +80,8 @@ def run(job: Job, observer: Observer | None = None, *, progress: bool = False) -
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run_async(job, observer, progress=progress))
-    return _run_in_thread(job, observer, progress=progress)
+        return asyncio.run(run_async(job, observer, progress=progress, cluster=cluster))
+    return _run_in_thread(job, observer, progress=progress, cluster=cluster)
 
 
 def label(
@@ -231,6 +236,30 @@ async def _sent(job: Job, observer: Observer, handout: HandOut | None = None, si
         return Outcome(summary.report(), summary.exit_code)
 
 
+async def _sent_on_cluster(job: Job, observer: Observer, cluster: Ray) -> Outcome:
+    """Drive a job on a cluster, in a thread. Cancelled, stop its shards at once, and wait for it."""
+    drivers = list[Driver]()
+
+    def drive() -> Outcome:
+        with contextlib.ExitStack() as files:
+            driver = Driver(job, cluster, observer, files)
+            drivers.append(driver)
+            driver.send()
+            summary = driver.summary()
+            return Outcome(summary.report(), summary.exit_code)
+
+    driving = asyncio.ensure_future(asyncio.to_thread(drive))
+    try:
+        return await asyncio.shield(driving)
+    except asyncio.CancelledError:
+        for driver in drivers:
+            driver.stop("cancelled", StopError.exit_code)
+            driver.stop("cancelled", StopError.exit_code)  # once more is at once
+        await asyncio.wait([driving])
+        driving.exception()
+        raise
+
+
 async def _prepared(job: Job, observer: Observer, files: contextlib.ExitStack, sink: IO[bytes] | None) -> Prepared:
     """Prepare a job in a thread. Cancelled, wait for it: `files` must not be closed while it still opens some."""
     preparing = asyncio.ensure_future(asyncio.to_thread(prepare, job, observer, files, sink))
@@ -261,13 +290,13 @@ def _watched(observer: Observer | None, *, progress: bool) -> Iterator[Observer]
         bar.close()
 
 
-def _run_in_thread(job: Job, observer: Observer | None, *, progress: bool) -> Outcome:
+def _run_in_thread(job: Job, observer: Observer | None, *, progress: bool, cluster: Ray | None) -> Outcome:
     """Run a job in a thread with an event loop of its own; Ctrl-C in the caller stops it at once."""
     has_begun = threading.Event()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Outcome]]] = []
 
     async def send() -> Outcome:
-        task = asyncio.create_task(run_async(job, observer, progress=progress))
+        task = asyncio.create_task(run_async(job, observer, progress=progress, cluster=cluster))
         running.append((asyncio.get_running_loop(), task))
         has_begun.set()
         return await task

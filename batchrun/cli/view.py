@@ -228,9 +228,13 @@ def _reader(
 
 
 def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:
+    from batchrun.results.files import is_running
+    from batchrun.results.parts import is_directory_of_results
     from batchrun.results.paths import ResultPaths
     from batchrun.viewer.index import Index
 
+    if is_directory_of_results(results) and is_running(ResultPaths.of(results).log):
+        raise UsageError(f"{results} is being written by a run; look at it once that has ended")
     try:
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
         return Index(results, ResultPaths.of(results).index if reader.second is None else None, reader, priced)

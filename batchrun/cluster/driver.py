@@ -6,22 +6,25 @@ with contextlib.ExitStack() as files:
     driver.summary().report()
 
 1. The directory is locked while the driver lives. A second one is refused until then.
-2. A shard whose worker dies is started again by Ray, and one whose lock another worker still has is started again here.
-3. What a shard has told last is what the bar shows of it; what it has returned is what the report counts.
+2. What a shard has told last is what the bar shows of it; what it has returned is what the report counts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
-from batchrun.cluster.desk import Held
+from batchrun.cluster.coordinator import Promised
+from batchrun.cluster.desk import Heard
 from batchrun.cluster.directory import clear, open_directory
 from batchrun.cluster.options import Ray
 from batchrun.cluster.plan import Plan, read_plan, refuse_changed, refuse_uncuttable, write_plan
@@ -29,31 +32,32 @@ from batchrun.cluster.planning import Input, check_again, make_plan, refuse_othe
 from batchrun.cluster.progress import Board
 from batchrun.cluster.ray_cluster import RayCluster
 from batchrun.cluster.secrets import without_secrets
-from batchrun.cluster.shard import Busy, NotBegun, Order, Refused, ShardEnd, Task
+from batchrun.cluster.sending import Before, Sending, spent_usd
+from batchrun.cluster.shard import Task
 from batchrun.cluster.summary import Whole, earlier_of, together
-from batchrun.engine.observer import Guarded, Observer, Status
+from batchrun.cluster.tuning import Limited
+from batchrun.engine.observer import Guarded, Observer
 from batchrun.engine.stopping import Stopped
-from batchrun.errors import BatchrunError, DiskError, UsageError
+from batchrun.errors import DiskError, UsageError
 from batchrun.job.endpoints import NamedEndpoint, books_of
 from batchrun.job.job import Job
+from batchrun.job.leased import recent_of
 from batchrun.job.prepare import Earlier
 from batchrun.job.run import Ended
 from batchrun.job.summary import Summary
-from batchrun.limits.options import Concurrency
+from batchrun.limits.budget import Budget
 from batchrun.records.attempt import BilledTwice
-from batchrun.records.money import NOTHING
+from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.words import counted
 from batchrun.report.rebuild import read_part
 from batchrun.requests.overrides import as_options
 from batchrun.requests.survey import Survey
 from batchrun.results.events import Start, Stop
+from batchrun.results.files import is_running
 from batchrun.results.parts import shard_path
 from batchrun.results.paths import ResultPaths
+from batchrun.results.runlog import written_at
 from batchrun.version import __version__
-
-LOOK_EVERY_S = 0.25
-BUSY_S = 1.0  # until a shard that another worker still has is started again
-GIVE_UP_BUSY_S = 300.0
 
 
 class Driver:
@@ -80,11 +84,14 @@ class Driver:
         files.callback(self._cluster.close)
         self._survey = Survey()
         self.plan = self._planned(plan)
-        self._board = Board(self.plan.lines, [one.lines for one in self.plan.shards])
-        self._ends: dict[int, ShardEnd] = {}
-        self._earlier: dict[int, tuple[Tally, Earlier]] = {}
-        self._stop = Order()
-        self._look_at_shards()
+        self._board = Board(self.plan.lines)
+        self._earlier: dict[int, Looked] = {}
+        before = self._look_at_shards()
+        bare, secrets = without_secrets(job)
+        self._limited = Limited(Promised(job.limits, job.max_cost_usd, job.max_errors))
+        self._sending = Sending(
+            self._cluster, self._tasks(bare), secrets, self._limited, self._board, self._observer, before, self._read
+        )
 
     # ---------------------------------------------------------------------------------------- preparing
 
@@ -102,116 +109,60 @@ class Driver:
         check_again(plan, self._source, self._directory, self._cluster.each)
         return plan
 
-    def _look_at_shards(self) -> None:
+    def _look_at_shards(self) -> Before:
         """Find out what earlier runs have left of each shard."""
-        job, numbers = self.job, list[int]()
-        bare, _ = without_secrets(job)
-        for number in range(len(self.plan.shards)):
-            if ResultPaths.of(shard_path(self._directory, number)).log.exists():
-                numbers.append(number)
-        paths = [ResultPaths.of(shard_path(self._directory, number)) for number in numbers]
-        found = self._cluster.each(_look, [(part, job.prices, bare.endpoints) for part in paths])
-        for number, (tally, earlier) in zip(numbers, found, strict=True):
-            self._earlier[number] = (tally, earlier)
-            self._board.set_earlier(number, tally)
+        bare, _ = without_secrets(self.job)
+        paths = [shard_path(self._directory, number) for number in range(len(self.plan.shards))]
+        numbers = [number for number, path in enumerate(paths) if ResultPaths.of(path).log.exists()]
+        found = self._cluster.each(_look, [(paths[number], self.job.prices, bare.endpoints) for number in numbers])
+        known, spent, quiet_s = set[int](), dict[int, Heard](), math.inf
+        for number, one in zip(numbers, found, strict=True):
+            self._earlier[number] = one
+            self._board.set_earlier(number, one.tally)
+            quiet_s = min(quiet_s, one.quiet_s)
+            if one.is_running:  # by a worker that has lost its driver
+                known.add(number)
+            else:
+                spent[number] = Heard(one.spent_usd, one.recent, time.monotonic())
+        return Before(frozenset(known), spent, quiet_s)
+
+    def _read(self, number: int) -> tuple[Heard, bool]:
+        """What the files of a shard say that it has spent and sent, and whether a worker has it."""
+        looked = _look(shard_path(self._directory, number), self.job.prices, ())
+        return Heard(looked.spent_usd, looked.recent, time.monotonic()), looked.is_running
 
     @property
     def done(self) -> int:
         """How many lines have a record of earlier runs."""
-        return sum(tally.recorded for tally, _ in self._earlier.values())
+        return sum(one.tally.recorded for one in self._earlier.values())
 
     # ------------------------------------------------------------------------------------------ sending
 
     def stop(self, why: str, exit_code: int) -> None:
         """Stop all shards: what is in flight may finish within the grace time. Once more, they stop at once."""
-        if self._stop.stop:
-            self._stop = replace(self._stop, at_once=True)
-        else:
-            self._stop = Order(why, exit_code)
-            self._observer.notice(f"stopping: {why}; finishing what is in flight, up to {self.job.grace_s:g} s")
+        self._sending.stop(why, exit_code)
 
     def send(self) -> None:
         """Run all shards; returns once each has ended."""
-        job, secrets = without_secrets(self.job)
         started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._log.write(self._start_event(started))
-        self._cluster.open_desk()
-        mtime_ns = self._requests.stat().st_mtime_ns
-        job = replace(job, requests=str(self._requests), overwrite=False)
-        running, waiting = dict[object, int](), dict[int, float]()
-
-        def start(number: int) -> None:
-            of_shard = replace(job, results=shard_path(self._directory, number))
-            task = Task(number, of_shard, self.plan.part(number), mtime_ns)
-            running[self._cluster.start(task)] = number
-
-        for number in range(len(self.plan.shards)):
-            start(number)
-        incarnation, told = "", Order()
-        busy_since = time.monotonic()
-        while running or waiting:
-            for one in self._cluster.ended(list(running), LOOK_EVERY_S):
-                number = running.pop(one)
-                if self._heed(number, one):
-                    waiting[number] = time.monotonic() + BUSY_S
-                else:
-                    busy_since = time.monotonic()
-            if not running and waiting and not self._stop.stop:
-                time.sleep(LOOK_EVERY_S)
-            for number in [number for number, at in waiting.items() if at <= time.monotonic() or self._stop.stop]:
-                del waiting[number]
-                if not self._stop.stop:
-                    start(number)
-            if len(running) + len(waiting) > 0 and time.monotonic() - busy_since > GIVE_UP_BUSY_S and waiting:
-                self._give_up_busy(list(waiting))
-            seen = self._cluster.look()
-            if seen is not None:
-                if seen.incarnation != incarnation or told != self._stop:
-                    self._cluster.hold(Held(secrets, self._stop))
-                    incarnation, told = seen.incarnation, self._stop
-                self._show(seen.statuses, seen.notices)
-        self._end()
-
-    def _heed(self, number: int, running: object) -> bool:
-        """Take note of how a shard ended; True if it has to be started again."""
-        try:
-            end = self._cluster.result(running)
-        except BatchrunError as error:
-            end = Refused(number, str(error), error.exit_code)
-        match end:
-            case ShardEnd():
-                self._ends[number] = end
-                self._board.set_end(number, end)
-                if end.ended.stopped is not None and not self._stop.stop:
-                    self.stop(end.ended.stopped.why, end.ended.stopped.exit_code)
-            case Busy():
-                self._board.busy(number)
-                return True
-            case Refused():
-                if not self._stop.stop:
-                    self.stop(end.why, end.exit_code)
-            case NotBegun():
-                pass
-        return False
-
-    def _give_up_busy(self, numbers: list[int]) -> None:
-        names = ", ".join(shard_path(self._directory, number).name for number in numbers[:3])
-        self.stop(f"another process has {names} and does not end; end it, and run the same command again", 3)
-
-    def _show(self, statuses: dict[int, Status], notices: list[tuple[int, str, bool]]) -> None:
-        for number, text, is_detail in notices:
-            if self._board.is_new(text):
-                tell = self._observer.detail if is_detail else self._observer.notice
-                tell(f"shard {number}: {text}")
-        self._observer.tick(self._board.status(statuses, is_stopping=bool(self._stop.stop)))
-
-    def _end(self) -> None:
-        """Log the end, and show the last state."""
+        tuned = ResultPaths.of(self._directory).tune
+        self._sending.run(
+            lambda: self._limited.heed(tuned, self._log, self._board.last, self._observer.notice),
+        )
         ended = self._ended()
         why = ended.stopped.why if ended.stopped else "done"
         with contextlib.suppress(DiskError):
             self._log.write(Stop(why=why, limited_s=ended.limited_s, limited_s_by_model=ended.limited_s_by_model))
         self._observer.tick(self._board.status({}, is_stopping=True))
+
+    def _tasks(self, job: Job) -> list[Task]:
+        mtime_ns = self._requests.stat().st_mtime_ns
+        job = replace(job, requests=str(self._requests), overwrite=False)
+        return [
+            Task(number, replace(job, results=shard_path(self._directory, number)), self.plan.part(number), mtime_ns)
+            for number in range(len(self.plan.shards))
+        ]
 
     # --------------------------------------------------------------------------------------- afterwards
 
@@ -221,7 +172,7 @@ class Driver:
         tally, all_earlier, done, survey = Tally(book, books_of(self.job.endpoints)), list[Earlier](), 0, Survey()
         to_send = 0
         for number, shard in enumerate(self.plan.shards):
-            if (end := self._ends.get(number)) is not None:
+            if (end := self._sending.ends.get(number)) is not None:
                 tally.merge(end.tally)
                 survey.merge(end.survey)
                 all_earlier.append(end.earlier)
@@ -229,17 +180,24 @@ class Driver:
                 continue
             to_send += shard.lines
             if number in self._earlier:
-                before, earlier = self._earlier[number]
-                tally.merge(before)
-                all_earlier.append(earlier)
-                done, to_send = done + before.recorded, to_send - before.recorded
+                looked = self._earlier[number]
+                tally.merge(looked.tally)
+                all_earlier.append(looked.earlier)
+                done, to_send = done + looked.tally.recorded, to_send - looked.tally.recorded
         whole = Whole(self.job, self.plan.lines, range(done), to_send, tally, earlier_of(all_earlier), survey)
         return Summary(whole, self._ended())
 
     def _ended(self) -> Ended:
-        ends = [end.ended for end in self._ends.values()]
-        stopped = Stopped(self._stop.stop, self._stop.exit_code) if self._stop.stop else None
-        return together(ends, stopped)
+        ends, order = [end.ended for end in self._sending.ends.values()], self._sending.order
+        return together(ends, Stopped(order.stop, order.exit_code) if order.stop else None, self._budget())
+
+    def _budget(self) -> Budget | None:
+        """The cap, and all that was spent of it at worst."""
+        cap = self._limited.promised.max_cost_usd
+        if cap is None:
+            return None
+        spent = [one.spent_usd for number, one in self._earlier.items() if number not in self._sending.ends]
+        return Budget(cap, total_usd((*spent, *map(spent_usd, self._sending.ends.values()))))
 
     def _start_event(self, started: str) -> Start:
         job = self.job
@@ -261,13 +219,31 @@ class Driver:
         )
 
 
-def _look(part: ResultPaths, prices: Path | None, endpoints: tuple[NamedEndpoint, ...]) -> tuple[Tally, Earlier]:
-    """What a shard has from earlier runs. It may be written just now, by a worker that has lost its driver."""
+class Looked(NamedTuple):
+    """What a shard has from earlier runs. `spent_usd`: at worst; `is_running`: a worker has it now; `quiet_s`: for how
+    many seconds nothing was written to its run log; `recent`: what it sent in the last minute."""
+
+    tally: Tally
+    earlier: Earlier
+    spent_usd: Decimal
+    is_running: bool
+    quiet_s: float
+    recent: tuple[tuple[float, int, float], ...]
+
+
+def _look(results: Path, prices: Path | None, endpoints: tuple[NamedEndpoint, ...]) -> Looked:
+    """Look at one shard, without a change. It may be written just now, by a worker that has lost its driver."""
+    log = ResultPaths.of(results).log
+    running, quiet_s = is_running(log), max(0.0, time.time() - (written_at(log) or 0.0))
     tally = Tally(PriceBook.load(prices), books_of(endpoints))
-    logged = read_part(part.results, tally)[0] if part.results.exists() else None
-    if logged is None:
-        return tally, Earlier(BilledTwice(), NOTHING, None, {})
-    return tally, Earlier(logged.billed_twice, logged.unbilled_usd, logged.last_run.limited_s, {})
+    logged = read_part(results, tally)[0] if results.exists() else None
+    earlier = Earlier(BilledTwice(), NOTHING, None, {})
+    recent: tuple[tuple[float, int, float], ...] = ()
+    if logged is not None:
+        earlier = Earlier(logged.billed_twice, logged.unbilled_usd, logged.last_run.limited_s, {})
+        recent = recent_of(logged.last_run, tally)
+    spent = total_usd((tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd))
+    return Looked(tally, earlier, spent, running, quiet_s, recent)
 
 
 def refuse_unshared(job: Job) -> None:
@@ -283,17 +259,7 @@ def refuse_unshared(job: Job) -> None:
         "--reuse": bool(job.reuse),
         "--reuse-batch": bool(job.reuse_batch),
     }
-    limits = job.limits
-    unshared = {
-        "-c": limits.bounds != Concurrency(),
-        "--rpm": limits.requests_per_minute is not None,
-        "--tpm": limits.tokens_per_minute is not None,
-        "--max-cost": job.max_cost_usd is not None,
-        "--max-errors": job.max_errors is not None,
-    }
-    if job.simulate is None:
-        raise UsageError("--ray sends to simulated gateways alone so far: its shards do not share limits yet")
-    if refused := [name for name, value in unshared.items() if value]:
-        raise UsageError(f"{', '.join(refused)} does not work with --ray yet: its shards do not share limits")
+    if job.endpoints:
+        raise UsageError("--endpoints does not work with --ray: name one gateway")
     if refused := [name for name, value in told.items() if value]:
         raise UsageError(f"{', '.join(refused)} does not work with --ray; run it without, or merge and run the rest so")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from batchrun.billing.tally import Tally
@@ -18,11 +18,10 @@ MOST_TOLD = 1000
 
 
 class Board:
-    """The shards of a job. `lines`: of the whole file, `shards`: of each shard."""
+    """The shards of a job, which have `lines` together. `last`: the latest status."""
 
-    def __init__(self, lines: int, shards: Sequence[int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lines: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._lines = lines
-        self._shards = shards
         self._clock, self._start = clock, clock()
         self._done: dict[int, int] = {}
         self._before: dict[int, int] = {}
@@ -33,6 +32,7 @@ class Board:
         self._live: dict[int, Status] = {}
         self._told: set[str] = set()
         self._eta = Eta()
+        self.last = self.status({}, is_stopping=False)
 
     def set_earlier(self, number: int, tally: Tally) -> None:
         """A shard has records of earlier runs."""
@@ -71,7 +71,7 @@ class Board:
         elapsed_s, limited_by = self._clock() - self._start, self._limited_by(is_stopping=is_stopping)
         self._eta.note(recorded, elapsed_s, limited_by)
         left = self._lines - done
-        return Status(
+        self.last = Status(
             total=self._lines,
             done=done,
             failed=sum(self._failed.values()),
@@ -85,6 +85,7 @@ class Board:
             elapsed_s=elapsed_s,
             eta_s=self._eta.left_s(left, limited_by),
         )
+        return self.last
 
     def _limited_by(self, *, is_stopping: bool) -> LimitedBy:
         """What limits most of the shards."""

@@ -48,12 +48,12 @@ class RayLink:
     def __init__(self, desk: Any) -> None:
         self._desk = desk
 
-    async def begin(self) -> tuple[Order, tuple[Secrets, ...]]:
+    async def begin(self, number: int) -> tuple[Order, tuple[Secrets, ...]]:
         """Ask whether the shard may begin, and for the secrets of the job."""
         while True:
             with contextlib.suppress(TimeoutError, _ray().exceptions.RayError):
                 async with asyncio.timeout(10 * PATIENCE_S):
-                    order, secrets = await self._desk.begin.remote()
+                    order, secrets = await self._desk.begin.remote(number)
                     return order, secrets
             await asyncio.sleep(AWAY_S)
 
@@ -87,7 +87,7 @@ class RayCluster:
                 "num_cpus": max(1, os.cpu_count() or 1),
             }
         try:
-            ray.init(**how, log_to_driver=False, configure_logging=True, logging_level=logging.ERROR)
+            ray.init(**how, log_to_driver=False, configure_logging=True, logging_level=logging.CRITICAL)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(f"--ray {options.address}: there is no Ray cluster ({first})") from error
@@ -116,13 +116,13 @@ class RayCluster:
         actor = self._ray.remote(max_restarts=-1, max_task_retries=0, num_cpus=0, max_concurrency=1000)(Desk)
         self._desk = actor.remote()
 
-    def hold(self, held: Held) -> None:
-        """Tell the coordinator what only the driver knows. It may be away; then it is told again."""
-        self._ask(self._desk.hold, held)
+    def hold(self, held: Held) -> bool:
+        """Tell the coordinator what only the driver knows; False if it is away, so that it has to be told again."""
+        return self._ask(self._desk.hold, held) is not None
 
-    def look(self) -> Seen | None:
-        """What the coordinator has heard; None while it is away."""
-        seen: Seen | None = self._ask(self._desk.look)
+    def look(self, known: Sequence[int]) -> Seen | None:
+        """What the coordinator has heard; None while it is away. `known`: shards that are known to have begun."""
+        seen: Seen | None = self._ask(self._desk.look, known)
         return seen
 
     def _ask(self, method: Any, *arguments: object) -> Any:

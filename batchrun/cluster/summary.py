@@ -10,6 +10,7 @@ from batchrun.engine.stopping import Stopped
 from batchrun.job.job import Job
 from batchrun.job.prepare import Earlier
 from batchrun.job.run import Ended
+from batchrun.limits.budget import Budget
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.requests.survey import Survey
@@ -28,7 +29,7 @@ class Whole:
     survey: Survey = field(default_factory=Survey)
 
 
-def together(ends: Sequence[Ended], stopped: Stopped | None) -> Ended:
+def together(ends: Sequence[Ended], stopped: Stopped | None, budget: Budget | None = None) -> Ended:
     """How the runs of all shards ended. `limited_s` are the seconds of all shards."""
     return Ended(
         recorded=sum(one.recorded for one in ends),
@@ -38,6 +39,7 @@ def together(ends: Sequence[Ended], stopped: Stopped | None) -> Ended:
         unbilled_usd=total_usd(one.unbilled_usd for one in ends),
         passed_over=sum(one.passed_over for one in ends),
         dearest_usd=max((one.dearest_usd for one in ends), default=NOTHING),
+        budget=budget,
         limited_s=_sums([one.limited_s or {} for one in ends]) or None,
         limited_s_by_model=_by_model(ends),
         at_output_limit=sum(one.at_output_limit for one in ends),

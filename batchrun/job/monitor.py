@@ -168,7 +168,7 @@ class Monitor:
             raise UsageError(f"this run is stopping: {stopped.why}")
         if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
             raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
-        cap_usd = _cap_usd(request.max_cost_usd)
+        cap = cap_usd(request.max_cost_usd)
         if request.concurrency is not None:
             limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
             changes.append(f"-c {limits.bounds}")
@@ -178,14 +178,14 @@ class Monitor:
         if request.tpm is not None:
             limits = replace(limits, tokens_per_minute=request.tpm or None)
             changes.append(f"--tpm {request.tpm:g}" if request.tpm else "no --tpm")
-        if cap_usd is not None:
+        if cap is not None:
             if limiter.budget is None:
                 raise UsageError(
                     "this run began without --max-cost, so nothing is reserved for what is in flight; "
                     "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
                 )
-            limiter.budget.cap = cap_usd
-            changes.append(f"--max-cost {cap_usd:f}")
+            limiter.budget.cap = cap
+            changes.append(f"--max-cost {cap:f}")
         if request.paused is not None:
             is_paused = request.paused
             changes.append("paused" if request.paused else "resumed")
@@ -205,14 +205,14 @@ class Monitor:
         return names[endpoint]
 
 
-def _cap_usd(text: str | None) -> Decimal | None:
+def cap_usd(text: str | None) -> Decimal | None:
     """The cap of a request, in US dollars. Raises `UsageError`: anybody may have written that file."""
     if text is None:
         return None
     try:
-        cap_usd = Decimal(text)
+        cap = Decimal(text)
     except InvalidOperation:
-        cap_usd = Decimal("NaN")
-    if not cap_usd.is_finite() or not checks.LEAST_USD <= cap_usd <= checks.MOST_USD:
+        cap = Decimal("NaN")
+    if not cap.is_finite() or not checks.LEAST_USD <= cap <= checks.MOST_USD:
         raise UsageError(f"--max-cost {text[:40]!r} is not an amount of US dollars, such as 20 or 0.5")
-    return cap_usd
+    return cap

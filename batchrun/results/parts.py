@@ -66,12 +66,42 @@ def size_of(file: IO[bytes]) -> int:
     return raw.size_bytes if isinstance(raw, _ManyFiles) else os.fstat(file.fileno()).st_size
 
 
+def identity_of(file: IO[bytes]) -> str:
+    """What tells the file, or the files, that `open_results` gave from all others."""
+    raw = getattr(file, "raw", None)
+    if isinstance(raw, _ManyFiles):
+        return raw.identity
+    status = os.fstat(file.fileno())
+    return f"{status.st_dev} {status.st_ino}"
+
+
+def is_still(file: IO[bytes], results: Path, read_bytes: int) -> bool:
+    """Whether what `open_results` gave is still what that path leads to, with all that was read of it.
+
+    Of a directory, no file may have grown: offsets would be others. What was removed stays as it was opened.
+    """
+    raw = getattr(file, "raw", None)
+    try:
+        if isinstance(raw, _ManyFiles):
+            return raw.identity == ", ".join(_identity(path.stat()) for path in files_of(results))
+        status = results.stat()
+    except OSError:
+        return True
+    opened = os.fstat(file.fileno())
+    return os.path.samestat(status, opened) and opened.st_size >= read_bytes
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino} {status.st_size}"
+
+
 class _ManyFiles(io.RawIOBase):
     """Files read as one, each as long as it was when this was made, and each ended by a newline."""
 
     def __init__(self, paths: list[Path]) -> None:
         super().__init__()
         self._starts, self._sizes, self._files = list[int](), list[int](), list[IO[bytes]]()
+        self._identities = list[str]()
         self._offset = self.size_bytes = 0
         try:
             for path in paths:
@@ -83,11 +113,18 @@ class _ManyFiles(io.RawIOBase):
     def _add(self, path: Path) -> None:
         file = path.open("rb", buffering=0)
         self._files.append(file)
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        self._identities.append(_identity(status))
         self._starts.append(self.size_bytes)
         self._sizes.append(size)
         is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
         self.size_bytes += size + is_torn
+
+    @property
+    def identity(self) -> str:
+        """The files, and how long each was."""
+        return ", ".join(self._identities)
 
     def close(self) -> None:
         """Close all files."""

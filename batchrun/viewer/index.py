@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import threading
 from array import array
@@ -26,7 +25,8 @@ from pathlib import Path
 
 from batchrun.records.answer import Result, read_result
 from batchrun.records.result import UnknownVersionError
-from batchrun.results.scan import BUFFER_BYTES, other_version
+from batchrun.results.parts import identity_of, is_still, open_results, read_at, size_of
+from batchrun.results.scan import other_version
 from batchrun.version import __version__
 from batchrun.viewer.columns import Columns
 from batchrun.viewer.facts import Facts, FactsReader
@@ -80,7 +80,7 @@ class Index:
         self.generation = 0  # grows with each time that the index is made anew
         self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.key)}"
         self.lock = threading.RLock()
-        self._file = results.open("rb", buffering=BUFFER_BYTES)
+        self._file = open_results(results)
         self.file = IndexFile(place)
         self._writer = ThreadPoolExecutor(1, "words")
         self._writing: tuple[_Block, Future[None]] | None = None
@@ -108,7 +108,7 @@ class Index:
     def progress(self) -> Progress:
         """How far the index is now."""
         with self.lock:
-            total = max(self._read_to, os.fstat(self._file.fileno()).st_size - self._torn_bytes)
+            total = max(self._read_to, size_of(self._file) - self._torn_bytes)
             return Progress(len(self.columns), self._damaged, self._read_to, total + self._reads_second)
 
     def matching(self, words: str) -> int:
@@ -258,26 +258,20 @@ class Index:
     # ------------------------------------------------------------------------------------- is it of the file
 
     def _identity(self) -> dict[str, str]:
-        status = os.fstat(self._file.fileno())
         self._file.seek(0)
         return {
             "key": self._key,
-            "inode": f"{status.st_dev} {status.st_ino}",
+            "inode": identity_of(self._file),
             "head": _digest(self._file.readline(_HEAD_BYTES)),
         }
 
     def _is_of_file(self) -> bool:
         """Whether the open file is still the one of that name, with all that was read of it."""
-        try:
-            status = self.results.stat()
-        except OSError:
-            return True  # it was removed: what is open is shown
-        opened = os.fstat(self._file.fileno())
-        return os.path.samestat(status, opened) and opened.st_size >= self._parsed_to
+        return is_still(self._file, self.results, self._parsed_to)
 
     def _reopen(self) -> None:
         self._file.close()
-        self._file = self.results.open("rb", buffering=BUFFER_BYTES)
+        self._file = open_results(self.results)
         self._start_anew()
 
     def _load(self) -> bool:
@@ -317,7 +311,7 @@ class Index:
         if not read_to:
             return True
         start = max(0, read_to - _TAIL_BYTES)
-        piece = os.pread(self._file.fileno(), read_to - start, start)
+        piece = read_at(self._file, read_to - start, start)
         begin = piece.rfind(b"\n", 0, len(piece) - 1) + 1
         return piece.endswith(b"\n") and _digest(piece[begin:]) == meta["tail"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from batchrun import GatewayOptions, Job, Overrides
+from batchrun import GatewayOptions, Job, Limits, Overrides
+from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.plan import Plan, read_plan, write_plan
 from batchrun.cluster.planning import Input, in_turn, make_plan
 from batchrun.cluster.secrets import Secrets, without_secrets
@@ -15,22 +17,24 @@ from batchrun.cluster.shard import End, Order, ShardEnd, Task, Told, run_shard
 from batchrun.results.parts import shard_path
 from batchrun.transport.endpoint import Endpoint
 
-GO_ON, AS_IT_IS = Order(), Overrides()
+GO_ON, AS_IT_IS, MANY_AT_ONCE = Order(), Overrides(), Limits(50)
 
 
 class Here:
-    """A link to a coordinator that lets every shard go on, and keeps what it was told."""
+    """A link to a coordinator in this process, which shares `limits`; it keeps what it was told."""
 
-    def __init__(self, secrets: tuple[Secrets, ...] = (), order: Order = GO_ON) -> None:
+    def __init__(self, secrets: tuple[Secrets, ...] = (), order: Order = GO_ON, limits: Limits = MANY_AT_ONCE) -> None:
         self.secrets, self.order = secrets, order
         self.told: list[Told] = []
+        self.coordinator = Coordinator(Promised(limits), time.monotonic())
 
-    async def begin(self) -> tuple[Order, tuple[Secrets, ...]]:
+    async def begin(self, number: int) -> tuple[Order, tuple[Secrets, ...]]:
         return self.order, self.secrets
 
     async def tell(self, told: Told) -> Order:
         self.told.append(told)
-        return self.order
+        lease = None if told.report is None else self.coordinator.beat(told.report, time.monotonic())
+        return replace(self.order, lease=lease)
 
 
 def mixed_requests(path: Path, count: int) -> Path:

@@ -131,6 +131,32 @@ def test_a_paused_job_pauses_every_shard() -> None:
     assert follow(one, 1, 3, lease, 0.5).slots == 4
 
 
+def test_what_a_shard_leaves_of_its_cap_is_there_for_the_others_once_it_is_done() -> None:
+    """Else they wait for ever for money that nobody spends."""
+    one = Coordinator(Promised(Limits(10), Decimal(1)), 0.0)
+    lease = first(one, 1, 0.0, is_usd_sure=True)
+    assert lease.usd == Decimal("0.5")
+    spent = Decimal("0.1")
+    follow(one, 1, 2, lease, 0.2, spent_usd=spent, is_usd_sure=True, is_done=True)
+    assert first(one, 2, 0.4, needs_usd=Decimal("0.9"), is_usd_sure=True).usd == Decimal("0.9")
+
+
+def test_what_a_dead_shard_has_spent_is_read_from_its_files() -> None:
+    """Its worker may wait for room for a long time: until then its whole cap would be kept from the others."""
+    one = Coordinator(Promised(Limits(10), Decimal(1)), 0.0)
+    first(one, 1, 0.0, is_usd_sure=True)
+    other = first(one, 2, 0.1, is_usd_sure=True)
+    needs = Decimal("0.7")
+    for beat, now in enumerate((1.0, 2.0, 3.0, 4.0), 2):
+        other = follow(one, 2, beat, other, now, needs_usd=needs, is_usd_sure=True)
+        assert other.usd is not None
+        assert other.usd < needs
+    assert one.unheard == {1}
+    one.heard(1, Decimal("0.3"), 4.1, ())
+    assert one.unheard == frozenset()
+    assert follow(one, 2, 6, other, 4.2, needs_usd=needs, is_usd_sure=True).usd == needs
+
+
 def first(one: Coordinator, shard: int, now: float, **facts: object) -> Lease:
     return one.beat(report(shard, 1, everything=Everything(), **facts), now)
 

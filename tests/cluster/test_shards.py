@@ -120,9 +120,9 @@ def test_a_request_file_that_changed_since_the_driver_looked_is_refused(tmp_path
     plan, job = planned(requests, directory, 2), job_of(requests, directory)
 
     class Edited(Here):
-        async def begin(self) -> tuple[Order, tuple[Secrets, ...]]:
+        async def begin(self, number: int) -> tuple[Order, tuple[Secrets, ...]]:
             requests.write_text(requests.read_text() + "\n")
-            return await super().begin()
+            return await super().begin(number)
 
     (end,) = run_shards(job, plan, [0], Edited(without_secrets(job)[1]))
     assert end == Refused(0, f"{requests} changed while running; run the same command again", 2)

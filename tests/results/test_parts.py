@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.datasets.lookup import RecordFile, in_line_order
 from batchrun.datasets.results import Results
-from batchrun.results.parts import PLAN, files_of, open_results, read_at, shard_path, size_of
+from batchrun.results.parts import PLAN, files_of, identity_of, is_still, open_results, read_at, shard_path, size_of
 from batchrun.results.scan import read_many
 from tests.support import record
 
@@ -65,6 +65,19 @@ def test_records_are_found_at_their_offsets(tmp_path: Path) -> None:
     with RecordFile(directory) as file:
         assert [file.at(offset).run.line for offset in in_line_order(file)] == [1, 3, 4, 5, 7, 8, 9]
     assert [result.run.line for result in Results(directory, order="requests")] == [1, 3, 4, 5, 7, 8, 9]
+
+
+def test_it_is_another_one_once_a_file_has_grown(tmp_path: Path) -> None:
+    directory = directory_of(tmp_path / "results", record("r-1", 1), record("r-2", 2))
+    with open_results(directory) as file:
+        assert is_still(file, directory, 0)
+        identity = identity_of(file)
+        with shard_path(directory, 0).open("ab") as grown:
+            grown.write(record("r-3", 3))
+        assert not is_still(file, directory, 0)
+    with open_results(directory) as again:
+        assert identity_of(again) != identity
+        assert is_still(again, directory, 0)
 
 
 @pytest.mark.parametrize("has_plan", [False, True])

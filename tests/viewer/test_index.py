@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.results.parts import files_of
 from batchrun.viewer.index import Index
 from batchrun.viewer.view import View, select
+from tests.cluster.shards import job_of, mixed_requests, planned, run_shards
 from tests.html.made import make_job
 from tests.viewer.serving import index_of
 
@@ -150,3 +152,12 @@ def test_a_second_viewer_has_an_index_of_its_own(results: Path) -> None:
     second.close()
     first.close()
     assert made(results)[0] == 0, "the first one's is there"
+
+
+def test_a_directory_of_results_is_read_as_one_file(tmp_path: Path) -> None:
+    requests, directory = mixed_requests(tmp_path / "requests.jsonl", 120), tmp_path / "results"
+    run_shards(job_of(requests, directory), planned(requests, directory, 4))
+    lines = [number for path in files_of(directory) for number in in_file(path)]
+    assert len(lines) > 100
+    assert made(directory) == (1, lines)
+    assert made(directory) == (0, lines), "it is kept inside the directory"
