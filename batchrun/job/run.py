@@ -141,8 +141,11 @@ class Run:
                 work = _work(prepared, started, endpoint)
                 transport = await stack.enter_async_context(self._transport(endpoint))
             copying = self._copying = Copying(prepared, work.store, work.facts)
+            limits = self._fitted(job.limits)
+            if self.leased is not None:
+                self.leased.promises.most_here = limits.bounds.most
             rules = Rules(
-                limits=self._fitted(job.limits),
+                limits=limits,
                 retry=job.retry,
                 spending=spending,
                 grace_s=job.grace_s,

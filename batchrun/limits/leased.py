@@ -88,7 +88,8 @@ class LeasedPromises(Promises):
     `peak`: the most in flight since the last report, `sent` how many in all, `tokens` what was reserved for them.
     `corrections`: tokens that were used more or less than reserved, by the number of the report that was the first to
     count their request: `report` is that of the next one. `needs_tokens`, `needs_usd`: for a request that waits.
-    Set `woken`: it is called when there is a new part, with whether the gateway is back.
+    `most_here`: the most that this process may have in flight, whatever its part is. Set `woken`: it is called when
+    there is a new part, with whether the gateway is back.
     """
 
     RECENT_S = 0.5  # how finely it is kept when requests were sent
@@ -97,6 +98,7 @@ class LeasedPromises(Promises):
     def __init__(self, limits: Limits, now: float, budget: LeasedBudget | None = None) -> None:
         super().__init__(replace(limits, requests_per_minute=None, tokens_per_minute=None), now, budget)
         self.part = Part()
+        self.most_here = limits.bounds.most
         self.leased_budget = budget
         self.most_in_flight = 0
         self.is_paused = True
@@ -118,7 +120,7 @@ class LeasedPromises(Promises):
 
     def take_part(self, part: Part, now: float) -> None:
         """A new lease: it rules from now on."""
-        self.part = part
+        self.part = part = replace(part, slots=min(part.slots, self.most_here))
         self.most_in_flight = part.slots
         self.most_workers = part.slots + self.AHEAD
         self.follower.lease(part.version, part.slots, part.paused_until, keeps_events=part.keeps_events)

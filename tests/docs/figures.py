@@ -13,7 +13,7 @@ import msgspec
 from tests.docs.generate import replace_part
 from tests.docs.pages import MANUAL
 
-TABLES = ("benchmarks", "large", "view", "pace", "found_out")
+TABLES = ("benchmarks", "large", "view", "pace", "found_out", "cluster")
 _IN_TABLE = {"resume_bare": "large", "one_line": "large"}
 HEAD = "| what | goal | measured |\n|---|---|---|"
 
