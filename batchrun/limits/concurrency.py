@@ -144,6 +144,10 @@ class ConcurrencyLimit:
             self._wait_until = now + wait_s
         self._enter(_Phase.RETURNING, now)
 
+    def begin(self, slots: int) -> None:
+        """Begin with so many, where these are more."""
+        self._allow(min(float(self.maximum), max(self._limit, float(slots))))
+
     def restore(self, now: float) -> None:
         """Refusals were not about the number: take back the cuts of this series."""
         self._allow(max(self._limit, self._before))

@@ -48,8 +48,7 @@ class Controller:
     # Of the least number in flight refused so far: refused with fewer, while the pace rose from well below, it is a
     # rate limit.
     FEWER = 0.96
-    # Times the rate at which answers come: enough to use every slot, and no clumps. Where latencies are uneven, more
-    # answers than the mean come now and then.
+    # Times the rate at which answers come: enough to use every slot, also where latencies are uneven, and no clumps.
     SMOOTH, SMOOTH_UNEVEN = 1.03, 1.15
     SMOOTH_RISING = 2.5  # while the number doubles in each round trip: twice, and a quarter to spare
     # Latencies are even where they are off their mean by less than this share of it; fewer answers say little.
@@ -61,8 +60,7 @@ class Controller:
     MAX_ASKED_S = 120.0  # of a `Retry-After`: limits are per minute, and one that asks for an hour is looked at again
     # The least `Retry-After` is 1 s, so one this short does not mean that long (see `_pause_s`).
     SHORT_ASKED_S = 2.0
-    # Seconds that a refusal takes: a guess before the first one; then a mean in which each counts for a fifth, and
-    # for 5 s at most, so that one that was slow does not decide.
+    # Seconds that a refusal takes: a guess at first, then a mean in which each counts for a fifth, and for 5 s at most.
     FIRST_REFUSAL_S, REFUSAL_SHARE, MAX_REFUSAL_S = 0.01, 0.2, 5.0
 
     def __init__(self, bounds: Concurrency, now: float) -> None:
@@ -215,9 +213,11 @@ class Controller:
         self.paused_until = max(self.paused_until, now + pause_s)
         return pause_s
 
-    def suppose_rate(self) -> None:
-        """Take refusals for those of a rate limit until they show something else: most limits of a model are rates."""
+    def begin(self, per_s: float, slots: int, now: float) -> None:
+        """Begin at a limit that is used up: that of a rate until refusals show something else, as most of a model."""
         self._is_rate, self._votes = True, self.RATE_AT
+        self._estimator.begin_empty(per_s, now)
+        self.concurrency.begin(slots)
 
     def resume(self, now: float) -> None:
         """The pause was not needed, so no limit of a rate asked for it."""

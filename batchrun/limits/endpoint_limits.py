@@ -31,6 +31,12 @@ class EndpointLimits:
         self._asked_wait = AskedWait()
         self._throttled_since: float | None = None
 
+    def begin(self, per_s: float, slots: int, now: float) -> None:
+        """Begin at a limit that is used up now, with so many answers a second (0: unknown), and so many in flight."""
+        self.controller.begin(per_s, slots, now)
+        if per_s:
+            self._pacer.take(per_s, now)
+
     # ------------------------------------------------------------------------------------- before a request
 
     @property

@@ -1,12 +1,12 @@
 """Lanes: the requests for one model, and whether a limit is that model's own or that of the whole key. Pure.
 
 1. A lane is one gateway and one model. At first all lanes share what is known of the gateway's limits.
-2. Until it is known whose limit it is, a refusal holds its own lane only, and says nothing about the others.
-3. A limit of the key refuses each model as often as it is asked for. So refusals that hit some models alone, more often
-   than chance has it, are those models' own: each gets an `EndpointLimits` of its own.
+2. Until it is known whose limit it is (`whose_limit.py`), a refusal holds its own lane only, and says nothing about the
+   others.
+3. A model with a limit of its own gets an `EndpointLimits` of its own. It begins with what was answered of late, and
+   none of the refusals that told of it count there.
 4. The last model of a job that is refused alone has limits of its own: nothing else would tell, and it slows down none.
-5. Refusals that hit all models in use are the key's. From then on they count for all, unless they hit some models
-   alone beyond all doubt.
+5. Once the limit is known to be the key's, refusals count for all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,29 @@ from batchrun.limits.controller import Controller
 from batchrun.limits.endpoint_limits import EndpointLimits
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
+from batchrun.limits.whose_limit import WhoseLimit
+
+
+class Recent:
+    """How many answers came a second, within the last second or two."""
+
+    def __init__(self) -> None:
+        self._from, self._count, self._before = 0.0, 0, 0
+
+    def add(self, now: float) -> None:
+        """An answer came."""
+        self._move_on(now)
+        self._count += 1
+
+    def per_s(self, now: float) -> float:
+        """So many came a second."""
+        self._move_on(now)
+        return (self._before + self._count) / (1.0 + now - self._from)
+
+    def _move_on(self, now: float) -> None:
+        if now >= self._from + 1.0:
+            self._before = self._count if now < self._from + 2.0 else 0
+            self._from, self._count = now, 0
 
 
 class Lane:
@@ -41,6 +64,7 @@ class Lane:
         self.refused_in_a_row = 0  # without an answer
         self.back_at = -math.inf  # as the last refusal said
         self._holds_in_a_row = 0
+        self.answers = Recent()  # while it shares its limits
         self.waiters: deque[Any] = deque()
 
     def answered(self) -> None:
@@ -83,6 +107,8 @@ class Lanes:
     shared limits out; None makes one.
     """
 
+    BEGIN = 2.0  # times what was answered of late, when it was held: a pace too high is soon told, one too low is not
+
     def __init__(
         self, bounds: Concurrency, now: float, controller: Controller | None = None, *, has_several: bool = False
     ) -> None:
@@ -92,8 +118,8 @@ class Lanes:
         self.limits = [self.shared]
         self._bounds = bounds
         self._lanes: dict[str, Lane] = {}
-        self._window = Window()
-        self._is_the_keys = False  # the limit behind the refusals of shared lanes
+        self._whose = WhoseLimit()
+        self._the_keys_since = -math.inf  # known to be the key's
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -134,40 +160,53 @@ class Lanes:
         for limits in self.limits:
             limits.controller.concurrency.resize(bounds, now)
 
-    def admitted(self, lane: Lane) -> None:
+    def sent(self, lane: Lane) -> None:
+        """A request of this lane goes out, where there are several."""
+        if lane.limits is self.shared:
+            self._whose.sent(lane.model)
+
+    def answered(self, lane: Lane, now: float) -> None:
         """A request of this lane was answered."""
+        lane.answered()
         if self.has_several and lane.limits is self.shared:
-            self._window.admitted(lane.model)
+            lane.answers.add(now)
 
     def holds(self, lane: Lane) -> bool:
         """Whether a refusal holds this lane alone, because it is not known yet whose limit it is."""
-        return self.has_several and lane.limits is self.shared and not self._is_the_keys
+        return self.has_several and lane.limits is self.shared and not self._whose.is_the_keys
 
-    def refused(self, lane: Lane, now: float) -> None:
+    def holds_alone(self, lane: Lane, limits: EndpointLimits, retry_after_s: float | None, now: float) -> bool:
+        """Hold a lane for a refusal of a request that was sent by these limits, if that says nothing of any other.
+
+        One that was sent before its lane had limits of its own holds it only where the gateway asked for that.
+        """
+        if not self.holds(lane) and limits is lane.limits:
+            return False
+        asked_s = lane.limits.followed_s(retry_after_s, now)
+        if limits is lane.limits or asked_s:
+            lane.hold(asked_s, now)
+        return True
+
+    def refused(self, lane: Lane, sent_at: float, now: float) -> None:
         """A request of this lane was throttled: find out whose limit that is, as far as it can be known."""
         if not self.has_several or lane.limits is not self.shared:
             return
-        window = self._window
-        window.refused(lane.model)
-        is_own = window.hits_some(Window.BEYOND_DOUBT if self._is_the_keys else Window.UNLIKELY)
-        if is_own or (lane.model == self.last_model and not self._is_the_keys and window.hits_only(lane.model)):
-            for model in window.models_refused:
-                apart = self._lanes[model]
-                apart.limits = EndpointLimits(Concurrency(1, self._bounds.most), now)
-                apart.limits.controller.suppose_rate()
-            if self._is_the_keys:
-                self.shared.controller.forget_limits(now)
-            self._is_the_keys = False
-            self._note_limits()
-            self._window = Window()
-        elif window.hits_all:
-            self._is_the_keys = True
-            self._window = Window()
+        whose, was_the_keys = self._whose, self._whose.is_the_keys
+        if was_the_keys and sent_at < self._the_keys_since:
+            return  # the rest of a burst
+        whose.refused(lane.model)
+        own = whose.own()
+        if not was_the_keys and lane.model == self.last_model and whose.hits_only(lane.model):
+            own = [lane.model]
+        for model in own:
+            self._set_apart(self._lanes[model], now)
+        if own and was_the_keys:
+            self.shared.controller.forget_limits(now)
+        if whose.is_the_keys and not was_the_keys:
+            self._the_keys_since = now
             for other in self._lanes.values():
                 if other.limits is self.shared:
                     other.release()
-        elif window.is_full:
-            self._window = Window()
 
     def limited_by(self, now: float) -> dict[str, LimitedBy]:
         """What limits each model that has limits of its own, now."""
@@ -185,50 +224,13 @@ class Lanes:
         # Not all of them: lanes that keep places free for one another would all wait.
         return min(self._bounds.most // 4, sum(other.due_soon(now) for other in others))
 
+    def _set_apart(self, lane: Lane, now: float) -> None:
+        """Give a lane limits of its own, which are used up now."""
+        self._whose.set_apart(lane.model)
+        lane.limits = EndpointLimits(Concurrency(1, self._bounds.most), now)
+        lane.limits.begin(self.BEGIN * lane.answers.per_s(now), lane.taken, now)
+        lane.release()
+        self._note_limits()
+
     def _note_limits(self) -> None:
         self.limits = list(dict.fromkeys(lane.limits for lane in self._lanes.values()))
-
-
-class Window:
-    """The requests of lanes that share their limits, by model, since the first of them was refused."""
-
-    UNLIKELY, BEYOND_DOUBT = 0.005, 1e-5  # how often chance hits some models alone, whichever they are
-    LEAST, MOST = 3, 100  # refusals
-
-    def __init__(self) -> None:
-        self.models_refused: set[str] = set()
-        self._ended: dict[str, int] = {}
-        self._refusals = 0
-
-    def admitted(self, model: str) -> None:
-        """A request was answered."""
-        if self._refusals:
-            self._ended[model] = self._ended.get(model, 0) + 1
-
-    def refused(self, model: str) -> None:
-        """A request was throttled."""
-        self._refusals += 1
-        self._ended[model] = self._ended.get(model, 0) + 1
-        self.models_refused.add(model)
-
-    def hits_some(self, chance: float) -> bool:
-        """Whether some models alone are refused, which chance would bring about less often than that."""
-        if self._refusals < self.LEAST or self.hits_all:
-            return False
-        theirs = sum(self._ended[model] for model in self.models_refused)
-        sets = math.comb(len(self._ended), len(self.models_refused))
-        return sets * (theirs / sum(self._ended.values())) ** self._refusals <= chance
-
-    def hits_only(self, model: str) -> bool:
-        """Whether all refusals, and enough of them, hit this model."""
-        return self._refusals >= self.LEAST and self.models_refused == {model}
-
-    @property
-    def hits_all(self) -> bool:
-        """Whether all models that are in use are refused, and more than one."""
-        return 1 < len(self._ended) == len(self.models_refused)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more refusals would not say more."""
-        return self._refusals >= self.MOST

@@ -198,8 +198,7 @@ class Limiter:
         """
         now = self._clock()
         is_contradicted = permit.endpoint.answered(permit.sent, rate, now)
-        permit.lane.answered()
-        self.lanes.admitted(permit.lane)
+        self.lanes.answered(permit.lane, now)
         self._settle(permit, tokens_used, now)
         return is_contradicted
 
@@ -212,9 +211,8 @@ class Limiter:
     def throttled(self, permit: Permit, retry_after_s: float | None, rate: RateHeaders | None = None) -> None:
         """The gateway said "too fast": the lanes slow down that share the limit, and pause if the gateway asked."""
         now, lane, limits = self._clock(), permit.lane, permit.endpoint
-        self.lanes.refused(lane, now)
-        if self.lanes.holds(lane) or limits is not lane.limits:  # it may have been sent before it had limits of its own
-            lane.hold(lane.limits.followed_s(retry_after_s, now), now)
+        self.lanes.refused(lane, permit.sent.at, now)
+        if self.lanes.holds_alone(lane, limits, retry_after_s, now):
             limits.abandoned(permit.sent, now)
         else:
             limits.throttled(permit.sent, retry_after_s, rate, now)
@@ -350,6 +348,8 @@ class Limiter:
         reserved = self.promises.take(tokens, upper_usd, now)
         of_whole = None if self._whole is None else self._whole.take(tokens, upper_usd, now)
         sent = lane.limits.sent(pace_per_s, now)
+        if self.lanes.has_several:
+            self.lanes.sent(lane)
         return Permit(lane, lane.limits, sent, upper_usd, upper_usd, reserved, of_whole)
 
     def _first(self, now: float) -> tuple[Lane | None, float | None]:

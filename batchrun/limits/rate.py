@@ -79,6 +79,7 @@ class RateEstimator:
         self._rise = self.RISE
         self._paused_s = 0.0
         self._hold_s = self.FIRST_HOLD_S
+        self._is_new, self._rough_until = False, 0  # see `begin_empty`
         self._fast_until = 0.0
         self._was_soon = False
         self._measured = 0.0
@@ -95,6 +96,7 @@ class RateEstimator:
     def sent(self, now: float) -> None:
         """A request was sent. A time in which no worker wanted to send says nothing about the limit: begin anew."""
         if now > self._expected_at:
+            self._is_new = False
             self._marks.clear()
             self._marks.append(_Mark(now, self.admitted, self._paused_s))
             self._refill.restart(now)
@@ -142,6 +144,18 @@ class RateEstimator:
                 self._tick_at, self._tick_admitted = now + pause_s, self.admitted
         self._expected_at = max(self._expected_at, now + pause_s + self.GAP_S)
 
+    def begin_empty(self, per_s: float, now: float) -> None:
+        """Begin at a bucket that is empty now, with about its refill (0: unknown).
+
+        So what is admitted from now on is the refill, and few refusals tell it, however roughly at first: until then
+        nothing is held for long, and a refusal is no surprise.
+        """
+        self._is_new, self._rough_until = True, int(self.HOLD_ADMITTED)
+        self._expected_at = now + self.GAP_S
+        if per_s:
+            self.per_s, self._fast_until = per_s, math.inf
+            self._creep_at = now + max(self.UNSURE_HOLD_S, self.ENOUGH / per_s)
+
     @property
     def is_told_again(self) -> bool:
         """Whether the last refusal tells of the same refill as the one before: there is one."""
@@ -165,7 +179,7 @@ class RateEstimator:
 
     def is_holding(self, now: float) -> bool:
         """Whether the pace has not risen since it was set: by what is known now, the gateway accepts it."""
-        return now < self._creep_at
+        return now < self._creep_at and self.admitted >= self._rough_until
 
     # ------------------------------------------------------------------------------------------ inside
 
@@ -222,7 +236,12 @@ class RateEstimator:
         is_first, self.is_exploring = per_s is None or self.is_exploring, False
         if self._follow(pause_s, is_first=is_first):
             return
-        if per_s is None or is_first:
+        admitted = self.admitted - self._marks[0].admitted
+        self._is_new = self._is_new and admitted < self.ENOUGH
+        if self._is_new:  # one more would have been admitted at that pace
+            told = (admitted + 1) / max(now - self._marks[0].at, 0.01)
+            self.per_s, self._fast_until = told if per_s is None else min(told, per_s), math.inf
+        elif per_s is None or is_first:
             # The bucket may have filled up during the pause (then `low` is right), or run over (then `high` is).
             high = min(high, 10 * low)
             self.per_s = math.cbrt(low * high * high) * self.MARGIN

@@ -138,11 +138,22 @@ def test_each_of_eight_models_gets_its_own_limit(desk: Desk) -> None:
     limits = {model: Bucket(rate, rate) for model, rate in rates.items()}
     ran, seen = play(desk, mix(4000, **{f"m{number}": 1 for number in range(8)}), limits.get)
     assert (ran.exit_code, ran.report.lines.succeeded) == (0, 4000)
-    for model in ("m0", "m1", "m2"):
+    for model in ("m0", "m1", "m2", "m3"):
         assert seen[model].per_s >= 0.9 * rates[model], model
         assert seen[model].refused_an_answer(since_s=15) <= 0.02
     alone_s = (len(seen["m0"].answered) - 5) / 5
     assert ran.took_s <= 1.08 * alone_s
+
+
+def test_two_models_get_each_its_own_limit(desk: Desk) -> None:
+    """Once one is told apart, nothing is left to tell the other's limit from that of the key, and nothing need be."""
+    rates = {"slow": 5, "fast": 50}
+    limits = {model: Bucket(rate, rate) for model, rate in rates.items()}
+    ran, seen = play(desk, mix(1500, slow=0.2, fast=0.8), limits.get)
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 1500)
+    for model, rate in rates.items():
+        assert seen[model].per_s >= 0.9 * rate, model
+        assert seen[model].refused_an_answer(since_s=15) <= 0.02, model
 
 
 def test_lines_of_a_spent_model_wait_and_all_others_are_done(desk: Desk) -> None:
