@@ -212,18 +212,22 @@ class GatewayThread:
 
 
 class RunProcess:
-    """`batchrun run REQUESTS -o RESULTS …` in a process of its own, killed at the latest when the block ends."""
+    """`batchrun run REQUESTS -o RESULTS …` in a process of its own, killed at the latest when the block ends.
+
+    Without a `base_url` the options say where requests go.
+    """
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None,
         requests: Path | str,
         results: Path | str,
         *options: str,
         wrapper: Sequence[str] = (),
         **popen: Any,
     ) -> None:
-        arguments = ["run", str(requests), "-o", str(results), "--base-url", base_url, *options]
+        where = [] if base_url is None else ["--base-url", base_url]
+        arguments = ["run", str(requests), "-o", str(results), *where, *options]
         folder = Path(requests).parent
         self._screen = folder / f"screen-{time.monotonic_ns()}.txt"
         environment = {**os.environ, "OPENAI_API_KEY": KEY, **popen.pop("env", {})}
