@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -60,6 +61,13 @@ class ModelEstimate(msgspec.Struct, frozen=True):
     left_usd: Range
 
 
+class EndpointEstimate(msgspec.Struct, frozen=True):
+    """What is left to do for one of several endpoints."""
+
+    lines_left: int
+    left_usd: Range
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """What a job still takes. Ranges are for what is left, except `total_usd` and `failure_share` (for the whole job).
 
@@ -67,6 +75,8 @@ class Estimate(msgspec.Struct, frozen=True):
     names the limit that decides it. `confidence` is that of the intervals, from 0 to 1. `input_by` and `output_by` name
     the basis of the figures. `lines_unbounded` counts lines without `max_output_tokens`, `lines_naming` lines with
     input that the body only names (files, images, …). `unpriced_models` counts lines by models without a price.
+    `named_endpoints` counts the lines that are left and name their endpoint, by endpoint and model. `endpoints` has a
+    part for each of several endpoints (`by_endpoint.py`).
     """
 
     lines: int
@@ -87,6 +97,8 @@ class Estimate(msgspec.Struct, frozen=True):
     lines_naming: int
     unpriced_models: dict[str, int]
     models: dict[str, ModelEstimate]
+    named_endpoints: dict[str, dict[str, int]] = {}
+    endpoints: dict[str, EndpointEstimate] = {}
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline."""
@@ -209,6 +221,7 @@ class Estimator:
         self._finished = finished
         self._counter = counter
         self._groups: dict[str, _Group] = {}
+        self._named: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._latencies, self._attempts = Moments(), Moments()
         self._lines = self._seen = self._failed = 0
 
@@ -218,6 +231,8 @@ class Estimator:
         self._lines += 1
         group = self._groups.get(model) or self._group(model)
         group.add_left(request.url, request.body, model, self._counter)
+        if request.endpoint is not None:
+            self._named[request.endpoint][model] += 1
 
     def _group(self, model: str) -> _Group:
         group = self._groups.get(model)
@@ -242,6 +257,8 @@ class Estimator:
             self._finished.count(place, line)
         if is_left:
             self._group(line.model).add_left(line.url, line.body, line.model, self._counter)
+            if line.endpoint is not None:
+                self._named[line.endpoint][line.model] += 1
 
     def _add_finished(self) -> None:
         """Add up what finished lines used, which matters only where lines are left."""
@@ -291,6 +308,7 @@ class Estimator:
             lines_naming=sum(group.naming for group in groups),
             unpriced_models={name: group.left for name, group in self._groups.items() if group.is_unpriced},
             models=models,
+            named_endpoints={name: dict(models) for name, models in self._named.items()},
         )
 
     def _seconds(self, left: int, tokens: Range, allowed: Allowed) -> tuple[Range, str | None]:
@@ -346,19 +364,19 @@ def estimate_file(
     limit: int | None = None,
     dedup: bool = False,
     is_answered: Callable[[RequestLine], bool] | None = None,
+    books: Mapping[str, PriceBook] | None = None,
     tries: TriesReader | None = None,
     controls: Iterable[AnsweredControl] = (),
 ) -> Estimate:
     """The estimate for a request file, given the records of its result file, many at a time.
 
-    What was spent includes what has no record: the open ones of `tries`, and the control requests.
-
-    With `sample`, `limit` or `dedup`, of the lines that are left only those count that a run with them would send; of
-    those that are `is_answered`, which is asked once for each, none does.
+    What was spent includes what has no record: the open ones of `tries`, and the control requests. `books` has the
+    prices of endpoints that have their own. With `sample`, `limit` or `dedup`, of the lines that are left only those
+    count that a run with them would send; of those that are `is_answered`, which is asked once for each, none does.
 
     Raises `InputError` if the request file does not pass its check.
     """
-    finished, equals = Finished(book), Equals() if dedup else None
+    finished, equals = Finished(book, books), Equals() if dedup else None
     for heads in records:
         finished.add(heads)
         if tries is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import compress
@@ -58,9 +58,10 @@ class Kind(NamedTuple):
 class Finished:
     """The records of a result file; those whose line has been found count."""
 
-    def __init__(self, book: PriceBook, *, retry_errors: bool = False) -> None:
-        self._tally = Tally(book)
-        self._book = book
+    def __init__(
+        self, book: PriceBook, books: Mapping[str, PriceBook] | None = None, *, retry_errors: bool = False
+    ) -> None:
+        self._tally = Tally(book, books)
         self._retry_errors = retry_errors
         self._rates: Rates | None = None  # the latest
         self._by_line, self._place_of_line = ByLine(), array("I")
@@ -132,6 +133,7 @@ class Finished:
             or [run.requested_model for run in runs].count(first.requested_model) < len(runs)
             or [run.service_tier for run in runs].count(first.service_tier) < len(runs)
             or [run.tries for run in runs].count(()) < len(runs)
+            or (self._tally.books and [run.endpoint for run in runs].count(first.endpoint) < len(runs))
             or (rates := self._rates_of(first)) is None
         ):
             for head in heads:
@@ -144,7 +146,7 @@ class Finished:
 
     def _rates_of(self, run: RunInfo) -> Rates | None:
         """The prices of a record, if they are the same at any time."""
-        quote = self._book.quote(run.model, run.requested_model, None, run.service_tier)
+        quote = self._tally.book_of(run.endpoint).quote(run.model, run.requested_model, None, run.service_tier)
         return None if quote.dated or quote.price is None else self._as_rates(quote.price)
 
     def _as_rates(self, price: Price) -> Rates:
@@ -163,7 +165,7 @@ class Finished:
             flags += _HAS_USAGE
             price = self._price_of(run)
             if run.tries:
-                told = cost_of(run, self._book)
+                told = cost_of(run, self._tally.book_of(run.endpoint))
                 flags += _IS_PRICED * (told is not None)
                 cost = float(told or 0)
             elif price is not None:
@@ -180,10 +182,11 @@ class Finished:
         self._costs.append(cost)
 
     def _price_of(self, run: RunInfo) -> Price | None:
-        quote = self._book.quote(run.model, run.requested_model, None, run.service_tier)
+        book = self._tally.book_of(run.endpoint)
+        quote = book.quote(run.model, run.requested_model, None, run.service_tier)
         if quote.dated:
             when = datetime.fromisoformat(run.started) + timedelta(seconds=run.elapsed_s)
-            quote = self._book.quote(run.model, run.requested_model, when, run.service_tier)
+            quote = book.quote(run.model, run.requested_model, when, run.service_tier)
         return quote.price
 
     def find(self, line: RequestLine) -> int | None:

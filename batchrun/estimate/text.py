@@ -21,6 +21,8 @@ def render_estimate(estimate: Estimate) -> str:
     ]
     if estimate.spent_usd:
         rows.append(("USD in total", *_cells(estimate.total_usd, _money)))
+    for name, part in estimate.endpoints.items():
+        rows.append((f"USD at {name}, {counted(part.lines_left, 'line')}", *_cells(part.left_usd, _money)))
     if estimate.limited_by is not None:
         rows.append(("time", *_cells(estimate.seconds, _time)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -82,6 +82,69 @@ def test_sticky_sends_lines_that_begin_alike_to_one_endpoint(
     assert len({record["run"]["endpoint"] for record in read_records(results)}) == 1
 
 
+# ---------------------------------------------------------------------------------------------- estimate
+
+
+def priced(folder: Path, name: str, dollars: float) -> str:
+    (folder / name).write_text(json.dumps({"gpt-4.1": {"input": 0, "output": dollars}}))
+    return name
+
+
+def test_an_estimate_divides_lines_and_cost_by_weight_at_the_prices_of_each(batchrun: Command, tmp_path: Path) -> None:
+    """At most 100 tokens of output a line: at 10, 20 and 40 dollars for a million."""
+    requests = tmp_path / "r.jsonl"
+    lines = write_requests(requests, 9, max_output_tokens=100).read_text().splitlines()
+    lines[:2] = [line.replace("{", '{"endpoint": "c", ', 1) for line in lines[:2]]
+    requests.write_text("\n".join(lines) + "\n")
+    path, usual = tmp_path / "endpoints.toml", priced(tmp_path, "usual.json", 10)
+    path.write_text(
+        '[[endpoint]]\nname = "a"\nbase_url = "https://a.example"\nweight = 2\n'
+        f'[[endpoint]]\nname = "b"\nbase_url = "https://b.example"\nprices = "{priced(tmp_path, "b.json", 20)}"\n'
+        '[[endpoint]]\nname = "c"\nbase_url = "https://c.example"\ntier = 2\n'
+        f'prices = "{priced(tmp_path, "c.json", 40)}"\n'
+    )
+    command = ("estimate", str(requests), "--prices", str(tmp_path / usual))
+    made = json.loads(batchrun(*command, "--endpoints", path, "--json").out)
+    parts = made["endpoints"]
+    assert {name: part["lines_left"] for name, part in parts.items()} == {"a": 5, "b": 2, "c": 2}
+    most = {name: part["left_usd"]["high"] for name, part in parts.items()}
+    assert most == pytest.approx({"a": 5 * 1e-3, "b": 2 * 2e-3, "c": 2 * 4e-3})
+    assert made["left_usd"]["high"] == made["total_usd"]["high"] == pytest.approx(sum(most.values()))
+    shown = batchrun(*command, "--endpoints", path).out
+    assert [line.split("  ")[0] for line in shown.splitlines() if " at " in line][:3] == [
+        "USD at a, 5 lines",
+        "USD at b, 2 lines",
+        "USD at c, 2 lines",
+    ]
+    assert json.loads(batchrun(*command, "--json").out)["endpoints"] == {}
+
+
+def test_an_estimate_has_what_was_spent_at_the_prices_of_each(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    requests, results = write_requests(tmp_path / "r.jsonl", 40), tmp_path / "o.jsonl"
+    with GatewayThread(GatewayOptions()) as one, GatewayThread(GatewayOptions()) as other:
+        path = write(tmp_path, one.base_url, other.base_url)
+        path.write_text(path.read_text() + f'prices = "{priced(tmp_path, "b.json", 20)}"\n')
+        given = ("--endpoints", path, "--prices", str(tmp_path / priced(tmp_path, "usual.json", 10)))
+        done = batchrun("run", requests, "-o", results, *given, "-n", "30")
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "o.jsonl.report.json").read_text())
+    made = json.loads(batchrun("estimate", requests, "-o", results, *given, "--json").out)
+    assert made["spent_usd"] == report["cost"]["total_usd"] > 0
+    assert sum(part["lines_left"] for part in made["endpoints"].values()) == 10
+    mean_output = report["usage"]["output_tokens"] / 30
+    assert made["left_usd"]["likely"] == pytest.approx(10 * mean_output * 15e-6, rel=0.25)
+
+
+def test_an_estimate_refuses_an_endpoint_that_there_is_not(batchrun: Command, tmp_path: Path) -> None:
+    requests = write_requests(tmp_path / "r.jsonl", 1)
+    requests.write_text(requests.read_text().replace("{", '{"endpoint": "z", ', 1))
+    done = batchrun("estimate", requests, "--endpoints", write(tmp_path, "https://one.example"))
+    assert (done.code, 'r.jsonl:1: "endpoint" is "z", which there is not; there are a' in done.err) == (2, True)
+
+
 # ------------------------------------------------------------------------------------------ batchrun endpoints
 
 LISTED = http(json.dumps({"object": "list", "data": [{"id": "gpt-4.1"}, {"id": "text-embedding-3"}]}).encode())
