@@ -72,7 +72,7 @@ class Nodes:
 
         store = 80 << 20
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": store, "temp_dir": str(self.folder)}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(self._count)]
         return self
 
@@ -82,7 +82,7 @@ class Nodes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         with contextlib.suppress(Exception):
-            self._cluster.shutdown()  # type: ignore[no-untyped-call]
+            self._cluster.shutdown()
         kill(*pids)
         shutil.rmtree(self.folder, ignore_errors=True)
 
