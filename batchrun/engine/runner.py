@@ -8,7 +8,7 @@ To follow it, read `Runner._work` and `Runner._attempt`. `job/run.py` makes a `R
 3. When the run stops, no attempt gets a slot any more. Requests in flight are finished and recorded; all other lines
    stay undone.
 4. Whose fault a failure is, is decided in `attribution.py` and `refusals.py`; `dispatcher.py` says what is sent next.
-5. Answers that arrive together take each step together: `transport/yielding.py`.
+5. Lines that are ready together share a write of the result file, and one of the run log.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class Runner:
                     continue
                 try:
                     await self._attempt(following)
-                    await yield_to_loop()  # lets the writer run before more lines are read
+                    if following.case.line is not None:
+                        await yield_to_loop()  # it has no record: however many lines cannot go, others get a turn
                 finally:  # at the last moment, so that no further worker is made for its place
                     self._dispatcher.ended(following)
             self.limiter.has_lines = False

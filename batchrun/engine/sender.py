@@ -40,7 +40,7 @@ class Sender:
             return None
         outcome = await gateway.transport.send(line)
         permit.cost_usd, unbilled_usd = spending.settled(line, outcome, permit.upper_usd)
-        if isinstance(outcome, Failure):
+        if not isinstance(outcome, Reply):
             self.writer.ended(line, outcome, unbilled_usd, is_control=is_control)
             what = "control request" if is_control else f"attempt {attempt}"
             what += f" of ask {ask}" if ask > 1 else ""

@@ -70,7 +70,9 @@ class Spending:
 
     def reserved(self, upper_usd: Decimal) -> Decimal:
         """What is reserved for an attempt whose bound is `upper_usd`: more once an answer has cost more than that."""
-        return max([budget.with_margin(upper_usd) for budget in self._budgets], default=upper_usd)
+        if not self._budgets:
+            return upper_usd
+        return max([budget.with_margin(upper_usd) for budget in self._budgets])
 
     def settled(self, line: RequestLine, outcome: Reply | Failure, upper_usd: Decimal) -> tuple[Decimal, Decimal]:
         """What an attempt cost or may have cost, and how much of that is on no bill, in US dollars."""

@@ -353,7 +353,7 @@ class Writer:
             facts.gateway if done.endpoint is None else facts.hosts.get(done.endpoint, ""),
             done.attempts,
             done.throttles,
-            isinstance(outcome, Failure) and classify(outcome).kind is not Kind.FATAL,
+            not isinstance(outcome, Reply) and classify(outcome).kind is not Kind.FATAL,
             _tenths_of_ms(timing.total_s),
             None if timing.first_event_s is None else _tenths_of_ms(timing.first_event_s),
             None if timing.first_text_s is None else _tenths_of_ms(timing.first_text_s),

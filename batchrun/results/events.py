@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import ClassVar
 
 import msgspec
 
@@ -127,6 +128,8 @@ class Control(_Timed, tag="control"):
     It is billed and has no record.
     """
 
+    control: ClassVar[bool] = True
+
     line: int
     path: str
     answered: AnsweredControl
@@ -225,8 +228,7 @@ Event = (
 
 def key_of(attempt: Sent | Ended | Control) -> int:
     """Tells the attempts in flight apart: the number of the line, negative for a control request."""
-    is_control = isinstance(attempt, Control) or attempt.control
-    return -attempt.line if is_control else attempt.line
+    return -attempt.line if attempt.control else attempt.line
 
 
 encode_events = msgspec.json.Encoder().encode_lines

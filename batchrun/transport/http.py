@@ -52,7 +52,6 @@ from batchrun.transport.reading import (
 from batchrun.transport.redact import Redactor
 from batchrun.transport.unpacking import Content, Unpacked
 from batchrun.transport.words import quotes_request
-from batchrun.transport.yielding import yield_to_loop
 
 LARGE_BODY_BYTES = 1 << 20  # aiohttp wants more than this as a file, which it sends piece by piece
 
@@ -169,10 +168,10 @@ class HttpTransport:
         finally:
             self._deadlines.end(attempt)
         outcome = self._redactor.outcome(outcome)
-        if isinstance(outcome, Failure):
-            return changed(outcome, timing=attempt.timing(), quotes_request=quotes_request(outcome, line.body))
-        outcome.timing = attempt.timing()
-        return outcome
+        if isinstance(outcome, Reply):
+            outcome.timing = attempt.timing()
+            return outcome
+        return changed(outcome, timing=attempt.timing(), quotes_request=quotes_request(outcome, line.body))
 
     async def models(self) -> list[str] | Failure:
         """The models that the gateway lists (`GET /models`). Never raises for what the network or the gateway does."""
@@ -214,7 +213,6 @@ class HttpTransport:
             proxy=self._endpoint.proxy,
         )
         try:
-            await yield_to_loop()
             status, headers = response.status, response.headers
             if 300 <= status < 400:
                 place = self._redactor.text(headers.get("Location", "nowhere"))[:200]
