@@ -25,7 +25,6 @@ from batchrun.engine.observer import Silent
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.spending import Spending
 from batchrun.errors import UsageError
-from batchrun.job import run as run_module
 from batchrun.job.job import Job
 from batchrun.job.prepare import prepare
 from batchrun.job.run import Run
@@ -38,6 +37,7 @@ from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request
 from batchrun.records.usage import Usage
 from batchrun.simulator.options import GatewayOptions
+from batchrun.transport import http as http_module
 from batchrun.transport.endpoint import Endpoint
 from tests.asking import in_virtual_time
 from tests.support import KEY, MODEL, GatewayThread, Json, events, read_records, write_prices, write_requests
@@ -439,7 +439,7 @@ def lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def begin(seed: int, **chances: Any) -> Life:
         life = Life(tmp_path / f"life-{seed}", seed, **chances)
-        monkeypatch.setattr(run_module, "HttpTransport", lambda *_: life.gateway)
+        monkeypatch.setattr(http_module, "HttpTransport", lambda *_: life.gateway)
         made.append(life)
         return life
 
@@ -528,7 +528,7 @@ def run_dear(
     (folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sent = parse_request(json.dumps(lines[0]).encode(), 1)
     cap = cost(len(sent.body), 100) * cap_in_bounds
-    monkeypatch.setattr(run_module, "HttpTransport", lambda *_: gateway)
+    monkeypatch.setattr(http_module, "HttpTransport", lambda *_: gateway)
     observer = Listening()
     job = Job(
         str(folder / "requests.jsonl"),
