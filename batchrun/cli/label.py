@@ -169,7 +169,7 @@ def command(
 
     \b
     Example:
-      batchrun label tickets.csv -p 'Which team? {{ text }}' -s 'team enum(a|b)' --model gpt-4.1-mini -o labelled.csv
+      batchrun label tickets.csv -p @prompt.txt -s @schema.txt --model gpt-4.1-mini -o labelled.csv
     """
     from batchrun.labelling.paths import LabelPaths
 

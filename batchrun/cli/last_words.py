@@ -27,7 +27,7 @@ def where_answers_are(results: Path | None, report: Report) -> str | None:
 def _command(results: Path, *, has_failures: bool) -> str:
     from batchrun.results.parts import files_of
 
-    name = str(next((path for path in files_of(results) if path.stat().st_size), results))
+    name = str(next((path for path in files_of(results) if path.exists() and path.stat().st_size), results))
     if os.name == "nt":
         return f"powershell \"Get-Content -Encoding utf8 -TotalCount 1 '{name}'\""
     path = shlex.quote(name if not name.startswith("-") else f"./{name}")
