@@ -143,10 +143,11 @@ def test_the_metadata_say_what_it_is_and_where_to_ask(built: Built) -> None:
 
 
 def test_each_extra_is_tested_too() -> None:
-    """What an extra needs the tests install as well, in the same versions; two are parts of CI of their own."""
+    """What an extra needs the tests install as well, in the same versions; three are parts of CI of their own."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    own_parts = ("oracle", "browser")
-    assert all(f"pytest -m {part}" in (ROOT / ".ci/run").read_text(encoding="utf-8") for part in own_parts)
+    own_parts = {"oracle": "oracle", "browser": "browser", "ray": "cluster"}  # by the marker of their tests
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert all(f"[test,{extra}]" in ci and f"pytest -m {marker}" in ci for extra, marker in own_parts.items())
     needed = {need for name, needs in extras.items() if name not in ("test", *own_parts) for need in needs}
     assert needed <= set(extras["test"])
 
