@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from pathlib import Path
 from time import perf_counter
@@ -39,8 +40,9 @@ def _held(held: Held) -> list[Row]:
     rows = [
         Row("cluster_most", f"{what}: the most", held.most, "of the limit", 1.0),
         Row("cluster_used", f"{what}: used", held.used, "of the limit", 0.95, True),
-        Row("cluster_jain", f"{what}: Jain's index", held.jain, "", 0.95, True),
     ]
+    if not math.isnan(held.jain):  # a run too short for it has none
+        rows.append(Row("cluster_jain", f"{what}: Jain's index", held.jain, "", 0.95, True))
     if held.name.startswith("--rpm"):
         rows.append(Row("cluster_second", f"{what}: the busiest second", held.second, "of its share", 1.1))
     return rows
