@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,9 @@ from batchrun.cluster.coordinator import Promised
 from batchrun.engine.observer import Status
 from batchrun.errors import DiskError, UsageError
 from batchrun.job import tune
-from batchrun.job.monitor import cap_usd
+from batchrun.job.monitor import cap_usd, tuned
 from batchrun.limits.options import Concurrency
 from batchrun.limits.quotas import LEAST_PER_MINUTE
-from batchrun.results.events import Tuned
 from batchrun.results.runlog import RunLog
 
 
@@ -31,7 +29,8 @@ class Limited:
         """Do what `batchrun tune` asks for, and answer one look later, when the answer shows the effect."""
         if self._answer is not None:
             with contextlib.suppress(DiskError):
-                log.write(self._tuned(*self._answer, status))
+                limits, cap = self.promised.limits, self.promised.max_cost_usd
+                log.write(tuned(*self._answer, limits, cap, status, is_paused=self.is_paused))
             self._answer = None
         if (request := tune.take(request_file)) is None:
             return
@@ -79,25 +78,3 @@ class Limited:
             changes.append("paused" if is_paused else "resumed")
         self.promised, self.is_paused = replace(promised, limits=limits), is_paused
         return changes
-
-    def _tuned(self, request_id: str, refused: str | None, status: Status) -> Tuned:
-        limits, cap = self.promised.limits, self.promised.max_cost_usd
-        return Tuned(
-            id=request_id,
-            pid=os.getpid(),
-            concurrency=str(limits.bounds),
-            rpm=limits.requests_per_minute,
-            tpm=limits.tokens_per_minute,
-            max_cost_usd=None if cap is None else str(cap),
-            paused=self.is_paused,
-            slots=status.slots,
-            in_flight=status.in_flight,
-            limited_by=status.limited_by,
-            total=status.total,
-            done=status.done,
-            failed=status.failed,
-            eta_s=None if status.eta_s is None else round(status.eta_s, 1),
-            cost_usd=status.cost_usd,
-            projected_usd=status.projected_usd,
-            refused=refused,
-        )

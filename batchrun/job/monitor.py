@@ -137,28 +137,11 @@ class Monitor:
 
     def _answer(self, request_id: str, refused: str | None) -> None:
         limiter, status = self._runner.limiter, self.status()
-        limits, budget = limiter.limits, limiter.budget
-        answer = Tuned(
-            id=request_id,
-            pid=os.getpid(),
-            concurrency=str(limits.bounds),
-            rpm=limits.requests_per_minute,
-            tpm=limits.tokens_per_minute,
-            max_cost_usd=str(budget.cap) if budget is not None else None,
-            paused=limiter.is_paused,
-            slots=limiter.slots,
-            in_flight=limiter.in_flight,
-            limited_by=status.limited_by,
-            total=status.total,
-            done=status.done,
-            failed=status.failed,
-            eta_s=None if status.eta_s is None else round(status.eta_s, 1),
-            cost_usd=status.cost_usd,
-            projected_usd=status.projected_usd,
-            limited_by_model=self._limited_by_model(),
-            refused=refused,
+        cap = limiter.budget.cap if limiter.budget is not None else None
+        by_model = self._limited_by_model()
+        self._log(
+            tuned(request_id, refused, limiter.limits, cap, status, is_paused=limiter.is_paused, by_model=by_model)
         )
-        self._log(answer)
 
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
@@ -203,6 +186,39 @@ class Monitor:
             known = f"it has {', '.join(names)}" if names else "it has one, without a name"
             raise UsageError(f"this run has no endpoint {endpoint[:40]!r}; {known}")
         return names[endpoint]
+
+
+def tuned(
+    request_id: str,
+    refused: str | None,
+    limits: Limits,
+    cap_usd: Decimal | None,
+    status: Status,
+    *,
+    is_paused: bool,
+    by_model: dict[str, str] | None = None,
+) -> Tuned:
+    """The answer to a request: the limits, the cap in US dollars and the state that are now, and why it was refused."""
+    return Tuned(
+        id=request_id,
+        pid=os.getpid(),
+        concurrency=str(limits.bounds),
+        rpm=limits.requests_per_minute,
+        tpm=limits.tokens_per_minute,
+        max_cost_usd=None if cap_usd is None else str(cap_usd),
+        paused=is_paused,
+        slots=status.slots,
+        in_flight=status.in_flight,
+        limited_by=status.limited_by,
+        total=status.total,
+        done=status.done,
+        failed=status.failed,
+        eta_s=None if status.eta_s is None else round(status.eta_s, 1),
+        cost_usd=status.cost_usd,
+        projected_usd=status.projected_usd,
+        limited_by_model=by_model or {},
+        refused=refused,
+    )
 
 
 def cap_usd(text: str | None) -> Decimal | None:
