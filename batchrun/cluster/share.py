@@ -9,7 +9,7 @@ from batchrun.cluster.places import Seat
 from batchrun.cluster.purse import Cap
 
 BEAT_S, QUICK_BEAT_S = 0.2, 0.1
-BEATS_PER_S = 256.0  # a beat costs its carrier some 0.4 ms of processor time
+BEATS_PER_S = 320.0  # a beat costs its carrier some 0.4 ms of processor time
 
 
 def beat_s(shards: int, least_s: float = BEAT_S) -> float:

@@ -6,6 +6,7 @@ may. What the gateway sees is counted apart from what anybody reports.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from decimal import Decimal
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.lease import LIFETIME_S, Everything, Lease, Report
+from batchrun.cluster.minute import Account, Flow
+from batchrun.cluster.places import Seat
 from batchrun.limits.options import Limits
 
 MOST = 8
@@ -117,6 +120,8 @@ class Play:
             self.wait(amount * 0.3)
             if self.one is None:
                 self.begin()
+        elif what == "rounds":
+            self.rounds(senders=amount)
         elif what == "kill" and amount < 4:
             self.spent[index] = shard.spent + len(shard.in_flight)  # what was in flight may be billed
             self.shards[index] = self.incarnation(index)
@@ -125,6 +130,17 @@ class Play:
         elif what == "coordinator" and amount == 1:
             self.one = None
         self.check()
+
+    def rounds(self, senders: int) -> None:
+        """Ten seconds in which all shards keep their leases, and those whose bit of `senders` is set send."""
+        for _ in range(10):
+            for shard in self.shards:
+                self.beat(shard, is_lost=False)
+                self.take(shard)
+                if senders >> shard.index & 1:
+                    self.send(shard)
+            self.check()
+            self.wait(1.0)
 
     def beat(self, shard: Greedy, *, is_lost: bool) -> None:
         """Report, which gives up the answer to the report before. The answer to this one comes with "lease"."""
@@ -169,20 +185,57 @@ class Play:
         assert billed <= self.cap
 
 
-STEPS = st.tuples(
-    st.sampled_from(("round", "round", "beat", "lease", "send", "answer", "wait", "kill", "coordinator")),
-    st.integers(0, SHARDS - 1),
-    st.integers(0, 12),
-)
+WHAT = ("round", "round", "beat", "lease", "send", "answer", "wait", "kill", "coordinator", *3 * ("rounds",))
+STEPS = st.tuples(st.sampled_from(WHAT), st.integers(0, SHARDS - 1), st.integers(0, 15))
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @pytest.mark.parametrize(("rpm", "cap"), [(MANY, MANY), (FEW, MANY), (MANY, FEW)])
-@given(steps=st.lists(STEPS, min_size=60, max_size=200))
+@given(steps=st.lists(STEPS, min_size=40, max_size=100))
 def test_nothing_is_granted_that_another_may_still_have(rpm: int, cap: int, steps: list[tuple[str, int, int]]) -> None:
     play = Play(rpm, cap)
     for step in steps:
         play.step(*step)
+
+
+def play_at_random(rpm: int, rng: random.Random) -> None:
+    for _ in range(200):
+        play = Play(rpm, MANY)
+        for _ in range(70):
+            play.step(rng.choice(WHAT), rng.randrange(SHARDS), rng.randrange(16))
+
+
+room = Flow.room
+
+
+def room_beside_what_is_granted(flow: Flow, now: float) -> float:
+    return room(flow, now) + flow.outstanding
+
+
+def forget(flow: Flow, account: Account, at: float, now: float) -> None:
+    flow.outstanding -= account.outstanding
+    account.granted = account.used
+
+
+def free_at_once(one: Coordinator, seat: Seat, expires_at: float, now: float) -> None:
+    one._places.leave(seat)
+
+
+BROKEN = {
+    "what is granted counts only once it is told": (Flow, "room", room_beside_what_is_granted, FEW),
+    "what a lease had that ran out counts for nothing": (Flow, "write_off", forget, FEW),
+    "the places of a dead shard are free at once": (Coordinator, "_free_later", free_at_once, MANY),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_coordinator_that_breaks_a_promise_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps above lead to where it matters: each of these mistakes brings more than was promised."""
+    owner, method, mistake, rpm = BROKEN[name]
+    monkeypatch.setattr(owner, method, mistake)
+    rng = random.Random(1)
+    with pytest.raises(AssertionError):
+        play_at_random(rpm, rng)
 
 
 def test_greedy_shards_get_all_that_there_is() -> None:
