@@ -11,9 +11,6 @@ from batchrun.cluster.coordinator import Promised
 from batchrun.engine.observer import Status
 from batchrun.errors import DiskError, UsageError
 from batchrun.job import tune
-from batchrun.job.monitor import cap_usd, tuned
-from batchrun.limits.options import Concurrency
-from batchrun.limits.quotas import LEAST_PER_MINUTE
 from batchrun.results.runlog import RunLog
 
 
@@ -25,12 +22,15 @@ class Limited:
         self.is_paused = False
         self._answer: tuple[str, str | None] | None = None
 
+    @property
+    def _now(self) -> tune.Tunable:
+        return tune.Tunable(self.promised.limits, self.promised.max_cost_usd, self.is_paused)
+
     def heed(self, request_file: Path, log: RunLog, status: Status, notice: Callable[[str], None]) -> None:
         """Do what `batchrun tune` asks for, and answer one look later, when the answer shows the effect."""
         if self._answer is not None:
             with contextlib.suppress(DiskError):
-                limits, cap = self.promised.limits, self.promised.max_cost_usd
-                log.write(tuned(*self._answer, limits, cap, status, is_paused=self.is_paused))
+                log.write(tune.answer(*self._answer, self._now, status))
             self._answer = None
         if (request := tune.take(request_file)) is None:
             return
@@ -42,39 +42,21 @@ class Limited:
             if changes := self._change(request):
                 notice(f"tuned: {', '.join(changes)}")
         except UsageError as error:
-            refused = str(error)
+            refused = tune.refusal(request, error)
         self._answer = (request.id, refused)
 
     def _change(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none; returns them in words. Raises `UsageError` if it is refused."""
-        promised, limits, is_paused, changes = self.promised, self.promised.limits, self.is_paused, list[str]()
+        limits = self.promised.limits
         if request.endpoint is not None:
             raise UsageError("limits of one endpoint cannot be changed on a cluster")
         for option, rate, now in (
             ("--rpm", request.rpm, limits.requests_per_minute),
             ("--tpm", request.tpm, limits.tokens_per_minute),
         ):
-            if rate is None:
-                continue
-            if now is None:
+            if rate is not None and now is None:  # its shards count nothing that could be limited
                 raise UsageError(f"this run began without {option}; stop it, and run it again with that")
-            if 0 < rate < LEAST_PER_MINUTE:
-                raise UsageError(f"{option} must be at least {LEAST_PER_MINUTE:g}, or off")
-            if option == "--rpm":
-                limits = replace(limits, requests_per_minute=rate or None)
-            else:
-                limits = replace(limits, tokens_per_minute=rate or None)
-            changes.append(f"{option} {rate:g}" if rate else f"no {option}")
-        if request.concurrency is not None:
-            limits = replace(limits, concurrency=Concurrency.parse(request.concurrency))
-            changes.append(f"-c {limits.bounds}")
-        if (cap := cap_usd(request.max_cost_usd)) is not None:
-            if promised.max_cost_usd is None:
-                raise UsageError("this run began without --max-cost; stop it, and run it again with that")
-            promised = replace(promised, max_cost_usd=cap)
-            changes.append(f"--max-cost {cap:f}")
-        if request.paused is not None:
-            is_paused = request.paused
-            changes.append("paused" if is_paused else "resumed")
-        self.promised, self.is_paused = replace(promised, limits=limits), is_paused
+        tuned, changes = tune.changed(request, self._now)
+        self.promised = replace(self.promised, limits=tuned.limits, max_cost_usd=tuned.max_cost_usd)
+        self.is_paused = tuned.is_paused
         return changes

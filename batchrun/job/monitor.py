@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from decimal import Decimal, InvalidOperation
 
-from batchrun import checks
 from batchrun.engine.observer import Observer, Status
 from batchrun.engine.runner import Runner
 from batchrun.errors import DiskError, UsageError
@@ -24,9 +20,8 @@ from batchrun.job.eta import Eta
 from batchrun.job.prepare import Prepared
 from batchrun.limits.fleet import Fleet
 from batchrun.limits.limiter import Limiter
-from batchrun.limits.options import Concurrency, Limits
-from batchrun.limits.quotas import LEAST_PER_MINUTE
-from batchrun.results.events import Event, Tuned
+from batchrun.limits.options import Limits
+from batchrun.results.events import Event
 
 LOOK_EVERY_S = 0.25
 
@@ -128,51 +123,29 @@ class Monitor:
         try:
             changes = self._changed(request)
         except UsageError as error:
-            parts = tune.asked(request)
-            refused = f"{error}; nothing was changed ({', '.join(parts)})" if len(parts) > 1 else str(error)
+            refused = tune.refusal(request, error)
         else:
             if changes:
                 self._observer.notice(f"tuned: {', '.join(changes)}")
         self._unanswered = (request.id, refused)
 
     def _answer(self, request_id: str, refused: str | None) -> None:
-        limiter, status = self._runner.limiter, self.status()
+        limiter = self._runner.limiter
         cap = limiter.budget.cap if limiter.budget is not None else None
-        by_model = self._limited_by_model()
-        self._log(
-            tuned(request_id, refused, limiter.limits, cap, status, is_paused=limiter.is_paused, by_model=by_model)
-        )
+        now = tune.Tunable(limiter.limits, cap, limiter.is_paused)
+        self._log(tune.answer(request_id, refused, now, self.status()))
 
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
         limiter = self._limiter_of(request.endpoint)
-        limits, is_paused, changes = limiter.limits, limiter.is_paused, list[str]()
         if (stopped := self._runner.stopped) is not None and request != tune.Tuning(request.id):
             raise UsageError(f"this run is stopping: {stopped.why}")
-        if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
-            raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
-        cap = cap_usd(request.max_cost_usd)
-        if request.concurrency is not None:
-            limits = self._fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
-            changes.append(f"-c {limits.bounds}")
-        if request.rpm is not None:
-            limits = replace(limits, requests_per_minute=request.rpm or None)
-            changes.append(f"--rpm {request.rpm:g}" if request.rpm else "no --rpm")
-        if request.tpm is not None:
-            limits = replace(limits, tokens_per_minute=request.tpm or None)
-            changes.append(f"--tpm {request.tpm:g}" if request.tpm else "no --tpm")
-        if cap is not None:
-            if limiter.budget is None:
-                raise UsageError(
-                    "this run began without --max-cost, so nothing is reserved for what is in flight; "
-                    "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
-                )
-            limiter.budget.cap = cap
-            changes.append(f"--max-cost {cap:f}")
-        if request.paused is not None:
-            is_paused = request.paused
-            changes.append("paused" if request.paused else "resumed")
-        limiter.retune(limits, is_paused=is_paused)
+        budget = limiter.budget
+        now = tune.Tunable(limiter.limits, None if budget is None else budget.cap, limiter.is_paused)
+        tuned, changes = tune.changed(request, now, self._fitted)
+        if budget is not None and tuned.max_cost_usd is not None:
+            budget.cap = tuned.max_cost_usd
+        limiter.retune(tuned.limits, is_paused=tuned.is_paused)
         self._runner.fill_slots()
         return [f"{change} at {request.endpoint}" for change in changes] if request.endpoint is not None else changes
 
@@ -186,49 +159,3 @@ class Monitor:
             known = f"it has {', '.join(names)}" if names else "it has one, without a name"
             raise UsageError(f"this run has no endpoint {endpoint[:40]!r}; {known}")
         return names[endpoint]
-
-
-def tuned(
-    request_id: str,
-    refused: str | None,
-    limits: Limits,
-    cap_usd: Decimal | None,
-    status: Status,
-    *,
-    is_paused: bool,
-    by_model: dict[str, str] | None = None,
-) -> Tuned:
-    """The answer to a request: the limits, the cap in US dollars and the state that are now, and why it was refused."""
-    return Tuned(
-        id=request_id,
-        pid=os.getpid(),
-        concurrency=str(limits.bounds),
-        rpm=limits.requests_per_minute,
-        tpm=limits.tokens_per_minute,
-        max_cost_usd=None if cap_usd is None else str(cap_usd),
-        paused=is_paused,
-        slots=status.slots,
-        in_flight=status.in_flight,
-        limited_by=status.limited_by,
-        total=status.total,
-        done=status.done,
-        failed=status.failed,
-        eta_s=None if status.eta_s is None else round(status.eta_s, 1),
-        cost_usd=status.cost_usd,
-        projected_usd=status.projected_usd,
-        limited_by_model=by_model or {},
-        refused=refused,
-    )
-
-
-def cap_usd(text: str | None) -> Decimal | None:
-    """The cap of a request, in US dollars. Raises `UsageError`: anybody may have written that file."""
-    if text is None:
-        return None
-    try:
-        cap = Decimal(text)
-    except InvalidOperation:
-        cap = Decimal("NaN")
-    if not cap.is_finite() or not checks.LEAST_USD <= cap <= checks.MOST_USD:
-        raise UsageError(f"--max-cost {text[:40]!r} is not an amount of US dollars, such as 20 or 0.5")
-    return cap

@@ -13,13 +13,19 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, NamedTuple
 
 import msgspec
 
+from batchrun import checks
+from batchrun.engine.observer import Status
 from batchrun.errors import StopError, UsageError
+from batchrun.limits.options import Concurrency, Limits
+from batchrun.limits.quotas import LEAST_PER_MINUTE
 from batchrun.records.money import usd_for_a_glance
 from batchrun.records.words import clock_time, printable
 from batchrun.results.events import Tuned, decode_event
@@ -47,6 +53,90 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     max_cost_usd: str | None = None
     paused: bool | None = None
     endpoint: str | None = None
+
+
+class Tunable(NamedTuple):
+    """What of a run can be tuned: its limits, its cap in US dollars (None without one), and whether it is paused."""
+
+    limits: Limits
+    max_cost_usd: Decimal | None
+    is_paused: bool
+
+
+def changed(
+    request: Tuning, now: Tunable, fitted: Callable[[Limits], Limits] = lambda limits: limits
+) -> tuple[Tunable, list[str]]:
+    """What a request makes of a run, and the changes in words. `fitted` lowers limits to what the process may have.
+
+    All is changed, or nothing: raises `UsageError` if the request is refused. Anybody may have written it.
+    """
+    limits, cap, is_paused = now
+    changes = list[str]()
+    if any(rate is not None and 0 < rate < LEAST_PER_MINUTE for rate in (request.rpm, request.tpm)):
+        raise UsageError(f"--rpm and --tpm must be at least {LEAST_PER_MINUTE:g}, or off")
+    if request.concurrency is not None:
+        limits = fitted(replace(limits, concurrency=Concurrency.parse(request.concurrency)))
+        changes.append(f"-c {limits.bounds}")
+    if request.rpm is not None:
+        limits = replace(limits, requests_per_minute=request.rpm or None)
+        changes.append(f"--rpm {request.rpm:g}" if request.rpm else "no --rpm")
+    if request.tpm is not None:
+        limits = replace(limits, tokens_per_minute=request.tpm or None)
+        changes.append(f"--tpm {request.tpm:g}" if request.tpm else "no --tpm")
+    if request.max_cost_usd is not None:
+        cap = _usd(request.max_cost_usd)
+        if now.max_cost_usd is None:
+            raise UsageError(
+                "this run began without --max-cost, so nothing is reserved for what is in flight; "
+                "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
+            )
+        changes.append(f"--max-cost {cap:f}")
+    if request.paused is not None:
+        is_paused = request.paused
+        changes.append("paused" if is_paused else "resumed")
+    return Tunable(limits, cap, is_paused), changes
+
+
+def _usd(text: str) -> Decimal:
+    """An amount of US dollars. Raises `UsageError`."""
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        usd = Decimal("NaN")
+    if not usd.is_finite() or not checks.LEAST_USD <= usd <= checks.MOST_USD:
+        raise UsageError(f"--max-cost {text[:40]!r} is not an amount of US dollars, such as 20 or 0.5")
+    return usd
+
+
+def refusal(request: Tuning, error: UsageError) -> str:
+    """Why a request is refused; of several changes, that none was made."""
+    parts = asked(request)
+    return f"{error}; nothing was changed ({', '.join(parts)})" if len(parts) > 1 else str(error)
+
+
+def answer(request_id: str, refused: str | None, now: Tunable, status: Status) -> Tuned:
+    """The answer to a request: what is so now, how the run is doing, and why the request was refused, if it was."""
+    limits, cap, is_paused = now
+    return Tuned(
+        id=request_id,
+        pid=os.getpid(),
+        concurrency=str(limits.bounds),
+        rpm=limits.requests_per_minute,
+        tpm=limits.tokens_per_minute,
+        max_cost_usd=None if cap is None else str(cap),
+        paused=is_paused,
+        slots=status.slots,
+        in_flight=status.in_flight,
+        limited_by=status.limited_by,
+        total=status.total,
+        done=status.done,
+        failed=status.failed,
+        eta_s=None if status.eta_s is None else round(status.eta_s, 1),
+        cost_usd=status.cost_usd,
+        projected_usd=status.projected_usd,
+        limited_by_model=dict(status.limited_by_model),
+        refused=refused,
+    )
 
 
 def take(path: Path) -> Tuning | str | None:
