@@ -5,6 +5,7 @@ byte: parsers only look at it, so numbers, key order and JSON that no parser acc
 nesting) survive. A terminal event was paid for: it is dropped for its JSON only where that is cut off.
 Neither `[DONE]` nor the end of the stream ends an answer. The first terminal event or error does. Text that was
 streamed is kept where a later event says less of it: an item or part closed as empty, a final response without it.
+Deltas alone are not taken as the text where an event was torn: it may have held one of them.
 Rules: OpenAI's streaming events (https://platform.openai.com/docs/api-reference/responses-streaming), and the
 deviations of relays: empty final `output`, no `output_index`, bare `{"error": …}`, no JSON `type`.
 """
@@ -104,6 +105,7 @@ class _Part:
     channel: _Channel
     raw: bytes = b""  # the part as it was added, or as it was closed
     pieces: list[str] = field(default_factory=list)  # the text that goes into `raw`
+    closed: bool = False  # an event has given the text whole
 
     def text(self) -> str:
         """Return the text so far."""
@@ -129,6 +131,11 @@ class _Item:
     raw: bytes = b""  # the item as it was added, or as it was closed
     closed: bool = False
     parts: dict[tuple[str, int], _Part] = field(default_factory=dict)  # by list name and index
+
+    @property
+    def is_of_deltas(self) -> bool:
+        """Whether some of its text is known by its deltas alone."""
+        return not self.closed and any(part.pieces and not part.closed for part in self.parts.values())
 
     def text(self) -> str:
         """Return what of the item is the answer's, reasoning left out."""
@@ -182,6 +189,7 @@ class ResponseAssembler:
     def __init__(self) -> None:
         self.events = 0  # data events so far, `[DONE]` not counted
         self.bad_events = 0  # those of them that were no JSON object
+        self.torn_events = 0  # those of them that begin like one
         self.text_seen = False  # True from the first text of the answer on; reasoning is none
         self.finished = False  # a terminal event or an error has come; nothing after it counts
         self._items: dict[int, _Item] = {}  # by output_index
@@ -201,6 +209,7 @@ class ResponseAssembler:
         wire = _decode_event(event.data)
         if wire is None:
             self.bad_events += 1
+            self.torn_events += event.data.lstrip().startswith(b"{")
             self._torn = event.data if event.name in _TERMINALS else self._torn
             return
         kind = wire.type if isinstance(wire.type, str) and wire.type else event.name
@@ -222,9 +231,7 @@ class ResponseAssembler:
         """Return the result of the stream; call it when no more events will come."""
         items = [item for _, item in sorted(self._items.items(), key=lambda entry: entry[0])]
         if self._terminal is None:
-            text = "".join(text for item in items for text in answer_texts(parse(item.render(""))))
-            so_far = text.encode("utf-8", "replace") or self._torn
-            return StreamResult(error=self._error, partial=so_far or None)
+            return self._cut(items)
         status = self._terminal.removeprefix("response.").replace("done", "completed")
         response = self._response
         if not response and items and self._opening:  # a terminal event without a response
@@ -232,13 +239,22 @@ class ResponseAssembler:
         # A completed answer has no open item, whatever event the relay lost; in any other it was cut.
         item_status = "completed" if status == "completed" else "incomplete"
         rebuilt = bool(items) and is_empty_list(member(response, "output"))
+        told = response
         if items and not rebuilt:
             streamed = [Streamed(item.type, item.id, item.text(), partial(item.render, item_status)) for item in items]
             response = with_lost_text(response, streamed)
         elif rebuilt:
             output = b"[" + b",".join(item.render(item_status) for item in items) + b"]"
             response = with_member(response or b"{}", "output", output)
+        if self.torn_events and response != told and any(item.is_of_deltas for item in items):
+            return self._cut(items)
         return StreamResult(self._terminal, response or None, rebuilt)
+
+    def _cut(self, items: list[_Item]) -> StreamResult:
+        """The result of a stream that lacks a part of the answer: its error, and the text so far, to be shown."""
+        text = "".join(text for item in items for text in answer_texts(parse(item.render(""))))
+        so_far = text.encode("utf-8", "replace") or self._torn
+        return StreamResult(error=self._error, partial=so_far or None)
 
     def _add_text(self, kind: str, wire: _Wire) -> None:
         """Take a delta, or the whole text that replaces the deltas."""
@@ -250,8 +266,10 @@ class ResponseAssembler:
         part = self._find_part(wire, channel)
         if delta_channel:
             part.pieces.append(text)
-        elif not says_less(text, part.text()):
-            part.pieces = [text]
+        else:
+            part.closed = True
+            if not says_less(text, part.text()):
+                part.pieces = [text]
         if text and channel.item_type != "reasoning":
             self.text_seen = True
 
@@ -263,6 +281,7 @@ class ResponseAssembler:
         part = self._find_part(wire, channel)
         before, part.raw = part.text(), bytes(wire.part)
         if kind in _PART_DONE:
+            part.closed = True
             is_less = says_less(string_member(wire.part, channel.text_field), before)
             part.pieces = [before] if is_less else []
             if channel.item_type != "reasoning" and string_member(wire.part, channel.text_field):

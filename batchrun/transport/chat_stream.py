@@ -1,6 +1,7 @@
 """A chat stream that nobody asked for, put together into the chat completion that was asked for. Pure.
 
-The stream is over when every choice has its `finish_reason`, or at `[DONE]`; before that it was cut off.
+The stream is whole when every choice has its `finish_reason` and no event of it is torn. `[DONE]` proves nothing:
+relays write it also where what is behind them broke off.
 Rules: OpenAI's chat completion chunks (https://platform.openai.com/docs/api-reference/chat-streaming).
 """
 
@@ -23,13 +24,13 @@ def assemble_chat(body: bytes) -> bytes | None:
     decoder = EventDecoder()
     answer: _Json = {}
     choices: dict[int, _Json] = {}
-    is_done = False
     for event in [*decoder.feed(body), *decoder.flush()]:
         if event.data.strip() == b"[DONE]":
-            is_done = True
             continue
         chunk = parse(event.data)
         if not isinstance(chunk, dict):
+            if event.data.lstrip().startswith(b"{"):
+                return None  # nobody knows what it held
             continue
         if _is_whole(event, chunk):
             return event.data.strip()
@@ -37,7 +38,7 @@ def assemble_chat(body: bytes) -> bytes | None:
         for choice in chunk.get("choices") or []:
             if isinstance(choice, dict):
                 _add_choice(choices, choice)
-    if not choices or not (is_done or all(choice["finish_reason"] for choice in choices.values())):
+    if not choices or not all(choice["finish_reason"] for choice in choices.values()):
         return None
     return _encoded(
         answer | {"object": "chat.completion", "choices": [choice for _, choice in sorted(choices.items())]}

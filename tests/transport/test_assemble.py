@@ -397,10 +397,6 @@ NOISE = {
     "not JSON": (b"oops", 1),
     "JSON that is no object": (b"[1]", 1),
     "a number": (b"1", 1),
-    "a torn object": (b'{"type":"response.output_text.delta","delta":"x', 1),
-    "two objects": (b'{"type":"x"}{"type":"y"}', 1),
-    "an object and a word": (b'{"type":"x"} oops', 1),
-    "words in braces": (b"{oops}", 1),
     "an unknown type": (b'{"type":"response.ping"}', 0),
     "no type": (b"{}", 0),
     "a chat chunk": (b'{"object":"chat.completion.chunk","choices":[{"delta":{"content":"x"}}]}', 0),
@@ -418,6 +414,33 @@ def test_noise_is_passed_over(data: bytes, bad_events: int) -> None:
     assembler, result = assemble(Event("", data), *text_events("Hi"), Event("", data), empty_terminal([]))
     assert output_of(result) == [message(text_part("Hi"))]
     assert (assembler.events, assembler.bad_events) == (6, 2 * bad_events)
+
+
+TORN = {
+    "a torn object": b'{"type":"response.output_text.delta","delta":"x',
+    "two objects": b'{"type":"x"}{"type":"y"}',
+    "an object and a word": b'{"type":"x"} oops',
+    "words in braces": b"{oops}",
+}
+
+
+@pytest.mark.parametrize("data", TORN.values(), ids=TORN.keys())
+def test_deltas_are_no_answer_where_an_event_was_torn(data: bytes) -> None:
+    """It may have held a delta: the answer is whole only where another event has all of its text."""
+    torn, deltas = Event("", data), text_events("H", "i")
+    half = [*deltas[:-1], torn, deltas[-1]]
+    for last in (empty_terminal([]), terminal(output=[message()])):
+        assembler, result = assemble(*half, last)
+        assert (result, assembler.torn_events) == (StreamResult(partial=b"Hi"), 1)
+    for whole in ([*closing_events("Hi"), empty_terminal([])], [terminal(output=[message(text_part("Hi"))])]):
+        assert output_of(assemble(*half, *whole)[1]) == [message(text_part("Hi"))]
+
+
+@pytest.mark.parametrize("closing", closing_events("Hi"), ids=["text", "part", "item"])
+def test_each_event_that_has_the_whole_text_makes_up_for_a_torn_one(closing: Event) -> None:
+    deltas = text_events("H", "i")
+    _, result = assemble(*deltas[:-1], Event("", b'{"delta":'), deltas[-1], closing, empty_terminal([]))
+    assert output_of(result) == [message(text_part("Hi"))]
 
 
 UNUSUAL = {

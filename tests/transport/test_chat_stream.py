@@ -41,8 +41,10 @@ def test_chunks_come_to_a_completion() -> None:
         assert answer.get("usage") == (USAGE if usage in tail else None)
 
 
-def test_done_is_an_end_too() -> None:
-    assert assembled(FIRST, DONE)["choices"][0]["finish_reason"] is None
+def test_events_that_are_no_chunks_are_passed_over() -> None:
+    for noise in (b"oops", b"[1]", b'"x"'):
+        answer = assembled(b"data: " + noise + b"\n\n", FIRST, b"data: " + noise + b"\n\n", LAST)
+        assert answer["choices"][0]["message"]["content"] == "positive"
 
 
 def test_choices_and_calls_are_continued_by_their_index() -> None:
@@ -71,7 +73,18 @@ def test_half_a_surrogate_pair_finds_its_other_half() -> None:
     assert assembled(chunk({"content": "\ud83d"}, "stop"))["choices"][0]["message"]["content"] == "\ud83d"
 
 
-@pytest.mark.parametrize("cut", [FIRST, FIRST + LAST[:-9], FIRST + chunk({}, "stop", index=1), b": ping\n\n", DONE])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        FIRST,
+        FIRST + DONE,  # as a relay ends what broke off behind it
+        FIRST + LAST[:-9],
+        FIRST + chunk({}, "stop", index=1),
+        FIRST + b'data: {"choices": [{"delta": {"content": "iti\n\n' + LAST + DONE,
+        b": ping\n\n",
+        DONE,
+    ],
+)
 def test_a_stream_that_is_cut_is_nothing(cut: bytes) -> None:
     assert assemble_chat(cut) is None
 
