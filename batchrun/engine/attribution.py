@@ -29,6 +29,7 @@ from batchrun.limits.lanes import Lane
 from batchrun.records.outcome import Failure, describe
 from batchrun.records.request import RequestLine
 from batchrun.transport.failures import classify
+from batchrun.transport.words import tells_of_no_model
 
 if TYPE_CHECKING:
     from batchrun.engine.gateways import Gateway
@@ -37,7 +38,6 @@ CHANCE = 1e-6  # of losing a line by chance
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 5, 60
 THROTTLES = 5
 ALIKE = 20  # refusals that are no longer the line's own
-NO_SUCH_MODEL = "model_not_found"
 SILENCE_S = 60.0
 CONTROL_EVERY_S = 30.0
 VOUCHED_S = 60.0
@@ -144,7 +144,7 @@ class Peers:
     def refused(self, sent: Sent, now: float, failure: Failure | None = None) -> None:
         """It was refused for a reason of its own, or, again and again, because there is no such model."""
         self.in_flight -= 1
-        if failure is not None and failure.code == NO_SUCH_MODEL and self.succeeded_at == -math.inf:
+        if failure is not None and tells_of_no_model(failure) and self.succeeded_at == -math.inf:
             self._not_found += 1
             if self._not_found >= ALIKE:
                 self.missing = failure

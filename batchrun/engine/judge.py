@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from batchrun.engine.asked import Asked
-from batchrun.engine.attribution import NO_SUCH_MODEL, Peers
+from batchrun.engine.attribution import Peers
 from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
 from batchrun.engine.done import Done
@@ -30,6 +30,7 @@ from batchrun.records.outcome import Failure, Reply, describe
 from batchrun.records.words import duration
 from batchrun.results.events import Back, Outage
 from batchrun.transport.failures import Kind, classify
+from batchrun.transport.words import tells_of_no_model
 from batchrun.validation.schema import Fit, MismatchCheck
 
 LONG_PAUSE_S = 3.0
@@ -383,4 +384,4 @@ def tokens_used(outcome: Reply | Failure) -> float | None:
 
 def tells_of_model(failure: Failure) -> bool:
     """Whether a refusal says that the key may not use this model, or that there is none."""
-    return failure.code == NO_SUCH_MODEL or (failure.status_for_rules == 403 and "model" in failure.message.lower())
+    return tells_of_no_model(failure) or (failure.status_for_rules == 403 and "model" in failure.message.lower())

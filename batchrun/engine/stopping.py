@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from batchrun.engine.routing import Queue
 from batchrun.records.outcome import Failure, FailureCode, describe
 from batchrun.records.words import counted, duration
-from batchrun.transport.words import tells_of_money
+from batchrun.transport.words import tells_of_key, tells_of_money, tells_of_no_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,17 @@ def why_stopped(failure: Failure, address: str) -> str:
         return f"the account cannot pay for more ({what}); top it up, or use the key of another one"
     if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or status in (404, 405, 501):
         return f"{address} answered {what}; is --base-url right?"
-    if status == 401 or failure.code == "invalid_api_key":
+    if status == 401 or tells_of_key(failure):
         return f"the gateway refuses the key ({what}); check your API key"
     return f"the gateway refuses every request ({what}); ask whether this key may use this API and model from here"
 
 
 def why_all_refused(failure: Failure, line_number: int) -> str:
     """One line: what every line of a fresh job got, and what to do about it."""
+    way_out = "name a model that it has (--model), or " if tells_of_no_model(failure) else ""
     return (
         f"every line is refused alike, and nothing has succeeded yet ({describe(failure)}; for example line "
-        f"{line_number}); correct the request file, or send all lines with --max-errors off"
+        f"{line_number}); {way_out}correct the request file, or send all lines with --max-errors off"
     )
 
 

@@ -139,7 +139,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     answer came. `from_relay`: a relay answered (it sends a header of its own). `may_be_billed`: the request was
     sent, so it may cost something. `inner_status`: the HTTP status that the body names as its error's.
     `looks_like_api`: a JSON object or list, or an event stream, came; not a web page, plain text or nothing, as from
-    what stands in the API's place. `quotes_request`: what the message says of money or rates is in the request, too.
+    what stands in the API's place. `quotes_request`: what it says of money, rates or keys is in the request, too.
     """
 
     code: str

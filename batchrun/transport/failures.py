@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 
 from batchrun.records.outcome import Failure, FailureCode, response_code
-from batchrun.transport.words import is_for_a_while, tells_of_money, tells_of_rate
+from batchrun.transport.words import is_for_a_while, tells_of_key, tells_of_money, tells_of_no_model, tells_of_rate
 
 
 class Kind(Enum):
@@ -137,6 +137,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3), "model_not_found", 503),
     _rule(_FATAL, "model_not_found"),
+    _rule(_FATAL, "", 200, 400, 404, 422, tells=tells_of_no_model),
     _rule(_FATAL, "rate_limit_exceeded", says=r"request too large"),
     # too fast, whatever the status
     _rule(_THROTTLE, tells=tells_of_rate),
@@ -162,7 +163,9 @@ RULES: tuple[Rule, ...] = (
     _rule(_OUTAGE, types="new_api_panic one_api_panic"),
     _rule(_STOP, "", 401, relay=False),
     _rule(_STOP, "", 401, types="new_api_error one_api_error"),
-    _rule(_CHANNEL_KEY, "invalid_api_key", 401, 403, relay=True),
+    _rule(_CHANNEL_KEY, "", 200, 400, 403, relay=True, tells=tells_of_key),
+    _rule(_CHANNEL_KEY, "invalid_api_key", 401, relay=True),
+    _rule(_STOP, "", 200, 400, 403, tells=tells_of_key),
     _rule(_STOP, "", 401, says=r"令牌|token|api key"),
     _rule(_CHANNEL_KEY, "", 401),
     _rule(_OUTAGE, "server_is_overloaded server_error overloaded_error engine_overloaded"),

@@ -1,7 +1,8 @@
-"""Words and codes by which gateways tell of money and of rates, in English and Chinese. Pure.
+"""Words and codes by which gateways tell of money, rates, keys and models, in English and Chinese. Pure.
 
 1. They count at any status and in any envelope. Where they stand in the request's own body, a 400 may only quote it.
 2. Money that is told per minute, or in words with a time to wait, is a rate. A code of money is none for a wait alone.
+3. A key is refused, and a model is unknown, in few words with nothing between them: longer ones may be the line's.
 
 Sources: OpenAI, Azure, Anthropic, Gemini, xAI, OpenRouter, Groq, Moonshot, MiniMax, Zhipu, DashScope, Volcengine,
 SiliconFlow and Tencent Cloud (their lists of errors), LiteLLM, new-api and one-api.
@@ -59,6 +60,31 @@ _PER_MINUTE = re.compile(
     r"|每分[钟鐘]|每秒|每小时|分钟内",
     re.IGNORECASE,
 )
+_NAMED_KEY = re.compile(
+    r"^(?:(?:invalid|incorrect|expired)_?api_?key(?:_?error)?|api_?key_?(?:invalid|expired|not_?found|disabled|missing)"
+    r"|invalid_?authentication(?:_?error)?|authentication_?(?:error|failed)|unauthenticated)$",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    r"api[ _-]?key (?:is |was |has |provided )*(?:not valid|not found|not provided|invalid|incorrect|expired|revoked"
+    r"|disabled|deactivated|missing|required)"
+    r"|(?:invalid|incorrect|wrong|expired|revoked|missing|unknown) api[ _-]?key"
+    r"|(?:invalid|expired|revoked) (?:access|bearer|auth\w*) token"
+    r"|(?:api ?key|密钥|令牌) ?(?:无效|错误|不正确|不存在|已?过期|已?失效|已被?禁用)|无效的 ?(?:api ?key|密钥|令牌)",
+    re.IGNORECASE,
+)
+_NAMED_NO_MODEL = re.compile(
+    r"^(?:model_?not_?(?:found|exists?)|(?:unknown|no_such)_model|invalid_?endpoint_?or_?model\.not_?found|1211|20012)$",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"\bmodels?(?: or endpoint| id| name)?[ :]*[`'\"“/]*[^\s`'\"”]{0,200}[`'\"”]*,?"
+    r" (?:(?:does|do) not exist|doesn't exist|not exist|(?:is |was |were )?not found)"
+    r"|\b(?:invalid|unknown|no such) model(?: name| id)?(?: passed\b|:| ?[`'\"“]|\.?$)"
+    r"|not a valid model|model[^.]{0,40} try pulling it first"
+    r"|模型 ?[^\s，。]{0,200} ?不存在|(?:无效的|未知的?|找不到)模型",
+    re.IGNORECASE,
+)
 _NO_ANSWER = (FailureCode.INVALID_JSON, FailureCode.NOT_A_RESPONSE)
 
 
@@ -84,6 +110,18 @@ def tells_of_rate(failure: Failure) -> bool:
     if failure.type in ("requests", "tokens") or _is_rate_name(failure.code) or _is_rate_name(failure.type):
         return True
     return _says_rate(_words(failure))
+
+
+def tells_of_key(failure: Failure) -> bool:
+    """Whether a failure says that the key is no good."""
+    if any(_NAMED_KEY.search(name) for name in (failure.code, failure.type)):
+        return True
+    return _says_key(_words(failure))
+
+
+def tells_of_no_model(failure: Failure) -> bool:
+    """Whether a failure says that there is no such model."""
+    return _NAMED_NO_MODEL.search(failure.code) is not None or _says_no_model(_words(failure))
 
 
 def is_for_a_while(failure: Failure) -> bool:
@@ -119,15 +157,28 @@ def _says_rate(message: str) -> bool:
     return any(stem in text for stem in _RATE_STEMS) and _RATE.search(text) is not None
 
 
+@lru_cache(maxsize=256)
+def _says_key(message: str) -> bool:
+    text = message.lower()
+    return any(stem in text for stem in ("key", "token", "密钥", "令牌")) and _KEY.search(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _says_no_model(message: str) -> bool:
+    text = message.lower()
+    return any(stem in text for stem in ("model", "模型")) and _NO_MODEL.search(text) is not None
+
+
 def quotes_request(failure: Failure, body: bytes) -> bool:
     """Whether all such words in a failure's message stand in the request's own body, too."""
     message = failure.message
     money = {match[0] for match in _MONEY.finditer(message)} if _says_money(message) else set()
     if not money and failure.status_for_rules == 429:
         return False  # the status says it
-    if not money and not _says_rate(message):
+    told = [words for words, says in ((_RATE, _says_rate), (_KEY, _says_key)) if says(message)]
+    found = money | {match[0] for words in told for match in words.finditer(message)}
+    if not found:
         return False
-    found = money | {match[0] for match in _RATE.finditer(message)}
     sent = body.lower()
     return all(any(spelling in sent for spelling in _spellings(text.lower())) for text in found)
 

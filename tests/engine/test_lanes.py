@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pytest
+
 from batchrun.billing.pricing import PriceBook
 from batchrun.limits.options import Limits
 from batchrun.report.rebuild import rebuild
@@ -23,6 +25,11 @@ __all__ = ["desk"]
 DAILY = json.dumps({"error": {"message": "Daily limit reached", "code": "rate_limit_exceeded", "type": "requests"}})
 SPENT = http(DAILY.encode(), 429, retry_after="10800")
 NO_MODEL = error(404, "model_not_found", "The model does not exist.", "invalid_request_error")
+NO_SUCH_MODEL = [
+    NO_MODEL,
+    error(404, "not_found", 'model "gone" not found, try pulling it first', "api_error"),
+    error(400, "400", "/responses: Invalid model name passed in model=gone.", "None"),
+]
 
 
 class Bucket:
@@ -201,12 +208,15 @@ def test_a_slow_model_whose_lines_come_first_is_not_left_for_the_end(desk: Desk)
     assert max(seen["slow"].answered) <= 1.2 * 195 / 5
 
 
-def test_the_lines_of_a_model_that_does_not_exist_get_its_refusal_without_being_sent(desk: Desk) -> None:
+@pytest.mark.parametrize("refusal", NO_SUCH_MODEL, ids=["by code", "Ollama", "LiteLLM"])
+def test_the_lines_of_a_model_that_does_not_exist_get_its_refusal_without_being_sent(
+    desk: Desk, refusal: bytes
+) -> None:
     models = mix(1000, free=0.6, gone=0.4)
-    ran, seen = play(desk, models, lambda model: NO_MODEL if model == "gone" else None)
+    ran, seen = play(desk, models, lambda model: refusal if model == "gone" else None)
     gone = models.count("gone")
     assert (ran.exit_code, ran.report.lines.succeeded, ran.report.lines.failed) == (1, 1000 - gone, gone)
-    assert ran.report.errors == {"model_not_found": gone}
+    assert list(ran.report.errors.values()) == [gone]
     assert 20 <= len(seen["gone"].refused) <= 40
 
 

@@ -68,6 +68,28 @@ HELD = "预扣费额度失败, 用户剩余额度: ＄0.1, 需要预扣费额度
 MANY = "您已达到总请求数限制：3分钟内最多请求1000次，包括失败次数，请检查您的请求是否正确"
 SATURATED = "当前分组上游负载已饱和，请稍后再试"
 
+BAD_KEY = [  # Gemini, OpenAI, Moonshot, Zhipu
+    "API key not valid. Please pass a valid API key.",
+    "API key expired. Please renew the API key.",
+    "Incorrect API key provided: sk-***.",
+    "Invalid api_key",
+    "ApiKey无效",
+    "密钥已过期",
+]
+NO_MODEL = [  # vLLM, OpenAI, LiteLLM, Ollama, DeepSeek, SiliconFlow, Volcengine, Gemini, OpenRouter, Mistral, Zhipu
+    "The model `x` does not exist.",
+    "The model `x-1` does not exist or you do not have access to it.",
+    "/responses: Invalid model name passed in model=x. Call `/v1/models` to view available models for your key.",
+    'model "x:1b" not found, try pulling it first',
+    "Model Not Exist",
+    "Model does not exist. Please check it carefully.",
+    "The model or endpoint ep-1 does not exist or you do not have access to it.",
+    "models/x is not found for API version v1beta, or is not supported for generateContent.",
+    "x/y is not a valid model ID",
+    "Invalid model: x",
+    "模型不存在，请检查模型代码。",
+]
+
 PAID = b'{"input_tokens":100,"output_tokens":5,"total_tokens":105}'
 
 TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
@@ -81,6 +103,13 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("conversation_locked", 400, official("conversation_locked", "Please retry in a few seconds."), {}, TRANSIENT),
     ("model_not_found 400", 400, official("model_not_found"), {}, FATAL),
     ("model_not_found 404", 404, official("model_not_found"), {}, FATAL),
+    *(
+        (f"no model {status}: {text}", status, {"message": text}, {}, FATAL)
+        for status in (400, 404)
+        for text in NO_MODEL
+    ),
+    *((f"no model: {code}", 404, official(code), {}, FATAL) for code in ("ModelNotFound", "1211", "20012")),
+    ("a file is not found", 404, official(None, "the file of the model's tool was not found"), {}, FATAL_OR_START),
     ("context length at 500", 500, official("context_length_exceeded"), {}, FATAL),
     # keys
     ("invalid key, direct", 401, official("invalid_api_key", "Incorrect API key provided: sk-***."), {}, STOP),
@@ -92,6 +121,11 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("relay: unknown type, its own words", 401, {"message": "Invalid token", "type": "error"}, RELAY, STOP),
     ("relay: channel key", 401, official("invalid_api_key", "Incorrect API key provided"), RELAY, OUTAGE_3_OR_START),
     ("relay: channel key 403", 403, official("invalid_api_key", "Incorrect API key"), RELAY, OUTAGE_3_OR_START),
+    *((f"key {status}: {text}", status, {"message": text}, {}, STOP) for status in (200, 400, 403) for text in BAD_KEY),
+    *((f"key: {code}", 400, official(code, "m"), {}, STOP) for code in ("invalid_api_key", "API_KEY_INVALID")),
+    ("key by type", 403, official(None, "m", "authentication_error"), {}, STOP),
+    ("relay: channel key 400", 400, {"message": BAD_KEY[0]}, RELAY, OUTAGE_3_OR_START),
+    ("a token that is none of a key", 400, official(None, "Unexpected token in the JSON body"), {}, FATAL),
     ("relay: other channel", 401, {"message": "x", "type": "authentication_error"}, RELAY, OUTAGE_3_OR_START),
     # money
     ("payment required", 402, b"Payment Required", {}, STOP),
@@ -324,17 +358,23 @@ def test_what_the_network_does_is_decided_by_our_own_codes(code: str, decision: 
     assert classify(Failure(code, "m")) == decision
 
 
-@pytest.mark.parametrize("status", [400, 403, 500])
+MONEY_AND_RATES = [
+    ("insufficient balance", Kind.STOP),
+    ("余额不足", Kind.STOP),
+    ("Rate limit", Kind.THROTTLE),
+    ("并发", Kind.THROTTLE),
+]
+KEYS = [("Invalid API key", Kind.STOP), ("密钥无效", Kind.STOP)]
+
+
 @pytest.mark.parametrize(
-    ("text", "decided"),
+    ("status", "text", "decided"),
     [
-        ("insufficient balance", Kind.STOP),
-        ("余额不足", Kind.STOP),
-        ("Rate limit", Kind.THROTTLE),
-        ("并发", Kind.THROTTLE),
+        *((status, text, kind) for status in (400, 403, 500) for text, kind in MONEY_AND_RATES),
+        *((400, text, kind) for text, kind in KEYS),
     ],
 )
-def test_words_that_stand_in_the_request_do_not_count(text: str, decided: Kind, status: int) -> None:
+def test_words_that_stand_in_the_request_do_not_count(status: int, text: str, decided: Kind) -> None:
     failure = answered(status, {"message": f"cannot read: {text}"})
     assert classify(failure).kind is decided
     sent: list[Any] = [text, text.upper(), f'say "{text}" twice']
