@@ -4,7 +4,8 @@
 2. Records go into the result file with one write. Counters, bar and bill change after that, never before.
 3. Attempts go into the run log with one write, after the records; each is sent only after `may_send` has returned True.
 4. If a write fails, the run stops, and no further attempt is sent.
-5. The bill waits until the price list is loaded, which takes half a second in a thread of its own.
+5. The bill waits until the price list is loaded, which takes half a second in a thread of its own. Then records are
+   added up four times a second, and where somebody asks: many at once take far less time than each write alone.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ class Writer:
     @property
     def mean_output_tokens(self) -> float:
         """The mean of the answers so far."""
+        self._add_up_if_priced()
         return self._tally.output_tokens / max(1, self._tally.sent)
 
     def log(self, *events: Event) -> None:
@@ -209,6 +211,7 @@ class Writer:
 
     def newly_recorded(self) -> list[int]:
         """The lines whose records were written and billed since the last call."""
+        self._add_up_if_priced()
         numbers, self._newly_recorded = self._newly_recorded, []
         return numbers
 
@@ -232,8 +235,6 @@ class Writer:
         if not self._done and self._to_send:
             to_send, self._to_send = self._to_send, []
             self._let_through(to_send)
-        if self._prices is not None and self._prices.done():
-            self._add_up()
         return bool(self._done)
 
     def _write_tried(self) -> None:
@@ -284,11 +285,9 @@ class Writer:
         self._load_prices(done[0].line.model)
 
     def _load_prices(self, model: str) -> None:
-        """Load the price list, once: what is ready goes on the bill after that."""
+        """Load the price list, once: records go on the bill after that."""
         if self._prices is None:
             self._prices = self._loop.run_in_executor(None, self._tally.book.price, model)
-            self._prices.add_done_callback(lambda _: self._has_work.set())
-        self._has_work.set()
 
     @property
     def _elapsed_s(self) -> float:
@@ -306,6 +305,10 @@ class Writer:
             return
         if billed_usd := self._spending.at(done.endpoint).recorded(line, outcome):
             self.log(Billed(line.line_number, -billed_usd))
+
+    def _add_up_if_priced(self) -> None:
+        if self._prices is not None and self._prices.done():
+            self._add_up()
 
     def _add_up(self) -> None:
         """Add the written records and the answered controls to the report and the bill."""

@@ -97,12 +97,16 @@ def serving(*options: str) -> Iterator[Server]:
         server.stop()
 
 
-def write_requests(path: Path, lines: int, line_bytes: int = 600) -> Path:
-    """A file of Batch lines of about `line_bytes` each."""
-    start, end = '{"custom_id":"r-', '","method":"POST","url":"/v1/responses","body":{"model":"gpt-4.1","input":"'
-    filling = "lorem ipsum " * (max(0, line_bytes - len(start) - len(end) - 20) // 12)
+def write_requests(path: Path, lines: int, line_bytes: int = 600, models: int = 1) -> Path:
+    """A file of Batch lines of about `line_bytes` each, which ask for so many models in turn."""
+    start, middle = '{"custom_id":"r-', '","method":"POST","url":"/v1/responses","body":{"model":"'
+    names = ["gpt-4.1", *(f"gpt-4.1-{number}" for number in range(1, models))]
+    filling = "lorem ipsum " * (max(0, line_bytes - len(start) - len(middle) - 39) // 12)
     with path.open("w") as file:
-        file.writelines(f'{start}{number}{end}{filling}{number}"}}}}\n' for number in range(lines))
+        file.writelines(
+            f'{start}{number}{middle}{names[number % models]}","input":"{filling}{number}"}}}}\n'
+            for number in range(lines)
+        )
     return path
 
 

@@ -23,6 +23,7 @@ from batchrun.engine.writer import WRITE_BYTES, Writer
 from batchrun.errors import BatchrunError, DiskError
 from batchrun.records.outcome import Failure, Reply, Timing
 from batchrun.records.request import RequestLine, parse_request
+from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.results import files, journal
 from batchrun.results.events import Event
@@ -125,8 +126,25 @@ async def test_the_bill_follows_once_the_price_list_is_there_and_holds_nobody_up
         assert (desk.writer.recorded, desk.tally.recorded) == (2, 0)
         assert desk.writer.newly_recorded() == [], "the run log names no record whose cost it cannot give"
         has_list.set()
-        await until(lambda: desk.tally.recorded == 2)
-        assert desk.writer.newly_recorded() == [1, 2]
+        await until(lambda: desk.writer.newly_recorded() == [1, 2])
+        assert desk.tally.recorded == 2
+
+
+async def test_the_records_of_many_writes_are_added_up_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Desk(folder) as desk:
+        add, added = desk.tally.add, list[int]()
+
+        def counting(heads: Sequence[ResultHead]) -> None:
+            added.append(len(heads))
+            add(heads)
+
+        monkeypatch.setattr(desk.tally, "add", counting)
+        for number in range(1, 6):
+            desk.writer.record(done(number))
+            await turns()
+        assert len(desk.writes) == 5
+        await until(lambda: desk.writer.newly_recorded() == [1, 2, 3, 4, 5])
+        assert [count for count in added if count] == [5]
 
 
 async def test_a_record_says_which_service_tier_was_served_where_the_gateway_says_it(folder: Path) -> None:
