@@ -19,6 +19,7 @@ has peers at each of them, and its failures at all of them count together.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ class Chances:
 
     usual: int
     most: int | None = None
+
+
+def may_get_lines(routes: Iterable[Peers]) -> list[Peers]:
+    """Those that are open, and not paused. It is asked for each line: so what `Peers.is_open` says is written out."""
+    return [
+        peers
+        for peers in routes
+        if peers.breaker.open_since is None
+        and peers.missing is None
+        and not peers.lane.is_closed
+        and peers.gateway.shut_since is None
+        and not peers.gateway.limiter.promises.is_paused
+    ]
 
 
 class Peers:

@@ -61,12 +61,18 @@ class Dispatcher:
         self._capacity = capacity
         self._bytes = held
         self._reask = reask
-        self._gateways, self._only = queues.gateways, queues.only
+        self._gateways, self._only, self._shares = queues.gateways, queues.only, queues.gateways[0].shares
         self._released: deque[tuple[Case, Peers]] = deque()
+        self._roomy: Queue | None = None  # had room when it was last looked for: others are looked at only after it
         self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
         self._was_throttled = False  # the last line that waited: an unread one follows it, so that others can speak
 
     # ------------------------------------------------------------------------------------ for the workers
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no worker would find a line, because those that there are have as many as the job may send."""
+        return self._only is None and not (self._shares.has_room or self._released or self.room.ready)
 
     def places(self) -> int:
         """How many workers would find a line now, at the most; one starts the next where that is not known."""
@@ -95,7 +101,7 @@ class Dispatcher:
                 return self._given(*self._released.popleft())
             if self.room.size and (waited := self._waited(now)) is not None:
                 return waited
-            if not self._can_read(now):
+            if not self._may_read(now) or (self.is_read and self._readable_again(now) is None):
                 return None
             line = await self._read(now)
             if line is None:
@@ -348,12 +354,18 @@ class Dispatcher:
 
     def _may_read(self, now: float) -> bool:
         """Whether there is room for a line that is read now."""
-        if self._bytes.is_full:
+        if self._bytes.is_full or (self._only is None and not self._shares.has_room):
             return False
+        if self._roomy is not None and self._may_read_of(self._roomy, now):
+            return True
         for queue in self._queues:
-            if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
+            if self._may_read_of(queue, now):
+                self._roomy = queue
                 return True
         return self._queues.has_room_for_others(now)
+
+    def _may_read_of(self, queue: Queue, now: float) -> bool:
+        return queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity())
 
     def _has_unread(self, queue: Queue) -> bool:
         """Whether some of these lines are kept as numbers."""

@@ -65,7 +65,7 @@ def fleet_of(
     `on_closed` is called where an endpoint, or a model there, has refused everything for too long.
     """
     clock = asyncio.get_running_loop().time
-    shares = Shares(lambda: whole.most_in_flight)
+    shares = Shares(whole)
     limiters: dict[str, Limiter] = {}
     gateways = []
     for one in destinations:
@@ -98,35 +98,41 @@ def fleet_of(
 class Shares:
     """Whose turn it is: each endpoint gets lines by its weight while it has room; lost turns are not made up for.
 
-    `most` is how many lines workers may have, for all endpoints together, and `taken` how many they have.
+    `whole` says how many lines workers may have, for all endpoints together; `taken` is how many they have.
     """
 
-    def __init__(self, most: Callable[[], float] = lambda: math.inf) -> None:
+    def __init__(self, whole: Promises) -> None:
         self.taken = 0
-        self._most = most
+        self._whole = whole
         self._now = 0.0
-        self._next: dict[Gateway, float] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether a worker may have one more line."""
-        return self.taken < self._most()
+        return self.taken < self._whole.most_in_flight
 
-    def turn(self, gateway: Gateway) -> float:
-        """The smaller, the sooner it is its turn."""
-        return max(self._next.get(gateway, 0.0), self._now)
+    def first(self, routes: Sequence[Peers]) -> Peers:
+        """The one of these endpoints whose turn it is first."""
+        first, first_at, now = routes[0], math.inf, self._now
+        for peers in routes:
+            at = peers.gateway.next_turn
+            if at < now:
+                at = now
+            if at < first_at:
+                first, first_at = peers, at
+        return first
 
     def give(self, gateway: Gateway) -> None:
         """A line goes there."""
         self.taken += 1
-        self._now = self.turn(gateway)
-        self._next[gateway] = self._now + 1 / gateway.weight
+        self._now = max(gateway.next_turn, self._now)
+        gateway.next_turn = self._now + 1 / gateway.weight
 
 
 class Gateway:
     """An endpoint and its state. `name` is None where it is the only one.
 
-    `has_answered`: anything has come from it.
+    `has_answered`: anything has come from it. `next_turn` belongs to its shares.
     """
 
     def __init__(
@@ -146,6 +152,7 @@ class Gateway:
         self.name, self.transport, self.address = name, transport, address
         self.limiter, self.refusals, self.spending = limiter, refusals, spending
         self.shares, self.weight, self.tier, self.serves = shares, weight, tier, serves
+        self.next_turn = 0.0
         self.has_answered = False
         self.shut_since: float | None = None
         self.why = ""  # it is shut
@@ -156,11 +163,12 @@ class Gateway:
         """Whether one more line may be given to a worker: it could be sent now, or nearly so."""
         if not self.shares.has_room or not lane.has_room(now):
             return False
-        limits, controller = lane.limits, lane.limits.controller
-        if now < controller.paused_until or self.limiter.is_paused:
+        limits, promises = lane.limits, self.limiter.promises
+        controller = limits.controller
+        if now < controller.paused_until or promises.is_paused:
             return False
         pace_per_s = controller.pace_per_s
-        if pace_per_s is None and not self.limiter.promises.is_paced:
+        if pace_per_s is None and not promises.is_paced:
             return True
         return limits.taken - limits.in_flight < PACED_AHEAD + (pace_per_s or 0.0) * PACED_AHEAD_S
 

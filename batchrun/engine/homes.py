@@ -82,11 +82,10 @@ def _number(key: bytes, gateway: Gateway) -> float:
 
 def continues(line: RequestLine) -> bool:
     """Whether a line names an earlier response or a conversation, which one endpoint alone has stored."""
-    found = (member(line.body, name) for name in _STORED if b'"%b"' % name.encode() in line.body)
-    return any(value not in (b"", b"null") for value in found)
-
-
-_STORED = ("previous_response_id", "conversation")
+    body = line.body
+    if b'"previous_response_id"' not in body and b'"conversation"' not in body:
+        return False
+    return any(member(body, name) not in (b"", b"null") for name in ("previous_response_id", "conversation"))
 
 
 def beginning(line: RequestLine) -> bytes:

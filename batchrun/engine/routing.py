@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from batchrun.engine.attribution import Peers
+from batchrun.engine.attribution import Peers, may_get_lines
 from batchrun.engine.case import Case, Standing, standing_of
 from batchrun.engine.gateways import Gateway, Shares
 from batchrun.engine.homes import beginning, drawn
@@ -30,7 +30,7 @@ class Queue:
     `home`: the endpoint that they go to while it is open; None if that is all the same.
     """
 
-    __slots__ = ("_shares", "home", "left", "model", "only", "routes")
+    __slots__ = ("_has_tiers", "_shares", "home", "left", "model", "only", "routes")
 
     def __init__(self, routes: Sequence[Peers], shares: Shares, home: Gateway | None = None) -> None:
         self.routes = tuple(routes)
@@ -39,6 +39,7 @@ class Queue:
         self.home = home
         self.left = 0
         self._shares = shares
+        self._has_tiers = len({peers.gateway.tier for peers in routes}) > 1
 
     # ----------------------------------------------------------------------------------------- choosing
 
@@ -48,7 +49,10 @@ class Queue:
             return self.only.lane.has_room(now)
         if not self._shares.has_room:
             return False
-        return self._due(now) is not None or any(peers.has_room(now) for peers in self._first_choice(now))
+        routes = may_get_lines(self.routes)
+        if len(routes) < len(self.routes) and self._due(now) is not None:
+            return True
+        return any(peers.gateway.has_room(peers.lane, now) for peers in self._first_choice(routes))
 
     def route(self, case: Case, now: float) -> tuple[Peers | None, bool]:
         """Where a line goes, even if it has to wait for room there; and whether it may go there now.
@@ -58,31 +62,43 @@ class Queue:
         if self.only is not None:
             peers = self.only
             return (peers, peers.lane.has_room(now)) if peers.breaker.may_pass(now) else (None, False)
-        if (probed := self._due(now)) is not None and self._shares.has_room and not case.has_failed_at(probed):
+        routes = may_get_lines(self.routes)
+        probed = self._due(now) if len(routes) < len(self.routes) else None
+        if probed is not None and self._shares.has_room and not case.has_failed_at(probed):
             return probed, True
-        group = self._first_choice(now, case if case.has_failed or self.home is not None else None)
-        if not group:
-            return None, False
-        ready = [peers for peers in group if peers.has_room(now)]
-        return min(ready or group, key=self._turn), bool(ready)
+        group = self._first_choice(routes, case if case.has_failed or self.home is not None else None)
+        return self._in_turn(group, now) if group else (None, False)
 
     def any_room(self, now: float) -> Peers | None:
         """An endpoint that has room, for a line that cannot wait."""
-        return min([peers for peers in self._first_choice(now) if peers.has_room(now)], key=self._turn, default=None)
+        group = self._first_choice(may_get_lines(self.routes))
+        chosen, has_room = self._in_turn(group, now) if group else (None, False)
+        return chosen if has_room else None
 
-    def _turn(self, peers: Peers) -> float:
-        return self._shares.turn(peers.gateway)
+    def _in_turn(self, group: list[Peers], now: float) -> tuple[Peers, bool]:
+        """The one of these open endpoints that has room and whose turn is next, and True; where none has room, False
+        and the one whose turn is next."""
+        first = chosen = self._shares.first(group)
+        while not chosen.gateway.has_room(chosen.lane, now):
+            group = [peers for peers in group if peers is not chosen]
+            if not group:
+                return first, False
+            chosen = self._shares.first(group)
+        return chosen, True
 
-    def _first_choice(self, now: float, case: Case | None = None) -> list[Peers]:
-        """The open endpoints that come first for these lines, or for one that has failed."""
-        routes = [peers for peers in self.routes if peers.is_open]
-        routes = [peers for peers in routes if not peers.gateway.limiter.is_paused] or routes
+    def _first_choice(self, routes: list[Peers], case: Case | None = None) -> list[Peers]:
+        """Those of these endpoints, or of the open ones if all are paused, that come first for a line.
+
+        `case` is one that has failed or has a home; None is any other.
+        """
+        if not routes:
+            routes = [peers for peers in self.routes if peers.is_open]
         if case is not None and case.barred:
             routes = [peers for peers in routes if peers.gateway not in case.barred]
         if case is not None and routes:
             fewest = min(case.failures_at(peers) for peers in routes)
             routes = [peers for peers in routes if case.failures_at(peers) == fewest]
-        if len(routes) > 1:
+        if self._has_tiers and len(routes) > 1:
             lowest = min(peers.gateway.tier for peers in routes)
             routes = [peers for peers in routes if peers.gateway.tier == lowest]
         return routes if self.home is None else self._at_home(routes, case)
@@ -114,8 +130,10 @@ class Queue:
         """What is said of the model where no endpoint has it."""
         if self.only is not None:
             return self.only.missing
-        failures = [peers.missing for peers in self.routes]
-        return None if None in failures else failures[-1]
+        for peers in self.routes:
+            if peers.missing is None:
+                return None
+        return self.routes[-1].missing
 
     def spokesman(self, case: Case | None) -> Peers:
         """The peers whose control says most about a line that is stuck: where it has failed and nobody has spoken."""
@@ -141,8 +159,8 @@ class Queue:
     def is_away(self) -> bool:
         """Whether nothing but probes can be sent."""
         if self.only is not None:
-            return self.only.breaker.is_open
-        return all(peers.is_closed or peers.breaker.is_open for peers in self.routes)
+            return self.only.breaker.open_since is not None
+        return not any(peers.is_open for peers in self.routes)
 
     def away_since(self) -> float | None:
         """Since when nothing but probes can be sent; None if a line can."""

@@ -116,7 +116,7 @@ class Runner:
             return fleet_of(transport, whole, has_several, rules.stops_fresh_job, self._changed.set)
         limiter = Limiter(rules.limits, now, self._held_too_long, has_several_models=has_several, promises=whole)
         refusals = Refusals(has_succeeded=work.has_succeeded, stops_fresh=rules.stops_fresh_job)
-        return limiter, [Gateway(None, transport, work.address, limiter, refusals, rules.spending, Shares())]
+        return limiter, [Gateway(None, transport, work.address, limiter, refusals, rules.spending, Shares(whole))]
 
     # -------------------------------------------------------------------------------------- the workers
 
@@ -178,7 +178,8 @@ class Runner:
         self._starting -= 1
         try:
             while self.stopped is None and (following := await self._dispatcher.next()) is not None:
-                self.limiter.has_lines = True
+                if not self.limiter.has_lines:
+                    self.limiter.has_lines = True
                 self.fill_slots()
                 if following.limits is None:
                     self._judge.at_fault(following.case, following.peers.gateway)
@@ -367,8 +368,7 @@ class Runner:
 
     def fill_slots(self) -> None:
         """Start workers until each place has one, as far as there are lines for them."""
-        free = self.limiter.worker_slots - len(self._workers)
-        if free <= 0:
+        if self._dispatcher.is_full or (free := self.limiter.worker_slots - len(self._workers)) <= 0:
             return  # as it is while all slots are in use
         for _ in range(min(free, self._dispatcher.places() - self._starting)):
             self._starting += 1

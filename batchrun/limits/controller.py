@@ -93,7 +93,14 @@ class Controller:
     @property
     def pace_per_s(self) -> float | None:
         """Requests a second, sent evenly; None: as they come."""
-        if self._is_unpaced:
+        if (  # nothing is known that sets a pace, as of most gateways: so this has to be quick
+            self._estimator.per_s is None
+            and self.concurrency.ceiling is None
+            and not self._has_headers
+            and not self._is_trickling
+            and self._spurious.trial is None
+            and (self.concurrency.is_fixed or not self._is_first_rise)
+        ):
             return None
         paces = list(self._rates())
         if self._spurious.trial is not None:
@@ -276,18 +283,6 @@ class Controller:
         if self._latency_s <= 0 or not (self._is_even or self._votes >= 0):
             return None
         return self.SMOOTH if self._is_even else self.SMOOTH_UNEVEN
-
-    @property
-    def _is_unpaced(self) -> bool:
-        """Whether nothing is known that sets a pace. Most gateways are like that, so this has to be quick."""
-        return (
-            self._estimator.per_s is None
-            and self.concurrency.ceiling is None
-            and not self._has_headers
-            and not self._is_trickling
-            and self._spurious.trial is None
-            and not self._is_first_rise
-        )
 
     def _is_unexplained(self, now: float) -> bool:
         """Whether a refusal comes although nothing was raised since the last cut."""

@@ -141,6 +141,11 @@ class Fleet:
 
     def pump(self) -> None:
         """Let through those that may send; where all wait for the same place, endpoints take turns."""
+        for limiter in self._all:
+            if limiter.waiting:
+                break
+        else:
+            return  # as it is in most runs
         self._all.append(self._all.pop(0))
         for limiter in self._all:
             limiter.pump()

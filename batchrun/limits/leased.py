@@ -110,8 +110,8 @@ class LeasedPromises(Promises):
         self.woken: Callable[[bool], None] = lambda is_back: None
         self.controller = self.follower = Follower(limits.bounds, now)
         self._all = (limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0)
-        self._counts_tokens = limits.tokens_per_minute is not None
-        self._is_paced = limits.requests_per_minute is not None or self._counts_tokens
+        self.counts_tokens = limits.tokens_per_minute is not None
+        self.is_paced = limits.requests_per_minute is not None or self.counts_tokens
         self._pacer = Pacer(now)
         self._recent: deque[list[float]] = deque()
         self._recent_until = now
@@ -142,16 +142,6 @@ class LeasedPromises(Promises):
 
     # ------------------------------------------------------------------------------------------ as promises
 
-    @property
-    def is_paced(self) -> bool:
-        """Whether requests are spread over the minute."""
-        return self._is_paced
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the tokens of a minute are limited."""
-        return self._counts_tokens
-
     def wait_s(self, upper_usd: Decimal, now: float, tokens: float = 0.0) -> float | None:
         """Seconds until a request may be sent: 0 is now, None is not before the next lease, or before one ends."""
         part = self.part
@@ -165,7 +155,7 @@ class LeasedPromises(Promises):
             return None
         if self.sent >= part.requests:
             return None
-        if self._counts_tokens and self.tokens + tokens > part.tokens:
+        if self.counts_tokens and self.tokens + tokens > part.tokens:
             self.needs_tokens = tokens
             return None
         return max(0.0, self._pacer.next_at - now, part.paused_until - now)
@@ -183,7 +173,7 @@ class LeasedPromises(Promises):
         recent = self._recent[-1]
         recent[0] = now  # the latest of them: it leaves the minute last
         recent[1] += 1
-        if not self._counts_tokens:
+        if not self.counts_tokens:
             return None
         self.tokens += tokens
         self.needs_tokens = tokens
@@ -201,7 +191,7 @@ class LeasedPromises(Promises):
 
     def next_at(self) -> list[tuple[float, LimitedBy]]:
         """From when on the pace lets the next request go."""
-        return [(self._pacer.next_at, LimitedBy.OWN_REQUESTS)] if self._is_paced else []
+        return [(self._pacer.next_at, LimitedBy.OWN_REQUESTS)] if self.is_paced else []
 
     def change(self, limits: Limits, now: float, *, is_paused: bool) -> None:
         """The limits of a shard are those of its lease: nothing else changes them."""

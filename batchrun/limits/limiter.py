@@ -34,8 +34,8 @@ class Limiter:
     """The one place where workers wait before they send, first come, first served.
 
     `on_hold_too_long(why)` is called once every answer has been a throttle for `max_outage_s` seconds; where other
-    lanes are open, the lane is closed instead. Set `has_lines` to False as soon as no line is left to send: only then
-    may the run be limited by "tail of the run". Set `is_outage` while nothing but probes is sent.
+    lanes are open, the lane is closed instead. `waiting` counts workers. Set `has_lines` to False as soon as no line is
+    left to send: only then may the run be limited by "tail of the run". Set `is_outage` while only probes are sent.
     """
 
     LOOK_EVERY_S = 1.0  # at what is in flight while all is refused
@@ -62,7 +62,7 @@ class Limiter:
         self._whole = whole
         self._clock = clock
         self._on_hold_too_long = on_hold_too_long
-        self._waiting = self._turns = 0
+        self.waiting = self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -84,7 +84,7 @@ class Limiter:
         self._turns += 1
         turn: asyncio.Future[Permit | None] = asyncio.get_running_loop().create_future()
         lane.waiters.append(Waiter(self._turns, turn, tokens, upper_usd))
-        self._waiting += 1
+        self.waiting += 1
         self.pump()
         try:
             return await turn
@@ -166,7 +166,7 @@ class Limiter:
             return LimitedBy.PAUSED
         if self.is_outage:
             return LimitedBy.OUTAGE
-        now, limits, is_anybody_waiting = self._clock(), self.lanes.busiest, self._waiting > 0
+        now, limits, is_anybody_waiting = self._clock(), self.lanes.busiest, self.waiting > 0
         has_lines = self.has_lines or is_anybody_waiting
         if not self.in_flight and not has_lines and any(now < lane.held_until for lane in self.lanes):
             return LimitedBy.THROTTLED  # all that is left waits in such lanes
@@ -315,7 +315,7 @@ class Limiter:
         """Those that wait in this lane get no permit."""
         while lane.waiters:
             turn = lane.waiters.popleft().turn
-            self._waiting -= 1
+            self.waiting -= 1
             if not turn.done():
                 turn.set_result(None)
 
@@ -358,7 +358,7 @@ class Limiter:
         for lane in self.lanes:
             while lane.waiters and lane.waiters[0].turn.done():  # cancelled while it waited
                 lane.waiters.popleft()
-                self._waiting -= 1
+                self.waiting -= 1
             if not lane.waiters:
                 continue
             first = lane.waiters[0]
@@ -373,13 +373,13 @@ class Limiter:
 
     def pump(self) -> None:
         """Let through the workers that may send, and set the one timer for the next one."""
-        if not self._waiting and self._timer is None:
+        if not self.waiting and self._timer is None:
             return  # as it is in most runs
         now = self._clock()
         lane, wait_s = self._first(now)
         while lane is not None and wait_s == 0:
             first = lane.waiters.popleft()
-            self._waiting -= 1
+            self.waiting -= 1
             if self.never_fits(first.upper_usd):
                 first.turn.set_result(None)
             else:

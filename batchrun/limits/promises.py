@@ -20,7 +20,8 @@ class Promises:
     """What may be sent, by `limits` and within `budget` (None is no cap), and what is in flight of it.
 
     `controller`: who finds out what the gateway allows; None where the limiter does so by itself. `most_workers`: how
-    many workers may have a line, beside what the gateway allows.
+    many workers may have a line, beside what the gateway allows. `is_paced`: requests are spread over the minute.
+    `counts_tokens`: the tokens of a minute are limited.
     """
 
     controller: Controller | None = None
@@ -35,16 +36,7 @@ class Promises:
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         self._requests = RequestQuota(rpm, now) if rpm is not None else None
         self._tokens = TokenQuota(tpm, now) if tpm is not None else None
-
-    @property
-    def is_paced(self) -> bool:
-        """Whether requests are spread over the minute."""
-        return self._requests is not None or self._tokens is not None
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the tokens of a minute are limited."""
-        return self._tokens is not None
+        self.is_paced, self.counts_tokens = rpm is not None or tpm is not None, tpm is not None
 
     def may_go(self, now: float) -> bool:
         """Whether a request that was granted may still go out."""
@@ -120,6 +112,7 @@ class Promises:
             self._tokens = TokenQuota(tpm, now) if tpm is not None else None
         else:
             self._tokens.change(tpm)
+        self.is_paced, self.counts_tokens = rpm is not None or tpm is not None, tpm is not None
 
     def remember(self, requests: Sequence[tuple[float, float]], used_up_s: float | None, now: float) -> None:
         """What earlier runs sent: (age in seconds, tokens), oldest first.
