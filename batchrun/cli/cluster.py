@@ -66,7 +66,7 @@ def run_on_cluster(job: Job, options: RunOptions, ray: Ray) -> int:
     from batchrun.cluster.driver import Driver
 
     if options.pilot.pilot is not None:
-        raise UsageError("--pilot does not work with --ray; run the pilot with a result file of its own first")
+        raise UsageError("--pilot does not work with --ray; send a few lines with -n first, and look at the report")
     screen = options.screen
     progress = Progress(quiet=screen.quiet, verbose=screen.verbose)
     try:

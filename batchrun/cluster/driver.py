@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.cluster.chosen import highest_rank, limits_of, repeated_bodies
 from batchrun.cluster.coordinator import Promised
 from batchrun.cluster.desk import Heard
 from batchrun.cluster.directory import clear, open_directory
@@ -51,11 +52,12 @@ from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.words import counted
 from batchrun.report.rebuild import read_part
 from batchrun.requests.overrides import as_options
+from batchrun.requests.part import Part
 from batchrun.requests.survey import Survey
 from batchrun.results.events import Start, Stop
 from batchrun.results.files import is_running
 from batchrun.results.parts import shard_path
-from batchrun.results.paths import ResultPaths
+from batchrun.results.paths import ResultPaths, are_one
 from batchrun.results.runlog import written_at
 from batchrun.version import __version__
 
@@ -88,6 +90,8 @@ class Driver:
         self._earlier: dict[int, Looked] = {}
         before = self._look_at_shards()
         bare, secrets = without_secrets(job)
+        self._limits = self._limits_of_shards()
+        self._board.lines = self._most_done()
         self._limited = Limited(Promised(job.limits, job.max_cost_usd, job.max_errors))
         self._sending = Sending(
             self._cluster, self._tasks(bare), secrets, self._limited, self._board, self._observer, before, self._read
@@ -131,6 +135,22 @@ class Driver:
         looked = _look(shard_path(self._directory, number), self.job.prices, ())
         return Heard(looked.spent_usd, looked.recent, time.monotonic()), looked.is_running
 
+    def _limits_of_shards(self) -> list[int] | None:
+        """How many lines each shard may send; None without `--limit`."""
+        if self.job.limit is None:
+            return None
+        recorded, failed = [0] * len(self.plan.shards), [0] * len(self.plan.shards)
+        for number, one in self._earlier.items():
+            recorded[number], failed[number] = one.tally.recorded, one.tally.failed
+        left = [shard.lines - count for shard, count in zip(self.plan.shards, recorded, strict=True)]
+        return limits_of(self.job.limit, left, failed)
+
+    def _most_done(self) -> int:
+        """How many lines will have a record once this run is done. Of two samples, one has all lines of the other."""
+        if self._limits is not None:
+            return min(self.plan.lines, self.done + sum(self._limits))
+        return self.plan.lines if self.job.sample is None else max(self.done, min(self.plan.lines, self.job.sample))
+
     @property
     def done(self) -> int:
         """How many lines have a record of earlier runs."""
@@ -157,12 +177,28 @@ class Driver:
         self._observer.tick(self._board.status({}, is_stopping=True))
 
     def _tasks(self, job: Job) -> list[Task]:
-        mtime_ns = self._requests.stat().st_mtime_ns
-        job = replace(job, requests=str(self._requests), overwrite=False)
-        return [
-            Task(number, replace(job, results=shard_path(self._directory, number)), self.plan.part(number), mtime_ns)
-            for number in range(len(self.plan.shards))
-        ]
+        mtime_ns, limits = self._requests.stat().st_mtime_ns, self._limits
+        reuse = tuple(Path(os.path.realpath(path)) for path in job.reuse)
+        batches = tuple(tuple(Path(os.path.realpath(path)) for path in pair) for pair in job.reuse_batch)
+        job = replace(job, requests=str(self._requests), overwrite=False, reuse=reuse, reuse_batch=batches)
+        tasks = []
+        for number, part in enumerate(self._parts()):
+            limit = None if limits is None else limits[number]
+            its = replace(job, results=shard_path(self._directory, number), limit=limit)
+            tasks.append(Task(number, its, part, mtime_ns))
+        return tasks
+
+    def _parts(self) -> list[Part]:
+        """The lines of each shard, with what it has to know of those of the others."""
+        job, each = self.job, self._cluster.each
+        parts = [self.plan.part(number) for number in range(len(self.plan.shards))]
+        if job.sample is not None:
+            highest = highest_rank(self._source, parts, job.sample, each)
+            parts = [replace(part, highest_rank=highest) for part in parts]
+        if job.reuse or job.reuse_batch:
+            repeated = repeated_bodies(self._source, parts, self._directory, each)
+            parts = [replace(part, repeated=one) for part, one in zip(parts, repeated, strict=True)]
+        return parts
 
     # --------------------------------------------------------------------------------------- afterwards
 
@@ -178,12 +214,13 @@ class Driver:
                 all_earlier.append(end.earlier)
                 done, to_send = done + end.done, to_send + end.to_send
                 continue
-            to_send += shard.lines
+            left = shard.lines
             if number in self._earlier:
                 looked = self._earlier[number]
                 tally.merge(looked.tally)
                 all_earlier.append(looked.earlier)
-                done, to_send = done + looked.tally.recorded, to_send - looked.tally.recorded
+                done, left = done + looked.tally.recorded, left - looked.tally.recorded
+            to_send += left if self._limits is None else self._limits[number]
         whole = Whole(self.job, self.plan.lines, range(done), to_send, tally, earlier_of(all_earlier), survey)
         return Summary(whole, self._ended())
 
@@ -252,14 +289,12 @@ def refuse_unshared(job: Job) -> None:
         raise UsageError("on a cluster the requests are a file that all machines can read; write them to one first")
     if job.results is None:
         raise UsageError("on a cluster the results go to a directory that all machines can write to; name one with -o")
-    told = {
-        "--sample": job.sample is not None,
-        "--limit": job.limit is not None,
-        "--dedup": job.dedup,
-        "--reuse": bool(job.reuse),
-        "--reuse-batch": bool(job.reuse_batch),
-    }
     if job.endpoints:
-        raise UsageError("--endpoints does not work with --ray: name one gateway")
-    if refused := [name for name, value in told.items() if value]:
-        raise UsageError(f"{', '.join(refused)} does not work with --ray; run it without, or merge and run the rest so")
+        raise UsageError("--endpoints does not work with --ray: shards would not share the limits of each; name one")
+    if job.dedup:
+        raise UsageError("--dedup does not work with --ray: equal lines of two shards would both be sent, and paid")
+    if job.limit is not None and job.sample is not None:
+        raise UsageError("--limit and --sample do not work together with --ray; leave one out")
+    for path in job.reuse:
+        if are_one(path, job.results):
+            raise UsageError(f"--reuse {path} is the directory of the results itself; leave it out")

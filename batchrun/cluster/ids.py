@@ -49,23 +49,37 @@ def buckets_for(lines: int) -> int:
     return max(1, -(-lines // BUCKET))
 
 
+class Hashes:
+    """Hashes of one range, of 64 bits, in buckets: those of a bucket are compared over all ranges."""
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = [array("Q") for _ in range(buckets)]
+
+    def add(self, key: int) -> None:
+        """Add one."""
+        self._buckets[key % len(self._buckets)].append(key)
+
+    def write(self, path: Path) -> None:
+        """Write them to a file: how many are in each bucket, and the buckets."""
+        with path.open("wb") as file:
+            array("Q", map(len, self._buckets)).tofile(file)
+            for bucket in self._buckets:
+                bucket.tofile(file)
+
+
 def check_range(requests: Path, overrides: Overrides, part: Part, ids: Path, buckets: int) -> Found:
     """Check the lines of a range, and write the hashes of their ids to the file `ids`."""
-    hashes = [array("Q") for _ in range(buckets)]
+    hashes = Hashes(buckets)
 
     def note(request: Request) -> None:
-        key = _stable_hash(request.given_id or request.custom_id)
-        hashes[key % buckets].append(key)
+        hashes.add(_stable_hash(request.given_id or request.custom_id))
 
     with RequestFile(str(requests), overrides, part) as file:
         try:
             survey = file.check(look=note)
         except InputError as error:
             return Found(Survey(), error.problems, error.count)
-    with ids.open("wb") as written:
-        array("Q", [len(bucket) for bucket in hashes]).tofile(written)
-        for bucket in hashes:
-            bucket.tofile(written)
+    hashes.write(ids)
     return Found(survey, [], 0)
 
 
@@ -81,6 +95,15 @@ def repeated_in(files: Sequence[Path], bucket: int, buckets: int) -> list[int]:
     if len(set(hashes)) == len(hashes):
         return []
     return [key for key, count in Counter(hashes).items() if count > 1]
+
+
+def found_in(path: Path, buckets: int, sought: Collection[int]) -> frozenset[int]:
+    """Which of some hashes are in a file of them."""
+    with path.open("rb") as file:
+        counts, hashes = array("Q"), array("Q")
+        counts.fromfile(file, buckets)
+        hashes.fromfile(file, sum(counts))
+    return frozenset(hashes).intersection(sought)
 
 
 def find_lines(requests: Path, overrides: Overrides, part: Part, repeated: Collection[int]) -> list[Met]:

@@ -18,10 +18,10 @@ MOST_TOLD = 1000
 
 
 class Board:
-    """The shards of a job, which have `lines` together. `last`: the latest status."""
+    """The shards of a job, of which `lines` will have a record in the end. `last`: the latest status."""
 
     def __init__(self, lines: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lines = lines
+        self.lines = lines
         self._clock, self._start = clock, clock()
         self._done: dict[int, int] = {}
         self._before: dict[int, int] = {}
@@ -70,9 +70,9 @@ class Board:
         )
         elapsed_s, limited_by = self._clock() - self._start, self._limited_by(is_stopping=is_stopping)
         self._eta.note(recorded, elapsed_s, limited_by)
-        left = self._lines - done
+        left = self.lines - done
         self.last = Status(
-            total=self._lines,
+            total=self.lines,
             done=done,
             failed=sum(self._failed.values()),
             in_flight=sum(one.in_flight for one in self._live.values()),

@@ -88,8 +88,9 @@ class Sending:
     def run(self, beside: Callable[[], None]) -> None:
         """Run all shards to their ends. `beside` is called a few times a second."""
         self._cluster.open_desk()
-        for number in range(len(self._tasks)):
-            self._start(number)
+        for task in self._tasks:
+            if task.job.limit != 0:
+                self._start(task.number)
         known: list[int] = []
         while self._running or self._waiting:
             if self._leave_at is not None and time.monotonic() > self._leave_at:

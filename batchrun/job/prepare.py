@@ -35,9 +35,9 @@ from batchrun.records.outcome import MISMATCH
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
-from batchrun.requests.part import Part
+from batchrun.requests.part import Part, body_key
 from batchrun.requests.reader import RequestFile
-from batchrun.requests.selection import Unwanted, count_pending, draw
+from batchrun.requests.selection import Unwanted, count_pending, draw, ranked
 from batchrun.requests.survey import Survey
 from batchrun.results.answers import Answers
 from batchrun.results.last_run import LastRun
@@ -140,9 +140,10 @@ def prepare(
     simulated = _simulated(job)
     if simulated is None and job.endpoint is not None:
         check_endpoint(job.endpoint)
-    plan = Plan(dedup=job.dedup, answers=answers_of(job, files), schema_check=MismatchCheck(observer.notice))
+    answers = answers_of(job, files, frozenset() if part is None else part.repeated)
+    plan = Plan(dedup=job.dedup, answers=answers, schema_check=MismatchCheck(observer.notice))
     files.callback(plan.close)
-    start = _Start(job, observer, requests, tally, bounds, plan)
+    start = _Start(job, observer, requests, tally, bounds, plan, None if part is None else part.highest_rank)
     store, done, earlier = (
         start.on_stream(sink, files) if job.results is None else start.on_files(Path(job.results), files)
     )
@@ -182,14 +183,18 @@ def _simulated(job: Job) -> Gateway | None:
     return Gateway(options)
 
 
-def answers_of(job: Job, files: contextlib.ExitStack) -> Answers | None:
-    """The answers that may be reused; None if there are none. Raises `UsageError` if a file cannot be read."""
+def answers_of(job: Job, files: contextlib.ExitStack, repeated: frozenset[int] = frozenset()) -> Answers | None:
+    """The answers that may be reused, but for those to `repeated` bodies; None if there are none.
+
+    Raises `UsageError` if a file cannot be read.
+    """
     if not job.reuse and not job.reuse_batch:
         return None
     own = "simulated" if job.simulate is not None else "" if job.endpoint is None else job.endpoint.host
     if job.endpoints and not job.reuse_any_gateway:
         raise UsageError("with several endpoints, --reuse and --reuse-batch need --reuse-any-gateway")
-    answers = Answers(None if job.reuse_any_gateway else own)
+    is_left = (lambda body_hash, path: body_key(body_hash, path) in repeated) if repeated else None
+    answers = Answers(None if job.reuse_any_gateway else own, is_left)
     files.callback(answers.close)
     for path in job.reuse:
         answers.open(path)
@@ -211,6 +216,7 @@ class _Start:
     tally: Tally
     bounds: Bounds
     plan: Plan
+    highest_rank: int | None
     _sample: LineSet | None = None
     open_tries: OpenTries = field(default_factory=OpenTries)
 
@@ -268,7 +274,9 @@ class _Start:
     def sample(self) -> LineSet | None:
         """The lines that are drawn; None if all are taken. Ask once the requests are checked."""
         if self._sample is None and self.job.sample is not None:
-            self._sample = draw(self.requests.requests(), self.job.sample)
+            lines = self.requests.requests()
+            highest = self.highest_rank
+            self._sample = draw(lines, self.job.sample) if highest is None else ranked(lines, highest)
         return self._sample
 
     def _check_new(self) -> None:

@@ -52,6 +52,11 @@ class Sampler:
             lines.add(number)
         return lines
 
+    def ranks(self) -> list[int]:
+        """The ranks of the lines in the sample, the lowest first."""
+        self._prune()
+        return sorted(self._ranks)
+
     def _prune(self) -> None:
         """Keep the `size` lowest ranks; a line with a higher rank can no longer get into the sample."""
         if len(self._ranks) <= self.size:
@@ -68,6 +73,15 @@ def draw(lines: Iterable[RequestLine], size: int) -> LineSet:
     for line in lines:
         sampler.add(line)
     return sampler.drawn()
+
+
+def ranked(lines: Iterable[RequestLine], highest: int) -> LineSet:
+    """The lines whose rank is not above the highest one of a sample: those of a part that belong to it."""
+    drawn = LineSet()
+    for line in lines:
+        if rank(line.custom_id) <= highest:
+            drawn.add(line.line_number)
+    return drawn
 
 
 class Chosen:
@@ -138,7 +152,7 @@ def count_pending(total: int, done: LineSet, sample: LineSet | None = None, limi
 
 def numbers(lines: LineSet) -> Iterator[int]:
     """The numbers in a set, in order."""
-    left, number = len(lines), 0
+    left, number = len(lines), lines.lowest()
     while left:
         if number in lines:
             left -= 1

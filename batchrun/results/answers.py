@@ -28,11 +28,13 @@ _NO_HASH = 32 * "0"
 class Answers:
     """Answers to be taken, each once: the k-th request with a body gets the k-th answer to it.
 
-    `gateway`: the host whose answers are taken; None: those of any. Close it last.
+    `gateway`: the host whose answers are taken; None: those of any. `is_left`: whether the answers to a body, by its
+    hash and path, are left to others; those of a batch are taken by id alone then. Close it last.
     """
 
-    def __init__(self, gateway: str | None) -> None:
+    def __init__(self, gateway: str | None, is_left: Callable[[str, str], bool] | None = None) -> None:
         self._gateway = gateway
+        self._is_left = is_left
         self._files: list[tuple[IO[bytes], str]] = []
         self._of_batches = set[str]()
         self._by_id = NumbersByHash()
@@ -95,6 +97,9 @@ class Answers:
             assert head is not None
             self._by_id.add(*_id_key(head.custom_id, head.run.body_hash, head.run.path), place)
         runs = [head.run for head in heads if head is not None]
+        if (is_left := self._is_left) is not None:
+            ours = [not is_left(run.body_hash, run.path) for run in runs]
+            runs, places = list(compress(runs, ours)), list(compress(places, ours))
         keys = hash64_all([run.body_hash + run.path for run in runs])
         self._index.add_all(keys, _tags([run.body_hash for run in runs]), places)
 

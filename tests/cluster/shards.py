@@ -14,6 +14,7 @@ from batchrun.cluster.plan import Plan, read_plan, write_plan
 from batchrun.cluster.planning import Input, in_turn, make_plan
 from batchrun.cluster.secrets import Secrets, without_secrets
 from batchrun.cluster.shard import End, Order, ShardEnd, Task, Told, run_shard
+from batchrun.requests.part import Part
 from batchrun.results.parts import shard_path
 from batchrun.transport.endpoint import Endpoint
 
@@ -68,8 +69,14 @@ def job_of(requests: Path, results: Path, **changes: object) -> Job:
     return Job(str(requests), results, **fields)  # type: ignore[arg-type]
 
 
-def run_shards(job: Job, plan: Plan, numbers: Sequence[int] | None = None, link: Here | None = None) -> list[End]:
-    """Run shards of a job, whose results are a directory."""
+def run_shards(
+    job: Job,
+    plan: Plan,
+    numbers: Sequence[int] | None = None,
+    link: Here | None = None,
+    parts: Sequence[Part] | None = None,
+) -> list[End]:
+    """Run shards of a job, whose results are a directory. `parts`: their lines, where more is told of them."""
     directory, requests = job.results, Path(str(job.requests))
     assert directory is not None
     bare, secrets = without_secrets(job)
@@ -78,7 +85,7 @@ def run_shards(job: Job, plan: Plan, numbers: Sequence[int] | None = None, link:
         task = Task(
             number,
             replace(bare, results=shard_path(directory, number)),
-            plan.part(number),
+            plan.part(number) if parts is None else parts[number],
             requests.stat().st_mtime_ns,
         )
         ends.append(run_shard(task, link or Here(secrets)))
