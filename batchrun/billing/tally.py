@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -57,7 +57,7 @@ class _Kind(NamedTuple):
 
 def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[ResultHead]]]:
     """Records, which must be some, by their kind."""
-    first = _kind(heads[0])
+    first = _Kind(*_kind(heads[0]))
     runs = [head.run for head in heads]
     if (  # nearly always; comparing takes a third of the time that hashing does
         first.error_code is None
@@ -71,10 +71,10 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
         and [run.endpoint for run in runs].count(first.endpoint) == len(heads)
     ):
         return [(first, heads)]
-    alike: defaultdict[_Kind, list[ResultHead]] = defaultdict(list)
+    alike: defaultdict[tuple[Any, ...], list[ResultHead]] = defaultdict(list)
     for head in heads:
         alike[_kind(head)].append(head)
-    return alike.items()
+    return [(_Kind(*kind), found) for kind, found in alike.items()]
 
 
 def _have_source(sources: Sequence[Source | None], kind: str | None) -> bool:
@@ -84,11 +84,19 @@ def _have_source(sources: Sequence[Source | None], kind: str | None) -> bool:
     return all(source is not None and source.kind == kind for source in sources)
 
 
-def _kind(head: ResultHead) -> _Kind:
-    run, error = head.run, head.error
-    code = error.code if error is not None else None
-    source = run.source.kind if run.source is not None else None
-    return _Kind(run.requested_model, run.model, run.started, run.outcome, code, run.service_tier, source, run.endpoint)
+def _kind(head: ResultHead) -> tuple[Any, ...]:
+    """The fields of a `_Kind`; a plain tuple takes a third of the time."""
+    run, error, source = head.run, head.error, head.run.source
+    return (
+        run.requested_model,
+        run.model,
+        run.started,
+        run.outcome,
+        None if error is None else error.code,
+        run.service_tier,
+        None if source is None else source.kind,
+        run.endpoint,
+    )
 
 
 class Totals:

@@ -8,26 +8,24 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from batchrun.errors import StopError, UsageError
-from batchrun.records.answer import Result, read_result
+from batchrun.records.answer import Result, read_result, read_results
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.result import ResultHead, UnknownVersionError
 from batchrun.results.parts import open_results, read_at, size_of
 from batchrun.results.scan import no_results, other_version, read_places
 
 _FIRST_READ = 4096
+_BATCH_BYTES = 1 << 14  # what stays in a core's cache with all that is made of it
 _LEAST_RECORD = 256  # bytes: no more records than that are expected in a file
 _LINES_A_PART = 4096
 _PLACE_BITS = 42  # of a slot: a file of up to 4 TB; the others count
 _PLACE, _ONCE, _MOST_EQUAL = (1 << _PLACE_BITS) - 1, 1 << _PLACE_BITS, (1 << (64 - _PLACE_BITS)) - 1
-
-T = TypeVar("T")
-P = TypeVar("P")
 
 
 class RecordFile:
@@ -73,24 +71,40 @@ class RecordFile:
 
     def placed_results(self) -> Iterator[tuple[Result, int]]:
         """Every record and its offset, in the order of the file. Raises as `places` does."""
+        return (pair for results, offsets in self.batches() for pair in zip(results, offsets, strict=True))
+
+    def batches(self) -> Iterator[tuple[Sequence[Result], Sequence[int]]]:
+        """The same, many at a time."""
         self._file.seek(0)
-        return self._without_damage(self._placed_lines())
+        self.damaged, is_any, start = 0, False, 0
+        while lines := self._file.readlines(_BATCH_BYTES):
+            offsets = list(accumulate(map(len, lines), initial=start))
+            start = offsets.pop()
+            try:
+                results = read_results(lines)
+            except ValueError:
+                results, offsets = self._one_by_one(lines, offsets)
+            is_any = is_any or bool(results)
+            yield results, offsets
+        if self.damaged and not is_any:
+            raise no_results(self.path)
 
-    def _placed_lines(self) -> Iterator[tuple[Result | None, int]]:
-        start = 0
-        for raw in self._file:
-            yield self._read(raw), start
-            start += len(raw)
+    def _one_by_one(self, lines: Sequence[bytes], offsets: Sequence[int]) -> tuple[list[Result], list[int]]:
+        """The lines that are records; the others are counted."""
+        read = list(map(self._read, lines))
+        self.damaged += read.count(None)
+        found = [(result, offset) for result, offset in zip(read, offsets, strict=True) if result is not None]
+        return [result for result, _ in found], [offset for _, offset in found]
 
-    def _without_damage(self, lines: Iterable[tuple[T | None, P]]) -> Iterator[tuple[T, P]]:
+    def _without_damage(self, lines: Iterable[tuple[ResultHead | None, int]]) -> Iterator[tuple[ResultHead, int]]:
         """The lines that are records; the others are counted."""
         self.damaged, is_any = 0, False
-        for record, place in lines:
-            if record is None:
+        for head, place in lines:
+            if head is None:
                 self.damaged += 1
             else:
                 is_any = True
-                yield record, place
+                yield head, place
         if self.damaged and not is_any:
             raise no_results(self.path)
 

@@ -7,7 +7,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table
@@ -51,7 +53,7 @@ class Question:
     seed: int = SEED
 
 
-class JudgedRow(NamedTuple):
+class JudgedRow(msgspec.Struct, frozen=True, gc=False):
     """One record of the result file: where it belongs, the verdict on all its fields together and on each.
 
     `offset`: where it begins in the file.
@@ -150,22 +152,29 @@ class Scoring:
 
     def rows(self) -> Iterator[JudgedRow]:
         """Every record, judged and counted; the first one of each id."""
-        for result, offset in self._results.placed_results():
-            row, repeat = self.gold.find(result.custom_id)
-            if row is not None and self._is_second(row, repeat):
-                self.duplicates += 1
-                continue
-            source = result.run.source
-            self._copied += row is not None and source is not None and source.kind == "copied"
-            place = self._place(result.custom_id, row, repeat)
-            answer = Answer(result, self._reader)
-            judged = [tally.judge(answer, row) for tally in self.tallies]
-            for tally, one in zip(self.tallies, judged, strict=True):
-                tally.take(one, place)
-            verdict = judged[0].verdict if len(judged) == 1 else of_all_fields([one.verdict for one in judged])
-            said = repr([one.vote for one in judged]) if repeat else None
-            self.rows_tally.add(verdict, None if verdict is Verdict.UNANSWERED else said, place)
-            yield JudgedRow(place, verdict, judged, result, offset)
+        for results, offsets in self._results.batches():
+            found = self.gold.find_all([result.custom_id for result in results])
+            for result, offset, (row, repeat) in zip(results, offsets, found, strict=True):
+                if row is not None and self._is_second(row, repeat):
+                    self.duplicates += 1
+                else:
+                    yield self._judged(result, offset, row, repeat)
+
+    def _judged(self, result: Result, offset: int, row: int | None, repeat: int) -> JudgedRow:
+        """A record, judged and counted."""
+        source = result.run.source
+        if source is not None and source.kind == "copied" and row is not None:
+            self._copied += 1
+        place = self._place(result.custom_id, row, repeat)
+        answer, judged = Answer(result, self._reader), list[Judged]()
+        for tally in self.tallies:
+            one = tally.judge(answer, row)
+            tally.take(one, place)
+            judged.append(one)
+        verdict = judged[0].verdict if len(judged) == 1 else of_all_fields([one.verdict for one in judged])
+        said = repr([one.vote for one in judged]) if repeat and verdict is not Verdict.UNANSWERED else None
+        self.rows_tally.add(verdict, said, place)
+        return JudgedRow(place, verdict, judged, result, offset)
 
     def said_at(self, offset: int, row: int, field: int) -> str | None:
         """What the record at an offset answered to a row, in one field, as a text; None where it did not."""
@@ -185,12 +194,11 @@ class Scoring:
         return self._results.at(offset).custom_id
 
     def _is_second(self, row: int, repeat: int) -> bool:
-        if repeat:
-            is_second = (row, repeat) in self._seen_repeats
-            self._seen_repeats.add((row, repeat))
-        else:
-            is_second = row in self._seen
-        self._seen.add(row)
+        is_new = self._seen.add(row)
+        if not repeat:
+            return not is_new
+        is_second = (row, repeat) in self._seen_repeats
+        self._seen_repeats.add((row, repeat))
         return is_second
 
     def _place(self, custom_id: str, row: int | None, repeat: int) -> Place:
@@ -201,14 +209,12 @@ class Scoring:
         if self._cluster is not None:
             cluster = self._cluster.codes[row]
             cluster = ("alone", row) if cluster == NO_CELL else cluster
-        weight = 1.0 if self._sample is None else self._sample.weights[row]
+        weight = None if self._sample is None else self._sample.weights[row]
         return Place(custom_id, row, repeat, group, cluster, weight)
 
     def count_not_asked(self) -> Iterator[int]:
         """Count the rows of gold that no record answers, and give each; after `rows`."""
-        for row in range(len(self.gold)):
-            if row in self._seen:
-                continue
+        for row in self._seen.missing(len(self.gold)):
             has_gold = [tally.column.codes[row] != NO_CELL for tally in self.tallies]
             group = None if self._by is None else self.group_of(row)
             for tally, has in zip(self.tallies, has_gold, strict=True):

@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from batchrun.datasets.labels import LabelReader
@@ -17,6 +16,7 @@ from batchrun.records.answer import Result
 ANSWER = "answer"
 """The field of an answer that is a text, unless the answer is an object with a field of this name."""
 _LOOKED_AT = 200
+_NOT_PARSED = object()
 
 
 class Answer:
@@ -25,21 +25,26 @@ class Answer:
     `reader`: checks the answer against its schema, as `join` does; None where there is none.
     """
 
+    __slots__ = ("_parsed", "result", "why")
+
     def __init__(self, result: Result, reader: LabelReader | None = None) -> None:
         self.result = result
-        self.custom_id = result.custom_id
-        self.why = "" if result.outcome == "succeeded" else str(result.outcome)
-        if not self.why and result.run.schema_error is not None:
+        run = result.run
+        self.why = "" if run.outcome == "succeeded" else str(run.outcome)
+        if not self.why and run.schema_error is not None:
             self.why = "invalid"
+        self._parsed: Any = _NOT_PARSED
         if not self.why and reader is not None:
             label = reader.read(result)
             self.why = "" if label.is_ok else str(label.status)
-            self.__dict__["parsed"] = label.value  # it need not be parsed again
+            self._parsed = label.value
 
-    @cached_property
+    @property
     def parsed(self) -> Any:
-        """The JSON of the answer, None where there is none."""
-        return self.result.parsed
+        """The JSON of the answer, None where there is none; it is parsed once."""
+        if self._parsed is _NOT_PARSED:
+            self._parsed = self.result.parsed
+        return self._parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,11 @@ class Field:
 
     def read(self, answer: Answer) -> Any:
         """The field in an answer; None where the answer has none."""
-        if self.name == ANSWER and not (isinstance(answer.parsed, dict) and ANSWER in answer.parsed):
+        parsed = answer.parsed
+        if self.name == ANSWER and not (isinstance(parsed, dict) and ANSWER in parsed):
             text = answer.result.text
             return None if text is None or not text.strip() else text
-        return nested(answer.parsed, self.name)
+        return nested(parsed, self.name)
 
 
 def nested(value: Any, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from batchrun.datasets.tables import Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
 from batchrun.evaluation.scorers import NONE_RIGHT, Scorer, as_text
-from batchrun.records.index import HashTable, hash64
+from batchrun.records.index import HashTable, hash64, hash64_all
 
 CUSTOM_ID = "custom_id"
 NO_CELL = -1
@@ -128,12 +128,10 @@ class Gold:
         except ValueError as error:
             table.problems.add(row.line_number, row.number, str(error))
             return
-        hashed = hash64(custom_id)
-        if (first := self._rows.get(hashed)) is not None:
+        first = self._rows.setdefault(hash64(custom_id), self._count)
+        if first != self._count:
             told = f"{ids.name} {custom_id[:60]!r} is that of row {first + 1:,}, too"
             table.problems.add(row.line_number, row.number, told)
-            return
-        self._rows.set(hashed, self._count)
 
     def forget_ids(self) -> None:
         """Free the memory of the ids; no row is found any more."""
@@ -141,9 +139,17 @@ class Gold:
 
     def find(self, custom_id: str) -> tuple[int | None, int]:
         """The row, from 0, of a request, None without gold; and which repeat it is, from 1, or 0 where it is none."""
-        row = self._rows.get(hash64(custom_id.strip()))
-        if row is None and (repeat := REPEAT.fullmatch(custom_id)):
-            row = self._rows.get(hash64(repeat[1].strip()))
-            if row is not None:
-                return row, int(repeat[2])
-        return row, 0
+        return self.find_all([custom_id])[0]
+
+    def find_all(self, custom_ids: Sequence[str]) -> list[tuple[int | None, int]]:
+        """The same of many requests, faster than one by one."""
+        rows = self._rows.get_all(hash64_all([custom_id.strip() for custom_id in custom_ids]))
+        return [
+            self._of_repeat(custom_id) if row is None else (row, 0)
+            for custom_id, row in zip(custom_ids, rows, strict=True)
+        ]
+
+    def _of_repeat(self, custom_id: str) -> tuple[int | None, int]:
+        repeat = REPEAT.fullmatch(custom_id)
+        row = None if repeat is None else self._rows.get(hash64(repeat[1].strip()))
+        return (None, 0) if repeat is None or row is None else (row, int(repeat[2]))

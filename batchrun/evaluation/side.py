@@ -24,7 +24,7 @@ _CODES = {
     Verdict.UNANSWERED: UNANSWERED,
     Verdict.UNSCORED: UNSCORED,
 }
-_BATCH = 4096
+_BATCH = 512
 NOWHERE = (1 << 64) - 1
 
 
@@ -96,15 +96,17 @@ class Side:
         self._read(names, Spending(book))
 
     def _read(self, names: list[str], spending: Spending) -> None:
+        offsets, of_all = self.offsets, self.verdicts[""]
+        of_fields = [self.verdicts[name] for name in names]
         for judged in self.scoring.rows():
             spending.add(judged.result)
             row = judged.place.row
             if row is None:
                 continue
-            self.offsets[row] = judged.offset
-            self.verdicts[""][row] = _CODES[judged.verdict]
-            for name, one in zip(names, judged.fields, strict=True):
-                self.verdicts[name][row] = _CODES[one.verdict]
+            offsets[row] = judged.offset
+            of_all[row] = _CODES[judged.verdict]
+            for codes, one in zip(of_fields, judged.fields, strict=True):
+                codes[row] = _CODES[one.verdict]
             if judged.place.repeat:
                 self._repeats.setdefault(row, []).append(self._as_read(row))
         for _ in self.scoring.count_not_asked():

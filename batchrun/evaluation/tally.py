@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
@@ -14,12 +16,14 @@ from batchrun.evaluation.verdict import Verdict
 from batchrun.stats.proportions import Interval, weighted_share
 
 Pair = tuple[Any, Any]  # what gold says, and what the answer says; None is unanswered
+# A name of this module is found in a third of the time that an attribute of an enum takes.
+_RIGHT, _WRONG, _UNANSWERED, _UNSCORED = Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED
 MISSING, UNREADABLE = "missing field", "unreadable"
 MOST_CELLS = 20_000
 """Different pairs of gold and answer that are kept; a field with more of them has no classes."""
 
 
-class Judged(NamedTuple):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one field of one answer. `why`: for an unanswered one. `pair`: gold and the answer, as read."""
 
     verdict: Verdict
@@ -54,11 +58,11 @@ class Tries:
         return sum(is_right for _, is_right in self.said)
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an answer belongs: its `custom_id`, the `row` of gold (None without one), which `repeat` it is (0: none).
 
     `group`: the value of the column by which rows are grouped. `cluster`: what its row belongs together with.
-    `weight`: how many rows it stands for.
+    `weight`: how many rows it stands for; None where each stands for itself.
     """
 
     custom_id: str
@@ -66,7 +70,7 @@ class Place(NamedTuple):
     repeat: int = 0
     group: str | None = None
     cluster: Any = None
-    weight: float = 1.0
+    weight: float | None = None
 
 
 class Clusters:
@@ -78,9 +82,9 @@ class Clusters:
     def add(self, key: Any, verdict: Verdict) -> None:
         """Count one row of a cluster that was asked."""
         sums = self._found.setdefault(key, [0.0, 0.0, 0.0])
-        sums[0] += verdict is Verdict.RIGHT
-        sums[1] += verdict is Verdict.WRONG
-        sums[2] += verdict is Verdict.UNANSWERED
+        sums[0] += verdict is _RIGHT
+        sums[1] += verdict is _WRONG
+        sums[2] += verdict is _UNANSWERED
 
     def pairs(self, *, with_unanswered: bool) -> list[tuple[float, float]]:
         """Hits and rows of each cluster; empty where nothing was clustered."""
@@ -107,7 +111,7 @@ class Weights:
 
     def accuracy(self, *, with_unanswered: bool) -> Interval:
         """The share of right rows among all for which these stand."""
-        counted = [Verdict.RIGHT, Verdict.WRONG, *([Verdict.UNANSWERED] if with_unanswered else [])]
+        counted = [_RIGHT, _WRONG, *([_UNANSWERED] if with_unanswered else [])]
         sums = [self._sums.get(verdict, (0.0, 0.0)) for verdict in counted]
         return weighted_share(sums[0][0], sum(total for total, _ in sums), sum(squares for _, squares in sums))
 
@@ -135,14 +139,17 @@ class RowTally:
 
     def add(self, verdict: Verdict, said: str | None, place: Place) -> None:
         """Add an answer, by what it `said` as a text."""
-        self.count(verdict, place.group)
-        if verdict is Verdict.UNSCORED:
+        self.verdicts[verdict] += 1
+        if place.group is not None:
+            self.groups.setdefault(place.group, Counter())[verdict] += 1
+        if verdict is _UNSCORED:
             return
-        self.weights.add(verdict, place.weight)
+        if place.weight is not None:
+            self.weights.add(verdict, place.weight)
         if place.cluster is not None:
             self.clusters.add(place.cluster, verdict)
         if place.repeat and place.row is not None:
-            self.tries.setdefault(place.row, Tries()).said.append((said, verdict is Verdict.RIGHT))
+            self.tries.setdefault(place.row, Tries()).said.append((said, verdict is _RIGHT))
 
 
 class FieldTally(RowTally):
@@ -160,29 +167,29 @@ class FieldTally(RowTally):
         """The verdict on the field of an answer."""
         gold = None if row is None else self.column.at(row)
         if gold is None:
-            return Judged(Verdict.UNSCORED)
+            return Judged(_UNSCORED)
         meant = gold[0] if gold else None  # of a label that was marked as wrong, nobody knows the right one
         value = None if said.why else self.field.read(said)
         if value is None:
-            return Judged(Verdict.UNANSWERED, said.why or MISSING, (meant, None))
+            return Judged(_UNANSWERED, said.why or MISSING, (meant, None))
         scorer = self.field.scorer
         answer = scorer.read_answer(value)
         if answer is None:
-            return Judged(Verdict.UNANSWERED, UNREADABLE, (meant, None))
-        verdict = Verdict.WRONG
+            return Judged(_UNANSWERED, UNREADABLE, (meant, None))
+        verdict = _WRONG
         for one in gold:
             is_right = scorer.is_right(one, answer)
             if is_right is None:
-                return Judged(Verdict.UNANSWERED, UNREADABLE, (meant, None))
+                return Judged(_UNANSWERED, UNREADABLE, (meant, None))
             if is_right:
-                verdict, meant = Verdict.RIGHT, one
+                verdict, meant = _RIGHT, one
                 break
         return Judged(verdict, "", (meant, answer))
 
     def take(self, judged: Judged, place: Place) -> None:
         """Count what `judge` found."""
         self.add(judged.verdict, judged.vote if place.repeat else None, place)
-        if judged.verdict is Verdict.UNSCORED:
+        if judged.verdict is _UNSCORED:
             return
         if judged.why:
             self.why[judged.why] += 1
@@ -191,7 +198,7 @@ class FieldTally(RowTally):
 
     def _keep(self, judged: Judged, custom_id: str) -> None:
         self.cells[judged.pair] += 1
-        if judged.verdict is Verdict.WRONG and judged.pair not in self.examples:
+        if judged.verdict is _WRONG and judged.pair not in self.examples:
             self.examples[judged.pair] = custom_id
         if len(self.cells) > MOST_CELLS:
             self.keeps_cells = False

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Raw
 
 from batchrun.records.outcome import Outcome
 from batchrun.records.rawjson import REFUSED, member
-from batchrun.records.result import ErrorInfo, RunInfo, parse_stored
+from batchrun.records.result import ErrorInfo, RunInfo, parse_payloads, parse_stored
 from batchrun.records.usage import Usage
 
 _Json = dict[str, Any]
@@ -46,8 +45,7 @@ class ToolCall:
         return _parsed_or_none(self.arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """One line with its answer, or with its error.
 
     `custom_id`: the id of the request.
@@ -116,10 +114,25 @@ def read_result(record: bytes) -> Result:
     return Result(head.custom_id, head.run, head.error, _parsed_body(body) if body else None, record)
 
 
+def read_results(lines: Sequence[bytes]) -> Sequence[Result]:
+    """The same of many lines with their newlines, in half the time.
+
+    Raises `ValueError` if any is not a record, or one that `read_result` must look at more closely.
+    """
+    return [
+        Result(record.custom_id, record.run, record.error, _body_in(record.response), raw.removesuffix(b"\n"))
+        for record, raw in zip(parse_payloads(lines), lines, strict=True)
+    ]
+
+
+def _body_in(response: Any) -> Any:
+    return response.get("body") if type(response) is dict else None
+
+
 def _parsed_body(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # Python's own reader takes more: halves of surrogate pairs, endless numbers
+        return _decode_any(body)
+    except REFUSED:  # Python's own reader takes endless numbers, too
         return json.loads(body)
 
 
@@ -175,18 +188,26 @@ def final_texts(body: _Json) -> Iterator[str]:
             if not message.get("tool_calls") and not message.get("function_call"):
                 yield _joined(message.get("content"))
         return
-    said = [item for item in _objects(body.get("output")) if item.get("type") != "reasoning"]
-    last = said[-1] if said else {"content": _output_text(body)}
-    if last.get("type", "message") == "message":
-        yield _joined(last.get("content"))
+    text = _last_message(body)
+    if text is not None:
+        yield text
+
+
+def _last_message(body: _Json) -> str | None:
+    """The text of the last item of a response that is no reasoning; None where that is no message."""
+    output = body.get("output")
+    for item in reversed(output) if type(output) is list else ():
+        if type(item) is dict and (kind := item.get("type", "message")) != "reasoning":
+            return _joined(item.get("content")) if kind == "message" else None
+    return _joined(_output_text(body))
 
 
 def json_text_of(body: Any) -> str | None:
     """The text that should be JSON: the last message, or the arguments of the only tool call; None without either."""
     if not isinstance(body, dict):
         return None
-    text = next(final_texts(body), "")
-    if text.strip():
+    text = next(final_texts(body), "") if "choices" in body else _last_message(body)
+    if text and not text.isspace():
         return text
     calls = list(tool_calls_of(body))
     return calls[0].arguments if len(calls) == 1 else None
@@ -205,8 +226,8 @@ def _joined(content: Any) -> str:
     """The text of a message, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
-    parts = [part.get("text") for part in _objects(content)]
-    return "".join(part for part in parts if isinstance(part, str))
+    texts = [part.get("text") for part in content if type(part) is dict] if type(content) is list else []
+    return "".join([text for text in texts if type(text) is str])
 
 
 def _objects(values: Any) -> list[_Json]:

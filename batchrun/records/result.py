@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -166,6 +166,7 @@ class WholeRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     error: ErrorInfo | None
 
 
+_Record = TypeVar("_Record", bound=ResultHead)
 _HEX = b"0123456789abcdef"
 _HASH_DIGITS = 32
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -224,11 +225,20 @@ def parse_result(raw: bytes) -> ResultHead:
 
 def parse_results(lines: Sequence[bytes]) -> Sequence[ResultHead]:
     """Many stored result lines, faster than one by one. Raises `ValueError` if any is not a record of `VERSION`."""
+    return _checked(lines, _decode_record)
+
+
+def parse_payloads(lines: Sequence[bytes]) -> Sequence[WholeRecord]:
+    """The same with their payloads. Raises `ValueError` for rare payloads, too, that only Python's own reader takes."""
+    return _checked(lines, _decode_whole)
+
+
+def _checked(lines: Sequence[bytes], decode: Callable[[bytes], _Record]) -> Sequence[_Record]:
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
                 raw.decode()
-        records = list(map(_decode_record, lines))
+        records = list(map(decode, lines))
     except REFUSED as error:
         raise ValueError(str(error)) from None
     check_results(records)

@@ -21,7 +21,8 @@ from batchrun.records.answer import (
     unfenced,
 )
 from batchrun.records.outcome import Outcome
-from tests.support import record
+from batchrun.records.result import ResultHead, encode_result
+from tests.support import record, run_info
 
 
 def said(*texts: str) -> dict[str, Any]:
@@ -65,6 +66,42 @@ def test_the_text_and_the_text_that_must_fit_are_not_the_same() -> None:
     assert list(final_texts({"output": [said("one"), CALL]})) == []
     assert (text_of({"output": [], "output_text": "a"}), *final_texts({"output_text": "a"})) == ("a", "a")
     assert list(final_texts({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]})) == ["a", "b"]
+
+
+def plainly_read(body: dict[str, Any]) -> str | None:
+    """The text that should be JSON, by the words of the manual."""
+    if "choices" in body:
+        choices = body["choices"] if isinstance(body["choices"], list) else []
+        messages = [choice.get("message") or {} for choice in choices if isinstance(choice, dict)]
+        whole = [one for one in messages if not one.get("tool_calls") and not one.get("function_call")]
+        content = whole[0].get("content") if whole else ""
+    else:
+        output = body["output"] if isinstance(body.get("output"), list) else []
+        items = [item for item in output if isinstance(item, dict) and item.get("type") != "reasoning"]
+        last = items[-1] if items else {"content": body.get("output_text")}
+        content = last.get("content") if last.get("type", "message") == "message" else ""
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    text = "".join(text for text in texts if isinstance(text, str))
+    calls = list(tool_calls_of(body))
+    return text if text.strip() else calls[0].arguments if len(calls) == 1 else None
+
+
+TEXTS = st.sampled_from(["", " \n\u2003", "a", '{"a":1}']) | st.none() | st.just(7)
+PARTS = st.fixed_dictionaries({}, optional={"type": st.just("output_text"), "text": TEXTS})
+CONTENTS = TEXTS | st.lists(PARTS | st.none() | st.just("text"), max_size=3)
+KINDS = st.sampled_from(["message", "reasoning", "web_search_call"]) | st.none()
+ITEMS = st.fixed_dictionaries({}, optional={"type": KINDS, "content": CONTENTS}) | st.just(CALL) | st.none()
+MESSAGES = st.fixed_dictionaries({}, optional={"content": CONTENTS, "tool_calls": st.just([CHAT_CALL]) | st.none()})
+CHOICES = st.fixed_dictionaries({}, optional={"message": MESSAGES | st.none()}) | st.none()
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"output": st.lists(ITEMS, max_size=4) | TEXTS, "output_text": TEXTS})
+    | st.fixed_dictionaries({"choices": st.lists(CHOICES, max_size=3) | TEXTS})
+)
+def test_the_json_of_an_answer_is_found_in_any_shape(body: dict[str, Any]) -> None:
+    assert json_text_of(body) == plainly_read(body)
 
 
 def test_a_refusal_is_found_in_both_shapes() -> None:
@@ -114,6 +151,13 @@ def test_whole_numbers_of_any_size_are_exact() -> None:
 def test_what_is_no_strict_json_is_refused(text: str) -> None:
     with pytest.raises(NotJsonError):
         parse_json(text)
+
+
+@pytest.mark.parametrize("beside", ["", ',"endless":1e400'])
+def test_whole_numbers_of_a_body_are_exact_whatever_stands_beside_them(beside: str) -> None:
+    body = f'{{"seed":100000000000000000001{beside}}}'.encode()
+    raw = encode_result(ResultHead("r-1", run_info()), 200, None, body)
+    assert read_result(raw[:-1]).body["seed"] == 100000000000000000001
 
 
 def test_a_result_tells_all_that_its_record_has() -> None:

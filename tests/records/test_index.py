@@ -34,6 +34,18 @@ def test_a_table_answers_as_a_dict_does(pairs: list[tuple[int, int]], others: li
         assert table.get(key) == model.get(key)
 
 
+@given(st.lists(st.tuples(keys, values)), st.lists(keys))
+def test_a_table_keeps_the_first_number_where_that_is_asked_for(
+    pairs: list[tuple[int, int]], others: list[int]
+) -> None:
+    table, model = HashTable(slots=4), dict[int, int]()
+    for key, value in pairs:
+        assert table.setdefault(key, value) == model.setdefault(key, value)
+        assert len(table) == len(model)
+    asked = [*others, *model, *others]
+    assert table.get_all(asked) == list(map(model.get, asked))
+
+
 @given(st.integers(0, 2**40), st.integers(1, 60), st.integers(1, 300))
 def test_a_table_keeps_everything_while_it_grows(start: int, step: int, count: int) -> None:
     table = HashTable(slots=4)
@@ -169,7 +181,7 @@ def test_finding_repeats_among_millions_takes_two_megabytes() -> None:
 def test_a_line_set_answers_as_a_set_does(numbers: list[int], others: list[int]) -> None:
     lines, model = LineSet(), set[int]()
     for number in numbers:
-        lines.add(number)
+        assert lines.add(number) == (number not in model)
         model.add(number)
         assert len(lines) == len(model)
     for number in [*numbers, *others, *(number ^ 1 for number in numbers), *(number + 8 for number in numbers)]:
@@ -194,6 +206,14 @@ def test_the_first_gap_of_a_line_set_is_the_lowest_number_that_is_not_in(numbers
     for number in numbers.union(range(1, full)):
         lines.add(number)
     assert lines.first_gap() == next(number for number in range(1, 50) if number not in lines)
+
+
+@given(st.sets(st.integers(0, 10_000)), st.integers(0, 200), st.integers(0, 10_000))
+def test_what_is_missing_in_a_line_set_is_told_in_order(numbers: set[int], full: int, end: int) -> None:
+    lines = LineSet()
+    for number in numbers.union(range(full)):
+        lines.add(number)
+    assert list(lines.missing(end)) == [number for number in range(end) if number not in lines]
 
 
 def test_a_line_set_holds_line_numbers_only() -> None:
