@@ -18,7 +18,7 @@ import math
 import msgspec
 
 from batchrun.limits.concurrency import ConcurrencyLimit
-from batchrun.limits.headers import Allowance
+from batchrun.limits.headers import HeaderLimits
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
 from batchrun.limits.rate import RateEstimator
@@ -57,6 +57,7 @@ class Controller:
     # A pause without `Retry-After`: short, as most refusals are brief; doubled while nothing is admitted. With the
     # most, a gateway that refuses everything is asked some 100 times in ten minutes.
     FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 10.0
+    TRICKLE_PER_S = 50.0  # at most, until it is known whether anything is admitted again: one at a time
     MAX_ASKED_S = 120.0  # of a `Retry-After`: limits are per minute, and one that asks for an hour is looked at again
     # The least `Retry-After` is 1 s, so one this short does not mean that long (see `_pause_s`).
     SHORT_ASKED_S = 2.0
@@ -68,9 +69,7 @@ class Controller:
         self.paused_until = now
         self._estimator = RateEstimator(now)
         self._spurious = SpuriousThrottles()
-        self._requests = Allowance(1.0)
-        self._tokens = Allowance(None)
-        self._has_headers = False
+        self._told = HeaderLimits()
         self._is_rate = False  # whether refusals come from a rate limit, as far as is known
         self._votes = 0
         self._number = 0
@@ -96,7 +95,7 @@ class Controller:
         if (  # nothing is known that sets a pace, as of most gateways: so this has to be quick
             self._estimator.per_s is None
             and self.concurrency.ceiling is None
-            and not self._has_headers
+            and not self._told.has_any
             and not self._is_trickling
             and self._spurious.trial is None
             and (self.concurrency.is_fixed or not self._is_first_rise)
@@ -107,7 +106,7 @@ class Controller:
             paces.append(self._spurious.trial.pace_per_s)
         if self._is_trickling:
             # After a pause all may still be refused: 35 slots sent 16 requests before the first refusal was back.
-            paces.append(0.5 / self._refusal_s)
+            paces.append(min(0.5 / self._refusal_s, self.TRICKLE_PER_S))
         if (smooth := self._smooth) is not None:
             paces.append(smooth * self.slots / self._latency_s)
         return min((pace for pace in paces if pace is not None), default=None)
@@ -186,12 +185,12 @@ class Controller:
             self.concurrency.plateau.back(sent.at, sent.in_flight, None)
             return 0.0
         self._refusal_s += self.REFUSAL_SHARE * (min(now - sent.at, self.MAX_REFUSAL_S) - self._refusal_s)
-        for limit in (self._estimator, self._requests, self._tokens):
-            limit.refused()
+        self._estimator.refused()
+        self._told.refused()
         self.concurrency.plateau.back(sent.at, sent.in_flight, None)
         is_new = sent.at >= self._cut_at
         asked_s = max(0.0, min(retry_after_s or 0.0, self.MAX_ASKED_S))
-        self._estimator.found_empty(sent.at, self._number - sent.number, asked_s, is_new=is_new)
+        self._estimator.found_empty(sent.at, self._number - sent.number, asked_s, now, is_new=is_new)
         if is_new:
             nothing_admitted = not self._answers_at and not self._is_admitting(sent.at)
             self._refused_in_a_row = self._refused_in_a_row + 1 if nothing_admitted else 0
@@ -247,18 +246,12 @@ class Controller:
 
     def headers(self, sent: Sent, headers: RateHeaders, now: float) -> None:
         """What an answer's headers say of the limits."""
-        self._has_headers = True
-        for allowance, limit, remaining, reset_s in (
-            (self._requests, headers.limit_requests, headers.remaining_requests, headers.reset_requests_s),
-            (self._tokens, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_s),
-        ):
-            since = self._number - sent.number
-            allowance.read(limit, remaining, reset_s, sent_at=sent.at, number=sent.number, sent_since=since, now=now)
+        self._told.read(headers, sent.at, sent.number, self._number - sent.number, now)
 
     # ------------------------------------------------------------------------------------------ inside
 
     def _rates(self) -> tuple[float | None, float | None, float | None]:
-        return self._estimator.per_s, self._requests.pace_per_s(self._now), self._tokens.pace_per_s(self._now)
+        return self._estimator.per_s, *self._told.paces_per_s(self._now)
 
     @property
     def _is_even(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from batchrun.records.outcome import RateHeaders
+
 
 class Allowance:
     """One limit that headers describe, in requests or in tokens; `unit` is what a request takes (None: found out).
@@ -122,3 +124,29 @@ class Allowance:
             self._doubts, self._per_s = 0, None
             self._ignored_until = now + self._ignore_s
             self._ignore_s *= 2
+
+
+class HeaderLimits:
+    """The limits that answers' headers tell of: requests and tokens. `has_any`: some did."""
+
+    def __init__(self) -> None:
+        self.has_any = False
+        self._requests, self._tokens = Allowance(1.0), Allowance(None)
+
+    def read(self, headers: RateHeaders, sent_at: float, number: int, sent_since: int, now: float) -> None:
+        """What one answer says; its request was the one of that `number`, and so many were sent after it."""
+        self.has_any = True
+        for allowance, limit, remaining, reset_s in (
+            (self._requests, headers.limit_requests, headers.remaining_requests, headers.reset_requests_s),
+            (self._tokens, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_s),
+        ):
+            allowance.read(limit, remaining, reset_s, sent_at=sent_at, number=number, sent_since=sent_since, now=now)
+
+    def refused(self) -> None:
+        """Something was refused: the limits are real."""
+        self._requests.refused()
+        self._tokens.refused()
+
+    def paces_per_s(self, now: float) -> tuple[float | None, float | None]:
+        """Requests a second by the limit of requests, and by that of tokens; None where that slows nothing down."""
+        return self._requests.pace_per_s(now), self._tokens.pace_per_s(now)

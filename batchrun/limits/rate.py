@@ -32,11 +32,12 @@ class Pacer:
 
 @dataclass(slots=True)
 class _Mark:
-    """A throttle: when, how much had been admitted and how long nothing had been sent until then."""
+    """A throttle, or the beginning: when, how much had been admitted and how long nothing had been sent until then."""
 
     at: float
     admitted: int
     paused_s: float
+    is_empty: bool = True
 
 
 class RateEstimator:
@@ -63,6 +64,8 @@ class RateEstimator:
     GUESS, RISE, RISE_AGAIN, FEW = 0.6, 0.4, 0.3, 10.0
     USED = 0.85  # of the pace: below that the pace is not what limits the run, and it does not rise
     MARKS = 32  # throttles to measure from: more than enough even if each let one request through
+    # Nothing admitted for longer is not the rest of a window: whatever it is, it tells of no rate.
+    LONGEST_WINDOW_S = 60.0
     # Seconds, and two requests at the pace: in a longer gap no worker wanted to send, so it measures nothing.
     GAP_S = 2.0
     # How often the rate of sending is measured: in seconds, and in requests where these take longer.
@@ -71,7 +74,7 @@ class RateEstimator:
     def __init__(self, now: float) -> None:
         self.per_s: float | None = None
         self.admitted = 0
-        self._marks: deque[_Mark] = deque([_Mark(now, 0, 0.0)], maxlen=self.MARKS)
+        self._marks: deque[_Mark] = deque([_Mark(now, 0, 0.0, is_empty=False)], maxlen=self.MARKS)
         self._refill = Refill(now)
         self._told: Bucket | None = None  # by the last refusal that paused, and by the one before it
         self._told_before: Bucket | None = None
@@ -79,6 +82,7 @@ class RateEstimator:
         self._rise = self.RISE
         self._paused_s = 0.0
         self._hold_s = self.FIRST_HOLD_S
+        self._empty_since = -math.inf  # nothing has been admitted since then, as far as refusals tell
         self._is_new, self._rough_until = False, 0  # see `begin_empty`
         self._fast_until = 0.0
         self._was_soon = False
@@ -98,7 +102,7 @@ class RateEstimator:
         if now > self._expected_at:
             self._is_new = False
             self._marks.clear()
-            self._marks.append(_Mark(now, self.admitted, self._paused_s))
+            self._marks.append(_Mark(now, self.admitted, self._paused_s, is_empty=False))
             self._refill.restart(now)
             self._tick_at, self._tick_admitted = now, self.admitted
         self._expected_at = now + self.GAP_S + (2 / self.per_s if self.per_s is not None else 0.0)
@@ -115,10 +119,12 @@ class RateEstimator:
         """A request that was sent was not admitted."""
         self.admitted -= 1
 
-    def found_empty(self, sent_at: float, sent_since: int, asked_s: float, *, is_new: bool) -> None:
+    def found_empty(self, sent_at: float, sent_since: int, asked_s: float, now: float, *, is_new: bool) -> None:
         """The request sent at `sent_at` was refused; so many were sent since, and the gateway asked for that pause."""
         self._refill.refused(sent_at, sent_since, is_new=is_new)
         if is_new:
+            if self.admitted - sent_since > self._marks[-1].admitted:
+                self._empty_since = now
             self._told_before, self._told = self._told, self._refill.told() if asked_s >= self.COSTLY_S else None
 
     def throttled(
@@ -130,12 +136,12 @@ class RateEstimator:
         episode; `nothing_admitted` says that nothing has been admitted since the last one. `is_rate` is None while
         nobody knows what limit it is.
         """
-        if is_new and is_rate:
+        if is_new and is_rate and now - self._empty_since <= self.LONGEST_WINDOW_S:
             self._step_back(pause_s, nothing_admitted, now)
             self._hold(pause_s, now)
         elif is_new and is_rate is None and asked_s >= self.COSTLY_S:
             self._explore(pause_s, now)
-        if not is_new:
+        if not is_new or now > self._empty_since:  # then the last one tells as much
             self._marks.pop()
         self._marks.append(_Mark(now, self.admitted, self._paused_s))
         if is_new:
@@ -229,6 +235,8 @@ class RateEstimator:
         # `low` counts the pauses, `high` does not. Where they differ, most of the time may have been a pause.
         low, high = self._measure(now)
         measured = high if high <= 1.15 * low else low
+        if nothing_admitted:
+            measured = self._lasts_per_s(now)
         agrees = abs(measured - self._measured) < 0.3 * self._measured
         per_s, was_fast = self.per_s, self._fast_until > 0
         is_soon, was_soon = self.admitted - self._marks[-1].admitted < self.ENOUGH, self._was_soon
@@ -247,7 +255,7 @@ class RateEstimator:
             self.per_s = math.cbrt(low * high * high) * self.MARGIN
             self._fast_until = math.inf
         elif nothing_admitted:  # as in the rest of a fixed window: what was admitted has to last until the next one
-            self.per_s = min(per_s, low * self.MARGIN)
+            self.per_s = min(per_s, measured * self.MARGIN)
             if not agrees:
                 self._fast_until = 0.9 * per_s
         elif is_soon and was_soon:  # the limit is no longer the one that was measured
@@ -255,6 +263,7 @@ class RateEstimator:
             self._fast_until = 0.9 * per_s
         elif is_soon:
             self.per_s = max(min(measured, 0.97 * per_s) * self.MARGIN, 0.85 * per_s)
+            self._fast_until = 0.9 * per_s
         elif measured < 0.85 * per_s and 2 * low < high:  # most of the time was a pause, and its refill is used up
             self.per_s = max(low * self.MARGIN, 0.3 * per_s)
             self._fast_until = 0.9 * per_s
@@ -292,3 +301,9 @@ class RateEstimator:
             self.per_s = per_s * math.exp(rate * elapsed_s / unit_s)
             if per_s < self._fast_until <= self.per_s:
                 self._hold(0.0, now)
+
+    def _lasts_per_s(self, now: float) -> float:
+        """The fastest pace at which what was admitted since any of the throttles would have lasted until now."""
+        enough = [mark for mark in self._marks if mark.is_empty and self.admitted - mark.admitted >= self.ENOUGH]
+        spans = [(self.admitted - mark.admitted, now - mark.at) for mark in enough or [self._marks[0]]]
+        return max(max(1, admitted) / max(elapsed_s, 0.01) for admitted, elapsed_s in spans)

@@ -263,6 +263,24 @@ class Batching:
 
 
 @dataclass
+class Refusing:
+    """Another gateway, which refuses all for a while: an outage that is told by throttles."""
+
+    behind: Gateway
+    since: float
+    until: float
+    retry_after_s: float | None = None
+
+    def arrive(self, now: float, rng: random.Random) -> tuple[Answer, float]:
+        if self.since <= now < self.until:
+            return Answer(0.01, 429, self.retry_after_s), 0
+        return self.behind.arrive(now, rng)
+
+    def capacity(self, since: float, until: float) -> float:
+        return self.behind.capacity(since, until)
+
+
+@dataclass
 class Faulty:
     """Another gateway behind random faults: shares of 503s and of spurious 429s, throttles at given times."""
 

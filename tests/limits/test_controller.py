@@ -21,6 +21,7 @@ from tests.limits.gateways import (
     FixedWindow,
     Gateway,
     Latency,
+    Refusing,
     Steps,
     Tokens,
     Unlimited,
@@ -199,6 +200,26 @@ def test_a_gateway_that_refuses_everything_is_asked_ever_less_often() -> None:
     outcome = Client(FixedWindow(steady(0), 60, Latency(1))).run(600)
     assert outcome.answered == 0
     assert outcome.throttled <= 100
+
+
+@pytest.mark.parametrize("count", [60, 300])
+@pytest.mark.parametrize("left_s", [5, 35, 60])
+def test_a_minute_that_is_spent_when_the_job_begins_is_no_rate(count: int, left_s: int) -> None:
+    """Of 300 a minute, the next half an hour got one a minute: what was admitted until the first minute was over."""
+    window = FixedWindow(steady(count), 60, Latency(0.5))
+    gateway = Refusing(window, 0, left_s)
+    outcome = Client(gateway, seed=1).run(60 * 15 + left_s)
+    assert answered_between(outcome, left_s, 60 * 15 + left_s) >= 0.9 * count / 60
+    assert outcome.refusals <= 0.08
+
+
+@pytest.mark.parametrize("seconds", [20, 50, 100, 400])
+@pytest.mark.parametrize("retry_after_s", [None, 1.0])
+def test_a_rate_that_is_known_is_not_forgotten_while_all_is_refused(seconds: int, retry_after_s: float | None) -> None:
+    """After 50 s of refusals, the next two minutes got less than a hundredth of their 100 a second."""
+    gateway = Refusing(Bucket(steady(100), 100, Latency(0.5)), 300, 300 + seconds, retry_after_s)
+    outcome = Client(gateway, seed=1).run(300 + seconds + 136)
+    assert answered_between(outcome, 300 + seconds + 15, 300 + seconds + 135) >= 0.95 * 100
 
 
 def test_refused_for_a_day_and_still_finite() -> None:
