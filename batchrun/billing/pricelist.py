@@ -133,6 +133,10 @@ class PriceList:
         with self._lock:
             self._end()
 
+    def forget_process(self) -> None:
+        """Have no process: this one is a copy (`os.fork`) of the one that it belongs to."""
+        self._process, self._lock = None, threading.Lock()
+
     def _cached(self, model: str) -> _Reply | None:
         """As `_ask`, of which the answer is kept for later runs."""
         if self._cache is None:
@@ -164,6 +168,8 @@ class PriceList:
 SHARED = PriceList(PriceCache(cache_folder(), _Reply))
 """The one price list of this process, so that each name is asked for once."""
 atexit.register(SHARED.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SHARED.forget_process)
 
 
 def _started() -> subprocess.Popen[bytes]:

@@ -37,7 +37,9 @@ class Column:
     def value(self, answer: Any) -> Any:
         """Its value in an answer; None where that has none."""
         for name in self.path:
-            answer = answer.get(name) if isinstance(answer, dict) else None
+            if not isinstance(answer, dict):
+                return None
+            answer = answer.get(name)
         return answer
 
 

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from batchrun.records.answer import NotJsonError, Result, json_text_of, parse_json, refusal_of, unfenced
 from batchrun.records.request import EMBEDDINGS
@@ -30,8 +31,7 @@ class RowStatus(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(msgspec.Struct, frozen=True):
     """What an answer says of its row. `value`: its JSON, or its text; None unless `status` is ok.
 
     `error`: why there is no value, on one line. `was_fenced`: a code fence was taken off.
@@ -74,6 +74,10 @@ class LabelReader:
         if not self._wants_json:
             return Label(RowStatus.OK, _answer(result))
         return self.read_json(json_text_of(result.body))
+
+    def read_text(self, text: str) -> Label:
+        """The label of an answer that succeeded, and that is this text and no more."""
+        return self.read_json(text) if self._wants_json else Label(RowStatus.OK, text)
 
     def read_json(self, text: str | None) -> Label:
         """The label in the text of an answer that succeeded and should be JSON; None where it has no text."""

@@ -139,6 +139,25 @@ def _parsed_body(body: bytes) -> Any:
 # ------------------------------------------------------------------------------------------------ the text
 
 
+def plain_text(body: Any) -> str | None:
+    """The text of an answer that is one message of one text, as most are; None of any other. Reasoning may precede it.
+
+    Where there is one, it is what `text_of` and `json_text_of` find, and there are no calls.
+    """
+    if not isinstance(body, dict) or "choices" in body:
+        return None
+    output = body.get("output")
+    if not isinstance(output, list) or not 1 <= len(output) <= 2:
+        return None
+    if len(output) == 2 and (not isinstance(output[0], dict) or output[0].get("type") != "reasoning"):
+        return None
+    message = output[-1]
+    content = message.get("content") if isinstance(message, dict) and message.get("type") == "message" else None
+    part = content[0] if isinstance(content, list) and len(content) == 1 else None
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "output_text" else None
+    return text if isinstance(text, str) and text and not text.isspace() else None
+
+
 def text_of(body: Any) -> str | None:
     """The text in a response object or a chat completion; None where there is none."""
     if not isinstance(body, dict):

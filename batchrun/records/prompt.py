@@ -48,22 +48,38 @@ def turns_of(body: bytes) -> list[Turn]:
         told = _decode_told(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    fields = {name: value for name in told.__struct_fields__ if (value := getattr(told, name)) is not None}
-    return list(_turns(fields))
+    return list(_turns(told))
 
 
-def _turns(fields: dict[str, Any]) -> Iterator[Turn]:
-    if isinstance(instructions := fields.get("instructions"), str):
-        yield Turn("instructions", instructions)
-    given = fields.get("input", fields.get("messages"))
+def plain_prompt(body: bytes) -> tuple[str, str] | None:
+    """The instructions and the input of a request body that says no more than those, both texts; None of any other.
+
+    Where there is one, the turns are `instructions`, unless that is empty, and `user`.
+    """
+    try:
+        told = _decode_told(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    given, instructions = told.input, "" if told.instructions is None else told.instructions
+    is_all = told.prompt is None and told.previous_response_id is None and told.conversation is None
+    return (instructions, given) if is_all and isinstance(given, str) and isinstance(instructions, str) else None
+
+
+def _turns(told: _Told) -> Iterator[Turn]:
+    if isinstance(told.instructions, str):
+        yield Turn("instructions", told.instructions)
+    given = told.messages if told.input is None else told.input
     if isinstance(given, str):
         yield Turn("user", given)
     elif isinstance(given, list):
         for item in given:
             yield _turn(item)
-    for name in ("prompt", "previous_response_id", "conversation"):
-        if fields.get(name) is not None:
-            yield Turn(name, _written(fields[name]))
+    if told.prompt is not None:
+        yield Turn("prompt", _written(told.prompt))
+    if told.previous_response_id is not None:
+        yield Turn("previous_response_id", _written(told.previous_response_id))
+    if told.conversation is not None:
+        yield Turn("conversation", _written(told.conversation))
 
 
 def _turn(item: Any) -> Turn:

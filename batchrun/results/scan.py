@@ -127,3 +127,18 @@ def _record_or_none(raw: bytes, path: Path) -> ResultHead | None:
         raise other_version(path, error) from None
     except ValueError:
         return None
+
+
+def lines_at(lines: IO[bytes], size: int, offset: int) -> tuple[list[bytes], bytes]:
+    """The whole lines from an offset on, without their newlines: those in the next `size` bytes, or a longer one.
+
+    Beside them what follows the last line where the file ends there: half a line, or nothing. Any number of threads
+    and processes may read so from one file.
+    """
+    while True:
+        piece = read_at(lines, size, offset)
+        end = piece.rfind(b"\n")
+        if end >= 0 or len(piece) < size:
+            found = piece[:end].split(b"\n") if end >= 0 else []
+            return found, piece[end + 1 :] if len(piece) < size else b""
+        size *= 4

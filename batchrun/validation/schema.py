@@ -127,6 +127,8 @@ class CompiledSchema:
 
     def why_unfit(self, value: Any) -> str | None:
         """The first place where a decoded value does not fit, in up to 100 characters; None if it fits."""
+        if self._validator.is_valid(value):  # in half the time of asking for errors
+            return None
         unfit = next(self._validator.iter_errors(value), None)
         if unfit is None:
             return None

@@ -11,11 +11,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress, islice
+from itertools import chain, compress, islice, repeat
 from typing import Any
 
-NO_VALUE, _OTHERS_CODE = 0, 255
+NO_VALUE, OTHERS_CODE = 0, 255
 OTHERS = "(other values)"
+SHARED = "shared"
+"""The name of the column of what many prompts have in common."""
 MOST_LABELS, LEAST_REPEATS = 50, 5
 """A field with more values, or fewer rows for each, has texts or numbers, and no labels."""
 _ZERO, _ONE = b"0"[0], b"1"[0]
@@ -49,42 +51,61 @@ def _from_digits(digits: bytes | bytearray) -> int:
     return int(digits[::-1], 2) if digits else 0
 
 
+class Codes(dict[str | None, int]):
+    """The codes of values, by value: one that has none yet gets the next one, as long as there are any.
+
+    `in_order`: those that have a code of their own, by code; that of `NO_VALUE` is "".
+    """
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        super().__init__({None: NO_VALUE})
+        self.in_order = [""]
+        for value in values:
+            self[value]
+
+    def of(self, values: Sequence[str | None]) -> bytes:
+        """The codes of some values."""
+        if len(self.in_order) == OTHERS_CODE:  # all further ones are others: nothing is to be noted
+            return bytes(map(self.get, values, repeat(OTHERS_CODE)))
+        return bytes(map(self.__getitem__, values))
+
+    def __missing__(self, value: str | None) -> int:
+        code = len(self.in_order)
+        if value is None or code >= OTHERS_CODE:
+            return OTHERS_CODE
+        self.in_order.append(str(value))
+        self[value] = code
+        return code
+
+
 class Facet:
     """A column with few values: each row has the code of one, or `NO_VALUE`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.codes = bytearray()
-        self.values: list[str] = [""]  # by code
-        self._code_of: dict[str, int] = {}
+        self.known = Codes()
         self._sets: dict[int, tuple[int, int]] = {}  # by code: for how many rows, and which of them
 
-    def code(self, value: str | None) -> int:
-        """The code of a value, a new one where it has none yet."""
-        if value is None:
-            return NO_VALUE
-        code = self._code_of.get(value)
-        if code is None:
-            code = len(self.values) if len(self.values) < _OTHERS_CODE else _OTHERS_CODE
-            if code == _OTHERS_CODE:
-                return code
-            self.values.append(value)
-            self._code_of[value] = code
-        return code
+    @property
+    def values(self) -> list[str]:
+        """The values that have a code of their own, by code."""
+        return self.known.in_order
 
-    def is_full(self, code: int) -> bool:
-        """Whether a code stands for all values that got none of their own."""
-        return code == _OTHERS_CODE
+    def learn(self, value: str, code: int) -> None:
+        """A value has a code. Raises `ValueError` where it is not the next one."""
+        if self.known[value] != code:
+            raise ValueError(f"{value!r} does not have the code {code}")
 
     def having(self, value: str) -> int:
         """The rows that have a value."""
-        code = _OTHERS_CODE if value == OTHERS else self._code_of.get(value)
+        code = OTHERS_CODE if value == OTHERS else self.known.get(value)
         return 0 if code is None else self.rows(code)
 
     def counts(self, chosen: int) -> Iterator[tuple[str, int]]:
         """How many of some rows have each value, in the order in which the values were met."""
-        for code, value in [*enumerate(self.values[1:], 1), (_OTHERS_CODE, OTHERS)]:
-            if code != _OTHERS_CODE or len(self.values) == _OTHERS_CODE:
+        for code, value in [*enumerate(self.values[1:], 1), (OTHERS_CODE, OTHERS)]:
+            if code != OTHERS_CODE or len(self.values) == OTHERS_CODE:
                 yield value, (self.rows(code) & chosen).bit_count()
 
     @property
@@ -95,7 +116,7 @@ class Facet:
     def value(self, row: int) -> str | None:
         """The value of a row; None where it has none."""
         code = self.codes[row]
-        return None if code == NO_VALUE else OTHERS if code == _OTHERS_CODE else self.values[code]
+        return None if code == NO_VALUE else OTHERS if code == OTHERS_CODE else self.values[code]
 
     def rows(self, code: int) -> int:
         """The rows that have a code."""
@@ -114,19 +135,19 @@ _SPLITS = 256
 _PART = 1 << 16  # rows
 
 
+def numbers_of(code: str, values: Iterable[float | None]) -> array[Any]:
+    """Numbers as a column has them; None: a row without one. `code`: the type of its array."""
+    if code == "d":
+        return array(code, [NO_NUMBER if value is None else value for value in values])
+    return array(code, [NO_NUMBER if value is None else min(int(value), _MOST_WHOLE) for value in values])
+
+
 class Numbers:
     """A column of numbers. `code`: the type of its array: `i` for whole numbers, up to 2**31, `d` for others."""
 
     def __init__(self, name: str, code: str) -> None:
         self.name = name
         self.values: array[Any] = array(code)
-
-    def extend(self, values: Iterable[float | None]) -> None:
-        """Add the numbers of more rows; None for a row without one."""
-        if self.values.typecode == "d":
-            self.values.extend([NO_NUMBER if value is None else value for value in values])
-        else:
-            self.values.extend([NO_NUMBER if value is None else min(int(value), _MOST_WHOLE) for value in values])
 
     def between(self, least: float | None, most: float | None) -> int:
         """The rows whose number is in a range, the ends included; a row without a number is in none."""
@@ -193,11 +214,34 @@ class Columns:
     def __init__(self, fields: Sequence[str]) -> None:
         self.offsets = array("Q")
         self.facets = {name: Facet(name) for name in (*self.FACETS, *(f"field.{field}" for field in fields))}
-        self.shared = Facet("shared")  # the part of the prompt that many rows have in common
+        self.shared = Facet(SHARED)
         self.numbers = {name: Numbers(name, code) for name, code in self.NUMBERS}
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def learn(self, labels: Iterable[tuple[str, int, str]]) -> None:
+        """Values have codes, by the names of their columns. Raises `ValueError` where those are not the next ones."""
+        coded = {facet.name: facet for facet in self.coded}
+        for name, code, value in labels:
+            coded[name].learn(value, code)
+
+    def append(self, rows: int, codes: bytes, numbers: bytes, offsets: bytes) -> None:
+        """Add rows: their codes and their numbers, one column after the other, and where their records begin."""
+        for place, facet in enumerate(self.coded):
+            facet.codes += codes[place * rows : (place + 1) * rows]
+        at = 0
+        for column in self.numbers.values():
+            size = column.values.itemsize * rows
+            column.values.frombytes(numbers[at : at + size])
+            at += size
+        self.offsets.frombytes(offsets)
+
+    @property
+    def are_even(self) -> bool:
+        """Whether all columns have as many rows."""
+        counts = {*(len(one.codes) for one in self.coded), *(len(one.values) for one in self.numbers.values())}
+        return counts == {len(self)}
 
     @property
     def coded(self) -> list[Facet]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,10 +15,9 @@ from batchrun.billing.tally import cost_of
 from batchrun.datasets.fields import Column, columns_of
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.evaluation.asked import Asked
-from batchrun.records.answer import Result, refusal_of
-from batchrun.records.prompt import Turn
+from batchrun.records.answer import Result, plain_text, refusal_of
 from batchrun.viewer.gold import Judge
-from batchrun.viewer.prompts import SHARED_ROLES, Requests
+from batchrun.viewer.prompts import Requests
 from batchrun.viewer.second import Compared, Second
 from batchrun.viewer.table import DataTable
 
@@ -27,8 +25,7 @@ LONGEST_VALUE = 200
 """A longer value of a field is no label, and in no facet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """The row of one record. `facets` and `numbers`: in the order of the columns.
 
     `text`: what is searched of the row; `shared`: the part of its prompt that others may have, too.
@@ -91,37 +88,43 @@ class FactsReader:
 
     def read(self, result: Result) -> Facts:
         """The facts of a record."""
-        label = self.label(result)
+        text = plain_text(result.body)
+        if text is not None and result.error is None and result.run.outcome == "succeeded":
+            label = self.labels.read_text(text)
+        else:
+            label, text = self.label(result), answer_text(result)
         compared = None if self.second is None else self.second.compare(result, label, self.fields)
-        return self._facts(result, label, self.fields, compared, self.requests)
+        return self._facts(result, label, text, self.fields, compared, self.requests)
 
     def read_second(self, result: Result, second: Second) -> Facts:
         """The facts of a record that only the second file has."""
         theirs = {field.name: field for field in second.fields}
         fields = [theirs.get(field.name) for field in self.fields]
-        return self._facts(result, second.labels.read(result), fields, Compared.ONLY_SECOND, second.requests)
+        label = second.labels.read(result)
+        return self._facts(result, label, answer_text(result), fields, Compared.ONLY_SECOND, second.requests)
 
     def _facts(
         self,
         result: Result,
         label: Label,
+        text: str,
         fields: Sequence[Column | None],
         compared: Compared | None,
         requests: Requests | None,
     ) -> Facts:
         run = result.run
         usage = run.usage
-        values = [
-            label_text(field.value(label.value)) if field is not None and label.is_ok else None for field in fields
-        ]
+        values: list[str | None] = [None] * len(fields)
+        if label.is_ok:
+            values = [None if field is None else _short(field.value(label.value)) for field in fields]
         facets = (
-            None if compared is None else compared.value,
-            str(label.status),
+            compared,
+            label.status,
             run.model or run.requested_model,
             run.endpoint or run.gateway,
             None if result.error is None else result.error.code,
-            None if self.judge is None else str(self.judge.verdict(result)),
-            *(None if value is None or len(value) > LONGEST_VALUE else value for value in values),
+            None if self.judge is None else self.judge.verdict(result),
+            *values,
         )
         numbers = (
             run.line,
@@ -131,8 +134,8 @@ class FactsReader:
             run.latency_s,
             run.attempts,
         )
-        shared, own = prompt_texts(None if requests is None else requests.turns(result))
-        return Facts(facets, numbers, f"{result.custom_id} {answer_text(result)}\n{own}", shared)
+        shared, own = ("", "") if requests is None else requests.words(result)
+        return Facts(facets, numbers, f"{result.custom_id} {text}\n{own}", shared)
 
 
 def label_text(value: Any) -> str | None:
@@ -144,11 +147,10 @@ def label_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def prompt_texts(turns: Sequence[Turn] | None) -> tuple[str, str]:
-    """What a prompt says that others may say as well, and what is of its own; nothing where it is not known."""
-    shared = [turn.text for turn in turns or () if turn.role in SHARED_ROLES]
-    own = [turn.text for turn in turns or () if turn.role not in SHARED_ROLES]
-    return "\n".join(shared), "\n".join(own)
+def _short(value: Any) -> str | None:
+    """The value of a field as a label; None where it is too long for one."""
+    text = value if type(value) is str else label_text(value)
+    return None if text is None or len(text) > LONGEST_VALUE else text
 
 
 def answer_text(result: Result) -> str:

@@ -4,7 +4,7 @@
    before the place where it ends, fewer bytes, other prices, another schema, other requests. What a page shows is read
    from the file.
 2. One thread reads on; any other may ask. Rows are there for others once all of their block is. While a block is read,
-   the words of the one before are written by another thread.
+   the words of the one before are written by another thread; a large file is read by another process (`reading`).
 3. Where two files are compared, the index is a temporary one. They are read as they were at that time, and the rows of
    the second alone come last.
 4. What takes long for many rows is made ready while nothing else is to be done (`tidy`).
@@ -12,32 +12,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import sqlite3
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from batchrun.records.answer import Result, read_result
-from batchrun.records.result import UnknownVersionError
+from batchrun.records.answer import Result
 from batchrun.results.parts import identity_of, is_still, open_results, read_at, size_of
-from batchrun.results.scan import other_version
 from batchrun.version import __version__
+from batchrun.viewer.blocks import TAIL_BYTES, Block, BlockReader, digest
 from batchrun.viewer.columns import Columns
-from batchrun.viewer.facts import Facts, FactsReader
+from batchrun.viewer.facts import FactsReader
 from batchrun.viewer.index_file import IndexFile, queries
 from batchrun.viewer.quiet_hours import QuietHours
+from batchrun.viewer.reading import ReadingProcess, is_worthwhile
 
 VERSION = 2
 OF_SECOND = 1 << 63
 """The bit of an offset that is one of the second file."""
-_FIRST_BLOCK, _BLOCK_BYTES = 1 << 19, 1 << 21
-_HEAD_BYTES = _TAIL_BYTES = 4096
+_HEAD_BYTES = 4096
 _SECOND_ROWS = 1000  # rows of the second file alone, read at a time
 _KEPT = 24  # sets of rows that were asked for last
 
@@ -57,18 +56,6 @@ class Progress:
         return self.read_bytes >= self.total_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Rows that were read, and not shown yet. `read_to`: where the file was read to; `last`: its last line."""
-
-    facts: Sequence[Facts]
-    offsets: array[int]
-    damaged: int
-    read_to: int
-    last: bytes
-    shared: list[tuple[int, str]] = field(default_factory=list)  # the codes that are new, and their texts
-
-
 class Index:
     """The index of one result file. `prices`: the text of the user's price file, on which costs depend.
 
@@ -78,24 +65,28 @@ class Index:
     def __init__(self, results: Path, place: Path | None, reader: FactsReader, prices: bytes) -> None:
         self.results, self.reader = results, reader
         self.generation = 0  # grows with each time that the index is made anew
-        self._key = f"{VERSION} {__version__} {_digest(prices)} {_digest(reader.key)}"
+        self._key = f"{VERSION} {__version__} {digest(prices)} {digest(reader.key)}"
         self.lock = threading.RLock()
         self._file = open_results(results)
         self.file = IndexFile(place)
         self._writer = ThreadPoolExecutor(1, "words")
-        self._writing: tuple[_Block, Future[None]] | None = None
+        self._writing: tuple[Block, Future[None]] | None = None
         self._left: Iterator[tuple[Result, int]] | None = None  # the rows of the second file alone
         self._reads_second = False
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
-        self._block_bytes = _FIRST_BLOCK
+        self.other: ReadingProcess | None = None
         self._sets: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._reset()
         self.quiet_hours = QuietHours(self.file)
-        if not self._load():
+        if self._load():
+            self._blocks = BlockReader(results, reader, self.columns)
+        else:
             self._start_anew()
+        self._read_in_other()
 
     def close(self) -> None:
         """Close all files, those of its reader as well."""
+        self._end_other()
         self._writer.shutdown()
         with self.lock:
             self.file.close()
@@ -155,34 +146,37 @@ class Index:
         if self._left is not None:
             return self._read_second(self._left)
         with self.lock:
-            if not self._is_of_file():
+            if not is_still(self._file, self.results, self._parsed_to):
                 self._reopen()
-            self._file.seek(self._parsed_to)
-            lines = self._file.readlines(self._block_bytes)
-        self._torn_bytes = 0
-        if lines and not lines[-1].endswith(b"\n"):
-            self._torn_bytes = len(lines.pop())
-        if not lines:
+        block = self._next_block()
+        self._torn_bytes = block.torn_bytes
+        if block.read_to == self._parsed_to:
             return self._show() or self._begin_second()
-        self._block_bytes = min(_BLOCK_BYTES, 2 * self._block_bytes)
-        block = self._read(lines)
         self._show()
         self._write(block)
-        self._parsed_to = block.read_to
-        return sum(map(len, lines))
+        read, self._parsed_to = block.read_to - self._parsed_to, block.read_to
+        return read
 
-    def _read(self, lines: Sequence[bytes]) -> _Block:
-        facts, offsets, damaged, at = list[Facts](), array("Q"), 0, self._parsed_to
-        for raw in lines:
-            try:
-                facts.append(self.reader.read(read_result(raw[:-1])))
-                offsets.append(at)
-            except UnknownVersionError as error:
-                raise other_version(self.results, error) from None
-            except ValueError:
-                damaged += 1
-            at += len(raw)
-        return _Block(facts, offsets, damaged, at, lines[-1])
+    def _next_block(self) -> Block:
+        """The next one of the other process as long as there is one; an empty one at the end of the file."""
+        if self.other is not None:
+            if (block := self.other.next()) is not None:
+                self._blocks.learn(block)
+                return block
+            self._end_other()
+        return self._blocks.read(self._file, self._parsed_to)
+
+    def _read_in_other(self) -> None:
+        """Have another process read the file, where there is much of it."""
+        left_bytes = size_of(self._file) - self._parsed_to
+        if self.reader.second is None and is_worthwhile(left_bytes):
+            with contextlib.suppress(OSError):
+                self.other = ReadingProcess(lambda: self._blocks.blocks(self._file, self._parsed_to))
+
+    def _end_other(self) -> None:
+        if self.other is not None:
+            self.other.close()
+            self.other = None
 
     def _begin_second(self) -> int:
         if self.reader.second is None:
@@ -192,26 +186,17 @@ class Index:
 
     def _read_second(self, left: Iterator[tuple[Result, int]]) -> int:
         """Read some rows of the second file alone; as many bytes as they have, 0 where none is left."""
-        rows, second = list(islice(left, _SECOND_ROWS)), self.reader.second
-        if rows and second is not None:
-            facts = [self.reader.read_second(result, second) for result, _ in rows]
-            offsets = array("Q", [offset | OF_SECOND for _, offset in rows])
-            self._write(_Block(facts, offsets, 0, self._parsed_to, b""))
+        rows = [(result, offset | OF_SECOND) for result, offset in islice(left, _SECOND_ROWS)]
+        if rows:
+            self._write(self._blocks.of_second(rows, self._parsed_to))
             self._show()
         self._reads_second = bool(rows)
         return sum(len(result.record) for result, _ in rows)
 
-    def _write(self, block: _Block) -> None:
+    def _write(self, block: Block) -> None:
         """Have the words of a block written by the other thread."""
-        shared, texts = self.columns.shared, list[str]()
-        for one in block.facts:
-            known = len(shared.values)
-            code = shared.code(one.shared or None)
-            if len(shared.values) > known:
-                block.shared.append((code, one.shared))
-            texts.append(one.text if not shared.is_full(code) else f"{one.text}\n{one.shared}")
-        self.quiet_hours.sample(texts)
-        self._writing = block, self._writer.submit(self.file.add_words, len(self.columns), texts)
+        self.quiet_hours.sample(block.sampled)
+        self._writing = block, self._writer.submit(self.file.add_words, len(self.columns), block.texts)
 
     def _show(self) -> int:
         """Add the block whose words are written, so that others see it; the number of its bytes, 0 without one."""
@@ -225,31 +210,15 @@ class Index:
             self._append(block)
             return max(1, self._read_to - before)
 
-    def _append(self, block: _Block) -> None:
-        columns, first, facts = self.columns, len(self.columns), block.facts
-        known = {name: len(facet.values) for name, facet in columns.facets.items()}
-        codes, numbers = bytearray(), bytearray()
-        for number, facet in enumerate(columns.facets.values()):
-            facet.codes += bytes([facet.code(one.facets[number]) for one in facts])
-            codes += facet.codes[first:]
-        columns.shared.codes += bytes([columns.shared.code(one.shared or None) for one in facts])
-        codes += columns.shared.codes[first:]
-        for number, column in enumerate(columns.numbers.values()):
-            column.extend(one.numbers[number] for one in facts)
-            numbers += column.values[first:].tobytes()
-        columns.offsets.extend(block.offsets)
+    def _append(self, block: Block) -> None:
+        first = len(self.columns)
+        self.columns.learn(block.labels)
+        self.columns.append(block.rows, block.codes, block.numbers, block.offsets)
         self._damaged += block.damaged
         self._read_to = block.read_to
-        labels = [
-            (name, code, facet.values[code])
-            for name, facet in columns.facets.items()
-            for code in range(known[name], len(facet.values))
-        ]
-        labels += [(columns.shared.name, code, text) for code, text in block.shared]
         meta = {"read_to": str(self._read_to), "damaged": str(self._damaged), "samples": self.quiet_hours.samples()}
-        meta["tail"] = _digest(block.last[-_TAIL_BYTES:])
-        blobs = (bytes(codes), bytes(numbers), block.offsets.tobytes())
-        self.file.add_block((first, len(facts), *blobs), labels, block.shared, meta)
+        meta["tail"] = block.tail
+        self.file.add_block((first, block.rows, block.codes, block.numbers, block.offsets), block.labels, meta)
 
     def tidy(self) -> bool:
         """Do a little of what makes later questions quick; False where nothing is left to do."""
@@ -262,12 +231,8 @@ class Index:
         return {
             "key": self._key,
             "inode": identity_of(self._file),
-            "head": _digest(self._file.readline(_HEAD_BYTES)),
+            "head": digest(self._file.readline(_HEAD_BYTES)),
         }
-
-    def _is_of_file(self) -> bool:
-        """Whether the open file is still the one of that name, with all that was read of it."""
-        return is_still(self._file, self.results, self._parsed_to)
 
     def _reopen(self) -> None:
         self._file.close()
@@ -280,9 +245,7 @@ class Index:
             meta = self.file.meta()
             if not self._identity().items() <= meta.items() or not self._ends_as(meta):
                 return False
-            facets = {facet.name: facet for facet in self.columns.coded}
-            if any(facets[name].code(value) != code for name, code, value in self.file.labels()):
-                return False
+            self.columns.learn(self.file.labels())
             if not all(self._load_block(*block) for block in self.file.blocks()):
                 return False
             self.quiet_hours.load(meta["samples"])
@@ -293,29 +256,23 @@ class Index:
         return True
 
     def _load_block(self, first: int, count: int, codes: bytes, numbers: bytes, offsets: bytes) -> bool:
-        columns, at = self.columns, 0
-        if first != len(columns):
+        if first != len(self.columns):
             return False
-        for number, facet in enumerate(columns.coded):
-            facet.codes += codes[number * count : (number + 1) * count]
-        for column in columns.numbers.values():
-            size = column.values.itemsize * count
-            column.values.frombytes(numbers[at : at + size])
-            at += size
-        columns.offsets.frombytes(offsets)
-        return len(columns) == first + count and all(len(one.codes) == len(columns) for one in columns.coded)
+        self.columns.append(count, codes, numbers, offsets)
+        return self.columns.are_even
 
     def _ends_as(self, meta: dict[str, str]) -> bool:
         """Whether the line before the place where the index ends is the one that was read there."""
         read_to = int(meta["read_to"])
         if not read_to:
             return True
-        start = max(0, read_to - _TAIL_BYTES)
+        start = max(0, read_to - TAIL_BYTES)
         piece = read_at(self._file, read_to - start, start)
         begin = piece.rfind(b"\n", 0, len(piece) - 1) + 1
-        return piece.endswith(b"\n") and _digest(piece[begin:]) == meta["tail"]
+        return piece.endswith(b"\n") and digest(piece[begin:]) == meta["tail"]
 
     def _start_anew(self) -> None:
+        self._end_other()
         if self._writing is not None:
             self._writing[1].exception()  # wait: what it wrote is taken out
             self._writing = None
@@ -327,14 +284,10 @@ class Index:
     def _reset(self) -> None:
         self.columns = Columns([field.name for field in self.reader.fields])
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
-        self._block_bytes, self._left = _FIRST_BLOCK, None
+        self._blocks, self._left = BlockReader(self.results, self.reader, self.columns), None
         if self.reader.second is not None:
             self._reads_second = True
             self.reader.second.forget()
-
-
-def _digest(piece: bytes) -> str:
-    return hashlib.blake2b(piece, digest_size=16).hexdigest()
 
 
 def follow(index: Index, is_stopped: Callable[[], bool], wait: Callable[[], object]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from batchrun.viewer.columns import set_of
+from batchrun.viewer.columns import SHARED, set_of
 
 _WORDS = "fts5(text, content='', detail=none, columnsize=0, tokenize='unicode61 remove_diacritics 2')"
 _TABLES = f"""
@@ -97,25 +97,23 @@ class IndexFile:
 
     # ------------------------------------------------------------------------------------------- adding
 
-    def add_words(self, first: int, texts: Sequence[str]) -> None:
-        """Begin a block: the words of rows, the first of which has that number. One call, in which no other waits."""
+    def add_words(self, first: int, texts: str) -> None:
+        """Begin a block: the words of rows (`as_json`), the first of which has that number. No other thread waits."""
         self._database.execute("BEGIN")
         insert = "INSERT INTO words(rowid, text) SELECT ?1 + key, value FROM json_each(?2)"
-        self._database.execute(insert, (first, _as_json(texts)))
+        self._database.execute(insert, (first, texts))
 
     def add_block(
         self,
         block: Block,
         labels: Sequence[tuple[str, int, str]],
-        shared: Sequence[tuple[int, str]],
         meta: dict[str, str],
     ) -> None:
-        """End the block: its columns, new values of facets, new shared texts by their codes."""
+        """End the block: its columns, and the new values of facets; those of `SHARED` are searched as well."""
         database = self._database
         database.executemany("INSERT INTO label VALUES (?, ?, ?)", labels)
-        database.executemany(
-            "INSERT INTO shared(rowid, text) VALUES (?, ?)", [(code, _plain(text)) for code, text in shared]
-        )
+        shared = [(code, _plain(text)) for name, code, text in labels if name == SHARED]
+        database.executemany("INSERT INTO shared(rowid, text) VALUES (?, ?)", shared)
         database.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)", block)
         self._set_meta(meta)
         database.execute("COMMIT")
@@ -195,7 +193,8 @@ def _connect(place: Path) -> sqlite3.Connection:
     return database
 
 
-def _as_json(texts: Sequence[str]) -> str:
+def as_json(texts: Sequence[str]) -> str:
+    """Texts as `add_words` takes them."""
     try:
         dumped = orjson.dumps(texts)
     except TypeError:  # half of a surrogate pair

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import zlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, islice
 from pathlib import Path
@@ -20,13 +21,13 @@ from batchrun.datasets.requests_of import sent_as
 from batchrun.errors import UsageError
 from batchrun.records.answer import Result
 from batchrun.records.index import hash_body
-from batchrun.records.prompt import Turn, turns_of
+from batchrun.records.prompt import Turn, plain_prompt, turns_of
 from batchrun.records.request import Overrides, RequestLine, RequestLineError, parse_request
 from batchrun.requests.opened import opened
-from batchrun.results.scan import record_at
+from batchrun.results.scan import lines_at, record_at
 
 _BOM = b"\xef\xbb\xbf"
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES, _KEPT_PIECES = 1 << 18, 4
 SHARED_ROLES = ("instructions", "system", "developer")
 """Turns that most prompts have in common."""
 
@@ -80,17 +81,29 @@ class Requests:
 
     def turns(self, result: Result) -> list[Turn] | None:
         """The prompt of a result; None where its request is not there any more as it was sent."""
+        body = self._body(result)
+        return None if body is None else turns_of(body)
+
+    def words(self, result: Result) -> tuple[str, str]:
+        """What the prompt of a result says that others may say as well, and what is of its own; "" where unknown."""
+        body = self._body(result)
+        if body is None:
+            return "", ""
+        return plain_prompt(body) or _shared_and_own(turns_of(body))
+
+    def _body(self, result: Result) -> bytes | None:
+        """The body as it was sent; None where it is not there any more."""
         raw = self._raw(result.run.line)
         if raw is None:
             return None
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # as nearly always: sent as it is written
+        try:  # as nearly always: sent as it is written
             body = _decode_body(raw).body
             if hash_body(body) == result.run.body_hash:
-                return turns_of(bytes(body))
+                return bytes(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
         request = self._parsed(raw, result.run.line)
-        if request is None or request.body_hash != result.run.body_hash:
-            return None
-        return turns_of(request.body)
+        return None if request is None or request.body_hash != result.run.body_hash else request.body
 
     def _raw(self, line: int) -> bytes | None:
         with self._lock:
@@ -113,9 +126,17 @@ class Requests:
             return None
 
     def _read_on(self) -> bool:
-        lines = [] if self._is_all else self._file.readlines(_PIECE_BYTES)
+        lines, last = ([], b"") if self._is_all else lines_at(self._file, _PIECE_BYTES, self._begins[-1])
+        lines += [last] if last else []
         self._is_all = not lines
-        self._pieces = [*self._pieces[-1:], (len(self._begins), lines)] if lines else []
-        ends = accumulate(map(len, lines), initial=self._begins[-1])
+        self._pieces = [(len(self._begins), lines), *self._pieces[: _KEPT_PIECES - 1]] if lines else []
+        ends = accumulate((len(raw) + 1 for raw in lines), initial=self._begins[-1])
         self._begins.extend(islice(ends, 1, None))
         return bool(lines)
+
+
+def _shared_and_own(turns: Sequence[Turn]) -> tuple[str, str]:
+    shared, own = list[str](), list[str]()
+    for turn in turns:
+        (shared if turn.role in SHARED_ROLES else own).append(turn.text)
+    return "\n".join(shared), "\n".join(own)

@@ -23,7 +23,6 @@ LEAST_ROWS = 20_000
 FREQUENT = 0.04
 """The share of rows that a word must be in to have its set of rows."""
 _OLD = 0.9  # what is there for fewer of the rows is made again
-_SAMPLE_EVERY = 64
 _STEP_ROWS = 50_000
 _KEPT_ORDERS = 2
 _WORD = re.compile(r"[^\W_]+")
@@ -60,10 +59,10 @@ class QuietHours:
         return self._told
 
     def sample(self, texts: Sequence[str]) -> None:
-        """Note the words of some texts of many."""
-        for text in texts[::_SAMPLE_EVERY]:
+        """Note the words of some texts out of many."""
+        for text in texts:
             self._sampled += 1
-            self._words.update(set(_WORD.findall(text[:10_000].lower())))
+            self._words.update(set(_WORD.findall(text.lower())))
         if len(self._words) > 30_000:
             least = self._sampled * FREQUENT / 4
             self._words = Counter({word: count for word, count in self._words.items() if count >= least})

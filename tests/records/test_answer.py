@@ -14,6 +14,7 @@ from batchrun.records.answer import (
     final_texts,
     json_text_of,
     parse_json,
+    plain_text,
     read_result,
     refusal_of,
     text_of,
@@ -171,3 +172,21 @@ def test_a_result_tells_all_that_its_record_has() -> None:
     failed = read_result(record("r-2", text="", failed=True).removesuffix(b"\n"))
     assert (failed.outcome, failed.text, failed.parsed, failed.usage) == ("failed", "", None, None)
     assert failed.error is not None
+
+
+@given(st.lists(ITEMS, max_size=3), st.sampled_from([{}, {"choices": []}, {"output_text": "beside"}]))
+def test_a_plain_text_is_all_that_an_answer_says(output: list[Any], beside: dict[str, Any]) -> None:
+    body = {"output": output, **beside}
+    text = plain_text(body)
+    if text is not None:
+        assert text == text_of(body) == json_text_of(body) == next(final_texts(body))
+        assert list(tool_calls_of(body)) == []
+        assert refusal_of(body) is None
+
+
+def test_most_answers_are_plain_texts() -> None:
+    assert plain_text({"output": [said("yes")]}) == "yes"
+    assert plain_text({"output": [{"type": "reasoning"}, said("yes")]}) == "yes"
+    odd: Any
+    for odd in (None, [], {}, {"output": []}, {"output": [said("a", "b")]}, {"output": [said("a"), said("b")]}):
+        assert plain_text(odd) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchrun.records.prompt import Turn, turns_of
+from batchrun.records.prompt import Turn, plain_prompt, turns_of
 
 PICTURE = "data:image/png;base64,AAAA"
 
@@ -49,3 +49,25 @@ def test_each_kind_of_request_is_readable(body: Any, expected: list[Turn]) -> No
 
 def test_what_is_no_json_has_no_turns() -> None:
     assert turns_of(b"{") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"input": "hi", "model": "m"}, ("", "hi")),
+        ({"instructions": "be kind", "input": "hi"}, ("be kind", "hi")),
+        ({"instructions": ["be kind"], "input": "hi"}, None),
+        ({"input": ["hi"]}, None),
+        ({"input": "hi", "prompt": {"id": "p"}}, None),
+        ({"input": "hi", "conversation": "c"}, None),
+        ({"input": "hi", "previous_response_id": "r"}, None),
+        ({"messages": [said("user", "hi")]}, None),
+        ([], None),
+    ],
+)
+def test_a_plain_prompt_is_all_that_a_request_says(body: Any, expected: tuple[str, str] | None) -> None:
+    encoded = json.dumps(body).encode()
+    assert plain_prompt(encoded) == expected
+    if expected is not None:
+        instructions = [Turn("instructions", expected[0])] if expected[0] else []
+        assert turns_of(encoded) == [*instructions, Turn("user", expected[1])]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.records.index import hash_body
-from batchrun.viewer import columns, quiet_hours
-from batchrun.viewer.columns import Numbers
+from batchrun.viewer import blocks, columns, quiet_hours
+from batchrun.viewer.columns import Numbers, numbers_of
 from batchrun.viewer.index import Index
 from tests.html.made import make_job
 from tests.viewer.serving import index_of, requests_of, serving
@@ -110,7 +110,7 @@ VIEWS: tuple[dict[str, str], ...] = (
 def quiet(results: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """An index for which a file of 60 rows is large."""
     monkeypatch.setattr(quiet_hours, "LEAST_ROWS", 10)
-    monkeypatch.setattr(quiet_hours, "_SAMPLE_EVERY", 1)
+    monkeypatch.setattr(blocks, "SAMPLE_EVERY", 1)
     monkeypatch.setattr(quiet_hours, "_STEP_ROWS", 7)
     index = read_all(index_of(results))
     yield index
@@ -164,9 +164,9 @@ def test_few_rows_need_nothing_made_ready(results: Path) -> None:
 @given(st.lists(st.none() | st.integers(0, 5) | st.integers(0, 2**40), max_size=80), st.integers(0, 80))
 def test_all_ways_to_an_order_lead_to_the_same(values: list[int | None], known: int) -> None:
     numbers = Numbers("n", "i")
-    numbers.extend(values[:known])
+    numbers.values += numbers_of("i", values[:known])
     before = numbers.order()
-    numbers.extend(values[known:])
+    numbers.values += numbers_of("i", values[known:])
     order = numbers.order(before)
     assert order == numbers.order() == numbers.order_by_parts()
     with pytest.MonkeyPatch.context() as patch:
