@@ -114,6 +114,8 @@ class Judge:
             self._ask_again(one, reply, fit)
         if gateway.refusals.held:
             self._record_held(gateway, gateway.refusals.released(sent.at, now))
+        if sent.at > gateway.refusals.barred_at:
+            gateway.refusals.unbar()
         if gateway.shut_since is not None and sent.at > gateway.shut_since:
             self._reopen(gateway)
         if was_open or queue in self._dispatcher.room.parked:
@@ -127,7 +129,7 @@ class Judge:
         case.last = failure
         refusals.looked(failure)
         gateway.has_answered = gateway.has_answered or failure.may_be_billed
-        if (decision.kind is Kind.STOP and refusals.is_final(case.number, failure)) or (
+        if (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now())) or (
             decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last)
         ):
             self._stopped(one, permit, why_stopped(failure, gateway.address))

@@ -5,7 +5,8 @@
 2. In a job that has succeeded before, 20 refusals alike without a success between them may come from a deploy behind
    a proxy: the control decides. If it is answered, the refusals are recorded, and more of that kind for a minute.
 3. A web page instead of JSON stops a fresh job only while nothing has looked like the API.
-4. Words about money stop a job; once it has succeeded, two lines must say them.
+4. A dead key, an empty account and the like stop a job. Once it has succeeded, it must be said twice without an answer
+   to what was sent after the first time; words about money by two lines.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Refusals:
         self._vouched_until = -math.inf
         self._pages = 0
         self._looked_like_api = False
-        self._broke: set[int] = set()
+        self.barred_at = math.inf
+        """When it was first said that no line can get past, if nothing that was sent later was answered."""
+        self._barred: list[int] = []
 
     @property
     def is_fresh(self) -> bool:
@@ -110,12 +113,18 @@ class Refusals:
         """Whether this is a fresh job that may be stopped for what is in every line."""
         return self.is_fresh and self._stops_fresh
 
-    def is_final(self, line_number: int, failure: Failure) -> bool:
-        """Whether a failure that no line can get past stops the job: of words about money, two lines must say them."""
-        if failure.status_for_rules != 402 and not tells_of_money(failure):
-            return True
-        self._broke.add(line_number)
-        return self.is_fresh or len(self._broke) > 1
+    def is_final(self, line_number: int, failure: Failure, now: float) -> bool:
+        """Whether a failure that no line can get past stops the job; see the module's rule 4."""
+        self.barred_at = min(self.barred_at, now)
+        self._barred.append(line_number)
+        is_of_money = failure.status_for_rules != 402 and tells_of_money(failure)
+        times = len(set(self._barred)) if is_of_money else len(self._barred)
+        return self.is_fresh or times > 1
+
+    def unbar(self) -> None:
+        """A line that was sent later got past."""
+        self.barred_at = math.inf
+        self._barred.clear()
 
     def is_outage_sign(self, failure: Failure) -> bool:
         """Whether a 4xx comes from a proxy whose backend is away: no JSON, in a job that has succeeded."""

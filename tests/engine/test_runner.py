@@ -316,6 +316,26 @@ async def test_a_key_or_quota_gone_stops_the_job_and_burns_no_line(desk: Desk, c
         assert (ran.exit_code, len(ran.records), len(server.asked)) == (0, 50, 50 - good_ones)
 
 
+SPURIOUS = [STOPS["401"], STOPS["403 spent"], error(402, "", "Payment Required"), error(403, "access_denied", "no")]
+
+
+@pytest.mark.parametrize("refusal", SPURIOUS, ids=["key", "quota", "payment", "access"])
+async def test_what_stops_a_job_must_be_said_twice_once_a_line_has_succeeded(desk: Desk, refusal: bytes) -> None:
+    desk.lines(60)
+    one_in_twenty = [*[GOOD] * 19, refusal]
+    async with Hostile(*one_in_twenty * 3, GOOD) as server:
+        ran = await desk.run(server.base_url, concurrency=2)
+        assert (ran.exit_code, ran.outcomes, len(server.asked)) == (0, Counter(succeeded=60), 63)
+
+
+async def test_a_key_that_dies_before_the_last_line_stops_the_job(desk: Desk) -> None:
+    desk.lines(10)
+    async with Hostile(*[GOOD] * 9, STOPS["401"]) as server:
+        ran = await desk.run(server.base_url, concurrency=1)
+        assert (ran.exit_code, ran.outcomes, len(server.asked)) == (3, Counter(succeeded=9), 11)
+        assert "check your API key" in ran.why
+
+
 async def test_what_is_in_flight_when_the_job_stops_is_recorded(desk: Desk) -> None:
     desk.lines(20)
     slow = by(lambda _: GOOD, takes_s=0.2)
