@@ -82,6 +82,8 @@ class Driver:
         plan = read_plan(self._directory)
         if plan is not None:
             refuse_changed(plan, self._requests, self._directory)
+        if options.address == "local":  # it takes seconds, in which nothing else is said
+            self._observer.notice("starting Ray on this machine")
         self._cluster = RayCluster(options)
         files.callback(self._cluster.close)
         self._survey = Survey()

@@ -10,6 +10,7 @@ from time import perf_counter
 from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.lease import Everything, Lease, Report
 from batchrun.limits.options import Limits
+from tests.benchmarks.shards import sharded
 from tests.benchmarks.workloads import Row, Scale
 from tests.cluster.virtual_auto import GATEWAYS, AutoCluster
 from tests.cluster.virtual_cluster import SCENARIOS, Cluster
@@ -32,7 +33,7 @@ def cluster(folder: Path, scale: Scale) -> list[Row]:
         what = f"-c auto over 4 shards, {gateway}"
         rows.append(Row("cluster_auto", f"{what}: used", outcome.used, "of the limit", 0.92, True))
         rows.append(Row("cluster_auto_429s", f"{what}: 429s", outcome.refusals, "per answer", 0.01))
-    return rows
+    return rows + sharded(folder, scale)
 
 
 def _held(held: Held) -> list[Row]:

@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from batchrun.cluster.merge import merge
 from batchrun.simulator.options import GatewayOptions
@@ -62,6 +64,8 @@ def kill(*pids: int) -> None:
 class Nodes:
     """A head without room for shards, and `workers` nodes with room for `cpus` each. All of them end with the block."""
 
+    _LITTLE: ClassVar[Json] = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
+
     def __init__(self, workers: int = 2, cpus: int = 2) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name: there are sockets below it
         self._count, self._cpus = workers, cpus
@@ -71,7 +75,7 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         store = 80 << 20
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": store, "temp_dir": str(self.folder)}
+        head = {"num_cpus": 0, "object_store_memory": store, "temp_dir": str(self.folder)} | self._LITTLE
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(self._count)]
         return self
@@ -120,6 +124,37 @@ class Nodes:
         return found
 
 
+class Slowdown:
+    """How many times slower than alone a program is that wants a tenth of a processor, while this is open."""
+
+    _PROGRAM = """
+import sys, threading, time
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+wall = cpu = 0.0
+while not over.wait(0.09):
+    began, used = time.monotonic(), time.process_time()
+    while time.process_time() < used + 0.01:
+        pass
+    wall, cpu = wall + time.monotonic() - began, cpu + time.process_time() - used
+print(wall / cpu if cpu else 1.0)
+"""
+
+    def __enter__(self) -> Self:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([sys.executable, "-c", self._PROGRAM], **pipes)
+        return self
+
+    def times(self) -> float:
+        """So many times until now: 1 at the least."""
+        told, _ = self._process.communicate()
+        return max(1.0, float(told))
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 class Bench:
     """A job on nodes, against one simulated gateway that sees all its shards."""
 
@@ -127,17 +162,17 @@ class Bench:
         self.folder, self.gateway, self.nodes, self.lines = folder, gateway, nodes, lines
         self.requests = write_requests(folder / "requests.jsonl", lines, max_output_tokens=200)
         self.results = folder / "results"
-        self._options = ["--ray", nodes.address, "--prices", str(write_prices(folder)), "-q", *options]
+        self.options = ["--ray", nodes.address, "--prices", str(write_prices(folder)), "-q", *options]
 
     def start(self, *options: str, base_url: str | None = None) -> RunProcess:
         """The driver, in a process of its own."""
         url = base_url or self.gateway.base_url
         environment = {**ENVIRONMENT, "OPENAI_API_KEY": KEY}
-        return RunProcess(url, self.requests, self.results, *self._options, *options, env=environment)
+        return RunProcess(url, self.requests, self.results, *self.options, *options, env=environment)
 
     def sent(self, count: int) -> None:
         """Wait until the gateway has got so many requests."""
-        until(lambda: self.gateway.ledger.requests >= count, 60)
+        until(lambda: self.gateway.ledger.requests >= count, 90)
 
     def finish(self, run: RunProcess, deadline_s: float = 60.0) -> Json:
         """Wait for the end of a run; returns the report, once all that must hold was looked at."""

@@ -12,74 +12,79 @@ from subprocess import run as run_program
 
 import pytest
 
+from batchrun.cluster.merge import merge
 from tests.asking import most_in_a_minute
-from tests.cluster.raylets import ENVIRONMENT, Bench, Nodes, below, bench, kill
+from tests.cluster.raylets import ENVIRONMENT, Bench, Nodes, Slowdown, below, bench, kill
 from tests.end_to_end.test_secrets import CANARY, STOPS, HostileThread, spoilt
 from tests.hostile import KEY
-from tests.support import until
+from tests.support import Json, RunProcess, read_records, until
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 
+# Answers come within half a lease's life: what a dead shard had in flight is over before others get its places.
+QUICK: Json = {"latency_median_s": 0.8, "latency_p99_s": 1.0}
+
+
 def test_a_worker_and_a_raylet_are_killed(tmp_path: Path) -> None:
-    with bench(tmp_path, 3000, "-c", "40", "--shards", "8") as job, job.start() as run:
-        job.sent(500)
+    with bench(tmp_path, 6000, "-c", "400", "--shards", "8", **QUICK) as job, job.start() as run:
+        job.sent(1000)
         until(lambda: job.nodes.shards(job.nodes.nodes[0]))
         kill(job.nodes.shards(job.nodes.nodes[0])[0])
-        job.sent(1200)
+        job.sent(2500)
         job.nodes.kill_raylet(job.nodes.nodes[1])
         job.finish(run, 75)
-        assert job.gateway.ledger.peak_in_flight <= 40
+        assert 350 < job.gateway.ledger.peak_in_flight <= 400
 
 
 def test_a_raylet_is_frozen_and_thaws(tmp_path: Path) -> None:
-    with bench(tmp_path, 3000, "-c", "40", "--shards", "6") as job, job.start() as run:
-        job.sent(500)
+    with bench(tmp_path, 6000, "-c", "400", "--shards", "6", **QUICK) as job, job.start() as run:
+        job.sent(1000)
         raylet = Nodes.raylet(job.nodes.nodes[0])
         os.kill(raylet, signal.SIGSTOP)
-        job.sent(2000)
+        job.sent(4000)
         os.kill(raylet, signal.SIGCONT)
         job.finish(run, 75)
-        assert job.gateway.ledger.peak_in_flight <= 40
+        assert 350 < job.gateway.ledger.peak_in_flight <= 400
 
 
 def test_the_driver_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    with bench(tmp_path, 2000, "-c", "40", "--shards", "6") as job:
+    with bench(tmp_path, 4000, "-c", "400", "--shards", "6", **QUICK) as job:
         with job.start() as run:
-            job.sent(500)
+            job.sent(1000)
             with job.start() as second:
                 assert second.wait(20) == 2
                 assert "is being written by another run" in second.screen
             run.kill()
         with job.start() as again:
             job.finish(again, 60)
-        assert job.gateway.ledger.peak_in_flight <= 40
+        assert 350 < job.gateway.ledger.peak_in_flight <= 400
 
 
 def test_the_coordinator_is_killed(tmp_path: Path) -> None:
-    with bench(tmp_path, 3000, "-c", "40", "--shards", "4") as job, job.start() as run:
-        job.sent(500)
+    with bench(tmp_path, 6000, "-c", "400", "--shards", "4", **QUICK) as job, job.start() as run:
+        job.sent(1000)
         kill(job.nodes.desk())
-        job.sent(1500)
+        job.sent(3000)
         kill(job.nodes.desk())
         job.finish(run, 60)
-        assert job.gateway.ledger.peak_in_flight <= 40
+        assert 350 < job.gateway.ledger.peak_in_flight <= 400
 
 
 def test_a_second_driver_goes_on_once_the_first_is_dead(tmp_path: Path) -> None:
-    """Within ten seconds of the processor's: other programs of this machine take theirs at the same time."""
+    """Within ten seconds; where other programs need the processor, too, as many times longer as these slow it down."""
     with bench(tmp_path, 3000, "-c", "20", "--shards", "4") as job:
         with job.start() as first:
             job.sent(300)
             first.kill()
-        sent, died = job.gateway.ledger.requests, time.monotonic()
-        with job.start() as second:
-            until(lambda: job.gateway.ledger.requests > sent + 40, 40)
+        with Slowdown() as slowdown, job.start() as second:
+            sent, died = job.gateway.ledger.requests, time.monotonic()
+            until(lambda: job.gateway.ledger.requests > sent + 40, 60)
             took_s = time.monotonic() - died
+            times = slowdown.times()
             job.finish(second, 60)
-        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        assert took_s <= 10 * busy
+        assert took_s <= 10 * times
 
 
 def spent(job: Bench) -> Decimal:
@@ -162,6 +167,7 @@ def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
         timeout=80,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("batchrun: starting Ray on this machine\n")
     assert "all              23  23       0" in done.stderr
     for command in (["verify", str(sample), "results"], ["merge", "results", "-o", "merged.jsonl"]):
         checked = run_program(
@@ -173,6 +179,29 @@ def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
         )
         assert checked.returncode == 0, checked.stderr
     assert (tmp_path / "merged.jsonl").read_bytes().count(b"\n") == 23
+
+
+def test_a_part_of_a_job_and_the_rest_and_its_answers_again(tmp_path: Path) -> None:
+    with bench(tmp_path, 600, "-c", "40", "--shards", "4") as job:
+        for options, sent in ((["-n", "200"], 200), (["--sample", "300"], None), ([], 600)):
+            with job.start(*options) as run:
+                assert run.wait(60) == 0, run.screen
+            assert sent is None or job.gateway.ledger.requests == sent
+        job.check()
+        again = RunProcess(
+            job.gateway.base_url, job.requests, tmp_path / "again", *job.options, "--reuse", str(job.results)
+        )
+        with again as run:
+            assert run.wait(60) == 0, run.screen
+        assert job.gateway.ledger.requests == 600, "each answer was there"
+        assert lines_of(tmp_path / "again") == set(range(1, 601))
+
+
+def lines_of(directory: Path) -> set[int]:
+    """The lines that have a record in a directory."""
+    merged = directory.with_name(f"{directory.name}.jsonl")
+    merge(directory, merged)
+    return {record["run"]["line"] for record in read_records(merged)}
 
 
 def test_an_interrupted_job_stops_in_order_and_goes_on(tmp_path: Path) -> None:
