@@ -225,6 +225,14 @@ class Controller:
         self._estimator.begin_empty(per_s, now)
         self.concurrency.begin(slots)
 
+    def begin_told(self, headers: RateHeaders, sent_at: float, in_flight: int, now: float) -> None:
+        """Begin with what the headers of an answer tell, to a request that was sent by other limits."""
+        self._told.read(headers, sent_at, 0, in_flight, now)
+
+    def forget_headers(self) -> None:
+        """What headers told are the limits of one model."""
+        self._told = HeaderLimits()
+
     def resume(self, now: float) -> None:
         """The pause was not needed, so no limit of a rate asked for it."""
         self.paused_until = now

@@ -37,6 +37,11 @@ class EndpointLimits:
         if per_s:
             self._pacer.take(per_s, now)
 
+    def begin_told(self, rate: RateHeaders, sent: Sent, in_flight: int, now: float) -> None:
+        """Begin with what the headers of an answer tell; so many requests are in flight that do not count here."""
+        self.controller.concurrency.begin(in_flight)
+        self.controller.begin_told(rate, sent.at, in_flight, now)
+
     # ------------------------------------------------------------------------------------- before a request
 
     @property

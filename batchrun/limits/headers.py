@@ -7,6 +7,81 @@ import math
 from batchrun.records.outcome import RateHeaders
 
 
+class MinuteWindow:
+    """A limit that begins anew each minute, as far as headers tell; `is_one`: it seems to be that, not a bucket.
+
+    A bucket is refilled all the time. Of a window nothing comes back until the next one begins, so what is left has to
+    last until then. When it began is known once what is left has jumped up; until then it began before the first
+    reading, so it ends within a minute of that.
+    """
+
+    MINUTE_S = 60.0
+    JUMP = 0.1  # of the limit, beyond what a bucket may have refilled: the next window
+    TOO_SOON = 0.9  # of a minute between two jumps: these are no windows
+    LOOK_S, LOOK_REFILL = 1.0, 4.0  # from so long, and so many requests of a refill on, it is seen whether it is one
+    NO_REFILL, REFILL = 0.25, 0.5  # of the refill of a bucket: less is none, more is one
+
+    def __init__(self) -> None:
+        self.is_one = self._is_none = False
+        self._began_at = self._jumped_at = -math.inf  # at the latest
+        self._first = 0  # number of the first request in it
+        self._last: tuple[float, float] | None = None
+        self._anchor: tuple[float, int, float] | None = None
+
+    def read(self, limit: float, left: float, sent_at: float, number: int, *, counts_requests: bool) -> None:
+        """What was left at an answer, whose request was that of this `number`."""
+        refill_per_s = limit / self.MINUTE_S
+        last, self._last = self._last, (sent_at, left)
+        if last is None:
+            self._begin(sent_at, number)
+        elif left > last[1] + 1.5 * refill_per_s * (sent_at - last[0]) + max(2.0, self.JUMP * limit):
+            if sent_at - self._jumped_at < self.TOO_SOON * self.MINUTE_S:
+                self.is_one, self._is_none = False, True
+                return
+            self._jumped_at = sent_at
+            self.is_one = not self._is_none
+            self._begin(sent_at, number)
+        elif counts_requests and not self._is_none and self._jumped_at == -math.inf:
+            self._look(left, sent_at, number, refill_per_s)
+        if self.is_one and sent_at > self._began_at + self.TOO_SOON * 2 * self.MINUTE_S:
+            self.is_one, self._is_none = False, self._jumped_at == -math.inf  # no next one began
+
+    def per_s(self, limit: float, left: float, number: int, sent_since: int, unit: float, now: float) -> float:
+        """Requests a second until the next window begins; each takes one `unit` of what is left.
+
+        What is in flight may be counted already, or not: of this job's own requests, it is known how many there were.
+        """
+        own = limit - unit * (number + sent_since + 1 - self._first)
+        left = max(left - unit * sent_since, min(left, own))
+        rest_s = max(1.0, self._began_at + self.MINUTE_S - now)
+        return max(left / unit, 1.0) / rest_s
+
+    @property
+    def ends_at(self) -> float:
+        """When the next one begins, at the latest."""
+        return self._began_at + self.MINUTE_S
+
+    def _begin(self, at: float, number: int) -> None:
+        self._began_at, self._first = at, number
+        self._anchor = None
+
+    def _look(self, left: float, sent_at: float, number: int, refill_per_s: float) -> None:
+        """Compare what was taken since the anchor with what was sent."""
+        if self._anchor is None:
+            self._anchor = (sent_at, number, left)
+            return
+        at, first, before = self._anchor
+        refill = refill_per_s * (sent_at - at)
+        if sent_at - at < self.LOOK_S or refill < self.LOOK_REFILL:
+            return
+        came_back = (number - first) - (before - left)
+        self._anchor = (sent_at, number, left)
+        if came_back < self.NO_REFILL * refill:
+            self.is_one = True
+        elif came_back > self.REFILL * refill:
+            self.is_one = False
+
+
 class Allowance:
     """One limit that headers describe, in requests or in tokens; `unit` is what a request takes (None: found out).
 
@@ -31,8 +106,10 @@ class Allowance:
         self._fixed_unit = unit
         self._unit = unit
         self._anchor: tuple[float, int, float] | None = None
-        self._last_number = 0
+        self._last_number = -1
         self._per_s: float | None = None
+        self._window = MinuteWindow()
+        self._limit = 0.0
         self._refill_per_s = 0.0
         self._last_refill: float | None = None
         self._read_at = -math.inf
@@ -43,7 +120,13 @@ class Allowance:
 
     def pace_per_s(self, now: float) -> float | None:
         """Requests a second; None if nothing is known, or enough is left."""
-        return None if now - self._read_at > self.STALE_S or now < self._ignored_until else self._per_s
+        if now < self._ignored_until:
+            return None
+        if self._window.is_one and self._per_s is not None and now >= self._window.ends_at and self._unit:
+            return (
+                self._limit / MinuteWindow.MINUTE_S / self._unit
+            )  # the next one has begun, and nothing is known of it
+        return None if now - self._read_at > self.STALE_S else self._per_s
 
     def refused(self) -> None:
         """Something was refused: the limit is real."""
@@ -67,11 +150,17 @@ class Allowance:
             return
         if number <= self._last_number:
             return
-        self._refill_per_s = self._refill(limit, remaining, reset_s)
-        self._doubt(limit, remaining, sent_at, now)
+        self._limit = limit
+        self._window.read(limit, remaining, sent_at, number, counts_requests=self._fixed_unit is not None)
+        self._refill_per_s = 0.0 if self._window.is_one else self._refill(limit, remaining, reset_s)
+        if not self._window.is_one:
+            self._doubt(limit, remaining, sent_at, now)
         self._last_number, self._last_at, self._last_remaining, self._read_at = number, sent_at, remaining, now
         self._learn_unit(limit, remaining, sent_at, number)
         if self._unit is None or now < self._ignored_until:
+            return
+        if self._window.is_one:
+            self._per_s = self._window.per_s(limit, remaining, number, sent_since, self._unit, now)
             return
         # The reading is as old as the answer took: since then requests went out, and some was refilled.
         left = min(limit, remaining - self._unit * sent_since + self._refill_per_s * (now - sent_at))
@@ -124,6 +213,18 @@ class Allowance:
             self._doubts, self._per_s = 0, None
             self._ignored_until = now + self._ignore_s
             self._ignore_s *= 2
+
+
+def is_mostly_used(headers: RateHeaders) -> bool:
+    """Whether half of a limit is used, so that it is close enough to matter."""
+    pairs = (
+        (headers.limit_requests, headers.remaining_requests),
+        (headers.limit_tokens, headers.remaining_tokens),
+    )
+    return any(
+        limit is not None and left is not None and 0 <= left <= Allowance.SPARE * limit and limit >= 1
+        for limit, left in pairs
+    )
 
 
 class HeaderLimits:

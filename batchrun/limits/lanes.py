@@ -7,6 +7,8 @@
    none of the refusals that told of it count there.
 4. The last model of a job that is refused alone has limits of its own: nothing else would tell, and it slows down none.
 5. Once the limit is known to be the key's, refusals count for all.
+6. Headers count for all models, unless they are known to tell of one model's own limits (`whose_headers.py`). Once half
+   of these is used, the model gets limits of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from batchrun.limits.controller import Controller
+from batchrun.limits.controller import Controller, Sent
 from batchrun.limits.endpoint_limits import EndpointLimits
+from batchrun.limits.headers import is_mostly_used
 from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Concurrency
+from batchrun.limits.whose_headers import WhoseHeaders
 from batchrun.limits.whose_limit import WhoseLimit
+from batchrun.records.outcome import RateHeaders
 
 
 class Recent:
@@ -118,7 +123,8 @@ class Lanes:
         self.limits = [self.shared]
         self._bounds = bounds
         self._lanes: dict[str, Lane] = {}
-        self._whose = WhoseLimit()
+        self._whose, self._whose_headers = WhoseLimit(), WhoseHeaders()
+        self._told_apart = set[str]()  # models whose headers tell of their own limits
         self._the_keys_since = -math.inf  # known to be the key's
 
     def __iter__(self) -> Iterator[Lane]:
@@ -165,11 +171,28 @@ class Lanes:
         if lane.limits is self.shared:
             self._whose.sent(lane.model)
 
-    def answered(self, lane: Lane, now: float) -> None:
-        """A request of this lane was answered."""
+    def answered(
+        self, lane: Lane, limits: EndpointLimits, sent: Sent, rate: RateHeaders | None, now: float
+    ) -> RateHeaders | None:
+        """A request of this lane, sent by these limits, was answered; returns what its headers tell of them."""
         lane.answered()
-        if self.has_several and lane.limits is self.shared:
-            lane.answers.add(now)
+        if not self.has_several or limits is not self.shared:
+            return rate
+        if lane.limits is not limits:
+            return None
+        lane.answers.add(now)
+        whose = self._whose_headers
+        whose.read(lane.model, rate, now)
+        if rate is None or not whose.is_own(lane.model):
+            return rate
+        if lane.model not in self._told_apart:
+            self._told_apart.add(lane.model)
+            limits.controller.forget_headers()
+        if is_mostly_used(rate):
+            lane.limits = EndpointLimits(Concurrency(1, self._bounds.most), now)
+            lane.limits.begin_told(rate, sent, lane.taken, now)
+            self._apart(lane)
+        return None
 
     def holds(self, lane: Lane) -> bool:
         """Whether a refusal holds this lane alone, because it is not known yet whose limit it is."""
@@ -226,9 +249,13 @@ class Lanes:
 
     def _set_apart(self, lane: Lane, now: float) -> None:
         """Give a lane limits of its own, which are used up now."""
-        self._whose.set_apart(lane.model)
         lane.limits = EndpointLimits(Concurrency(1, self._bounds.most), now)
         lane.limits.begin(self.BEGIN * lane.answers.per_s(now), lane.taken, now)
+        self._apart(lane)
+
+    def _apart(self, lane: Lane) -> None:
+        self._whose.set_apart(lane.model)
+        self._whose_headers.set_apart(lane.model)
         lane.release()
         self._note_limits()
 

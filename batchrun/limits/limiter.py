@@ -197,8 +197,8 @@ class Limiter:
         Returns whether the answer contradicts the wait that the gateway has asked for.
         """
         now = self._clock()
-        is_contradicted = permit.endpoint.answered(permit.sent, rate, now)
-        self.lanes.answered(permit.lane, now)
+        told = self.lanes.answered(permit.lane, permit.endpoint, permit.sent, rate, now)
+        is_contradicted = permit.endpoint.answered(permit.sent, told, now)
         self._settle(permit, tokens_used, now)
         return is_contradicted
 

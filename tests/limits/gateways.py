@@ -85,13 +85,15 @@ def asked_s(retry_after: bool | float, wait_s: float) -> float | None:
 class Bucket:
     """`per_s` requests a second, `burst` at once, 429 beyond. Work is requests.
 
-    `retry_after` says until when, in whole seconds; with a number it always says that.
+    `retry_after` says until when, in whole seconds; with a number it always says that. `tells`: answers have headers
+    with its size and what is left in it.
     """
 
     per_s: Steps
     burst: float
     latency: Latency
     retry_after: bool | float = False
+    tells: bool = False
     level: float = field(init=False)
     _now: float = 0.0
 
@@ -105,7 +107,9 @@ class Bucket:
         if self.level < 1:
             return Answer(0.0, 429, asked_s(self.retry_after, (1 - self.level) / per_s)), 0
         self.level -= 1
-        return Answer(self.latency.draw(rng)), 1
+        left = float(int(self.level))
+        headers = RateHeaders(limit_requests=self.burst, remaining_requests=left) if self.tells else None
+        return Answer(self.latency.draw(rng), headers=headers), 1
 
     def capacity(self, since: float, until: float) -> float:
         return self.per_s.total(since, until)
@@ -135,13 +139,17 @@ class Leaky:
 
 @dataclass
 class FixedWindow:
-    """`count` requests in each fixed `window_s`, 429 for the rest of it. Work is requests."""
+    """`count` requests in each fixed `window_s`, 429 for the rest of it. Work is requests.
+
+    `tells`: answers have headers with the limit and what is left of it, and nothing of when the next window begins, as
+    those of LiteLLM's proxy.
+    """
 
     count: Steps
     window_s: float
     latency: Latency
     retry_after: bool = False
-    counts_refused: bool = False
+    tells: bool = False
     _index: int = -1
     _used: int = 0
 
@@ -153,7 +161,9 @@ class FixedWindow:
             wait_s = float(math.ceil((index + 1) * self.window_s - now))
             return Answer(0.0, 429, wait_s if self.retry_after else None), 0
         self._used += 1
-        return Answer(self.latency.draw(rng)), 1
+        count = self.count.value(now)
+        headers = RateHeaders(limit_requests=count, remaining_requests=count - self._used) if self.tells else None
+        return Answer(self.latency.draw(rng), headers=headers), 1
 
     def capacity(self, since: float, until: float) -> float:
         return self.count.total(since, until) / self.window_s
@@ -260,6 +270,20 @@ class Batching:
 
     def capacity(self, since: float, until: float) -> float:
         return self.half_at * (until - since)
+
+
+@dataclass
+class Later:
+    """Another gateway, to which a client comes so many seconds after it began."""
+
+    behind: Gateway
+    seconds: float
+
+    def arrive(self, now: float, rng: random.Random) -> tuple[Answer, float]:
+        return self.behind.arrive(now + self.seconds, rng)
+
+    def capacity(self, since: float, until: float) -> float:
+        return self.behind.capacity(since + self.seconds, until + self.seconds)
 
 
 @dataclass

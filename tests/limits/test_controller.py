@@ -21,6 +21,7 @@ from tests.limits.gateways import (
     FixedWindow,
     Gateway,
     Latency,
+    Later,
     Refusing,
     Steps,
     Tokens,
@@ -211,6 +212,25 @@ def test_a_minute_that_is_spent_when_the_job_begins_is_no_rate(count: int, left_
     outcome = Client(gateway, seed=1).run(60 * 15 + left_s)
     assert answered_between(outcome, left_s, 60 * 15 + left_s) >= 0.9 * count / 60
     assert outcome.refusals <= 0.08
+
+
+@pytest.mark.parametrize("count", [60, 300, 3000])
+@pytest.mark.parametrize("began_s", [0, 20, 40, 55])
+def test_a_limit_that_begins_anew_each_minute_is_known_by_its_headers(count: int, began_s: int) -> None:
+    """They tell how many are left, but not until when; of 60 a minute, 0.02 an answer were refused."""
+    gateway = Later(FixedWindow(steady(count), 60, Latency(0.5), tells=True), began_s)
+    outcome = Client(gateway, seed=1, warm_up_s=60).run(600)
+    assert outcome.used >= 0.97
+    assert outcome.throttled <= 8
+
+
+@pytest.mark.parametrize("latency", [Latency(0.5), Latency(2, 5)])
+def test_a_bucket_is_not_taken_for_a_limit_that_begins_anew(latency: Latency) -> None:
+    """What is stored is used soon, and then its refill."""
+    outcome = Client(Bucket(steady(10), 600, latency, tells=True), seed=1, warm_up_s=120).run(600)
+    assert outcome.used >= 0.97
+    assert outcome.throttled <= 8
+    assert outcome.seconds[40].answered >= 600
 
 
 @pytest.mark.parametrize("seconds", [20, 50, 100, 400])

@@ -151,7 +151,7 @@ def test_a_refusal_may_come_long_after_its_request() -> None:
 def test_a_lane_begins_with_what_was_answered_of_late() -> None:
     found, (slow, free) = lanes("slow", "free")
     for tenth in range(20):
-        found.answered(slow, tenth / 10)
+        found.answered(slow, slow.limits, Sent(0.0, 1, tenth), None, tenth / 10)
     slow.taken = 20
     while slow.limits is found.shared:
         for lane in (slow, *[free] * 20):
