@@ -165,6 +165,8 @@ class Coordinator:
         if not self._is_open:
             self._open_when_told(now)
             if not self._is_open:
+                # It lives without a lease: else the few that are not yet forgotten would have the shares of all.
+                share.expires_at = max(share.expires_at, now + self.lifetime_s)
                 return Lease(self.epoch, stop=self.stop)
         return self._grant(share, report, now)
 

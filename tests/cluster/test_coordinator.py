@@ -76,6 +76,18 @@ def test_a_coordinator_that_comes_back_grants_nothing_before_it_knows_who_holds_
     assert one.beat(report(3, 2, epoch=2), 3.1).slots == 0
 
 
+def test_a_shard_that_waits_with_others_for_a_coordinator_to_know_all_has_no_more_than_its_share() -> None:
+    """One of 256 had the rate of all by then, and sent a fifth of a second's requests at once."""
+    one = Coordinator(Promised(Limits(1000, 60_000)), 0.0, epoch=2, known=set(range(21)), quiet_s=100)  # 20 is dead
+    for tenth in range(1, 20):
+        everything = Everything() if tenth == 1 else None
+        for shard in range(20):
+            if everything is not None or shard == 0 or tenth % 8 == 1:
+                assert one.beat(report(shard, tenth, epoch=2, everything=everything), tenth / 10).version == 0
+    granted = one.beat(report(0, 20, epoch=2), 2.05).requests
+    assert 0 < granted <= 1 + 2 * 1000 / 20 * 0.2
+
+
 def test_an_outage_is_everybodys_once_nobody_gets_an_answer_and_one_shard_probes() -> None:
     one = Coordinator(Promised(Limits(10)), 0.0)
     leases = [first(one, shard, 0.0) for shard in (1, 2)]
