@@ -43,12 +43,16 @@ _KEPT = 24  # sets of rows that were asked for last
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the index is. `rows`: there to be shown; `damaged`: lines that are no records."""
+    """How far the index is. `rows`: there to be shown; `damaged`: lines that are no records.
+
+    `was_done`: whether it has been at the end of the file, which may have grown since.
+    """
 
     rows: int
     damaged: int
     read_bytes: int
     total_bytes: int
+    was_done: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -73,6 +77,7 @@ class Index:
         self._writing: tuple[Block, Future[None]] | None = None
         self._left: Iterator[tuple[Result, int]] | None = None  # the rows of the second file alone
         self._reads_second = False
+        self._was_done = False
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
         self.other: ReadingProcess | None = None
         self._sets: OrderedDict[tuple[object, ...], int] = OrderedDict()
@@ -100,7 +105,9 @@ class Index:
         """How far the index is now."""
         with self.lock:
             total = max(self._read_to, size_of(self._file) - self._torn_bytes)
-            return Progress(len(self.columns), self._damaged, self._read_to, total + self._reads_second)
+            total += self._reads_second
+            was_done = self._was_done or self._read_to >= total
+            return Progress(len(self.columns), self._damaged, self._read_to, total, was_done)
 
     def matching(self, words: str) -> int:
         """The set of rows in whose prompt or answer all of some words occur; `word*` is any word that begins so."""
@@ -151,7 +158,9 @@ class Index:
         block = self._next_block()
         self._torn_bytes = block.torn_bytes
         if block.read_to == self._parsed_to:
-            return self._show() or self._begin_second()
+            left = self._show() or self._begin_second()
+            self._was_done = self._was_done or not left
+            return left
         self._show()
         self._write(block)
         read, self._parsed_to = block.read_to - self._parsed_to, block.read_to
@@ -282,6 +291,7 @@ class Index:
         self.quiet_hours = QuietHours(self.file)
 
     def _reset(self) -> None:
+        self._was_done = False
         self.columns = Columns([field.name for field in self.reader.fields])
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
         self._blocks, self._left = BlockReader(self.results, self.reader, self.columns), None

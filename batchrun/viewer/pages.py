@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
+
+import orjson
 
 from batchrun.html.page import Templates
 from batchrun.records.money import usd
@@ -116,11 +119,12 @@ class Pages:
 
     def table(self, index: Index, view: View, run: Seen = NO_RUN) -> bytes:
         """The page of a view. `run`: what is known of the run that writes the file."""
+        state, progress = state_of(index), index.progress  # first: what comes meanwhile is newer than this page
         selection = select(index, view)
         last, start = max(1, -(-selection.total // view.size)), (view.page - 1) * view.size
-        progress = index.progress
         return self.render(
             "rows.html.j2",
+            state=orjson.dumps(state).decode(),
             name=title_of(index.results),
             first=str(index.results),
             run=run,
@@ -129,7 +133,7 @@ class Pages:
             is_filtered=bool(view.search or view.facets or view.ranges),
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
             found=f"{counted(selection.total, 'row')} of {progress.rows:,}",
-            reading="" if progress.is_done else _reading(progress.read_bytes, progress.total_bytes),
+            reading="" if progress.was_done else _reading(progress.read_bytes, progress.total_bytes),
             table=_table_in_words(self._rows.table),
             damaged=f"{counted(progress.damaged, 'damaged line')} left out" if progress.damaged else "",
             facets=list(self._facets(view, selection)),
@@ -149,7 +153,7 @@ class Pages:
     def _unfinished(self, index: Index) -> str:
         """That lines have no record, where that is so and no run is there; "" while the file is being read."""
         progress = index.progress
-        if not progress.is_done or not progress.rows or self._rows.second is not None:
+        if not progress.was_done or not progress.rows or self._rows.second is not None:
             return ""
         total = self._rows.total_lines(progress.rows - 1)
         if progress.rows >= total:
@@ -255,6 +259,12 @@ def title_of(results: Path) -> str:
     """A result file, as it is called on its pages: that of a job with the folder of the job."""
     is_of_job = results.parent.suffix == ".job"
     return f"{results.parent.name}/{results.name}" if is_of_job else results.name
+
+
+def state_of(index: Index) -> dict[str, Any]:
+    """What tells a page that it is older than the index."""
+    progress = index.progress
+    return {"rows": progress.rows, "is_done": progress.is_done, "generation": index.generation}
 
 
 def _address(view: View, path: str = "/rows") -> str:

@@ -18,7 +18,7 @@ from batchrun.errors import BatchrunError, UsageError
 from batchrun.records.words import printable_lines
 from batchrun.viewer.guard import HEADERS, Guard, Refused
 from batchrun.viewer.index import Index, follow
-from batchrun.viewer.pages import PLACE, SCRIPT, Pages
+from batchrun.viewer.pages import PLACE, SCRIPT, Pages, state_of
 from batchrun.viewer.review import Review
 from batchrun.viewer.review_pages import ReviewPages
 from batchrun.viewer.running import Run, RunWatch
@@ -202,9 +202,7 @@ class Viewer:
         }
 
     async def _state(self, request: web.BaseRequest) -> web.Response:
-        progress = self._index.progress
-        told = {"rows": progress.rows, "is_done": progress.is_done, "generation": self._index.generation}
-        return _json(told | {"run": self._watch.look()})
+        return _json(state_of(self._index) | {"run": self._watch.look()})
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """The records of a view as they stand in the file."""

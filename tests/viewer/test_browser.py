@@ -106,6 +106,49 @@ def test_new_rows_appear_within_two_seconds_and_the_place_is_kept(browse: Any, t
         assert_quiet(browser, served)
 
 
+def test_rows_that_come_before_the_page_first_asks_are_shown(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 60)
+    lines = results.read_bytes().splitlines(keepends=True)
+    results.write_bytes(b"".join(lines[:40]))
+    with serving(results) as served, browse() as browser:
+
+        def grown(route: Any) -> None:
+            results.write_bytes(b"".join(lines[:45]))
+            until(lambda: served.index.progress.rows == 45)
+            route.continue_()
+
+        page = opened(browser, served)
+        page.route("**/state.json", grown, times=1)
+        page.reload()
+        page.locator("#found", has_text="45 rows").wait_for(timeout=4000)
+        assert page.locator("#rows tbody tr[id]").count() == 45
+
+
+@pytest.mark.parametrize("pressed", [5, 38])
+def test_the_place_is_kept_whatever_is_above_the_rows(browse: Any, tmp_path: Path, pressed: int) -> None:
+    results = make_job(tmp_path, 60)
+    results.write_bytes(b"".join(results.read_bytes().splitlines(keepends=True)[:40]))
+    with serving(results) as served, browse() as browser:
+        page = opened(browser, served)
+        assert "40 of 60 lines have a record" in page.inner_text("#run-state")
+        page.evaluate("window.whole = document.documentElement.outerHTML")
+        for _ in range(pressed):
+            page.keyboard.press("j")
+        place = "document.activeElement.getBoundingClientRect().top"
+        focused, top = page.evaluate("document.activeElement.textContent"), page.evaluate(place)
+        for above in ("", "<p>It runs.</p>" * 3, "<p>It is preparing.</p>", "<p>It runs.</p>" * 5, ""):
+            newer = """above => {
+                const fresh = new DOMParser().parseFromString(window.whole, "text/html");
+                fresh.getElementById("run-state").innerHTML = above;
+                takeOver(fresh);
+            }"""
+            page.evaluate(newer, above)
+            page.evaluate("() => new Promise(shown => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+            assert page.evaluate("document.activeElement.textContent") == focused
+            assert page.evaluate(place) == pytest.approx(top, abs=1), above
+        assert_quiet(browser, served)
+
+
 def test_a_live_run_is_followed_paused_and_resumed_by_keys(browse: Any, tmp_path: Path) -> None:
     requests, results = write_requests(tmp_path / "requests.jsonl", 2000), tmp_path / "results.jsonl"
     with (

@@ -10,9 +10,12 @@ import pytest
 
 from batchrun.results.paths import ResultPaths
 from batchrun.simulator.options import GatewayOptions
+from batchrun.viewer.pages import Pages
+from batchrun.viewer.shown import Rows
+from batchrun.viewer.view import View
 from tests.html.made import make_job
 from tests.support import GatewayThread, RunProcess, events, has_records, until, write_requests
-from tests.viewer.serving import Served, serving
+from tests.viewer.serving import Served, index_of, serving
 
 LINES = 3000
 
@@ -111,3 +114,24 @@ def test_a_job_that_was_stopped_says_what_is_left(tmp_path: Path) -> None:
     results.write_bytes(b"".join(lines[:15]))
     with serving(results) as viewer:
         assert "15 of 20 lines have a record, and no run is writing more." in viewer.ask("/rows").text
+
+
+def test_what_is_left_is_said_while_the_file_grows(tmp_path: Path) -> None:
+    results = make_job(tmp_path, 20)
+    lines = results.read_bytes().splitlines(keepends=True)
+    results.write_bytes(b"".join(lines[:15]))
+    index = index_of(results)
+    pages = Pages(Rows(index), "token")
+    first = pages.table(index, View()).decode()
+    assert "The file is being read: 0%." in first
+    assert "have a record" not in first
+    while index.read_on():
+        pass
+    assert "15 of 20 lines have a record" in pages.table(index, View()).decode()
+    with results.open("ab") as file:
+        file.write(lines[15])
+    assert not index.progress.is_done
+    grown = pages.table(index, View()).decode()
+    assert "15 of 20 lines have a record" in grown, "a page that lost it now would get it back at once"
+    assert "The file is being read" not in grown
+    index.close()

@@ -3,7 +3,7 @@
 "use strict";
 
 const FOLLOW_MS = 1000;
-const PARTS = ["found", "reading", "table", "facets", "pages", "run-state", "run-pause", "run-limits"];
+const PARTS = ["found", "reading", "table", "damaged", "facets", "pages", "run-state", "run-pause", "run-limits"];
 let here = -1;
 
 const rows = () => [...document.querySelectorAll("#rows tbody tr[id]")];
@@ -138,8 +138,12 @@ document.addEventListener("focusin", event => {
   if (row) here = rows().indexOf(row);
 });
 
-/* Take over the rows of a newer page: those that are there already stay as they are, so focus and place are kept. */
+/* Take over the rows of a newer page: those that are there already stay as they are, so focus and place are kept. What
+   is above them does not become lower: at the top of the page there is nothing to scroll back to. */
+const header = document.querySelector("header");
+addEventListener("resize", () => { if (header) header.style.minHeight = ""; });
 function takeOver(fresh) {
+  header.style.minHeight = `${header.getBoundingClientRect().height}px`;
   const body = document.querySelector("#rows tbody");
   const known = new Map(rows().map(row => [row.id, row]));
   const wanted = [...fresh.querySelectorAll("#rows tbody tr")];
@@ -159,6 +163,7 @@ function takeOver(fresh) {
   }
   if (focused?.isConnected) window.scrollBy(0, focused.getBoundingClientRect().top - before);
   here = focused ? rows().indexOf(focused) : here;
+  document.getElementById("rows").dataset.state = fresh.getElementById("rows").dataset.state;
 }
 
 async function refresh() {
@@ -186,14 +191,16 @@ if (run) {
   });
 }
 
-let seen = "";
+/* The page is older than the index, or what the run tells has changed. */
+let runSeen;
 async function follow() {
   try {
-    const state = await (await fetch("/state.json")).text();
-    if (seen && state !== seen) await refresh();
-    seen = state;
+    const { run, ...state } = await (await fetch("/state.json")).json();
+    const runNow = JSON.stringify(run), shown = document.getElementById("rows").dataset.state;
+    if (JSON.stringify(state) !== shown || (runSeen ?? runNow) !== runNow) await refresh();
+    runSeen = runNow;
   } catch (error) {
-    seen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
+    runSeen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
   }
   setTimeout(follow, FOLLOW_MS);
 }
