@@ -209,7 +209,7 @@ class Peers:
 
     def has_room(self, now: float) -> bool:
         """Whether a line that is bound to come here need not wait: there is room, or lines may not come here at all."""
-        return not self.is_open or self.gateway.has_room(self.lane, now)
+        return not self.is_open or (self.gateway.shares.has_room and self.gateway.has_room(self.lane, now))
 
     # -------------------------------------------------------------------------------------------- judging
 

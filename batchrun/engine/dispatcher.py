@@ -266,7 +266,7 @@ class Dispatcher:
     async def _read(self, now: float) -> RequestLine | None:
         """The next line: one that was kept as a number, or an unread one. None where a source has ended."""
         self._was_throttled = False
-        queue = self._readable_again(now)
+        queue = self._readable_again(now) if self._again or self.room.later else None
         if queue is None:
             if self.is_read:
                 return None
@@ -316,20 +316,20 @@ class Dispatcher:
             return Next(case, case.peers or queue.routes[0], None)
         if standing in (Standing.AGAIN, Standing.AT_FAULT):
             peers, has_room = queue.route(case, now)
+            if peers is not None and has_room:
+                return self._given(case, peers)
             if peers is not None:
-                return self._sent_or_waiting(case, peers, now, has_room=has_room)
+                return self._waiting_or_elsewhere(case, peers, now)
         if self.room.size > self._capacity() and self.room.stuck(queue) and case.asked is None:
             self._put_off(case)
         else:
             self.room.park(case, last_try=standing is Standing.LAST_TRY)
         return None
 
-    def _sent_or_waiting(self, case: Case, peers: Peers, now: float, *, has_room: bool) -> Next | None:
-        """Give a line to a worker, or let it wait; one that has failed or moved, for room at just these peers."""
-        if not has_room and self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
-            peers, has_room = other, True
-        if has_room:
-            return self._given(case, peers)
+    def _waiting_or_elsewhere(self, case: Case, peers: Peers, now: float) -> Next | None:
+        """Let a line wait, one that has failed or moved for room at just these peers; send it where it cannot wait."""
+        if self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
+            return self._given(case, other)
         is_bound = self._only is None and (case.has_failed or case.queue.home not in (None, peers.gateway))
         self.wait_for_room(case, peers if is_bound else None)
         return None
@@ -356,16 +356,13 @@ class Dispatcher:
         """Whether there is room for a line that is read now."""
         if self._bytes.is_full or (self._only is None and not self._shares.has_room):
             return False
-        if self._roomy is not None and self._may_read_of(self._roomy, now):
+        if self._roomy is not None and self._roomy.may_go(now):
             return True
         for queue in self._queues:
-            if self._may_read_of(queue, now):
+            if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 self._roomy = queue
                 return True
         return self._queues.has_room_for_others(now)
-
-    def _may_read_of(self, queue: Queue, now: float) -> bool:
-        return queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity())
 
     def _has_unread(self, queue: Queue) -> bool:
         """Whether some of these lines are kept as numbers."""
@@ -373,9 +370,7 @@ class Dispatcher:
 
     def _readable_again(self, now: float) -> Queue | None:
         """A queue that may go, of which lines are kept as numbers."""
-        if not self._again and not self.room.later:
-            return None
         for queue in (*self._again, *self.room.later):
-            if queue.has_room(now) and not queue.is_away and queue not in self.room.ready:
+            if queue.may_go(now) and queue not in self.room.ready:
                 return queue
         return None

@@ -160,17 +160,20 @@ class Gateway:
         self._probe_at = math.inf
 
     def has_room(self, lane: Lane, now: float) -> bool:
-        """Whether one more line may be given to a worker: it could be sent now, or nearly so."""
-        if not self.shares.has_room or not lane.has_room(now):
+        """Whether one more line may be given to a worker that may have one: it could be sent now, or nearly so."""
+        if not lane.has_room(now):
             return False
         limits, promises = lane.limits, self.limiter.promises
         controller = limits.controller
         if now < controller.paused_until or promises.is_paused:
             return False
+        ahead = limits.taken - limits.in_flight
+        if ahead < PACED_AHEAD:
+            return True
         pace_per_s = controller.pace_per_s
         if pace_per_s is None and not promises.is_paced:
             return True
-        return limits.taken - limits.in_flight < PACED_AHEAD + (pace_per_s or 0.0) * PACED_AHEAD_S
+        return ahead < PACED_AHEAD + (pace_per_s or 0.0) * PACED_AHEAD_S
 
     def given(self, peers: Peers, case: Case) -> None:
         """A worker has a line for it; where it is away, that is a probe."""

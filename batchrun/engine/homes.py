@@ -83,8 +83,8 @@ def _number(key: bytes, gateway: Gateway) -> float:
 def continues(line: RequestLine) -> bool:
     """Whether a line names an earlier response or a conversation, which one endpoint alone has stored."""
     body = line.body
-    if b'"previous_response_id"' not in body and b'"conversation"' not in body:
-        return False
+    if body.find(b'"previous_response_id"') < 0 and body.find(b'"conversation"') < 0:
+        return False  # as of nearly every line; `in` would first try bytes as a number
     return any(member(body, name) not in (b"", b"null") for name in ("previous_response_id", "conversation"))
 
 

@@ -47,12 +47,21 @@ class Queue:
         """Whether a line that has never failed could be given to a worker now, as far as room goes."""
         if self.only is not None:
             return self.only.lane.has_room(now)
+        return self._has_room(may_get_lines(self.routes), now)
+
+    def _has_room(self, routes: list[Peers], now: float) -> bool:
         if not self._shares.has_room:
             return False
-        routes = may_get_lines(self.routes)
         if len(routes) < len(self.routes) and self._due(now) is not None:
             return True
         return any(peers.gateway.has_room(peers.lane, now) for peers in self._first_choice(routes))
+
+    def may_go(self, now: float) -> bool:
+        """Whether such a line could be given to a worker now, and not as a probe."""
+        if self.only is not None:
+            return self.only.breaker.open_since is None and self.only.lane.has_room(now)
+        routes = may_get_lines(self.routes)
+        return self._has_room(routes, now) if routes else self.has_room(now) and not self.is_away
 
     def route(self, case: Case, now: float) -> tuple[Peers | None, bool]:
         """Where a line goes, even if it has to wait for room there; and whether it may go there now.
@@ -61,7 +70,9 @@ class Queue:
         """
         if self.only is not None:
             peers = self.only
-            return (peers, peers.lane.has_room(now)) if peers.breaker.may_pass(now) else (None, False)
+            if peers.breaker.open_since is not None and not peers.breaker.may_pass(now):
+                return None, False
+            return peers, peers.lane.has_room(now)
         routes = may_get_lines(self.routes)
         probed = self._due(now) if len(routes) < len(self.routes) else None
         if probed is not None and self._shares.has_room and not case.has_failed_at(probed):
@@ -79,6 +90,8 @@ class Queue:
         """The one of these open endpoints that has room and whose turn is next, and True; where none has room, False
         and the one whose turn is next."""
         first = chosen = self._shares.first(group)
+        if not self._shares.has_room:
+            return first, False
         while not chosen.gateway.has_room(chosen.lane, now):
             group = [peers for peers in group if peers is not chosen]
             if not group:

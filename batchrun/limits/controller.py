@@ -155,7 +155,7 @@ class Controller:
     def succeeded(self, sent: Sent, now: float) -> None:
         """An answer came."""
         self._now = now
-        if (limit_per_s := self._spurious.answered(sent.at, now)) is not None:
+        if self._spurious.trial is not None and (limit_per_s := self._spurious.answered(sent.at, now)) is not None:
             self._estimator.at_most(limit_per_s)
         self._time(now - sent.at)
         if sent.at >= self._cut_at:

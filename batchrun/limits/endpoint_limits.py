@@ -76,7 +76,8 @@ class EndpointLimits:
         if pace_per_s is not None:
             self._pacer.take(pace_per_s, now)
         sent = self.controller.sent(self.in_flight, now)
-        self._asked_wait.sent(sent)
+        if self._asked_wait.may_try:
+            self._asked_wait.sent(sent)
         return sent
 
     # ------------------------------------------------------------------------------------------ its ending
