@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
 import pytest
 
+from batchrun.engine import routing
 from batchrun.engine.retry import RetryPolicy
 from batchrun.job.endpoints import NamedEndpoint
 from batchrun.job.tune import Tuning
@@ -334,3 +338,25 @@ def test_tune_pauses_one_endpoint_and_its_lines_go_elsewhere(desk: Desk) -> None
     assert is_said(ran, "tuned: resumed at a")
     refused = [event["refused"] for event in events(desk.results) if event["event"] == "tuned" and "refused" in event]
     assert [why.partition("; nothing")[0] for why in refused] == ["this run has no endpoint 'nobody'; it has a, b"]
+
+
+def test_finding_an_endpoint_for_a_line_takes_no_longer_where_there_are_many_models(tmp_path: Path) -> None:
+    """24 queues are not all looked at for each line."""
+
+    def calls(models: int) -> int:
+        (tmp_path / str(models)).mkdir()
+        desk, counted = Desk(tmp_path / str(models)), Counter[str]()
+
+        def note(frame: FrameType, event: str, _: object) -> None:
+            counted[event] += event == "call" and frame.f_code.co_filename == routing.__file__
+
+        desk.bodies(*({"model": f"m{number % models}", "input": "x"} for number in range(480)))
+        sys.setprofile(note)
+        try:
+            ran = play(desk, Place(), Place(), Place(), limits=Limits(16))
+        finally:
+            sys.setprofile(None)
+        assert (ran.exit_code, ran.report.lines.succeeded) == (0, 480)
+        return counted["call"]
+
+    assert calls(24) < 1.5 * calls(2)
