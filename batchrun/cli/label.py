@@ -257,6 +257,9 @@ class _Work:
             if code >= _INTERRUPTED or not self._paths.results.exists():
                 return code
             joined = self._join()
+            if not self._options.screen.quiet:
+                folder = shlex.quote(str(self._paths.folder))
+                console.say(f"look at the rows and correct them: batchrun view {folder} --review 200")
             self._show_figures()
         return code if code >= 2 else joined
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class ReviewPages:
         return pages.render(
             "review.html.j2",
             name=title_of(self._index.results),
-            file=self._review.file.path.name,
+            join=self._join(),
             place=place,
             size=self.size,
             decided=self._review.decided(self._fields),
@@ -90,6 +91,11 @@ class ReviewPages:
             hides_answer=any(field.hidden for field in shown),
             fields=shown,
         )
+
+    def _join(self) -> str:
+        """The command that makes a table with the decisions."""
+        results, decisions = (shlex.quote(str(path)) for path in (self._index.results, self._review.file.path))
+        return f"batchrun join DATA {results} -o corrected.csv --corrections {decisions}"
 
     def decide(self, place: int, body: bytes) -> str:
         """Keep what a page sent; the address to go to. Raises `UsageError` or `StopError` where it is not kept."""

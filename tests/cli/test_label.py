@@ -233,6 +233,7 @@ def test_with_gold_it_ends_with_the_figures_of_eval_and_their_command(batchrun: 
     assert done.code == 0
     right = sum(row["topic"] == "billing" for row in labelled() if row["right"])
     figures, _, command = done.err.rstrip("\n").rpartition("\nall figures: ")
+    assert "\nlook at the rows and correct them: batchrun view " in figures
     counts = f"topic  {right:6}  {20 - right:5}  {0:10}  {20:8}  {0:9}"
     assert [line.split() for line in figures.splitlines()].count(counts.split()) == 1
     assert command == "batchrun eval out.csv.job"

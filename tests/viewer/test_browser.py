@@ -255,6 +255,9 @@ def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None
         page.keyboard.type("a better reason")
         page.keyboard.press("Enter")
         page.locator("[role=status]", has_text="All rows are decided").wait_for()
+        corrections = ResultPaths.of(served.index.results).corrections
+        command = page.locator("[role=status] code").inner_text()
+        assert command == f"batchrun join DATA {served.index.results} -o corrected.csv --corrections {corrections}"
         assert_quiet(browser, served)
     found = read_corrections(ResultPaths.of(results).corrections)
     assert len(found.by_row) == 10
