@@ -14,7 +14,7 @@ import pytest
 
 from batchrun.cluster.merge import merge
 from tests.asking import most_in_a_minute
-from tests.cluster.raylets import ENVIRONMENT, Bench, Nodes, Slowdown, below, bench, kill
+from tests.cluster.raylets import ENVIRONMENT, Bench, Nodes, Slowdown, assert_used, below, bench, kill
 from tests.end_to_end.test_secrets import CANARY, STOPS, HostileThread, spoilt
 from tests.hostile import KEY
 from tests.support import Json, RunProcess, read_records, until
@@ -117,12 +117,14 @@ def test_the_bill_stays_below_the_cap_through_kills_of_all_kinds(tmp_path: Path)
 def test_a_minute_has_the_requests_that_the_job_may_send_through_a_death_of_the_coordinator(tmp_path: Path) -> None:
     with bench(tmp_path, 9000, "-c", "60", "--rpm", "6000", "--shards", "4") as job, job.start() as run:
         job.sent(3000)
-        kill(job.nodes.desk())
-        job.finish(run, 110)
+        with Slowdown() as slowdown:
+            kill(job.nodes.desk())
+            job.finish(run, 110)
+            slower = slowdown.times()
         times = [row.arrived_s for row in job.gateway.ledger.rows]
         assert most_in_a_minute(times, [1] * len(times)) <= 6001
         begun, ended = times[200], times[-200]
-        assert (len(times) - 400) / (ended - begun) >= 0.95 * 100
+        assert_used((len(times) - 400) / (ended - begun) / 100, 0.95, slower)
 
 
 def command_lines(pids: list[int]) -> bytes:
