@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, count
+from operator import add
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,7 +83,7 @@ class BlockReader:
             if not lines:
                 break
             results, last = self._results_of(lines), lines[-1]
-            begins = list(accumulate((len(raw) + 1 for raw in lines), initial=start))
+            begins = list(map(add, accumulate(map(len, lines), initial=0), count(start)))  # each has a newline, too
             there = [(result, begin) for result, begin in zip(results, begins, strict=False) if result is not None]
             rows.add([self._reader.read(result) for result, _ in there], [begin for _, begin in there])
             rows.damaged += len(lines) - len(there)

@@ -204,8 +204,8 @@ class Index:
 
     def _write(self, block: Block) -> None:
         """Have the words of a block written by the other thread."""
-        self.quiet_hours.sample(block.sampled)
         self._writing = block, self._writer.submit(self.file.add_words, len(self.columns), block.texts)
+        self.quiet_hours.sample(block.sampled)  # meanwhile
 
     def _show(self) -> int:
         """Add the block whose words are written, so that others see it; the number of its bytes, 0 without one."""

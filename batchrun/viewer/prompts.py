@@ -12,7 +12,8 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, islice
+from itertools import accumulate, count
+from operator import add
 from pathlib import Path
 
 import msgspec
@@ -130,8 +131,7 @@ class Requests:
         lines += [last] if last else []
         self._is_all = not lines
         self._pieces = [(len(self._begins), lines), *self._pieces[: _KEPT_PIECES - 1]] if lines else []
-        ends = accumulate((len(raw) + 1 for raw in lines), initial=self._begins[-1])
-        self._begins.extend(islice(ends, 1, None))
+        self._begins.extend(map(add, accumulate(map(len, lines)), count(self._begins[-1] + 1)))  # with their newlines
         return bool(lines)
 
 
