@@ -82,6 +82,8 @@ def test_it_fits_and_can_be_read_and_script_stays_text(browse: Any, tmp_path: Pa
             unnamed += "!one.textContent.trim() && !one.labels?.length && !one.getAttribute('aria-label')).length"
             assert page.evaluate(unnamed) == 0
         page.goto(f"{served.guard.origin}/rows?size=60")
+        heights = page.evaluate("[...document.querySelectorAll('#rows tbody tr')].map(row => row.offsetHeight)")
+        assert max(heights) < 40, "each row has one line, however long its id"
         assert SHOWN in page.inner_text("body")
         assert_quiet(browser, served)
 

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from batchrun.datasets.tables import Source
 from batchrun.errors import ResultFileError
+from batchrun.evaluation.evaluate import Question, evaluate, scoring
 from batchrun.viewer import blocks, reading
+from batchrun.viewer.columns import everything
+from batchrun.viewer.gold import Judge
 from batchrun.viewer.index import Index
 from batchrun.viewer.view import View, select
-from tests.html.made import make_job
+from tests.html.made import make_job, write_gold
 from tests.viewer.serving import index_of
 from tests.viewer.test_index import in_file, lines_of, read_all, replace_by_a_copy
 
@@ -150,6 +154,24 @@ def test_what_comes_later_is_read_here(results: Path) -> None:
     assert lines_of(read_all(index)) == in_file(results)
     assert index.generation == 1
     close(index, pid)
+
+
+@pytest.mark.usefixtures("two")
+def test_it_holds_rows_against_gold(results: Path, tmp_path: Path) -> None:
+    question = Question(Source(str(write_gold(tmp_path, ROWS))), key="id")
+    with scoring(results, question) as work:
+        index = index_of(results, Judge(work, "gold"))
+        assert index.other is not None
+        pid = index.other.pid
+        read_all(index)
+        codes = index.columns.facets["verdict"]
+        found = evaluate(results, question).counts
+        assert dict(codes.counts(everything(len(index.columns)))) == {
+            "right": found.right * TIMES,
+            "wrong": found.wrong * TIMES,
+            "unanswered": found.unanswered * TIMES,
+        }
+        close(index, pid)
 
 
 @pytest.mark.usefixtures("two")
