@@ -102,7 +102,7 @@ class Rates:
 
     def costs(self, usages: Sequence[Usage]) -> list[float]:
         """The cost in USD of each request, in half the time of one by one."""
-        if self._starts or any(usage.tool_calls for usage in usages):
+        if self._starts or [usage.tool_calls for usage in usages].count(None) < len(usages):
             return list(map(self.cost, usages))
         plain, cached, written, output = self._tiers[0]
         return [

@@ -59,16 +59,12 @@ def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[Resu
     """Records, which must be some, by their kind."""
     first = _Kind(*_kind(heads[0]))
     runs = [head.run for head in heads]
+    told = [(run.requested_model, run.model, run.started, run.outcome, run.service_tier, run.endpoint) for run in runs]
     if (  # nearly always; comparing takes a third of the time that hashing does
         first.error_code is None
         and [head.error for head in heads].count(None) == len(heads)
-        and [run.outcome for run in runs].count(first.outcome) == len(heads)
-        and [run.requested_model for run in runs].count(first.requested_model) == len(heads)
-        and [run.model for run in runs].count(first.answered) == len(heads)
-        and [run.started for run in runs].count(first.started) == len(heads)
-        and [run.service_tier for run in runs].count(first.service_tier) == len(heads)
+        and told.count(told[0]) == len(heads)
         and _have_source([run.source for run in runs], first.source)
-        and [run.endpoint for run in runs].count(first.endpoint) == len(heads)
     ):
         return [(first, heads)]
     alike: defaultdict[tuple[Any, ...], list[ResultHead]] = defaultdict(list)

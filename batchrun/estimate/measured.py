@@ -125,14 +125,11 @@ class Finished:
         """Add what records used; nearly always, all are answers that have the same price."""
         usages = [run.usage for run in runs if run.usage is not None]
         first = runs[0]
+        told = [(run.source, run.tries, run.model, run.requested_model, run.service_tier) for run in runs]
         if (
             len(usages) < len(runs)
             or [head.error for head in heads].count(None) < len(heads)
-            or [run.source for run in runs].count(None) < len(runs)
-            or [run.model for run in runs].count(first.model) < len(runs)
-            or [run.requested_model for run in runs].count(first.requested_model) < len(runs)
-            or [run.service_tier for run in runs].count(first.service_tier) < len(runs)
-            or [run.tries for run in runs].count(()) < len(runs)
+            or told.count((None, (), first.model, first.requested_model, first.service_tier)) < len(runs)
             or (self._tally.books and [run.endpoint for run in runs].count(first.endpoint) < len(runs))
             or (rates := self._rates_of(first)) is None
         ):

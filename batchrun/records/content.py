@@ -13,7 +13,7 @@ Source: OpenAI's API reference for /responses, /chat/completions and /embeddings
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -23,7 +23,7 @@ _LARGEST_COUNT = 2**53  # a larger limit bounds nothing, and its cost would not 
 LEAST_OUTPUT_TOKENS = 16  # the minimum of the Responses API; a gateway may raise a smaller value to it
 
 
-class Contents(NamedTuple):
+class Contents(msgspec.Struct, frozen=True, gc=False):
     """What one request contains.
 
     `texts`: the input that the body spells out. `parts`: how many messages and items frame it.

@@ -21,7 +21,7 @@ from batchrun.results.parts import open_results, read_at
 from batchrun.version import __version__
 
 Batch = tuple[Sequence[ResultHead], list[tuple[int, int]]]
-BATCH_BYTES = 1 << 16  # what stays in a core's cache with all that is made of it
+BATCH_BYTES = 1 << 17  # what stays in a core's cache with all that is made of it
 _FIRST_PIECE = 1 << 12  # which most records fit into
 
 
