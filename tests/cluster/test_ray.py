@@ -13,11 +13,12 @@ from subprocess import run as run_program
 import pytest
 
 from batchrun.cluster.merge import merge
+from batchrun.simulator.options import GatewayOptions
 from tests.asking import most_in_a_minute
 from tests.cluster.raylets import ENVIRONMENT, Bench, Nodes, Slowdown, assert_used, below, bench, kill
 from tests.end_to_end.test_secrets import CANARY, STOPS, HostileThread, spoilt
 from tests.hostile import KEY
-from tests.support import Json, RunProcess, read_records, until
+from tests.support import GatewayThread, Json, RunProcess, read_records, until, write_requests
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -156,7 +157,7 @@ def test_the_key_is_in_no_file_no_argument_and_no_message(tmp_path: Path) -> Non
 
 
 def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
-    """As on a fresh clone: with the sample, from the command line and from Python, and without a trace."""
+    """As on a fresh clone: with the sample, from the command line, and without a trace."""
     sample = Path(__file__).parents[2] / "samples" / "mixed" / "requests.jsonl"
     words = ["run", str(sample), "-o", "results", "--ray", "local", "--shards", "4", "--simulate"]
     environment = {**os.environ, **{name: value for name, value in ENVIRONMENT.items() if "health" in name}}
@@ -181,6 +182,33 @@ def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
         )
         assert checked.returncode == 0, checked.stderr
     assert (tmp_path / "merged.jsonl").read_bytes().count(b"\n") == 23
+
+
+FROM_PYTHON = """
+import sys
+from pathlib import Path
+from batchrun import Endpoint, Job, Ray, run
+
+base_url, requests, results = sys.argv[1:]
+outcome = run(Job(requests, Path(results), Endpoint(base_url, "sk-test")), cluster=Ray("local", shards=2))
+print(outcome.exit_code, outcome.report.lines.succeeded)
+"""
+
+
+def test_a_job_from_python(tmp_path: Path) -> None:
+    facts: Json = {"latency_median_s": 0.01, "latency_p99_s": 0.02}
+    with GatewayThread(GatewayOptions(**facts)) as gateway:
+        requests, results = write_requests(tmp_path / "requests.jsonl", 60), tmp_path / "results"
+        done = run_program(
+            [sys.executable, "-c", FROM_PYTHON, gateway.base_url, str(requests), str(results)],
+            env={**os.environ, **{name: value for name, value in ENVIRONMENT.items() if "health" in name}},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=80,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (done.stdout.split(), gateway.ledger.requests) == (["0", "60"], 60)
+        assert lines_of(results) == set(range(1, 61))
 
 
 def test_a_part_of_a_job_and_the_rest_and_its_answers_again(tmp_path: Path) -> None:
