@@ -19,17 +19,21 @@ class MinuteWindow:
     JUMP = 0.1  # of the limit, beyond what a bucket may have refilled: the next window
     TOO_SOON = 0.9  # of a minute between two jumps: these are no windows
     LOOK_S, LOOK_REFILL = 1.0, 4.0  # from so long, and so many requests of a refill on, it is seen whether it is one
+    LOOK_FOR_NEXT_PER_S = 0.1  # requests, while it is not known when the next one begins
     NO_REFILL, REFILL = 0.25, 0.5  # of the refill of a bucket: less is none, more is one
 
     def __init__(self) -> None:
         self.is_one = self._is_none = False
-        self._began_at = self._jumped_at = -math.inf  # at the latest
+        self._began_at = -math.inf  # at the latest
+        self._jumped_at = -math.inf
         self._first = 0  # number of the first request in it
         self._last: tuple[float, float] | None = None
-        self._anchor: tuple[float, int, float] | None = None
+        self._anchor: tuple[float, int, int, float] | None = None
 
-    def read(self, limit: float, left: float, sent_at: float, number: int, *, counts_requests: bool) -> None:
-        """What was left at an answer, whose request was that of this `number`."""
+    def read(
+        self, limit: float, left: float, sent_at: float, number: int, sent_since: int, *, counts_requests: bool
+    ) -> None:
+        """What was left at an answer, whose request was that of this `number`; so many were sent after it."""
         refill_per_s = limit / self.MINUTE_S
         last, self._last = self._last, (sent_at, left)
         if last is None:
@@ -38,11 +42,11 @@ class MinuteWindow:
             if sent_at - self._jumped_at < self.TOO_SOON * self.MINUTE_S:
                 self.is_one, self._is_none = False, True
                 return
-            self._jumped_at = sent_at
+            self._jumped_at = last[0]  # at the earliest
             self.is_one = not self._is_none
             self._begin(sent_at, number)
         elif counts_requests and not self._is_none and self._jumped_at == -math.inf:
-            self._look(left, sent_at, number, refill_per_s)
+            self._look(left, sent_at, number, sent_since, refill_per_s)
         if self.is_one and sent_at > self._began_at + self.TOO_SOON * 2 * self.MINUTE_S:
             self.is_one, self._is_none = False, self._jumped_at == -math.inf  # no next one began
 
@@ -54,7 +58,8 @@ class MinuteWindow:
         own = limit - unit * (number + sent_since + 1 - self._first)
         left = max(left - unit * sent_since, min(left, own))
         rest_s = max(1.0, self._began_at + self.MINUTE_S - now)
-        return max(left / unit, 1.0) / rest_s
+        least_per_s = 1 / rest_s if self._jumped_at > -math.inf else self.LOOK_FOR_NEXT_PER_S
+        return max(left / unit / rest_s, least_per_s)
 
     @property
     def ends_at(self) -> float:
@@ -65,17 +70,17 @@ class MinuteWindow:
         self._began_at, self._first = at, number
         self._anchor = None
 
-    def _look(self, left: float, sent_at: float, number: int, refill_per_s: float) -> None:
-        """Compare what was taken since the anchor with what was sent."""
+    def _look(self, left: float, sent_at: float, number: int, sent_since: int, refill_per_s: float) -> None:
+        """Compare what was taken since the anchor with what was sent: what is in flight may count already, or not."""
         if self._anchor is None:
-            self._anchor = (sent_at, number, left)
+            self._anchor = (sent_at, number, number + sent_since, left)
             return
-        at, first, before = self._anchor
+        at, first, first_of_all, before = self._anchor
         refill = refill_per_s * (sent_at - at)
         if sent_at - at < self.LOOK_S or refill < self.LOOK_REFILL:
             return
-        came_back = (number - first) - (before - left)
-        self._anchor = (sent_at, number, left)
+        came_back = min(number - first, number + sent_since - first_of_all) - (before - left)
+        self._anchor = (sent_at, number, number + sent_since, left)
         if came_back < self.NO_REFILL * refill:
             self.is_one = True
         elif came_back > self.REFILL * refill:
@@ -151,7 +156,7 @@ class Allowance:
         if number <= self._last_number:
             return
         self._limit = limit
-        self._window.read(limit, remaining, sent_at, number, counts_requests=self._fixed_unit is not None)
+        self._window.read(limit, remaining, sent_at, number, sent_since, counts_requests=self._fixed_unit is not None)
         self._refill_per_s = 0.0 if self._window.is_one else self._refill(limit, remaining, reset_s)
         if not self._window.is_one:
             self._doubt(limit, remaining, sent_at, now)

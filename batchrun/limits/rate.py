@@ -103,6 +103,7 @@ class RateEstimator:
             self._is_new = False
             self._marks.clear()
             self._marks.append(_Mark(now, self.admitted, self._paused_s, is_empty=False))
+            self._empty_since = -math.inf
             self._refill.restart(now)
             self._tick_at, self._tick_admitted = now, self.admitted
         self._expected_at = now + self.GAP_S + (2 / self.per_s if self.per_s is not None else 0.0)

@@ -242,6 +242,13 @@ def test_a_rate_that_is_known_is_not_forgotten_while_all_is_refused(seconds: int
     assert answered_between(outcome, 300 + seconds + 15, 300 + seconds + 135) >= 0.95 * 100
 
 
+def test_refusals_after_an_idle_time_tell_of_no_slower_rate() -> None:
+    """Nothing was admitted since it, and what was before it no longer counts."""
+    gateway = Refusing(Bucket(steady(20), 20, Latency(0.5)), 100, 150)
+    outcome = Client(gateway, seed=1).run(301, idle=((90.0, 101.0),))
+    assert answered_between(outcome, 180, 300) >= 0.9 * 20
+
+
 def test_refused_for_a_day_and_still_finite() -> None:
     """Doublings of pauses, waits and paces are bounded: 2.0**1024 would end the run after a night."""
     outcome = Client(FixedWindow(steady(0), 60, Latency(1))).run(86_400)
