@@ -23,6 +23,10 @@ _NAME = re.compile(r"[^\W\d][\w-]*")
 _BLANK = re.compile(r"[ \t\r]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 _PLAIN = re.compile(r'[^,|"()\[\]{}\n]*')
+_TYPE = re.compile(
+    rf"(?:{'|'.join(sorted({*_WORDS, *_OTHER_WORDS} - {'text'}))})(?:\([^)\n]*\))?(?=[ \t\r]*(?:[:,\n]|$))"
+)
+_CHOICE = re.compile(r'[^,|"()\[\]{}\n]+(?:\|[^,|"()\[\]{}\n]+)+')
 _QUOTED = re.compile(r'"((?:[^"\\\n]|\\["\\])*)"')
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _DEEPEST = 50
@@ -53,7 +57,7 @@ class _Parser:
         self._take(_SEPARATORS)
         while self._next() not in ("", closing):
             name = self._name(properties)
-            properties[name] = self._field(closing)
+            properties[name] = self._field(name, closing)
             begun = self._at
             separators = self._take(_SEPARATORS)
             if self._next() not in ("", closing) and not separators.strip(" \t\r"):
@@ -78,13 +82,16 @@ class _Parser:
             self._refuse(f"the field {name} occurs twice; rename one")
         return name
 
-    def _field(self, closing: str) -> dict[str, Any]:
+    def _field(self, name: str, closing: str) -> dict[str, Any]:
         """What stands after the name of a field."""
         may_be_null = self._skip("?")
         self._take(_BLANK)
-        made = {"type": "string"} if self._next() in ("", ":", ",", "\n", closing) else self._type()
+        has_type = self._next() not in ("", ":", ",", "\n", closing)
+        made = self._type() if has_type else {"type": "string"}
         self._take(_BLANK)
         if self._skip(":"):
+            if not has_type:
+                self._refuse_type_after_colon(name)
             made = {"type": made["type"], "description": self._description()} | made
         return _nullable(made) if may_be_null else made
 
@@ -164,6 +171,18 @@ class _Parser:
         if self._next() in tuple('|"()[]{'):
             self._refuse('a description with a comma, a bar, a bracket or a quote stands in quotes, "…"')
         return words
+
+    def _refuse_type_after_colon(self, name: str) -> None:
+        """Refuse what is no description but a type, which other languages have there."""
+        self._take(_BLANK)
+        if found := _TYPE.match(self._text, self._at):
+            kind = _OTHER_WORDS.get(found[0], found[0])
+            kind = {"enum": "enum(a|b)", "list": "list(str)"}.get(kind, kind)
+            self._refuse(f"a type stands before the colon: {name} {kind}")
+        found = _CHOICE.match(self._text, self._at)
+        if found is not None:
+            values = "|".join(value.strip() for value in found[0].split("|"))
+            self._refuse(f"values to choose from stand before a colon: {name} enum({values})")
 
     def _words(self) -> str:
         """Text in quotes, or without."""
