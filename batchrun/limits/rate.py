@@ -142,7 +142,8 @@ class RateEstimator:
             self._hold(pause_s, now)
         elif is_new and is_rate is None and asked_s >= self.COSTLY_S:
             self._explore(pause_s, now)
-        if not is_new or now > self._empty_since:  # then the last one tells as much
+        # Where nothing was admitted, the last one tells as much. The beginning tells more.
+        if not is_new or (now > self._empty_since and len(self._marks) > 1):
             self._marks.pop()
         self._marks.append(_Mark(now, self.admitted, self._paused_s))
         if is_new:

@@ -201,6 +201,12 @@ def test_what_a_lane_begins_with_is_soon_right(per_s: float, guessed: float) -> 
     assert refusals <= 15 + 0.01 * 300 * per_s
 
 
+@pytest.mark.parametrize("guessed", [1.0, 1.5, 2.0, 2.5, 4.0])
+def test_what_a_lane_begins_with_is_right_within_a_minute(guessed: float) -> None:
+    used, _ = let_through(5.0, guessed * 5.0, seconds=60.0)
+    assert used >= 0.95
+
+
 def test_answers_are_counted_over_the_last_second_or_two() -> None:
     recent = Recent()
     assert recent.per_s(0.0) == 0.0
