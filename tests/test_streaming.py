@@ -108,7 +108,7 @@ async def test_a_line_that_failed_is_handed_out_with_its_error(tmp_path: Path) -
 
 
 async def test_a_job_that_stops_early_says_so_after_its_last_result(tmp_path: Path) -> None:
-    results, seen = stream(job(tmp_path / "r.jsonl", 5, "ok; badkey*", limits=Limits(1))), list[str]()
+    results, seen = stream(job(tmp_path / "r.jsonl", 5, "ok" + 4 * "; badkey*", limits=Limits(1))), list[str]()
 
     async def consume() -> None:
         async for result in results:

@@ -81,7 +81,7 @@ def same(batchrun: Command, words: str, *outputs: str) -> str:
         ("export RESULTS -o answers.csv", ["answers.csv"], f"{ROWS} ok"),
         ("eval RESULTS --gold gold.csv --key id --json", [], '"topic"'),
         ("compare RESULTS RESULTS --json", [], '"topic"'),
-        ("judge data.csv RESULTS -p {{answer}} -s ok:bool --model j -o judge.jsonl", ["judge.jsonl"], f"{ROWS}"),
+        ("judge data.csv RESULTS -p {{answer}} -s ok --model j -o judge.jsonl", ["judge.jsonl"], f"{ROWS}"),
         ("verify requests.jsonl RESULTS", [], f"{ROWS}"),
     ],
 )
