@@ -57,7 +57,7 @@ class Controller:
     # A pause without `Retry-After`: short, as most refusals are brief; doubled while nothing is admitted. With the
     # most, a gateway that refuses everything is asked some 100 times in ten minutes.
     FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 10.0
-    TRICKLE_PER_S = 50.0  # at most, until it is known whether anything is admitted again: one at a time
+    TRICKLE_PER_S = 20.0  # at most, until it is known whether anything is admitted again: one at a time
     MAX_ASKED_S = 120.0  # of a `Retry-After`: limits are per minute, and one that asks for an hour is looked at again
     # The least `Retry-After` is 1 s, so one this short does not mean that long (see `_pause_s`).
     SHORT_ASKED_S = 2.0
