@@ -112,7 +112,8 @@ class Comparison(msgspec.Struct, frozen=True):
 def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Comparison:
     """Compare result files against gold.
 
-    Raises as `evaluate` does, and `UsageError` where two files have no row in common that can be compared.
+    Raises as `evaluate` does, also where nothing was answered in one of them, and `UsageError` where two files have no
+    row in common that can be compared.
     """
     with ExitStack() as files:
         scorings: list[Scoring] = []
@@ -131,6 +132,8 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
         sides = [Side(path, one, book) for path, one in zip(results, scorings, strict=True)]
         for one in scorings:
             one.gold.forget_ids()  # what follows goes by the numbers of rows
+        for side in sides:
+            side.scoring.refuse_no_answer(side.counts[""])
         names = list(sides[0].verdicts)
         if len(names) == 2:
             names = names[1:]  # a single field is all of them

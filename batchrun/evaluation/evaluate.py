@@ -286,12 +286,17 @@ class Scoring:
                 f"({counted(counts.unscored, 'record')} without gold, {counts.not_asked:,} rows of gold not asked); "
                 "look at --key"
             )
+        self.refuse_no_answer(counts)
+
+    def refuse_no_answer(self, counts: Counts) -> None:
+        """Raise `UsageError` where rows were asked, and none of them was answered."""
+        if counts.answered or not counts.asked:
+            return
         whys = [f"{count:,} {why}" for tally in self.tallies for why, count in tally.why.most_common()]
-        if not counts.answered:
-            raise UsageError(
-                f"nothing was answered: {counted(counts.unanswered, 'row')} with gold, none with an answer that "
-                f"can be read ({', '.join(dict.fromkeys(whys))}); there is no figure"
-            )
+        raise UsageError(
+            f"nothing was answered: {counted(counts.unanswered, 'row')} with gold, none with an answer that "
+            f"can be read in {self._results.path} ({', '.join(dict.fromkeys(whys))}); there is no figure"
+        )
 
 
 @contextmanager

@@ -209,6 +209,13 @@ def test_no_row_in_common_is_no_verdict(tmp_path: Path, second: dict[str, str]) 
         compared(tmp_path, gold_rows(6), {"r-0": "yes"}, second)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_file_in_which_nothing_was_answered_is_no_worse_one(tmp_path: Path, is_first: bool) -> None:
+    answers: list[Any] = [{"r-0": "yes", "r-1": "no"}, {"r-0": Outcome("failed"), "r-1": Outcome("failed")}]
+    with pytest.raises(UsageError, match=r"nothing was answered: 2 rows with gold, none .* \(2 failed\); there is no"):
+        compared(tmp_path, gold_rows(6), *(answers[::-1] if is_first else answers))
+
+
 # ------------------------------------------------------------------------------------------ without gold
 
 
