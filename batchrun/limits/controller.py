@@ -57,7 +57,8 @@ class Controller:
     # A pause without `Retry-After`: short, as most refusals are brief; doubled while nothing is admitted. With the
     # most, a gateway that refuses everything is asked some 100 times in ten minutes.
     FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 10.0
-    TRICKLE_PER_S = 20.0  # at most, until it is known whether anything is admitted again: one at a time
+    # At most, until it is known whether anything is admitted again, and where all was refused thrice: one at a time.
+    TRICKLE_PER_S = (50.0, 20.0)
     MAX_ASKED_S = 120.0  # of a `Retry-After`: limits are per minute, and one that asks for an hour is looked at again
     # The least `Retry-After` is 1 s, so one this short does not mean that long (see `_pause_s`).
     SHORT_ASKED_S = 2.0
@@ -106,7 +107,7 @@ class Controller:
             paces.append(self._spurious.trial.pace_per_s)
         if self._is_trickling:
             # After a pause all may still be refused: 35 slots sent 16 requests before the first refusal was back.
-            paces.append(min(0.5 / self._refusal_s, self.TRICKLE_PER_S))
+            paces.append(min(0.5 / self._refusal_s, self.TRICKLE_PER_S[self._refused_in_a_row >= 3]))
         if (smooth := self._smooth) is not None:
             paces.append(smooth * self.slots / self._latency_s)
         return min((pace for pace in paces if pace is not None), default=None)
