@@ -11,6 +11,9 @@ from collections.abc import Callable
 from batchrun.errors import UsageError
 
 _SAYS = r"(?i:(?:final\s+)?(?:answer|choice|option)\b(?:\s+is\b)?\s*:?\s*)"
+_AND = r"(?:or|and|oder|und|maybe|perhaps)"
+# A choice beside such a word may be the one that it is not.
+_IN_DOUBT = re.compile(r"\b(?:not|none|neither|never|cannot|nor|nicht|kein\w*)\b|n['’]t\b|\bexcept\b", re.IGNORECASE)
 
 
 def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | None]]:
@@ -22,7 +25,9 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
     one = f"(?:{'|'.join(map(re.escape, choices))})"
     small = rf"(?i:{one})(?=[\s*_\"')\]}}]*(?:[.,;:!]|$))"  # "a" is a word, but at the end of a sentence
     mark = rf"[\s(*_\"'\[{{]*({one}|{small})(?![\w'])"
-    stated = re.compile(rf"\b{_SAYS}{mark}(?:[\s)*_\"'\]}}.]*\b(?:or|and)\b{mark})?")
+    stated = re.compile(
+        rf"\b{_SAYS}{mark}(?!\s*\?)(?:[\s)*_\"'\]}}.]*(?:\b{_AND}\b|[-,;&/|+–])(?:\s*{_AND}\b)?{mark})?"
+    )
     alone = re.compile(rf"\W*({one})\W*", re.IGNORECASE)
     named = re.compile(rf"(?<![\w'])({one})(?![\w'])")
 
@@ -35,6 +40,8 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
         lines = text.split("\n")
         if last := alone.fullmatch(next((line for line in reversed(lines) if line.strip()), "")):
             return last[1].upper()
+        if _IN_DOUBT.search(text) or re.search(rf"\b{one}\s*\?", text):
+            return None
         found = set(named.findall(text))
         return found.pop() if len(found) == 1 else None
 

@@ -113,8 +113,13 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
     """Compare result files against gold.
 
     Raises as `evaluate` does, also where nothing was answered in one of them, and `UsageError` where two files have no
-    row in common that can be compared.
+    row in common that can be compared, and for clusters.
     """
+    if question.cluster is not None:
+        raise UsageError(
+            "two files are compared row by row, and the interval of their difference knows of no clusters: leave "
+            "--cluster out, or leave out what compares (--fail-if-worse, --fail-unless-as-good)"
+        )
     with ExitStack() as files:
         scorings: list[Scoring] = []
         for path in results:

@@ -289,8 +289,8 @@ class Scoring:
         self.refuse_no_answer(counts)
 
     def refuse_no_answer(self, counts: Counts) -> None:
-        """Raise `UsageError` where rows were asked, and none of them was answered."""
-        if counts.answered or not counts.asked:
+        """Raise `UsageError` where rows were asked, and no field of any was answered."""
+        if not counts.asked or any(Counts.of(tally.verdicts).answered for tally in self.tallies):
             return
         whys = [f"{count:,} {why}" for tally in self.tallies for why, count in tally.why.most_common()]
         raise UsageError(

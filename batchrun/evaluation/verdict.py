@@ -60,11 +60,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 def of_all_fields(verdicts: list[Verdict]) -> Verdict:
-    """The verdict on a row from those on its fields: right where all are.
+    """The verdict on a row from those on its fields: right where all are for which there is gold.
 
-    A field without gold leaves the row unscored, as nobody can say whether all of it is right.
+    One field that is wrong, or not answered, decides, whatever gold lacks of the others.
     """
-    for verdict in (Verdict.NOT_ASKED, Verdict.UNSCORED, Verdict.UNANSWERED, Verdict.WRONG):
+    for verdict in (Verdict.NOT_ASKED, Verdict.UNANSWERED, Verdict.WRONG, Verdict.RIGHT):
         if verdict in verdicts:
             return verdict
-    return Verdict.RIGHT
+    return Verdict.UNSCORED

@@ -204,6 +204,8 @@ def _interval(value: float | None, draws: list[float]) -> Interval:
     draws.sort()
     tail = (1 - CONFIDENCE) / 2
     lower, upper = quantile(draws, tail), quantile(draws, 1 - tail)
+    if lower == upper:  # as where there is one label alone: the cells leave nothing to chance, but the rows do
+        return Interval(value, None, None)
     return Interval(value, min(value, lower), max(value, upper))
 
 

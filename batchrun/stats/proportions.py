@@ -77,15 +77,17 @@ def clustered_error(clusters: Iterable[tuple[float, float]]) -> float:
 def effective_rows(clusters: Sequence[tuple[float, float]]) -> float:
     """As many independent rows the rows of these clusters are worth, at most as many as there are.
 
-    Where all rows are hits, or none is, the errors say nothing: then each cluster counts as one row.
+    Where all rows are hits, or none is, or all clusters have the same share, the errors say nothing: then each cluster
+    counts as one row. One cluster alone says nothing of others, and counts as one, too.
     """
     total = sum(rows for _, rows in clusters)
     hits = sum(hits for hits, _ in clusters)
+    alone = min(total, sum(1 for _, rows in clusters if rows))
     error = clustered_error(clusters)
-    if not total or hits in (0, total):
-        return min(total, sum(1 for _, rows in clusters if rows))
+    if not total or hits in (0, total) or alone <= 1 or error < 1e-12:
+        return alone
     share = hits / total
-    return min(total, share * (1 - share) / error**2) if error else total
+    return min(total, share * (1 - share) / error**2)
 
 
 class Pairs(msgspec.Struct, frozen=True):

@@ -209,6 +209,11 @@ def test_no_row_in_common_is_no_verdict(tmp_path: Path, second: dict[str, str]) 
         compared(tmp_path, gold_rows(6), {"r-0": "yes"}, second)
 
 
+def test_clusters_are_refused_where_files_are_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="knows of no clusters"):
+        compared(tmp_path, gold_rows(2), said(1, 2), said(2, 2), cluster="answer")
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_file_in_which_nothing_was_answered_is_no_worse_one(tmp_path: Path, is_first: bool) -> None:
     answers: list[Any] = [{"r-0": "yes", "r-1": "no"}, {"r-0": Outcome("failed"), "r-1": Outcome("failed")}]

@@ -12,6 +12,7 @@ import pytest
 from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
+from batchrun.evaluation.gates import check, threshold
 from batchrun.evaluation.scorers import scorer_of
 from batchrun.evaluation.text import share
 from batchrun.evaluation.verdict import Counts, Unanswered
@@ -142,7 +143,39 @@ def test_several_fields_are_scored_each_by_its_values_and_all_together(tmp_path:
         "tags": ("set", 1),
         "to.city": ("exact", 2),
     }
-    assert found.counts == Counts(right=1, unscored=1)  # b has no gold for its tags
+    assert found.counts == Counts(right=1, wrong=1)  # b has no gold for its tags, and is wrong without it
+
+
+def test_a_row_is_scored_by_the_fields_that_have_gold(tmp_path: Path) -> None:
+    """What is wrong or failed never leaves the figures because gold lacks another field."""
+    answers: dict[str, Any] = {
+        "a": {"topic": "x", "urgent": "y"},
+        "b": {"topic": "x", "urgent": "z"},
+        "c": {"topic": "z", "urgent": "y"},
+        "d": Outcome("failed"),
+        "e": {"topic": "x", "urgent": "y"},
+    }
+    rows = [("a", "x", "y"), ("b", "x", ""), ("c", "x", ""), ("d", "x", ""), ("e", "", "")]
+    found = evaluated(tmp_path, answers, rows, "topic", "urgent")
+    assert found.counts == Counts(right=2, wrong=1, unanswered=1, unscored=1)
+    assert found.accuracy.value == 0.5
+
+
+def test_a_field_that_no_answer_has_leaves_the_figures_of_the_others(tmp_path: Path) -> None:
+    answers, rows = {"a": {"topic": "x"}, "b": {"topic": "x"}}, [("a", "x", "1"), ("b", "y", "2")]
+    found = evaluated(tmp_path, answers, rows, "topic", "n", scorers={"n": scorer_of("number")})
+    assert (found.fields["topic"].counts, found.counts) == (Counts(right=1, wrong=1), Counts(unanswered=2))
+
+
+def test_one_class_that_is_all_right_leaves_no_certain_figure(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, {"a": {"topic": "x"}, "b": {"topic": "x"}}, [("a", "x"), ("b", "x")], "topic")
+    labels = found.fields["topic"].labels
+    assert labels is not None
+    for one in (labels.f1_macro, labels.f1_micro, labels.balanced_accuracy):
+        assert (one.value, one.lower, one.upper) == (1.0, None, None)
+    gate = threshold("lower(topic.f1_macro)=0.5")
+    with pytest.raises(UsageError, match="there is no verdict"):
+        check(found, [gate])
 
 
 @pytest.mark.parametrize(

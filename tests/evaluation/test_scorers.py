@@ -85,6 +85,33 @@ def test_the_last_stated_choice_counts_and_a_doubtful_one_does_not(answer: str, 
     assert scorer_of("choice(A-E)").read_answer(answer) == choice
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "The correct answer is not A",
+            "Answer: not A",
+            "answer isn't A",
+            "The answer cannot be A",
+            "Answer: none of A",
+        ),
+        *(
+            "Answer: A, B",
+            "Answer: A & B",
+            "Answer: A / B",
+            "Answer: A/B",
+            "Answer: A|B",
+            "Answer: A+B",
+            "Answer: A; B",
+        ),
+        *("Answer: A or maybe B", "Answer: A oder B", "Answer: A-E", "Choose the answer: A, B, C, D or E?"),
+        *("Is the answer A?", "The answer is A? No, B", "I can't answer. A"),
+    ],
+)
+def test_a_choice_that_is_denied_asked_or_one_of_several_is_no_answer(answer: str) -> None:
+    assert scorer_of("choice(A-E)").read_answer(answer) is None
+
+
 def test_choices_may_be_named_one_by_one() -> None:
     scorer = scorer_of("choice(YES|NO)")
     assert scorer.read_answer("Answer: NO") == "NO"

@@ -41,6 +41,8 @@ def test_rows_in_clusters_are_worth_fewer() -> None:
     assert effective_rows(alike) == pytest.approx(0.25 / 0.04)
     assert effective_rows([(1.0, 1.0), (0.0, 1.0)]) == pytest.approx(2)
     assert effective_rows([(3.0, 3.0), (3.0, 3.0)]) == 2, "all right says nothing of the errors: a cluster is a row"
+    assert effective_rows([(29.0, 30.0)]) == 1, "one cluster alone says nothing of others"
+    assert effective_rows([(10.0, 15.0), (10.0, 15.0)]) == 2, "nor do clusters that are alike"
     assert math.isnan(clustered_error([]))
     wide, narrow = wilson(5, 10, effective_rows(alike)), wilson(5, 10)
     assert wide.value == narrow.value == 0.5

@@ -267,6 +267,24 @@ def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None
     assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}
 
 
+def test_a_key_that_is_held_decides_once(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    with closing(review.file), serving(results, review) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("a", has_text="Review").click()
+        page.wait_for_url("**/review/0")
+        page.keyboard.down("Enter")
+        page.wait_for_url("**/review/1")
+        for _ in range(5):
+            page.keyboard.down("Enter")  # as the system repeats a key that is held
+        page.keyboard.up("Enter")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/2")
+        assert_quiet(browser, served)
+    assert len(read_corrections(ResultPaths.of(results).corrections).by_row) == 2
+
+
 def test_ten_rows_decided_by_keys_are_in_the_joined_table(browse: Any, job: Path) -> None:
     results = job / "results.jsonl"
     before = joined(job)

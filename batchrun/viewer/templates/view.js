@@ -32,6 +32,7 @@ document.addEventListener("keydown", event => {
     (event.key === "Enter" && event.target.closest("a, button, summary"));
   if (isTyping || event.ctrlKey || event.altKey || event.metaKey || !(event.key in keys)) return;
   event.preventDefault();
+  if (event.repeat && review && !"jk".includes(event.key)) return; // a key that is held decides once
   keys[event.key]();
 });
 
