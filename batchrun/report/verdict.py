@@ -54,11 +54,13 @@ def verdict(report: Report) -> str:
 
 
 def _cost(report: Report) -> str:
-    cost, parts = report.cost, list[str]()
-    if cost.price_source != "none" or not cost.unpriced_lines:
+    cost, parts, without = report.cost, list[str](), report.usage.lines_without_usage
+    if (cost.price_source != "none" or not cost.unpriced_lines) and (cost.total_usd or not without):
         parts.append(f"the bill is ${usd(cost.total_usd)}")
     if cost.unpriced_lines:
         parts.append(f"{counted(cost.unpriced_lines, 'line')} {_have(cost.unpriced_lines)} no known price")
+    if without:
+        parts.append(f"{counted(without, 'answer')} {_have(without)} no usage, so what they cost is not known")
     return " and ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,21 @@ def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None
     assert len(found.by_row) == 10
     last = found.values(review.queue.rows[9].id)
     assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}
+
+
+def test_the_rows_of_another_file_in_the_same_place_are_shown_anew(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 20)
+    with serving(results) as served, browse() as browser:
+        page = opened(browser, served)
+        first = page.locator("#rows tbody tr").first
+        before = first.inner_text()
+        other = tmp_path / "other.jsonl"
+        other.write_bytes(b"".join(reversed(results.read_bytes().splitlines(keepends=True))))
+        last = json.loads(other.read_bytes().split(b"\n")[0])["custom_id"]
+        assert last not in before
+        other.replace(results)
+        page.locator("#rows tbody tr:first-child", has_text=last).wait_for()
+        assert_quiet(browser, served)
 
 
 def test_a_key_that_is_held_decides_once(browse: Any, tmp_path: Path) -> None:

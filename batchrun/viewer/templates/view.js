@@ -143,10 +143,13 @@ document.addEventListener("focusin", event => {
    is above them does not become lower: at the top of the page there is nothing to scroll back to. */
 const header = document.querySelector("header");
 addEventListener("resize", () => { if (header) header.style.minHeight = ""; });
+const generationOf = table => JSON.parse(table.dataset.state || "{}").generation;
 function takeOver(fresh) {
   header.style.minHeight = `${header.getBoundingClientRect().height}px`;
   const body = document.querySelector("#rows tbody");
-  const known = new Map(rows().map(row => [row.id, row]));
+  const table = document.getElementById("rows"), newer = fresh.getElementById("rows");
+  const isSameFile = generationOf(table) === generationOf(newer); // of another file, no row is known
+  const known = new Map(isSameFile ? rows().map(row => [row.id, row]) : []);
   const wanted = [...fresh.querySelectorAll("#rows tbody tr")];
   const focused = document.activeElement?.closest?.("#rows tbody tr[id]");
   const before = focused?.getBoundingClientRect().top;
@@ -164,7 +167,7 @@ function takeOver(fresh) {
   }
   if (focused?.isConnected) window.scrollBy(0, focused.getBoundingClientRect().top - before);
   here = focused ? rows().indexOf(focused) : here;
-  document.getElementById("rows").dataset.state = fresh.getElementById("rows").dataset.state;
+  table.dataset.state = newer.dataset.state;
 }
 
 async function refresh() {
@@ -198,7 +201,8 @@ async function follow() {
   try {
     const { run, ...state } = await (await fetch("/state.json")).json();
     const runNow = JSON.stringify(run), shown = document.getElementById("rows").dataset.state;
-    if (JSON.stringify(state) !== shown || (runSeen ?? runNow) !== runNow) await refresh();
+    const isOld = runSeen === undefined ? run?.state || document.querySelector("#run-pause button") : runSeen !== runNow;
+    if (JSON.stringify(state) !== shown || isOld) await refresh();
     runSeen = runNow;
   } catch (error) {
     runSeen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
