@@ -60,7 +60,8 @@ def _cost(report: Report) -> str:
     if cost.unpriced_lines:
         parts.append(f"{counted(cost.unpriced_lines, 'line')} {_have(cost.unpriced_lines)} no known price")
     if without:
-        parts.append(f"{counted(without, 'answer')} {_have(without)} no usage, so what they cost is not known")
+        whose = "its" if without == 1 else "their"
+        parts.append(f"{counted(without, 'answer')} {_have(without)} no usage ({whose} cost is not known)")
     return " and ".join(parts)
 
 

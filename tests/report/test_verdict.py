@@ -52,6 +52,17 @@ def said(tally: Tally, pending: int | None = None) -> str:
             0,
             "The only line succeeded; 1 line has no known price; nothing is left to do",
         ),
+        (
+            tally_of(head(1, usage=None), head(2)),
+            0,
+            "All 2 lines succeeded; the bill is $0.0022 and 1 answer has no usage (its cost is not known); "
+            "nothing is left to do",
+        ),
+        (
+            tally_of(head(1, usage=None), head(2, usage=None)),
+            0,
+            "All 2 lines succeeded; 2 answers have no usage (their cost is not known); nothing is left to do",
+        ),
         (tally_of(), 0, "There are no records; nothing is left to do"),
     ],
 )
