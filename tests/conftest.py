@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio.constants
 import functools
+import gc
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,12 @@ settings.load_profile("quick")
 
 # From Python 3.12 on a loop gives its threads 300 s to end: of virtual time, which have passed at once.
 vars(asyncio.constants)["THREAD_JOIN_TIMEOUT"] = None
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is collected out of each later search for garbage: thousands of tests made one take 0.4 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
