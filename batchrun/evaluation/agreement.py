@@ -20,7 +20,7 @@ from batchrun.evaluation.fields import ANSWER, Answer, Field, seen_fields
 from batchrun.evaluation.scorers import EXACT, as_text
 from batchrun.evaluation.side import Spending, Spent
 from batchrun.evaluation.summary import MOST_LABELS
-from batchrun.records.index import HashTable, hash64
+from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.words import printable_json
 from batchrun.stats.confusion import SEED, kappa, resample
 from batchrun.stats.proportions import CONFIDENCE, UNDEFINED, Interval, wilson
@@ -46,10 +46,12 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 class AgreeingFile(msgspec.Struct, frozen=True):
-    """One file, and what its records cost."""
+    """One file, and what its records cost; `duplicates` and `damaged_lines` as where there is gold."""
 
     results: str
     spent: Spent
+    duplicates: int
+    damaged_lines: int
 
 
 class Agreements(msgspec.Struct, frozen=True):
@@ -75,12 +77,11 @@ class _Said:
         self._labels: dict[str, int] = {}
 
     def take(self, file: int, number: int, answer: Answer) -> None:
-        """Note what one file says to the id of that number; the first record counts."""
+        """Note what one file says to the id of that number."""
         codes = self.codes[file]
         codes.extend([_ABSENT] * (number + 1 - len(codes)))
-        if codes[number] == _ABSENT:
-            value = None if answer.why else self.field.read(answer)
-            codes[number] = _UNANSWERED if value is None else self._label(value)
+        value = None if answer.why else self.field.read(answer)
+        codes[number] = _UNANSWERED if value is None else self._label(value)
 
     def _label(self, value: Any) -> int:
         return self._labels.setdefault(as_text(value) or "", len(self._labels))
@@ -130,17 +131,18 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
     numbers, told = HashTable(), list[AgreeingFile]()
     for at, file in enumerate(files):
         spending, reader = Spending(book), Asked.of(paths[at]).reader()
-        for result in file.results():
-            spending.add(result)
-            key = hash64(result.custom_id)
-            number = numbers.get(key)
-            if number is None:
-                number = len(numbers)
-                numbers.set(key, number)
-            answer = Answer(result, reader)
-            for one in said:
-                one.take(at, number, answer)
-        told.append(AgreeingFile(str(paths[at]), spending.total()))
+        known, duplicates = LineSet(), 0
+        for results, _ in file.batches():
+            spending.add(results)
+            for result in results:
+                number = numbers.setdefault(hash64(result.custom_id), len(numbers))
+                if not known.add(number):
+                    duplicates += 1
+                    continue
+                answer = Answer(result, reader)
+                for one in said:
+                    one.take(at, number, answer)
+        told.append(AgreeingFile(str(paths[at]), spending.total(), duplicates, file.damaged))
     fields = {
         one.field.name: [one.compare(first, second, paths) for first, second in combinations(range(len(files)), 2)]
         for one in said

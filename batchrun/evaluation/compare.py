@@ -82,11 +82,16 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file: the `counts` of all its rows, by field, and what its records cost."""
+    """One file: the `counts` of all its rows, by field, and what its records cost.
+
+    `duplicates`: further records of an id, and `damaged_lines`: lines that are no records; neither is compared.
+    """
 
     results: str
     counts: dict[str, Counts]
     spent: Spent
+    duplicates: int
+    damaged_lines: int
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -149,9 +154,13 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
             policy=question.policy,
             confidence=CONFIDENCE,
             method=METHOD,
-            files=[File(str(side.path), side.counts, side.spent) for side in sides],
+            files=[_file(side) for side in sides],
             fields=fields,
         )
+
+
+def _file(side: Side) -> File:
+    return File(str(side.path), side.counts, side.spent, side.scoring.duplicates, side.scoring.damaged_lines)
 
 
 def _of_field(sides: Sequence[Side], name: str, question: Question) -> list[Difference]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from batchrun.evaluation.agreement import Agreement, Agreements
+from batchrun.evaluation.agreement import AgreeingFile, Agreement, Agreements
 from batchrun.evaluation.compare import Comparison, Difference, File, Flip, Winner
 from batchrun.evaluation.side import Spent
-from batchrun.evaluation.text import ALL_FIELDS, count_words, label_of, share, table
+from batchrun.evaluation.text import ALL_FIELDS, count_words, label_of, left_out, share, table
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.records.words import counted, printable
 
@@ -27,7 +27,7 @@ def render(found: Comparison) -> str:
 
 def render_agreement(found: Agreements) -> str:
     """How far files agree, as lines, ending in a newline."""
-    lines = [*_spent_table({one.results: one.spent for one in found.files}), ""]
+    lines = [*_spent_table(found.files), *_left_out(found.files), ""]
     for name, agreements in found.fields.items():
         for one in agreements:
             lines += [*_agreement(name, one), ""]
@@ -51,29 +51,41 @@ def _name(path: str) -> str:
 
 
 def _files(files: list[File]) -> list[str]:
-    spent = {file.results: file.spent for file in files}
-    return [*_spent_table(spent), "", *(f"{_name(file.results)}: {count_words(file.counts[''])}" for file in files)]
+    counts = [f"{_name(file.results)}: {count_words(file.counts[''])}" for file in files]
+    return [*_spent_table(files), "", *counts, *_left_out(files)]
 
 
-def _spent_table(files: Mapping[str, Spent]) -> list[str]:
-    head = ["file", "cost", "input tokens", "output tokens", "latency p50", "p95"]
+def _left_out(files: Sequence[File | AgreeingFile]) -> list[str]:
+    """What is in the files and is not compared."""
+    return [
+        f"{_name(file.results)}: {line}" for file in files for line in left_out(file.duplicates, file.damaged_lines)
+    ]
+
+
+def _spent_table(files: Sequence[File | AgreeingFile]) -> list[str]:
+    head = ["file", "records", "cost", "input tokens", "output tokens", "latency p50", "p95"]
     rows = [
         [
-            _name(path),
+            _name(file.results),
+            f"{spent.records:,}",
             _cost(spent),
             f"{spent.input_tokens:,}",
             f"{spent.output_tokens:,}",
             _seconds(spent.latency_p50_s),
             _seconds(spent.latency_p95_s),
         ]
-        for path, spent in files.items()
+        for file in files
+        for spent in [file.spent]
     ]
     return table([head, *rows])
 
 
 def _cost(spent: Spent) -> str:
-    unpriced = f" and {spent.unpriced_lines:,} unpriced" if spent.unpriced_lines else ""
-    return f"${spent.cost_usd:.4f}{unpriced}"
+    """The known cost, and how many records it leaves out."""
+    unknown = [(spent.unpriced_lines, "unpriced"), (spent.lines_without_usage, "without usage")]
+    told = [f"{count:,} {why}" for count, why in unknown if count]
+    known = [] if not spent.cost_usd and told else [f"${spent.cost_usd:.4f}"]
+    return " and ".join([*known, *told])
 
 
 def _seconds(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
 from batchrun.evaluation.warnings import not_allowed, warnings_for
 from batchrun.records.answer import Result
-from batchrun.records.index import LineSet
+from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
 from batchrun.stats.proportions import CONFIDENCE
@@ -114,6 +114,7 @@ class Scoring:
         self.rows_tally = RowTally()
         self._seen = LineSet()
         self._seen_repeats = set[tuple[int, int]]()
+        self._without_gold = HashTable()  # the ids of records that have none
         self.duplicates = 0
         self._copied = 0
 
@@ -124,6 +125,11 @@ class Scoring:
         by, cluster = self._group(self._question.by, "--by"), self._group(self._question.cluster, "--cluster")
         extra = [column for column in (by, cluster) if column is not None]
         return _Known(fields, ids.rule, Gold(self._table, ids, [*columns, *extra]), columns, by, cluster)
+
+    @property
+    def damaged_lines(self) -> int:
+        """How many lines of the file are no records; after `rows`."""
+        return self._results.damaged
 
     @property
     def is_weighted(self) -> bool:
@@ -150,12 +156,14 @@ class Scoring:
             )
         return group_column(name)
 
-    def rows(self) -> Iterator[JudgedRow]:
-        """Every record, judged and counted; the first one of each id."""
+    def rows(self, read: Callable[[Sequence[Result]], None] | None = None) -> Iterator[JudgedRow]:
+        """Every record, judged and counted; the first one of each id. `read` gets all of them, many at a time."""
         for results, offsets in self._results.batches():
+            if read is not None:
+                read(results)
             found = self.gold.find_all([result.custom_id for result in results])
             for result, offset, (row, repeat) in zip(results, offsets, found, strict=True):
-                if row is not None and self._is_second(row, repeat):
+                if self._is_second(result.custom_id, row, repeat):
                     self.duplicates += 1
                 else:
                     yield self._judged(result, offset, row, repeat)
@@ -193,7 +201,10 @@ class Scoring:
         """The id of the record at an offset."""
         return self._results.at(offset).custom_id
 
-    def _is_second(self, row: int, repeat: int) -> bool:
+    def _is_second(self, custom_id: str, row: int | None, repeat: int) -> bool:
+        if row is None:
+            count = len(self._without_gold)
+            return self._without_gold.setdefault(hash64(custom_id), count) != count
         is_new = self._seen.add(row)
         if not repeat:
             return not is_new
@@ -258,7 +269,7 @@ class Scoring:
             repeats=repeats(tally.tries),
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
-            damaged_lines=self._results.damaged,
+            damaged_lines=self.damaged_lines,
             reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
             warnings=[
                 *warnings_for(fields, counts),

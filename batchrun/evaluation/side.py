@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,18 +25,20 @@ _CODES = {
     Verdict.UNANSWERED: UNANSWERED,
     Verdict.UNSCORED: UNSCORED,
 }
-_BATCH = 512
 NOWHERE = (1 << 64) - 1
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What all records of a file came to: US dollars, tokens, seconds.
+    """What all `records` of a file came to, as in its report: US dollars, tokens, seconds.
 
-    `cost_usd` leaves out the `unpriced_lines`. `latency_p50_s`, `latency_p95_s`: None where nothing was measured.
+    Those of an id that had one were paid for, too. `cost_usd` leaves out the `unpriced_lines` and the answers of
+    `lines_without_usage`. `latency_p50_s`, `latency_p95_s`: None where nothing was measured.
     """
 
+    records: int
     cost_usd: float
     unpriced_lines: int
+    lines_without_usage: int
     input_tokens: int
     output_tokens: int
     latency_p50_s: float | None
@@ -54,26 +57,20 @@ class Spending:
 
     def __init__(self, book: PriceBook) -> None:
         self._tally = Tally(book)
-        self._heads: list[ResultHead] = []  # many at once are faster
 
-    def add(self, result: Result) -> None:
-        """Add one."""
-        self._heads.append(ResultHead(result.custom_id, result.run, result.error))
-        if len(self._heads) >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._tally.add(self._heads)
-        self._heads.clear()
+    def add(self, results: Sequence[Result]) -> None:
+        """Add some; many at once are faster."""
+        self._tally.add([ResultHead(result.custom_id, result.run, result.error) for result in results])
 
     def total(self) -> Spent:
         """The sums of all that were added."""
-        self._flush()
         total = self._tally.total()
         latency = total.latency.summary()
         return Spent(
+            records=self._tally.recorded,
             cost_usd=float(total.bill.cost_usd),
             unpriced_lines=total.bill.unpriced_lines,
+            lines_without_usage=total.bill.lines_without_usage,
             input_tokens=total.bill.usage.input_tokens,
             output_tokens=total.bill.usage.output_tokens,
             latency_p50_s=latency.p50,
@@ -98,8 +95,7 @@ class Side:
     def _read(self, names: list[str], spending: Spending) -> None:
         offsets, of_all = self.offsets, self.verdicts[""]
         of_fields = [self.verdicts[name] for name in names]
-        for judged in self.scoring.rows():
-            spending.add(judged.result)
+        for judged in self.scoring.rows(spending.add):
             row = judged.place.row
             if row is None:
                 continue

@@ -18,7 +18,7 @@ from batchrun.evaluation.figures import (
     Repeats,
 )
 from batchrun.evaluation.scorers import Kind, as_text
-from batchrun.evaluation.tally import FieldTally, RowTally, Tries
+from batchrun.evaluation.tally import FieldTally, GroupTally, RowTally, Tries
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample
@@ -40,31 +40,34 @@ _OVERALL: dict[str, Figure] = {
 }
 
 
-def accuracies(tally: RowTally) -> Accuracy:
+def accuracies(tally: GroupTally) -> Accuracy:
     """Both accuracies, with intervals that know of clusters, or of rows that stand for different numbers of rows."""
-    if not tally.weights.are_even:
-        weights = tally.weights
-        return Accuracy(weights.accuracy(with_unanswered=True), weights.accuracy(with_unanswered=False))
+    asked, answered = (effective_of(tally, with_unanswered=unanswered) for unanswered in (True, False))
+    if not (weights := tally.weights).are_even:
+        return Accuracy(
+            weights.accuracy(asked, with_unanswered=True), weights.accuracy(answered, with_unanswered=False)
+        )
     counts = Counts.of(tally.verdicts)
     return Accuracy(
-        wilson(counts.right, counts.asked, effective_of(tally, with_unanswered=True)),
-        wilson(counts.right, counts.answered, effective_of(tally, with_unanswered=False)),
+        wilson(counts.right, counts.asked, asked),
+        wilson(counts.right, counts.answered, answered),
     )
 
 
-def effective_of(tally: RowTally, *, with_unanswered: bool) -> float | None:
+def effective_of(tally: GroupTally, *, with_unanswered: bool) -> float | None:
     """As many independent rows the rows are worth, where they come in clusters; None where they do not."""
     clusters = tally.clusters.pairs(with_unanswered=with_unanswered)
-    return effective_rows(clusters) if clusters else None
+    counts = Counts.of(tally.verdicts)
+    rows = counts.asked if with_unanswered else counts.answered
+    return min(rows, effective_rows(clusters)) if clusters else None
 
 
 def groups(tally: RowTally, policy: Unanswered) -> dict[str, Group]:
-    """The accuracy of each group, in the order of their names."""
-    found = {}
-    for name in sorted(tally.groups):
-        counts = Counts.of(tally.groups[name])
-        found[name] = Group(counts, wilson(counts.right, counts.denominator(policy)))
-    return found
+    """The accuracy of each group, in the order of their names, with intervals as those of all rows."""
+    return {
+        name: Group(Counts.of(group.verdicts), accuracies(group).of(policy))
+        for name, group in sorted(tally.groups.items())
+    }
 
 
 def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> FieldFigures:

@@ -18,6 +18,7 @@ from batchrun.stats.proportions import Interval, weighted_share
 Pair = tuple[Any, Any]  # what gold says, and what the answer says; None is unanswered
 # A name of this module is found in a third of the time that an attribute of an enum takes.
 _RIGHT, _WRONG, _UNANSWERED, _UNSCORED = Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED
+_AT = {_RIGHT: 0, _WRONG: 1, _UNANSWERED: 2}
 MISSING, UNREADABLE = "missing field", "unreadable"
 MOST_CELLS = 20_000
 """Different pairs of gold and answer that are kept; a field with more of them has no classes."""
@@ -74,17 +75,15 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Clusters:
-    """Rows that belong together, each with its hits and its rows."""
+    """Rows that belong together, as the sums of their weights by what became of them."""
 
     def __init__(self) -> None:
         self._found: dict[Any, list[float]] = {}
 
-    def add(self, key: Any, verdict: Verdict) -> None:
-        """Count one row of a cluster that was asked."""
+    def add(self, key: Any, verdict: Verdict, weight: float = 1.0) -> None:
+        """Add one row of a cluster that was asked, which stands for so many."""
         sums = self._found.setdefault(key, [0.0, 0.0, 0.0])
-        sums[0] += verdict is _RIGHT
-        sums[1] += verdict is _WRONG
-        sums[2] += verdict is _UNANSWERED
+        sums[_AT[verdict]] += weight
 
     def pairs(self, *, with_unanswered: bool) -> list[tuple[float, float]]:
         """Hits and rows of each cluster; empty where nothing was clustered."""
@@ -109,22 +108,37 @@ class Weights:
         self._sums[verdict] = total + weight, squares + weight**2
         self._least, self._most = min(self._least, weight), max(self._most, weight)
 
-    def accuracy(self, *, with_unanswered: bool) -> Interval:
-        """The share of right rows among all for which these stand."""
+    def accuracy(self, effective: float | None, *, with_unanswered: bool) -> Interval:
+        """The share of right rows among all for which these stand. `effective`: as for `weighted_share`."""
         counted = [_RIGHT, _WRONG, *([_UNANSWERED] if with_unanswered else [])]
         sums = [self._sums.get(verdict, (0.0, 0.0)) for verdict in counted]
-        return weighted_share(sums[0][0], sum(total for total, _ in sums), sum(squares for _, squares in sums))
+        total, squares = (sum(kind) for kind in zip(*sums, strict=True))
+        return weighted_share(sums[0][0], total, squares, effective)
 
 
-class RowTally:
-    """Verdicts on whole rows."""
+class GroupTally:
+    """Verdicts on some rows, and which of these rows belong together or stand for several."""
 
     def __init__(self) -> None:
         self.verdicts: Counter[Verdict] = Counter()
-        self.groups: dict[str, Counter[Verdict]] = {}
         self.clusters = Clusters()
-        self.tries: dict[int, Tries] = {}
         self.weights = Weights()
+
+    def weigh(self, verdict: Verdict, place: Place) -> None:
+        """Note where a row that was asked belongs."""
+        if place.weight is not None:
+            self.weights.add(verdict, place.weight)
+        if place.cluster is not None:
+            self.clusters.add(place.cluster, verdict, 1.0 if place.weight is None else place.weight)
+
+
+class RowTally(GroupTally):
+    """Verdicts on whole rows, on all of them and by group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: dict[str, GroupTally] = {}
+        self.tries: dict[int, Tries] = {}
 
     @property
     def records(self) -> int:
@@ -135,19 +149,26 @@ class RowTally:
         """Count a verdict, and in its group."""
         self.verdicts[verdict] += times
         if group is not None:
-            self.groups.setdefault(group, Counter())[verdict] += times
+            self._group(group).verdicts[verdict] += times
+
+    def _group(self, name: str) -> GroupTally:
+        found = self.groups.get(name)
+        if found is None:
+            found = self.groups[name] = GroupTally()
+        return found
 
     def add(self, verdict: Verdict, said: str | None, place: Place) -> None:
         """Add an answer, by what it `said` as a text."""
+        group = None if place.group is None else self._group(place.group)
         self.verdicts[verdict] += 1
-        if place.group is not None:
-            self.groups.setdefault(place.group, Counter())[verdict] += 1
+        if group is not None:
+            group.verdicts[verdict] += 1
         if verdict is _UNSCORED:
             return
-        if place.weight is not None:
-            self.weights.add(verdict, place.weight)
-        if place.cluster is not None:
-            self.clusters.add(place.cluster, verdict)
+        if place.weight is not None or place.cluster is not None:
+            self.weigh(verdict, place)
+            if group is not None:
+                group.weigh(verdict, place)
         if place.repeat and place.row is not None:
             self.tries.setdefault(place.row, Tries()).said.append((said, verdict is _RIGHT))
 

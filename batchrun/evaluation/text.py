@@ -35,7 +35,7 @@ FIGURES = {
 def render(found: Evaluation) -> str:
     """The evaluation as lines, ending in a newline."""
     lines = [*_heading(found), "", *_summary(found)]
-    lines += [line for line in _left_out(found) if line]
+    lines += left_out(found.duplicates, found.damaged_lines)
     if len(found.fields) > 1:
         lines += [*_group_table(found.groups), *_repeat_lines(found.repeats)]
     for name, figures in found.fields.items():
@@ -146,11 +146,12 @@ def _accuracy_table(found: Evaluation, several: bool) -> list[str]:
     return table([["accuracy", "unanswered is wrong", "of the answered"], *rows])
 
 
-def _left_out(found: Evaluation) -> Iterator[str]:
-    if found.duplicates:
-        yield f"{counted(found.duplicates, 'further record')} of an id that had one; the first one counts"
-    if found.damaged_lines:
-        yield f"{counted(found.damaged_lines, 'damaged line')} left out"
+def left_out(duplicates: int, damaged_lines: int) -> Iterator[str]:
+    """A line for each kind of what a result file has that is no answer to count."""
+    if duplicates:
+        yield f"{counted(duplicates, 'further record')} of an id that had one; the first one counts"
+    if damaged_lines:
+        yield f"{counted(damaged_lines, 'damaged line')} left out"
 
 
 def _field(name: str, figures: FieldFigures) -> list[str]:

@@ -44,13 +44,17 @@ def wilson(hits: float, total: float, effective: float | None = None) -> Interva
     return Interval(share, lower, 1.0 if hits == total else min(1.0, centre + margin))
 
 
-def weighted_share(hits: float, total: float, squares: float) -> Interval:
+def weighted_share(hits: float, total: float, squares: float, effective: float | None = None) -> Interval:
     """The share of hits among rows that stand for different numbers of rows; undefined without rows.
 
     `hits`, `total`: sums of these numbers; `squares`: the sum of the squares of all. So many unequal rows are worth
-    `total`² / `squares` equal ones (Kish), and the interval is Wilson's for these.
+    `total`² / `squares` equal ones (Kish), and the interval is Wilson's for these. `effective`: as many as they are
+    worth at most, where they come in clusters.
     """
-    return wilson(hits, total, total**2 / squares) if squares > 0 else UNDEFINED
+    if squares <= 0:
+        return UNDEFINED
+    worth = total**2 / squares
+    return wilson(hits, total, worth if effective is None else min(worth, effective))
 
 
 def f1_of_class(hits: float, gold: float, answered: float, worth: float = 1.0) -> Interval:

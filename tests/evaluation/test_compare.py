@@ -18,6 +18,7 @@ from batchrun.evaluation.compare_text import render, render_agreement
 from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.scorers import scorer_of
 from batchrun.evaluation.verdict import Unanswered
+from batchrun.report.rebuild import rebuild
 from batchrun.stats.proportions import Pairs, mcnemar, paired_difference, wilson
 from tests.evaluation.made import Outcome, write_gold, write_results
 
@@ -201,6 +202,29 @@ def test_cost_tokens_and_latency_stand_beside_each(tmp_path: Path) -> None:
     assert told["v"] == 1
     assert told["files"][1]["counts"]["answer"]["right"] == 2
     assert told["fields"]["answer"][0]["pairs"] == {"both": 2, "first_only": 2, "second_only": 0, "neither": 0}
+
+
+def test_damaged_lines_and_second_records_are_told_and_paid_for_with_gold_and_without(tmp_path: Path) -> None:
+    """What a second record cost was paid: the cost is that of the report, and the first record is compared."""
+    twice = [("r-0", "yes"), ("r-1", "no"), ("r-0", "no"), ("x", "yes"), ("x", "no")]
+    paths = files(tmp_path, said(2, 2), twice)
+    paths[1].write_bytes(paths[1].read_bytes() + b"damaged\n")
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "answer"], gold_rows(2))
+    held = compare(paths, Question(Source(str(gold))), PriceBook())
+    agreed = agree(paths, PriceBook())
+    assert held.fields["answer"][0].pairs == Pairs(1, 1, 0, 0)
+    assert agreed.fields["answer"][0].agreement == wilson(1, 2)
+    usage = rebuild(paths[1], PriceBook()).report.usage
+    for one in (held.files[1], agreed.files[1]):
+        assert (one.duplicates, one.damaged_lines, one.spent.records) == (2, 1, 5)
+        assert one.spent.lines_without_usage == usage.lines_without_usage == 5
+    for text in (render(held), render_agreement(agreed)):
+        assert "b.jsonl: 2 further records of an id that had one; the first one counts" in text
+        assert "b.jsonl: 1 damaged line left out" in text
+        assert "5 without usage" in text
+        assert "a.jsonl: 1 damaged" not in text
+    assert json.loads(held.to_json())["files"][1]["damaged_lines"] == 1
+    assert json.loads(agreed.to_json())["files"][1]["duplicates"] == 2
 
 
 @pytest.mark.parametrize("second", [{"r-5": "yes"}, {"other": "yes"}])

@@ -304,6 +304,26 @@ def test_rows_of_a_cluster_widen_every_interval(tmp_path: Path) -> None:
         assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower), one
 
 
+def test_groups_have_the_intervals_of_all_rows_with_repeats_and_clusters(tmp_path: Path) -> None:
+    """A group of all rows is as uncertain as these: repeats, or rows of one document, are no rows of their own."""
+    answers = {f"r-{row}#{number}": YES if row % 2 else NO for row in range(10) for number in range(1, 11)}
+    repeated = evaluated(
+        tmp_path, answers, [(f"r-{row}", "yes", "de") for row in range(10)], "topic", "lang", by="lang"
+    )
+    assert repeated.groups["de"].accuracy == repeated.accuracy == wilson(50, 100, 10)
+    alone = {f"r-{at}": YES if at // 10 % 2 else NO for at in range(100)}
+    rows = [(f"r-{at}", "yes", at // 10, "de" if at < 60 else "fr") for at in range(100)]
+    told = {"by": "lang", "cluster": "document"}
+    clustered = evaluated(tmp_path, alone, rows, "topic", "document", "lang", **told)
+    assert clustered.groups["de"].accuracy == wilson(30, 60, 6)
+    assert clustered.fields["topic"].groups["fr"].accuracy == wilson(20, 40, 4)
+
+
+def test_a_record_without_gold_that_is_there_twice_is_counted_once(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, [("a", YES), ("x", YES), ("x", YES), ("a", NO)], [("a", "yes")], "topic")
+    assert (found.counts, found.duplicates) == (Counts(right=1, unscored=1), 2)
+
+
 def _figure(figures: Any, name: str) -> Any:
     for part in name.split("."):
         figures = getattr(figures, part)

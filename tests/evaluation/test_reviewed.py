@@ -18,7 +18,7 @@ from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.figures import Evaluation
 from batchrun.evaluation.text import render
 from batchrun.results.paths import ResultPaths
-from batchrun.stats.proportions import weighted_share, wilson
+from batchrun.stats.proportions import effective_rows, weighted_share, wilson
 from tests.html.made import TOPICS, make_job
 from tests.viewer.serving import serving
 from tests.viewer.test_review import decide, review_of
@@ -71,6 +71,25 @@ def test_a_row_counts_by_the_probability_with_which_it_was_drawn(results: Path, 
     assert (found.reviewed.weighted, found.reviewed.drawn) == (True, {"random": 2, "doubtful": 4})
     assert "weighted: they stand for all rows" in render(found)
     assert json.loads(found.to_json())["reviewed"]["weighted"] is True
+
+
+def test_the_accuracy_of_a_group_and_of_clusters_is_weighted_too(results: Path, tmp_path: Path) -> None:
+    """The rows of one label stand for 10, 1 and 1 rows; taken together they say no more than one row does."""
+    lines = [drawn(1, is_right=True, probability=0.1)]
+    lines += [drawn(line, is_right=line == 6, probability=1.0) for line in (3, 6, 9, 11, 13)]
+    gold = Source(str(write(tmp_path / "c.jsonl", lines)))
+    found = evaluate(results, Question(gold, by="topic", cluster="topic"))
+    by_label = {json.loads(json.dumps(line))["to"]: [0.0, 0.0, 0] for line in lines}
+    for line in lines:
+        weight, sums = 1 / line["probability"], by_label[line["to"]]
+        sums[0] += weight * (line["id"] in {"row-0001", "row-0006"})
+        sums[1] += weight
+        sums[2] += 1
+    assert len(by_label) > 1
+    for label, (hits, total, _) in by_label.items():
+        assert found.groups[label].accuracy == wilson(hits, total, 1), "one cluster alone counts as one row"
+    effective = effective_rows([(hits, total) for hits, total, _ in by_label.values()])
+    assert found.accuracy == wilson(11, 15, min(effective, 15**2 / 105))
 
 
 def test_equal_probabilities_weigh_nothing(results: Path, tmp_path: Path) -> None:
