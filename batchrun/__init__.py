@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchrun.engine.observer import Observer, Status
     from batchrun.engine.retry import RetryPolicy
     from batchrun.errors import BatchrunError, InputError, ResultFileError, StopError, UsageError
+    from batchrun.evaluation.agreement import Agreements
     from batchrun.evaluation.compare import Comparison
     from batchrun.evaluation.figures import Evaluation
     from batchrun.evaluation.judge_requests import ToJudge
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from batchrun.transport.endpoint import Endpoint
 
 __all__ = [
+    "Agreements",
     "BatchrunError",
     "Changed",
     "Comparison",
@@ -82,6 +84,7 @@ _HOMES = {
     "engine.observer": ("Observer", "Status"),
     "engine.retry": ("RetryPolicy",),
     "errors": ("BatchrunError", "InputError", "ResultFileError", "StopError", "UsageError"),
+    "evaluation.agreement": ("Agreements",),
     "evaluation.compare": ("Comparison",),
     "evaluation.figures": ("Evaluation",),
     "evaluation.judge_requests": ("ToJudge",),

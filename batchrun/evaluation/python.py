@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from batchrun import checks
 from batchrun.billing.pricing import PriceBook
@@ -15,6 +15,7 @@ from batchrun.datasets.tables import Source
 from batchrun.errors import UsageError
 from batchrun.evaluation import compare as comparing
 from batchrun.evaluation import evaluate as evaluating
+from batchrun.evaluation.agreement import Agreements, agree
 from batchrun.evaluation.asked import results_in
 from batchrun.evaluation.compare import Comparison
 from batchrun.evaluation.evaluate import Question
@@ -116,6 +117,11 @@ def judge(
     return make_requests(answers, recipe, checks.path("output", output))
 
 
+@overload
+def compare(results: Iterable[_Path], gold: None = None, *, prices: _Path | None = None) -> Agreements: ...
+
+
+@overload
 def compare(
     results: Iterable[_Path],
     gold: _Path,
@@ -126,14 +132,34 @@ def compare(
     by: str | None = None,
     unanswered: str = "wrong",
     prices: _Path | None = None,
-) -> Comparison:
+) -> Comparison: ...
+
+
+def compare(
+    results: Iterable[_Path],
+    gold: _Path | None = None,
+    *,
+    key: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    scorers: Mapping[str, Scoring] | None = None,
+    by: str | None = None,
+    unanswered: str = "wrong",
+    prices: _Path | None = None,
+) -> Comparison | Agreements:
     """The figures of `batchrun compare`: two result files or more, row by row. The values are those of `evaluate`.
 
-    `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two files have no row in common.
+    Without gold, how far they agree. `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two
+    files have no row in common, and for values that need gold and have none.
     """
     paths = [results_in(checks.path("results", path)) for path in results]
     if len(paths) < 2:
         raise UsageError("compare needs two result files or more")
+    book = PriceBook.load(None if prices is None else Path(checks.path("prices", prices)))
+    if gold is None:
+        told = {"key": key, "columns": columns, "scorers": scorers, "by": by}
+        if useless := [name for name, value in told.items() if value]:
+            raise UsageError(f"{useless[0]} needs gold")
+        return agree(paths, book)
     question = Question(
         gold=Source(str(checks.path("gold", gold))),
         key=key,
@@ -142,7 +168,6 @@ def compare(
         by=by,
         policy=_policy(unanswered),
     )
-    book = PriceBook.load(None if prices is None else Path(checks.path("prices", prices)))
     return comparing.compare(paths, question, book)
 
 

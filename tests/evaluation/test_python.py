@@ -42,6 +42,14 @@ def test_two_files_are_compared(files: tuple[Path, Path, Path]) -> None:
     assert found.fields["topic"][0].pairs.first_only == 1
 
 
+def test_without_gold_it_is_shown_how_far_two_files_agree(files: tuple[Path, Path, Path]) -> None:
+    found = batchrun.compare(files[:2])
+    assert isinstance(found, batchrun.Agreements)
+    assert found.fields["topic"][0].agreement.value == 0.5
+    with pytest.raises(UsageError, match="by needs gold"):
+        batchrun.compare(files[:2], by="lang")  # type: ignore[call-overload]  # as a program without types may
+
+
 @pytest.mark.parametrize(
     "told",
     [
