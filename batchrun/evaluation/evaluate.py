@@ -18,15 +18,15 @@ from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
 from batchrun.evaluation.fields import ANSWER, Answer, Field, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation, Reviewed
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
+from batchrun.evaluation.repeats import Seen, repeats
 from batchrun.evaluation.reviewed import Sample, of_sample, open_gold
 from batchrun.evaluation.rows_file import RowSink
 from batchrun.evaluation.scorers import EXACT, Scorer, shown
-from batchrun.evaluation.summary import accuracies, field_figures, groups, repeats
+from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
 from batchrun.evaluation.warnings import not_allowed, warnings_for
 from batchrun.records.answer import Result
-from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
 from batchrun.stats.proportions import CONFIDENCE
@@ -112,9 +112,7 @@ class Scoring:
         self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
         self.tallies = [FieldTally(one, column) for one, column in zip(fields, known.columns, strict=True)]
         self.rows_tally = RowTally()
-        self._seen = LineSet()
-        self._seen_repeats = set[tuple[int, int]]()
-        self._without_gold = HashTable()  # the ids of records that have none
+        self._seen = Seen(1 if asked.prepared is None else asked.prepared.repeat)
         self.duplicates = 0
         self._copied = 0
 
@@ -125,6 +123,11 @@ class Scoring:
         by, cluster = self._group(self._question.by, "--by"), self._group(self._question.cluster, "--cluster")
         extra = [column for column in (by, cluster) if column is not None]
         return _Known(fields, ids.rule, Gold(self._table, ids, [*columns, *extra]), columns, by, cluster)
+
+    @property
+    def policy(self) -> Unanswered:
+        """What unanswered rows count as."""
+        return self._question.policy
 
     @property
     def damaged_lines(self) -> int:
@@ -163,10 +166,10 @@ class Scoring:
                 read(results)
             found = self.gold.find_all([result.custom_id for result in results])
             for result, offset, (row, repeat) in zip(results, offsets, found, strict=True):
-                if self._is_second(result.custom_id, row, repeat):
-                    self.duplicates += 1
-                else:
+                if self._seen.add(result.custom_id, row, repeat):
                     yield self._judged(result, offset, row, repeat)
+                else:
+                    self.duplicates += 1
 
     def _judged(self, result: Result, offset: int, row: int | None, repeat: int) -> JudgedRow:
         """A record, judged and counted."""
@@ -201,17 +204,6 @@ class Scoring:
         """The id of the record at an offset."""
         return self._results.at(offset).custom_id
 
-    def _is_second(self, custom_id: str, row: int | None, repeat: int) -> bool:
-        if row is None:
-            count = len(self._without_gold)
-            return self._without_gold.setdefault(hash64(custom_id), count) != count
-        is_new = self._seen.add(row)
-        if not repeat:
-            return not is_new
-        is_second = (row, repeat) in self._seen_repeats
-        self._seen_repeats.add((row, repeat))
-        return is_second
-
     def _place(self, custom_id: str, row: int | None, repeat: int) -> Place:
         if row is None:
             return Place(custom_id, None)
@@ -223,9 +215,9 @@ class Scoring:
         weight = None if self._sample is None else self._sample.weights[row]
         return Place(custom_id, row, repeat, group, cluster, weight)
 
-    def count_not_asked(self) -> Iterator[int]:
-        """Count the rows of gold that no record answers, and give each; after `rows`."""
-        for row in self._seen.missing(len(self.gold)):
+    def count_not_asked(self) -> Iterator[Place]:
+        """Count the rows of gold, and their repeats, that no record answers, and give each; after `rows`."""
+        for row, repeat in self._seen.missing(len(self.gold)):
             has_gold = [tally.column.codes[row] != NO_CELL for tally in self.tallies]
             group = None if self._by is None else self.group_of(row)
             for tally, has in zip(self.tallies, has_gold, strict=True):
@@ -233,11 +225,11 @@ class Scoring:
                     tally.count(Verdict.NOT_ASKED, group)
             if any(has_gold):
                 self.rows_tally.count(Verdict.NOT_ASKED, group)
-                yield row
+                yield Place("", row, repeat)
 
-    def not_asked(self, row: int) -> list[Judged]:
-        """What stands in each field for a row that was not asked."""
-        gold = [tally.column.at(row) for tally in self.tallies]
+    def not_asked(self, place: Place) -> list[Judged]:
+        """What stands in each field for a row of gold that was not asked."""
+        gold = [None if place.row is None else tally.column.at(place.row) for tally in self.tallies]
         return [
             Judged(Verdict.UNSCORED)
             if right is None
@@ -266,13 +258,13 @@ class Scoring:
             accuracy=both.of(question.policy),
             accuracies=both,
             fields=fields,
-            repeats=repeats(tally.tries),
+            repeats=repeats(tally.tries.values(), question.policy),
             groups=groups(tally, question.policy),
             duplicates=self.duplicates,
             damaged_lines=self.damaged_lines,
             reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
             warnings=[
-                *warnings_for(fields, counts),
+                *warnings_for(self.tallies, fields, counts),
                 *self._copies(),
                 *not_allowed(self.tallies, self._asked),
                 *([] if self._sample is None else of_sample(self._sample)),
@@ -332,8 +324,8 @@ def evaluate(results: Path, question: Question, sinks: Sequence[RowSink] = ()) -
         for judged in work.rows():
             for sink in sinks:
                 sink.take(judged.place, judged.verdict, judged.fields)
-        for row in work.count_not_asked():
-            fields = work.not_asked(row) if sinks else []
+        for place in work.count_not_asked():
+            fields = work.not_asked(place) if sinks else []
             for sink in sinks:
-                sink.take(Place("", row), Verdict.NOT_ASKED, fields)
+                sink.take(place, Verdict.NOT_ASKED, fields)
         return work.evaluation()

@@ -59,15 +59,19 @@ class MixUp(msgspec.Struct, frozen=True):
 
 
 class Repeats(msgspec.Struct, frozen=True):
-    """What repeats of the same rows came to.
+    """What repeats of the same rows came to. Unanswered ones count as the policy says: as wrong, or not at all.
 
-    `rows`: rows with repeats. `mean`: the mean share of right answers of a row. `majority`: the share of rows whose
+    `rows`: rows with repeats that count, from `least` to `most` of them each. `unanswered`: repeats without an answer,
+    of all rows. `mean`: the mean share of right answers of a row. `majority`: the share of rows whose
     most frequent answer is right; a tie is not. `pass_at`: by k, the chance that one of k repeats is right, `pass_all`
     that all k are. `flips`: the share of rows whose repeats do not all say the same. `least_share`: the smallest share
     of right repeats of any row.
     """
 
     rows: int
+    least: int
+    most: int
+    unanswered: int
     mean: Interval
     majority: Interval
     flips: Interval

@@ -18,7 +18,7 @@ from batchrun.records.index import HashTable, hash64, hash64_all
 
 CUSTOM_ID = "custom_id"
 NO_CELL = -1
-REPEAT = re.compile(r"(.*)#([1-9]\d*)", re.DOTALL)
+REPEAT = re.compile(r"(.*)#([1-9][0-9]{0,5})", re.DOTALL)
 
 
 class Column:

@@ -16,8 +16,9 @@ from batchrun.evaluation.figures import VERSION, Accuracy, Evaluation, FieldFigu
 from batchrun.evaluation.gold import NO_CELL, REPEAT, Column, Gold, group_column, ids_of
 from batchrun.evaluation.judge_requests import why_unanswered
 from batchrun.evaluation.judge_verdicts import JudgeFile, Said
+from batchrun.evaluation.repeats import repeats
 from batchrun.evaluation.rows_file import RowSink
-from batchrun.evaluation.summary import accuracies, effective_of, groups, repeats
+from batchrun.evaluation.summary import accuracies, effective_of, groups
 from batchrun.evaluation.tally import Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
 from batchrun.evaluation.warnings import FEW_ROWS
@@ -128,7 +129,7 @@ class _Judging:
             unanswered=dict(self._unanswered.most_common()),
             accuracy=both.of(question.policy),
             accuracies=both,
-            repeats=repeats(tally.tries),
+            repeats=repeats(tally.tries.values(), question.policy),
             groups=groups(tally, question.policy),
         )
         return Evaluation(

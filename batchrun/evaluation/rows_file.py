@@ -106,7 +106,8 @@ class JUnit:
 
     def take(self, place: Place, verdict: Verdict, fields: Sequence[Judged]) -> None:
         """One row is one case."""
-        name = place.custom_id or f"row {(place.row or 0) + 1} of gold"
+        repeat = f", repeat {place.repeat}" if place.repeat else ""
+        name = place.custom_id or f"row {(place.row or 0) + 1} of gold{repeat}"
         told = "; ".join(_told(field, judged) for field, judged in zip(self._names, fields, strict=False))
         kinds = {Verdict.RIGHT: "", Verdict.WRONG: "failure", Verdict.UNANSWERED: "error"}
         kind = kinds.get(verdict, "skipped")

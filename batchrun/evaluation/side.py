@@ -81,7 +81,7 @@ class Spending:
 class Side:
     """A result file, read once. `verdicts`: by field, a code for each row of gold; under "" that of all fields.
 
-    Several repeats of a row have the verdict of most of them: right where more than half are.
+    Several repeats of a row have the verdict of their majority vote.
     """
 
     def __init__(self, path: Path, scoring: Scoring, book: PriceBook) -> None:
@@ -116,10 +116,10 @@ class Side:
         }
 
     def _settle_repeats(self, name: str, tally: RowTally) -> None:
+        policy = self.scoring.policy
         for row, tries in tally.tries.items():
-            is_answered = any(said is not None for said, _ in tries.said)
-            lost = WRONG if is_answered else UNANSWERED
-            self.verdicts[name][row] = RIGHT if 2 * tries.right > tries.asked else lost
+            lost = WRONG if tries.unanswered < tries.asked else UNANSWERED
+            self.verdicts[name][row] = RIGHT if tries.of(policy).is_majority_right else lost
 
     def example(self, row: int, name: str) -> Example:
         """The record that shows the verdict on a row; of repeats the last one that had this verdict."""
@@ -127,7 +127,7 @@ class Side:
         if repeats is None:
             return self._as_read(row)
         verdict = self.verdicts[name][row]
-        # Where as many are right as have no answer, the row is wrong, though no repeat of it is.
+        # Where as many are right as have no answer, the vote is a tie and the row wrong, though no repeat of it is.
         nearest = {code: place for place, code in enumerate((RIGHT, UNSCORED, UNANSWERED, WRONG))} | {verdict: 4}
         return max(repeats, key=lambda one: (nearest[one.verdicts[name]], one.offset))
 

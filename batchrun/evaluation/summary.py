@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from math import comb
 
 from batchrun.evaluation.figures import (
     Accuracy,
@@ -15,10 +13,10 @@ from batchrun.evaluation.figures import (
     Labels,
     MixUp,
     Numbers,
-    Repeats,
 )
+from batchrun.evaluation.repeats import repeats
 from batchrun.evaluation.scorers import Kind, as_text
-from batchrun.evaluation.tally import FieldTally, GroupTally, RowTally, Tries
+from batchrun.evaluation.tally import FieldTally, GroupTally, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample
@@ -83,7 +81,7 @@ def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | 
         accuracies=both,
         labels=_labels(tally, policy, order, seed) if is_even else None,
         numbers=_numbers(tally, seed) if is_even and is_number and tally.keeps_cells else None,
-        repeats=repeats(tally.tries),
+        repeats=repeats(tally.tries.values(), policy),
         groups=groups(tally, policy),
     )
 
@@ -161,41 +159,3 @@ def _mix_ups(tally: FieldTally) -> list[MixUp]:
         MixUp(as_text(gold) or "", as_text(answer) or "", tally.cells[gold, answer], tally.examples[gold, answer])
         for gold, answer in wrong
     ]
-
-
-# ---------------------------------------------------------------------------------------------------- repeats
-
-
-def repeats(found: dict[int, Tries]) -> Repeats | None:
-    """The figures of rows that were asked more than once; None where no row was."""
-    tries = list(found.values())
-    if not tries:
-        return None
-    shares = [one.right / one.asked for one in tries]
-    by_row = [(one.right / one.asked, 1.0) for one in tries]
-    least = min(one.asked for one in tries)
-    ks = [k for k in range(1, least + 1) if k in (1, 2, 3, 5, 8, 10, least)]
-    return Repeats(
-        rows=len(tries),
-        mean=wilson(sum(shares), len(tries), effective_rows(by_row)),
-        majority=wilson(sum(map(_is_majority_right, tries)), len(tries)),
-        flips=wilson(sum(map(_does_flip, tries)), len(tries)),
-        pass_at={str(k): sum(_pass_at(one, k) for one in tries) / len(tries) for k in ks},
-        pass_all={str(k): sum(comb(one.right, k) / comb(one.asked, k) for one in tries) / len(tries) for k in ks},
-        least_share=min(shares),
-    )
-
-
-def _pass_at(tries: Tries, k: int) -> float:
-    return 1 - comb(tries.asked - tries.right, k) / comb(tries.asked, k)
-
-
-def _is_majority_right(tries: Tries) -> bool:
-    """Whether the answer that was given most often is right; a tie is not, and no answer is an answer that is wrong."""
-    votes = Counter(tries.said).most_common(2)
-    is_tie = len(votes) > 1 and votes[1][1] == votes[0][1]
-    return not is_tie and votes[0][0][1]
-
-
-def _does_flip(tries: Tries) -> bool:
-    return len({said for said, _ in tries.said}) > 1

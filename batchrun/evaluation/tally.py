@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
-from batchrun.evaluation.scorers import Kind, shown, vote
+from batchrun.evaluation.repeats import Tries
+from batchrun.evaluation.scorers import Kind, as_text, shown, vote
 from batchrun.evaluation.verdict import Verdict
 from batchrun.stats.proportions import Interval, weighted_share
 
@@ -40,23 +40,6 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     def vote(self) -> str | None:
         """The answer as repeats of it are counted; None where there is none."""
         return None if self.pair[1] is None else vote(self.pair[1])
-
-
-@dataclass(slots=True)
-class Tries:
-    """The repeats of one row: what each said, as a text, and whether it was right; an unanswered one said None."""
-
-    said: list[tuple[str | None, bool]] = field(default_factory=list)
-
-    @property
-    def asked(self) -> int:
-        """How many there are."""
-        return len(self.said)
-
-    @property
-    def right(self) -> int:
-        """How many are right."""
-        return sum(is_right for _, is_right in self.said)
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -182,6 +165,8 @@ class FieldTally(RowTally):
         self.why: Counter[str] = Counter()
         self.cells: Counter[Pair] = Counter()
         self.examples: dict[Pair, str] = {}
+        self.further_repeats: Counter[str] = Counter()
+        """By label of gold: records that are no further rows, as their row has one."""
         self.keeps_cells = told.scorer.kind is not Kind.OTHER
 
     def judge(self, said: Answer, row: int | None) -> Judged:
@@ -209,6 +194,7 @@ class FieldTally(RowTally):
 
     def take(self, judged: Judged, place: Place) -> None:
         """Count what `judge` found."""
+        is_further = place.repeat and place.row in self.tries
         self.add(judged.verdict, judged.vote if place.repeat else None, place)
         if judged.verdict is _UNSCORED:
             return
@@ -216,6 +202,8 @@ class FieldTally(RowTally):
             self.why[judged.why] += 1
         if self.keeps_cells and judged.pair[0] is not None:
             self._keep(judged, place.custom_id)
+            if is_further:
+                self.further_repeats[as_text(judged.pair[0]) or ""] += 1
 
     def _keep(self, judged: Judged, custom_id: str) -> None:
         self.cells[judged.pair] += 1

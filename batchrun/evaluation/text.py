@@ -37,9 +37,9 @@ def render(found: Evaluation) -> str:
     lines = [*_heading(found), "", *_summary(found)]
     lines += left_out(found.duplicates, found.damaged_lines)
     if len(found.fields) > 1:
-        lines += [*_group_table(found.groups), *_repeat_lines(found.repeats)]
+        lines += [*_group_table(found.groups), *_repeat_lines(found.repeats, found.policy)]
     for name, figures in found.fields.items():
-        lines += ["", *_field(name, figures)]
+        lines += ["", *_field(name, figures, found.policy)]
     if found.judge is not None and found.judge.unscored:
         lines.append("unscored: " + ", ".join(f"{count:,} {why}" for why, count in found.judge.unscored.items()))
     lines.append("")
@@ -154,7 +154,7 @@ def left_out(duplicates: int, damaged_lines: int) -> Iterator[str]:
         yield f"{counted(damaged_lines, 'damaged line')} left out"
 
 
-def _field(name: str, figures: FieldFigures) -> list[str]:
+def _field(name: str, figures: FieldFigures, policy: Unanswered) -> list[str]:
     column = f", gold in column {printable(figures.column)}" if figures.column else ""
     lines = [f"{printable(name)}: {printable(figures.scorer)}{column}"]
     if figures.unanswered:
@@ -165,7 +165,7 @@ def _field(name: str, figures: FieldFigures) -> list[str]:
         lines.append(f"mean absolute error: {_plain(error)}; rank correlation: {_plain(correlation)}; of the answered")
     if figures.labels is not None:
         lines += _labels(figures.labels)
-    return lines + _group_table(figures.groups) + _repeat_lines(figures.repeats)
+    return lines + _group_table(figures.groups) + _repeat_lines(figures.repeats, policy)
 
 
 def _plain(found: Interval) -> str:
@@ -229,7 +229,15 @@ def _group_table(groups: Mapping[str, Group]) -> list[str]:
     return ["", *table([["group", "accuracy", *(verdict.value.replace("_", " ") for verdict in _COUNTS)], *rows])]
 
 
-def _repeat_lines(found: Repeats | None) -> list[str]:
+def repeats_words(found: Repeats, policy: Unanswered) -> str:
+    """How many rows have how many repeats, and what became of those without an answer."""
+    each = counted(found.most, "repeat") if found.least == found.most else f"{found.least:,} to {found.most:,} repeats"
+    fate = "counted as wrong" if policy is Unanswered.WRONG else "left out"
+    unanswered = f"; {counted(found.unanswered, 'unanswered repeat')} {fate}" if found.unanswered else ""
+    return f"{counted(found.rows, 'row')} with {each} each{unanswered}"
+
+
+def _repeat_lines(found: Repeats | None, policy: Unanswered) -> list[str]:
     if found is None:
         return []
     rows = [
@@ -239,4 +247,4 @@ def _repeat_lines(found: Repeats | None) -> list[str]:
         *([f"pass@{k}", f"{value:.3f}"] for k, value in found.pass_at.items()),
         *([f"pass^{k}", f"{value:.3f}"] for k, value in found.pass_all.items()),
     ]
-    return ["", f"{counted(found.rows, 'row')} with repeats", *table(rows)]
+    return ["", repeats_words(found, policy), *table(rows)]

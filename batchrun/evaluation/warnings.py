@@ -28,22 +28,27 @@ def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
             yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
 
 
-def warnings_for(fields: Mapping[str, FieldFigures], counts: Counts) -> list[str]:
+def warnings_for(tallies: Iterable[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts) -> list[str]:
     """The warnings of an evaluation, in the order of its fields."""
     found = []
-    for name, figures in fields.items():
-        if figures.labels is None:
+    for tally in tallies:
+        name, further = tally.field.name, tally.further_repeats
+        if (labels := fields[name].labels) is None:
             continue
-        few = {label: one.support for label, one in figures.labels.classes.items() if one.support < FEW_ROWS}
-        if few:
-            shown = ", ".join(f"{label} ({support})" for label, support in list(few.items())[:_SHOWN])
+        rows = {label: max(0, one.support - further[label]) for label, one in labels.classes.items()}
+        if few := {label: count for label, count in rows.items() if count < FEW_ROWS}:
+            shown = ", ".join(f"{label} ({count})" for label, count in list(few.items())[:_SHOWN])
             more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
             found.append(
                 f"{name}: fewer than {FEW_ROWS} rows of gold for {shown}{more}; "
                 "the figures by class, and their means, are weak there"
             )
+    repeats = next((figures.repeats for figures in fields.values() if figures.repeats is not None), None)
     if counts.not_asked:
-        found.append(f"{counted(counts.not_asked, 'row')} of gold not asked: no figure speaks of them")
+        what = f"{counted(counts.not_asked, 'row')} of gold" if repeats is None else counted(counts.not_asked, "repeat")
+        found.append(f"{what} not asked: no figure speaks of them")
+    elif repeats is not None and repeats.least < repeats.most:
+        found.append(f"not every row has {repeats.most:,} repeats that count: pass@k is shown up to {repeats.least:,}")
     for name, figures in fields.items():
         if figures.labels is None and figures.scorer in ("exact", "casefold", "regex"):
             found.append(f"{name}: more than {MOST_LABELS} different labels, so no figures by class")

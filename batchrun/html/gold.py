@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchrun.evaluation.figures import Confusion, Evaluation, FieldFigures, Group, Labels
-from batchrun.evaluation.text import ALL_FIELDS, FIGURES, share
+from batchrun.evaluation.text import ALL_FIELDS, FIGURES, repeats_words, share
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
 from batchrun.html.page import Table
-from batchrun.records.words import counted
 from batchrun.stats.proportions import Interval
 
 MOST_LABELS = 30
@@ -73,7 +72,7 @@ def gold_part(found: Evaluation) -> GoldPart:
     if several:
         rows.append(_accuracy(ALL_FIELDS, found.counts, found.accuracies.asked, found.accuracies.answered))
     head = ["field", *map(_words, _VERDICTS), "accuracy, unanswered is wrong", "accuracy of the answered"]
-    fields = [_field(name, one) for name, one in found.fields.items()]
+    fields = [_field(name, one, found.policy) for name, one in found.fields.items()]
     if several and found.groups:
         fields.append(FieldPart("All fields", [_groups(found.groups)], None, None))
     return GoldPart(about, Table("Rows and accuracy", head, rows), found.warnings, fields)
@@ -100,7 +99,7 @@ def _groups(groups: dict[str, Group]) -> Table:
     return Table("Accuracy by group", ["group", "accuracy", *map(_words, _VERDICTS)], rows)
 
 
-def _field(name: str, figures: FieldFigures) -> FieldPart:
+def _field(name: str, figures: FieldFigures, policy: Unanswered) -> FieldPart:
     tables, confusion, mix_ups = list[Table](), None, None
     if figures.unanswered:
         rows = [[why, f"{count:,}"] for why, count in figures.unanswered.items()]
@@ -118,7 +117,7 @@ def _field(name: str, figures: FieldFigures) -> FieldPart:
     if (repeats := figures.repeats) is not None:
         rows = [["mean", share(repeats.mean)], ["majority vote", share(repeats.majority)]]
         rows += [["rows that flip", share(repeats.flips)]]
-        tables.append(Table(f"{counted(repeats.rows, 'row')} with repeats", ["figure", "share"], rows))
+        tables.append(Table(repeats_words(repeats, policy), ["figure", "share"], rows))
     return FieldPart(f"{name}: {figures.scorer}, gold in column {figures.column}", tables, confusion, mix_ups)
 
 

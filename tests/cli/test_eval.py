@@ -106,8 +106,25 @@ def test_the_repeats_of_each_row_have_a_threshold(batchrun: Command) -> None:
     words = ("eval", "r.jsonl", "--gold", "gold.csv", "--fail-row-under")
     assert [batchrun(*words, share).code for share in ("0.75", "0.8")] == [0, 4]
     done = batchrun(*words[:-1])
-    assert "2 rows with repeats" in done.out
+    assert "2 rows with 4 repeats each\n" in done.out
     assert "pass^4" in done.out
+
+
+def test_repeats_that_were_not_sent_yet_are_not_asked(batchrun: Command) -> None:
+    """Four of nine requests have a record: the other five are counted, named and warned of, each as one."""
+    write_gold(Path("gold.csv"), ["id", "question", "answer"], [(at, f"{at}?", f"{at}") for at in range(3)])
+    ask = ("-p", "{{ question }}", "--id", "id", "--model", "m", "--repeat", "3", "-o", "q.jsonl")
+    assert batchrun("prepare", "gold.csv", *ask).code == 0
+    assert batchrun("run", "q.jsonl", "-o", "r.jsonl", "-n", "4", *FAST).code == 0
+    told = ("eval", "r.jsonl", "--gold", "gold.csv")
+    found = json.loads(batchrun(*told, "--json", "--csv", "rows.csv", "--junit", "rows.xml").out)
+    assert (sum(found["counts"].values()), found["counts"]["not_asked"]) == (9, 5)
+    assert (found["repeats"]["rows"], found["repeats"]["least"], found["repeats"]["most"]) == (2, 1, 3)
+    assert "5 repeats not asked: no figure speaks of them" in found["warnings"]
+    assert Path("rows.csv").read_text().count(",not_asked,not_asked,") == 5
+    assert Path("rows.xml").read_text().count('name="row 3 of gold, repeat 2"') == 1
+    assert "2 rows with 1 to 3 repeats each" in batchrun(*told).out
+    assert "0 unscored, 5 not asked" in batchrun("compare", "r.jsonl", "r.jsonl", "--gold", "gold.csv").out
 
 
 def test_a_row_threshold_without_repeats_is_no_verdict(batchrun: Command, gold: Path) -> None:

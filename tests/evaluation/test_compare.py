@@ -15,7 +15,7 @@ from batchrun.errors import UsageError
 from batchrun.evaluation.agreement import agree
 from batchrun.evaluation.compare import Comparison, Winner, compare
 from batchrun.evaluation.compare_text import render, render_agreement
-from batchrun.evaluation.evaluate import Question
+from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.scorers import scorer_of
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.report.rebuild import rebuild
@@ -156,6 +156,18 @@ def test_of_repeats_most_decide(tmp_path: Path) -> None:
     first = {"r-0#1": "yes", "r-0#2": "yes", "r-0#3": "no", "r-1#1": "no", "r-1#2": "yes"}
     found = compared(tmp_path, gold_rows(2), first, said(2, 2)).fields["answer"][0]
     assert found.pairs == Pairs(1, 0, 1, 0)
+
+
+def test_the_vote_of_repeats_is_that_of_eval_and_follows_the_policy(tmp_path: Path) -> None:
+    """Two of five say what is right, and no two others the same; one of one that was answered is right."""
+    first: dict[str, Any] = {f"r-0#{at}": text for at, text in enumerate(("yes", "a", "yes", "b", "c"), 1)}
+    first |= {"r-1#1": "yes", "r-1#2": Outcome("failed"), "r-1#3": Outcome("failed")}
+    for policy, pairs in ((Unanswered.WRONG, Pairs(1, 0, 1, 0)), (Unanswered.EXCLUDE, Pairs(2, 0, 0, 0))):
+        found = compared(tmp_path, gold_rows(2), first, said(2, 2), policy=policy).fields["answer"][0]
+        assert found.pairs == pairs
+        alone = evaluate(tmp_path / "a.jsonl", Question(Source(str(tmp_path / "gold.csv")), policy=policy)).repeats
+        assert alone is not None
+        assert alone.majority == found.first_accuracy
 
 
 def test_a_flip_of_repeats_shows_an_answer_that_has_the_verdict_of_most(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.gates import check, threshold
 from batchrun.evaluation.scorers import scorer_of
-from batchrun.evaluation.text import share
+from batchrun.evaluation.text import render, share
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats.proportions import Interval, wilson
 from tests.evaluation.made import OUTCOMES, Outcome, evaluated, write_gold, write_results
@@ -346,6 +346,37 @@ def test_repeats_belong_to_their_row(tmp_path: Path) -> None:
     assert repeats.least_share == pytest.approx(1 / 3)
     assert found.repeats is not None
     assert found.repeats.mean == repeats.mean
+
+
+def test_unanswered_repeats_count_by_the_policy_and_are_told(tmp_path: Path) -> None:
+    answers = {"a#1": YES, "a#2": Outcome("failed"), "a#3": Outcome("failed"), "b#1": NO, "c#1": Outcome("refused")}
+    rows = [("a", "yes"), ("b", "yes"), ("c", "yes")]
+    wrong, left_out = (
+        evaluated(tmp_path, answers, rows, "topic", policy=policy) for policy in (Unanswered.WRONG, Unanswered.EXCLUDE)
+    )
+    assert wrong.repeats is not None
+    assert left_out.repeats is not None
+    assert (wrong.repeats.rows, wrong.repeats.unanswered, wrong.repeats.least_share) == (3, 3, 0)
+    assert (wrong.repeats.majority, wrong.repeats.flips) == (wilson(0, 3), wilson(1, 3))
+    assert wrong.repeats.mean.value == pytest.approx(1 / 9)
+    assert (left_out.repeats.rows, left_out.repeats.unanswered) == (2, 3)
+    assert (left_out.repeats.majority, left_out.repeats.flips) == (wilson(1, 2), wilson(0, 2))
+    assert left_out.repeats.pass_all == {"1": 0.5}
+    assert "3 rows with 1 to 3 repeats each; 3 unanswered repeats counted as wrong" in render(wrong)
+    assert "2 rows with 1 repeat each; 3 unanswered repeats left out" in render(left_out)
+    assert "not every row has 3 repeats that count: pass@k is shown up to 1" in wrong.warnings
+
+
+def test_repeats_are_no_further_rows_of_gold_where_a_class_has_few(tmp_path: Path) -> None:
+    answers = {f"r-{row}#{number}": YES for row in range(4) for number in range(1, 6)}
+    found = evaluated(tmp_path, answers, [(f"r-{row}", "yes") for row in range(4)], "topic")
+    assert any("fewer than 10 rows of gold for yes (4)" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "99999999999", "1"])
+def test_an_id_that_ends_with_any_number_is_read(tmp_path: Path, number: str) -> None:
+    found = evaluated(tmp_path, {"a#2": YES, f"a#{number}": YES}, [("a", "yes")], "topic")
+    assert found.counts.right + found.counts.unscored == 2
 
 
 def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
