@@ -55,7 +55,11 @@ class AgreeingFile(msgspec.Struct, frozen=True):
 
 
 class Agreements(msgspec.Struct, frozen=True):
-    """Each pair of files by field."""
+    """All files without gold, and how far each pair of them agrees by field.
+
+    `v`: the version of this form. `confidence`: of all intervals. `seed`: of the resampled ones. `files`, `fields`: the
+    figures.
+    """
 
     v: Literal[1]
     confidence: float
