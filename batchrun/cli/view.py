@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
+import sys
 import webbrowser
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -151,7 +153,14 @@ def command(
         index = files.enter_context(contextlib.closing(_index(results, prices, reader)))
         review = None if reviewed is None else _review(index, reviewed, files)
         run = TunedRun(results)
-        serving = serve(index, options.port, lambda guard: _tell(guard, options), review, run)
+        serving = serve(
+            index,
+            options.port,
+            lambda guard: _tell(guard, options),
+            review,
+            run,
+            shlex.join(["batchrun", *sys.argv[1:]]),
+        )
         try:
             asyncio.run(_until_stopped(serving))
         except OSError as error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,10 +52,11 @@ _decode = msgspec.json.Decoder(Correction).decode
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions that count, by id and field, in the order in which they were made. `damaged`: lines left out."""
+    """The decisions that count, by id and field. `damaged`: lines left out. `places`: where in the file each stands."""
 
     by_row: dict[str, dict[str, Correction]]
     damaged: int = 0
+    places: dict[tuple[str, str], int] = dataclass_field(default_factory=dict)
 
     def of(self, custom_id: str) -> dict[str, Correction]:
         """The decisions on a row, by field."""
@@ -64,6 +66,15 @@ class Decisions:
         """What is right in a row, by field, where it is known."""
         return {field: one.to for field, one in self.of(custom_id).items() if not one.is_wrong}
 
+    def last(self, ids: Container[str]) -> list[Correction]:
+        """What was decided last on one of some rows: one field, or all that were accepted at once; none without any."""
+        known = [key for key in self.places if key[0] in ids]
+        if not known:
+            return []
+        custom_id, field = max(known, key=self.places.__getitem__)
+        when = self.by_row[custom_id][field].when
+        return [one for one in self.by_row[custom_id].values() if one.when == when]
+
 
 def read_corrections(path: Path) -> Decisions:
     """The decisions in a file. Raises `UsageError` if it cannot be read."""
@@ -72,8 +83,8 @@ def read_corrections(path: Path) -> Decisions:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     damaged = 0
-    stacks: dict[tuple[str, str], list[Correction]] = {}
-    for raw in filter(None, data.split(b"\n")):
+    stacks: dict[tuple[str, str], list[tuple[int, Correction]]] = {}
+    for place, raw in enumerate(filter(None, data.split(b"\n"))):
         try:
             one = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -81,14 +92,15 @@ def read_corrections(path: Path) -> Decisions:
             continue
         stack = stacks.setdefault((one.id, one.field), [])
         if not one.undo:
-            stack.append(one)
+            stack.append((place, one))
         elif stack:
             stack.pop()
     by_row: dict[str, dict[str, Correction]] = {}
+    places = dict[tuple[str, str], int]()
     for (custom_id, field), stack in stacks.items():
         if stack:
-            by_row.setdefault(custom_id, {})[field] = stack[-1]
-    return Decisions(by_row, damaged)
+            places[custom_id, field], by_row.setdefault(custom_id, {})[field] = stack[-1]
+    return Decisions(by_row, damaged, places)
 
 
 def is_corrections(path: Path) -> bool:
@@ -165,8 +177,3 @@ class CorrectionsFile:
                 self._file.truncate(size)  # what is said not to be kept must not be found later
             raise StopError(f"cannot write {self.path}: {error.strerror}; the decision is not kept") from error
         self.decisions = read_corrections(self.path)
-
-    def rows_by_time(self) -> Iterator[str]:
-        """The ids of the rows that are decided, the last one first."""
-        last = {row: max(one.when for one in fields.values()) for row, fields in self.decisions.by_row.items()}
-        return iter(sorted(last, key=last.__getitem__, reverse=True))

@@ -21,7 +21,7 @@ from batchrun.viewer.table import DataTable
 from batchrun.viewer.view import Selection, View, around, select
 
 _FOLDER = Path(__file__).parent / "templates"
-SCRIPT = (_FOLDER / "view.js").read_bytes()
+SCRIPT = b"".join((_FOLDER / name).read_bytes() for name in ("view.js", "review.js"))
 _ALLOWED = ("script-src 'self'", "connect-src 'self'", "img-src data:", "form-action 'self'")
 _NAMES = {
     "cost": "cost, US dollars",
@@ -89,10 +89,13 @@ class TableRow:
 
 
 class Pages:
-    """Makes the pages of one result file. `script_token`: what its script sends with a change."""
+    """Makes the pages of one result file. `script_token`: what its script sends with a change.
 
-    def __init__(self, rows: Rows, script_token: str, *, has_review: bool = False) -> None:
-        self._rows, self._has_review = rows, has_review
+    `command`: what to type to serve them again.
+    """
+
+    def __init__(self, rows: Rows, script_token: str, command: str, *, has_review: bool = False) -> None:
+        self._rows, self._has_review, self._command = rows, has_review, command
         css = (_FOLDER / "view.css").read_text(encoding="utf-8")
         self._templates = Templates(_FOLDER, css, _ALLOWED)
         self._token = script_token
@@ -111,7 +114,8 @@ class Pages:
         """A page with the script."""
         second = None if self._rows.second is None else str(self._rows.second.results)
         known = {"token": self._token, "has_review": self._has_review, "second": second, "columns": self._columns}
-        return self._templates.render(template, **known, **values)
+        known["command"] = self._command
+        return self._templates.render(template, **{"hidden_columns": frozenset(), **known, **values})
 
     def message(self, text: str) -> bytes:
         """A page that says one thing."""
@@ -173,7 +177,7 @@ class Pages:
             hides_answer=False,
             row=whole.row,
             cost="–" if whole.row.cost_usd is None else usd(whole.row.cost_usd),
-            back=_address(view),
+            back=f"{_address(view)}#row-{number}",
             before=before,
             after=after,
         )
@@ -231,8 +235,9 @@ class Pages:
         ):
             yield _sorting(view, name, title)
         yield Head("error")
+        taken = {"line", "id", "status", "model", "attempts", "error", *self._rows.fields}
         for name in self._columns:
-            yield Head(name)
+            yield Head(f"{name} (table)" if name in taken else name)
 
     def _row(self, view: View, place: int, row: ShownRow) -> TableRow:
         numbers = (

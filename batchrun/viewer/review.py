@@ -115,6 +115,7 @@ class Review:
 
     def __init__(self, queue: Queue, file: CorrectionsFile, options: ReviewOptions) -> None:
         self.queue, self.file, self.options = queue, file, options
+        self.places = {drawing.id: place for place, drawing in enumerate(queue.rows)}
 
     def __len__(self) -> int:
         return len(self.queue.rows)
@@ -149,16 +150,17 @@ class Review:
         if open_fields and self.options.is_blind:
             raise UsageError("Decide first: the label is hidden until then.")
         values = {field.name: field.value(label.value) for field in open_fields}
-        self._keep([self._made(drawing, name, value, to=value) for name, value in values.items()])
+        when = _now()  # one for all: they are one decision
+        self._keep([self._made(drawing, name, value, when, to=value) for name, value in values.items()])
 
     def set(self, place: int, label: Label, field: Column, value: Any) -> None:
         """A field has this value."""
         drawing = self.queue.rows[place]
-        self._keep([self._made(drawing, field.name, _was(label, field), to=value)])
+        self._keep([self._made(drawing, field.name, _was(label, field), _now(), to=value)])
 
     def mark_wrong(self, place: int, label: Label, field: Column) -> None:
         """The value of a field is wrong; nobody knows the right one yet."""
-        self._keep([self._made(self.queue.rows[place], field.name, _was(label, field), is_wrong=True)])
+        self._keep([self._made(self.queue.rows[place], field.name, _was(label, field), _now(), is_wrong=True)])
 
     def note(self, place: int, label: Label, field: Column, note: str) -> None:
         """Add a note to the decision on a field. Raises `UsageError` where there is none yet."""
@@ -168,25 +170,26 @@ class Review:
             raise UsageError(f"Decide on {field.name} first; then write the note.")
         self._keep([msgspec.structs.replace(known, note=note, when=_now())])
 
-    def undo(self) -> int | None:
-        """Take back the last decisions; the place of their row in the queue, None where there is none."""
-        places = {drawing.id: place for place, drawing in enumerate(self.queue.rows)}
-        for custom_id in self.file.rows_by_time():
-            if custom_id in places:
-                place = places[custom_id]
-                fields = self.file.decisions.of(custom_id)
-                made = [self._made(self.queue.rows[place], name, None, undo=True) for name in fields]
-                self._keep(made)
-                return place
-        return None
+    def undo(self) -> int:
+        """Take back the last decision; the place of its row in the queue. Raises `UsageError` where there is none."""
+        if not (last := self.last()):
+            raise UsageError("Nothing is decided yet, so there is nothing to take back.")
+        place = self.places[last[0].id]
+        when = _now()
+        self._keep([self._made(self.queue.rows[place], one.field, None, when, undo=True) for one in last])
+        return place
 
-    def _made(self, drawing: Drawing, field: str, was: Any, **told: Any) -> Correction:
+    def last(self) -> list[Correction]:
+        """The last decision on a row of the queue: one field, or all that were accepted at once."""
+        return self.file.decisions.last(self.places)
+
+    def _made(self, drawing: Drawing, field: str, was: Any, when: str, **told: Any) -> Correction:
         return Correction(
             v=1,
             id=drawing.id,
             field=field,
             from_=was,
-            when=_now(),
+            when=when,
             drawn=drawing.drawn,
             probability=drawing.probability,
             **told,
@@ -202,7 +205,7 @@ def _was(label: Label, field: Column) -> Any:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def choices(field: Column, enum: Sequence[str]) -> list[Any]:

@@ -89,8 +89,22 @@ class ReviewPages:
             is_ok=label.is_ok,
             is_decided=all(field.decision for field in shown),
             hides_answer=any(field.hidden for field in shown),
+            hidden_columns=self._hidden_columns(shown),
+            last=self._last(place),
             fields=shown,
         )
+
+    def _hidden_columns(self, shown: Sequence[ShownField]) -> frozenset[str]:
+        """The columns of the table that may tell the right answer: all that the request does not have."""
+        table, is_open = self._rows.table, any(not field.decision for field in shown)
+        is_hidden = self._review.options.is_blind and is_open and table is not None
+        return table.not_asked if is_hidden and table is not None else frozenset()
+
+    def _last(self, place: int) -> tuple[int, str] | None:
+        """The place and the field that were decided last: of this row where it has decisions, else of all."""
+        decisions = self._review.file.decisions
+        last = decisions.last({self._review.queue.rows[place].id}) or self._review.last()
+        return (self._review.places[last[0].id], last[0].field) if last else None
 
     def _join(self) -> str:
         """The command that makes a table with the decisions."""
@@ -105,8 +119,7 @@ class ReviewPages:
             raise UsageError(f"this is no decision ({error})") from None
         review, fields = self._review, self._fields
         if change.action == "undo":
-            undone = review.undo()
-            return f"/review/{place if undone is None else undone}"
+            return f"/review/{review.undo()}"
         if change.action == "skip":
             return f"/review/{(place + 1) % self.size}"
         label = self._rows.label_at(self._number(place))
@@ -114,7 +127,7 @@ class ReviewPages:
             review.accept(place, label, fields)
             return f"/review/{review.next_open(place, fields)}"
         self._decide_field(place, label, change)
-        is_over = review.is_decided(place, fields) and not review.options.is_blind and change.action != "note"
+        is_over = review.is_decided(place, fields) and not review.options.is_blind
         return f"/review/{review.next_open(place, fields) if is_over else place}"
 
     def _decide_field(self, place: int, label: Label, change: Change) -> None:

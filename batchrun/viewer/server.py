@@ -42,9 +42,15 @@ class Viewer:
     """
 
     def __init__(
-        self, index: Index, rows: Rows, port: int = 0, review: Review | None = None, run: Run | None = None
+        self,
+        index: Index,
+        rows: Rows,
+        port: int = 0,
+        review: Review | None = None,
+        run: Run | None = None,
+        command: str = "batchrun view",
     ) -> None:
-        self._index, self._rows, self._port = index, rows, port
+        self._index, self._rows, self._port, self._command = index, rows, port, command
         self._review = None if review is None else ReviewPages(index, rows, review)
         self._watch = RunWatch(run)
         self._is_stopped = threading.Event()
@@ -57,7 +63,7 @@ class Viewer:
         self._server = web.Server(self._handle, access_log=None)
         self._listener = await loop.create_server(self._server, "127.0.0.1", self._port)
         self.guard = Guard(self._listener.sockets[0].getsockname()[1])
-        self._pages = Pages(self._rows, self.guard.script_token, has_review=self._review is not None)
+        self._pages = Pages(self._rows, self.guard.script_token, self._command, has_review=self._review is not None)
         self._headers = HEADERS | {"Content-Security-Policy": self._pages.policy, "Server": "batchrun"}
         self._reading = threading.Thread(target=self._follow, name="index", daemon=True)
         self._reading.start()
@@ -135,7 +141,7 @@ class Viewer:
         return response
 
     def _said(self, request: web.BaseRequest, status: int, message: str) -> web.Response:
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD") or request.path.endswith(".json"):
             response = _json({"message": message})
             response.set_status(status)
             return response
@@ -240,12 +246,13 @@ async def serve(
     on_ready: Callable[[Guard], None],
     review: Review | None = None,
     run: Run | None = None,
+    command: str = "batchrun view",
 ) -> None:
     """Serve a result file until this is cancelled. `on_ready` is called once it listens, with the addresses to open.
-    `run`: what asks the run that writes the file.
+    `run`: what asks the run that writes the file. `command`: what to type to serve it again.
 
     Raises `OSError` if it cannot listen on its port.
     """
-    async with Viewer(index, Rows(index), port, review, run) as viewer:
+    async with Viewer(index, Rows(index), port, review, run, command) as viewer:
         on_ready(viewer.guard)
         await asyncio.get_running_loop().create_future()

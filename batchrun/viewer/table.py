@@ -28,7 +28,9 @@ LONGEST_CELL = 100_000
 
 
 class DataTable:
-    """The table at a path, beside the results of some requests. `columns`: its names; `problem`: what is wrong with it.
+    """The table at a path, beside the results of some requests. `columns`: its names.
+
+    `not_asked`: those that no request has; `problem`: what is wrong with it.
 
     Raises `UsageError` or `InputError` where it cannot be opened, or is none that the requests were made of.
     """
@@ -56,6 +58,7 @@ class DataTable:
             self._files.close()
             raise
         self.columns: Sequence[str] = self._table.columns
+        self.not_asked = frozenset(self.columns) - {*prepared.columns, prepared.id_column}
         self._left = self._rows()
 
     def close(self) -> None:

@@ -9,21 +9,18 @@ from typing import Any
 
 import pytest
 
-from batchrun.datasets.corrections import read_corrections
-from batchrun.results.paths import ResultPaths
 from batchrun.simulator.options import GatewayOptions
 from tests.html.made import SHOWN, make_job
 from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
 from tests.support import GatewayThread, RunProcess, has_records, until, write_requests
 from tests.viewer.serving import Served, serving
-from tests.viewer.test_corrected_join import job, joined
 from tests.viewer.test_review import review_of
 from tests.viewer.test_second import ROWS, make_second
 from tests.viewer.test_table import COLUMN, row, table_of, write_table
 from tests.viewer.test_table import results as table_results
 from tests.viewer.test_texts import with_long_reason
 
-__all__ = ["browse", "job", "playwright", "pytestmark", "table_results"]
+__all__ = ["browse", "playwright", "pytestmark", "table_results"]
 
 
 def opened(browser: Browser, served: Served) -> Any:
@@ -240,34 +237,6 @@ def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:
         assert_quiet(browser, served)
 
 
-def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None:
-    results = make_job(tmp_path, 120)
-    review = review_of(results, 10)
-    with closing(review.file), serving(results, review) as served, browse() as browser:
-        page = opened(browser, served)
-        page.locator("a", has_text="Review").click()
-        page.wait_for_url("**/review/0")
-        for place in range(9):
-            page.keyboard.press("Enter")
-            page.wait_for_url(f"**/review/{place + 1}")
-        page.keyboard.press("1")
-        page.locator("[data-active][data-field=urgent]").wait_for()
-        page.keyboard.press("2")
-        page.locator("[data-active][data-field=reason]").wait_for()
-        page.keyboard.press("e")
-        page.keyboard.type("a better reason")
-        page.keyboard.press("Enter")
-        page.locator("[role=status]", has_text="All rows are decided").wait_for()
-        corrections = ResultPaths.of(served.index.results).corrections
-        command = page.locator("[role=status] code").inner_text()
-        assert command == f"batchrun join DATA {served.index.results} -o corrected.csv --corrections {corrections}"
-        assert_quiet(browser, served)
-    found = read_corrections(ResultPaths.of(results).corrections)
-    assert len(found.by_row) == 10
-    last = found.values(review.queue.rows[9].id)
-    assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}
-
-
 def test_the_rows_of_another_file_in_the_same_place_are_shown_anew(browse: Any, tmp_path: Path) -> None:
     results = make_job(tmp_path, 20)
     with serving(results) as served, browse() as browser:
@@ -281,47 +250,6 @@ def test_the_rows_of_another_file_in_the_same_place_are_shown_anew(browse: Any, 
         other.replace(results)
         page.locator("#rows tbody tr:first-child", has_text=last).wait_for()
         assert_quiet(browser, served)
-
-
-def test_a_key_that_is_held_decides_once(browse: Any, tmp_path: Path) -> None:
-    results = make_job(tmp_path, 40)
-    review = review_of(results, 5)
-    with closing(review.file), serving(results, review) as served, browse() as browser:
-        page = opened(browser, served)
-        page.locator("a", has_text="Review").click()
-        page.wait_for_url("**/review/0")
-        page.keyboard.down("Enter")
-        page.wait_for_url("**/review/1")
-        for _ in range(5):
-            page.keyboard.down("Enter")  # as the system repeats a key that is held
-        page.keyboard.up("Enter")
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/review/2")
-        assert_quiet(browser, served)
-    assert len(read_corrections(ResultPaths.of(results).corrections).by_row) == 2
-
-
-def test_ten_rows_decided_by_keys_are_in_the_joined_table(browse: Any, job: Path) -> None:
-    results = job / "results.jsonl"
-    before = joined(job)
-    review = review_of(results, 10)
-    with closing(review.file), serving(results, review) as served, browse() as browser:
-        page = opened(browser, served)
-        page.locator("a", has_text="Review").click()
-        for place, row in enumerate(review.queue.rows):
-            page.wait_for_url(f"**/review/{place}")
-            if place % 2:
-                key = "1" if before[row.id]["topic"] != "billing" else "2"
-                page.keyboard.press(key)
-                page.locator("[data-active][data-field=urgent]").wait_for()
-            page.keyboard.press("Enter")
-        page.locator("[role=status]", has_text="All rows are decided").wait_for()
-        assert_quiet(browser, served)
-    after = joined(job, "--corrections", ResultPaths.of(results).corrections)
-    for place, row in enumerate(review.queue.rows):
-        was = before[row.id]["topic"]
-        topic = was if not place % 2 else "billing" if was != "billing" else "delivery"
-        assert after[row.id] == before[row.id] | {"topic": topic}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -129,6 +129,41 @@ def test_undo_skip_wrong_note_and_edit(results: Path) -> None:
         assert (known["urgent"].to, known["reason"].to) == (True, "true")
 
 
+def test_undo_takes_back_one_decision_and_then_the_one_before(results: Path) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        first, second = (row.id for row in review.queue.rows[:2])
+        decide(viewer, 0, action="set", field="topic", value="praise")
+        decide(viewer, 0, action="set", field="topic", value="billing")
+        decide(viewer, 0, action="accept")
+        decide(viewer, 1, action="wrong", field="topic")
+        decide(viewer, 1, action="note", field="topic", text="why")
+        left = [
+            {first: {"topic", "urgent", "reason"}, second: {"topic"}},
+            {first: {"topic", "urgent", "reason"}},
+            {first: {"topic"}},
+            {first: {"topic"}},
+            {},
+        ]
+        for place, expected in zip((1, 1, 0, 0, 0), left, strict=True):
+            assert decide(viewer, 4, action="undo") == f"/review/{place}"
+            known = read_corrections(ResultPaths.of(results).corrections)
+            assert {row: set(fields) for row, fields in known.by_row.items()} == expected
+            if len(expected) == 2:
+                assert known.of(second)["topic"].note == ""
+        assert "nothing to take back" in post(viewer, 0, action="undo").json["message"]
+
+
+def test_the_page_says_what_was_decided_last_where_its_own_row_has_no_decision(results: Path) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        assert "data-last" not in viewer.ask("/review/0").text
+        decide(viewer, 0, action="set", field="urgent", value=True)
+        decide(viewer, 1, action="set", field="topic", value="praise")
+        assert 'data-last-place="0" data-last-field="urgent"' in viewer.ask("/review/0").text
+        assert 'data-last-place="1" data-last-field="topic"' in viewer.ask("/review/2").text
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

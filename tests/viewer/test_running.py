@@ -121,7 +121,7 @@ def test_what_is_left_is_said_while_the_file_grows(tmp_path: Path) -> None:
     lines = results.read_bytes().splitlines(keepends=True)
     results.write_bytes(b"".join(lines[:15]))
     index = index_of(results)
-    pages = Pages(Rows(index), "token")
+    pages = Pages(Rows(index), "token", "batchrun view")
     first = pages.table(index, View()).decode()
     assert "The file is being read: 0%." in first
     assert "have a record" not in first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.html.made import HOSTILE, SHOWN
 from tests.support import until
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_corrected_join import call, simulated
+from tests.viewer.test_review import decide, review_of
 
 COLUMN = "<script>alert(1)</script>"
 ROWS = 8
@@ -123,3 +125,26 @@ def test_large_tables_are_read_a_few_rows_at_a_time(results: Path, tmp_path: Pat
         while reader.read_ahead():
             pass
         assert reader.table.is_read
+
+
+def test_columns_that_may_hold_gold_are_hidden_from_a_blind_review_until_it_is_decided(tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("id,text,topic,hint\n" + "".join(f"r{n},text {n},a,it is an A\n" for n in range(3)))
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    asked = ("-p", "{{ text }}", "--id", "id", "--model", "gpt-4.1", "-s", "topic enum(a|b)")
+    call("prepare", data, "-o", requests, *asked)
+    simulated(requests, results)
+    table, review = DataTable(data, requests, lambda text: None), review_of(results, 2, is_blind=True)
+    with closing(review.file), serving(results, review, table=table) as viewer:
+        until(lambda: table.is_read)
+        assert "it is an A" in viewer.ask("/rows").text
+        before = viewer.ask("/review/0").text
+        assert "it is an A" not in before
+        assert "2 more columns, which the request does not have, are hidden" in before
+        assert "<dt>text</dt>" in before
+        assert decide(viewer, 0, action="set", field="topic", value="b") == "/review/0"
+        assert "it is an A" in viewer.ask("/review/0").text
+        heads = re.findall(r"<th scope=.col.[^>]*>(.*?)</th>", viewer.ask("/rows").text)
+        names = [re.sub("<[^>]*>", "", head) for head in heads]
+        assert len(names) == len(set(names)), "no two columns have one name"
+        assert {"topic", "topic (table)", "id (table)", "hint"} <= set(names)

@@ -6,24 +6,43 @@ const FOLLOW_MS = 1000;
 const PARTS = ["found", "reading", "table", "damaged", "facets", "pages", "run-state", "run-pause", "run-limits"];
 let here = -1;
 
+const told = name => document.querySelector(`meta[name=batchrun-${name}]`).content;
+const isGone = () => `The server has ended. To go on, type: ${told("command")}`;
 const rows = () => [...document.querySelectorAll("#rows tbody tr[id]")];
 
+/* The row that is gone to; past the last one, the first of the next page. */
 function go(step) {
-  const all = rows();
-  if (!all.length) {
-    const link = document.querySelector(step > 0 ? "[rel=next]" : "[rel=prev]");
-    if (link) location.assign(link.href);
-    return;
+  const all = rows(), next = here + step;
+  const link = document.querySelector(step > 0 ? "[rel=next]" : "[rel=prev]");
+  if (link && (!all.length || next >= all.length || (next < 0 && here >= 0))) {
+    location.assign(link.href + (all.length ? step > 0 ? "#first" : "#last" : ""));
+  } else if (all.length) {
+    stand(Math.max(0, Math.min(all.length - 1, next)));
   }
-  here = Math.max(0, Math.min(all.length - 1, here + step));
-  all.forEach((row, place) => row.classList.toggle("here", place === here));
-  all[here].querySelector("a").focus();
+}
+
+function stand(place) {
+  here = place;
+  rows().forEach((row, number) => row.classList.toggle("here", number === here));
+  rows()[here].querySelector("a").focus();
+}
+
+/* Where the address says a row of this page, that is where the person was. */
+function standAsBefore() {
+  const all = rows(), name = location.hash.slice(1);
+  const place = name === "first" ? 0 : name === "last" ? all.length - 1 : all.findIndex(row => row.id === name);
+  if (all[place]) stand(place);
+  else if (name === "q") document.getElementById("q")?.focus();
 }
 
 const keys = {
   j: () => go(1),
   k: () => go(-1),
-  "/": () => document.getElementById("q")?.focus(),
+  "/": () => {
+    const search = document.getElementById("q");
+    if (search) search.focus();
+    else location.assign("/rows#q");
+  },
   b: () => document.getElementById("back")?.click(),
 };
 
@@ -32,13 +51,8 @@ document.addEventListener("keydown", event => {
     (event.key === "Enter" && event.target.closest("a, button, summary"));
   if (isTyping || event.ctrlKey || event.altKey || event.metaKey || !(event.key in keys)) return;
   event.preventDefault();
-  if (event.repeat && review && !"jk".includes(event.key)) return; // a key that is held decides once
-  keys[event.key]();
+  if (!event.repeat || ["j", "k"].includes(event.key)) keys[event.key](event); // a key that is held decides once
 });
-
-/* The review: each decision is sent, and the page of the next row is opened once it is kept. */
-const review = document.getElementById("review");
-const active = () => document.activeElement?.closest?.("fieldset[data-field]") || review.querySelector("[data-active]") || review.querySelector("fieldset");
 
 /* Sends a change; what the server tells, or null where it was not made, which `said` then says. */
 async function send(path, change, said, lost) {
@@ -46,81 +60,60 @@ async function send(path, change, said, lost) {
   try {
     const answer = await fetch(path, {
       method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "X-Batchrun-Token": document.querySelector("meta[name=batchrun-token]").content,
-      },
+      headers: { "Content-Type": "application/json", "X-Batchrun-Token": told("token") },
       body: JSON.stringify(change),
     });
-    const told = await answer.json();
-    if (answer.ok) return told;
-    said.textContent = told.message;
+    const answered = await answer.json();
+    if (answer.ok) return answered;
+    said.textContent = answered.message;
   } catch (error) {
-    said.textContent = `The server does not answer; ${lost}. Start batchrun view again.`;
+    said.textContent = `${lost}. ${isGone()}`;
   }
   return null;
-}
-
-async function decide(change) {
-  const told = await send(location.pathname, change, document.getElementById("said"), "this decision is not kept");
-  if (told) location.assign(told.next);
-}
-
-const fieldOf = element => element.closest("fieldset[data-field]")?.dataset.field;
-if (review) {
-  Object.assign(keys, {
-    j: () => document.querySelector("[rel=next]")?.click(),
-    k: () => document.querySelector("[rel=prev]")?.click(),
-    e: () => active()?.querySelector("[data-key=e]").focus(),
-    n: () => active()?.querySelector("[data-key=n]").focus(),
-    x: () => active()?.querySelector("[data-action=wrong]").click(),
-    u: () => decide({ action: "undo" }),
-    s: () => decide({ action: "skip" }),
-    Enter: () => decide({ action: "accept" }),
-  });
-  for (let key = 1; key < 10; key++) keys[key] = () => active()?.querySelector(`button[data-key="${key}"]`)?.click();
-  review.addEventListener("click", event => {
-    const button = event.target.closest("button");
-    if (!button || button.form) return;
-    if (button.dataset.value !== undefined) decide({ action: "set", field: fieldOf(button), value: JSON.parse(button.dataset.value) });
-    else decide({ action: button.dataset.action, field: fieldOf(button) });
-  });
-  review.addEventListener("submit", event => {
-    event.preventDefault();
-    decide({ action: event.target.dataset.action, field: fieldOf(event.target), text: event.target.elements.text.value });
-  });
 }
 
 /* A long text: each next piece is put behind those that are there, as text. */
 document.addEventListener("click", async event => {
   const button = event.target.closest("button[data-part]");
   if (!button) return;
-  button.disabled = true;
+  if (button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true"; // and not `disabled`, which would take the focus away
+  const said = button.nextElementSibling, text = button.closest(".long").firstElementChild;
   const query = new URLSearchParams({ part: button.dataset.part, from: button.dataset.from });
   try {
     const answer = await fetch(`/rows/${button.dataset.row}/text.json?${query}`);
-    const told = await answer.json();
-    const text = button.closest(".long").firstElementChild;
-    text.append(document.createTextNode(told.text));
-    button.dataset.from = told.next;
-    button.nextElementSibling.textContent = told.next === null ? "" : `${told.left.toLocaleString("en")} more characters`;
-    button.hidden = told.next === null;
+    const piece = await answer.json();
+    if (answer.ok) {
+      text.append(document.createTextNode(piece.text));
+      button.dataset.from = piece.next;
+      said.textContent = piece.next === null ? "" : `${piece.left.toLocaleString("en")} more characters`;
+      if (piece.next === null) {
+        text.tabIndex = -1;
+        text.focus({ preventScroll: true });
+        button.hidden = true;
+      }
+    } else {
+      said.textContent = piece.message;
+    }
   } catch (error) {
-    button.nextElementSibling.textContent = "The server does not answer.";
+    said.textContent = isGone();
   }
-  button.disabled = false;
+  button.ariaDisabled = "false";
 });
 
 /* Two files: the row with its differences, or with both texts; in the table, the next row that differs. */
-const bothTexts = document.getElementById("both-texts");
 keys.d = () => {
-  if (bothTexts) { bothTexts.click(); return; }
+  const button = document.getElementById("both-texts"), said = document.getElementById("said");
+  if (button) button.click();
+  else if (said) said.textContent = "d shows where two files differ; this page was opened with one.";
   const all = rows(), next = all.findIndex((row, place) => place > here && row.dataset.differs !== undefined);
   if (next >= 0) go(next - here);
 };
-bothTexts?.addEventListener("click", () => {
-  const isOn = bothTexts.getAttribute("aria-pressed") === "true";
-  bothTexts.setAttribute("aria-pressed", String(!isOn));
+document.addEventListener("click", event => {
+  const button = event.target.closest("#both-texts");
+  if (!button) return;
+  const isOn = button.getAttribute("aria-pressed") === "true";
+  button.setAttribute("aria-pressed", String(!isOn));
   document.querySelectorAll("#comparison .diff").forEach(one => { one.hidden = !isOn; });
   document.querySelectorAll("#comparison .both").forEach(one => { one.hidden = isOn; });
 });
@@ -132,11 +125,16 @@ document.addEventListener("keydown", event => {
 document.querySelector("form[role=search]")?.addEventListener("submit", event => {
   for (const input of event.target.querySelectorAll("input")) input.disabled = !input.value; // not in the address
 });
+addEventListener("pageshow", standAsBefore);
 addEventListener("pageshow", () => document.querySelectorAll("input:disabled").forEach(input => { input.disabled = false; }));
 
 document.addEventListener("focusin", event => {
   const row = event.target.closest("#rows tbody tr[id]");
   if (row) here = rows().indexOf(row);
+});
+document.addEventListener("click", event => {
+  const row = event.target.closest("#rows tbody tr[id]");
+  if (row && event.target.closest("a")) history.replaceState(null, "", `#${row.id}`); // where it is to come back to
 });
 
 /* Take over the rows of a newer page: those that are there already stay as they are, so focus and place are kept. What
@@ -178,7 +176,7 @@ async function refresh() {
 /* The run that writes the file: paused, resumed, given other limits. */
 const run = document.getElementById("run");
 async function tune(change) {
-  if (await send("/run", change, document.getElementById("run-said"), "nothing was changed")) await refresh();
+  if (await send("/run", change, document.getElementById("run-said"), "Nothing was changed")) await refresh();
 }
 if (run) {
   keys.p = () => document.querySelector("#run-pause button")?.click();
@@ -197,6 +195,7 @@ if (run) {
 
 /* The page is older than the index, or what the run tells has changed. */
 let runSeen;
+const gone = document.getElementById("gone");
 async function follow() {
   try {
     const { run, ...state } = await (await fetch("/state.json")).json();
@@ -204,8 +203,10 @@ async function follow() {
     const isOld = runSeen === undefined ? run?.state || document.querySelector("#run-pause button") : runSeen !== runNow;
     if (JSON.stringify(state) !== shown || isOld) await refresh();
     runSeen = runNow;
+    gone.textContent = "";
   } catch (error) {
-    runSeen = "gone"; // the server was stopped; what is there stays, and the next answer of it is taken over
+    runSeen = "gone"; // what is there stays, and the next answer is taken over
+    if (!gone.textContent) gone.textContent = isGone();
   }
   setTimeout(follow, FOLLOW_MS);
 }

@@ -1,0 +1,184 @@
+
+/* The review. A decision is sent as soon as it is made, one after another; once it is kept, the page of the next row takes
+   the place of this one, so that no key falls between two pages.
+   1. A key decides on what is shown. The next field of a row is active at once, before the server has the one before.
+   2. Until the next row is shown, a key that decides decides nothing, and the page says so. Others wait for it. */
+const review = () => document.getElementById("review");
+const fieldset = field => [...review().querySelectorAll("fieldset")].find(one => one.dataset.field === field);
+const chosen = () => document.activeElement?.closest?.("fieldset[data-field]");
+const active = () => chosen() || review().querySelector("[data-active]") || review().querySelector("fieldset");
+const PARTS_OF_REVIEW = ["queue", "review", "row"];
+const steps = []; // what is still to be done; the first one is under way
+let shown = location.pathname, last = null, isLeft = false, early = "", typed = null;
+
+async function step(work, isDecision = false) {
+  steps.push({ work, isDecision });
+  if (steps.length > 1) return;
+  while (steps.length) {
+    await steps[0].work();
+    steps.shift();
+  }
+  if (!early) return;
+  document.getElementById("said").textContent = `${early} was pressed before this row was shown, and decided nothing.`;
+  early = "";
+}
+
+/* Decide on a field, or on all that is open (`field` null), of the row that is shown. */
+function decide(change, field, key) {
+  if (isLeft) { early = key; return; }
+  const said = document.getElementById("said"), path = shown, open = review().querySelector("[data-open]");
+  if (field) last = { path, field: field.dataset.field };
+  else if (open) last = { path, field: open.dataset.field };
+  if (change.action !== "note") (field ? [field] : review().querySelectorAll("[data-open]")).forEach(one => one.removeAttribute("data-open"));
+  review().querySelector("[data-active]")?.removeAttribute("data-active");
+  const next = review().querySelector("[data-open]");
+  next?.setAttribute("data-active", "");
+  if (chosen()) (next || document.querySelector("h1")).focus({ preventScroll: true });
+  isLeft = !next;
+  step(async () => {
+    const told = await send(path, field ? { ...change, field: field.dataset.field } : change, said, "This decision is not kept");
+    steps[0].isDecision = false;
+    if (told) { await show(told.next); return; }
+    steps.length = 1; // what was pressed after it, for this row, counted on it
+    review().querySelectorAll("[data-sent]").forEach(input => { delete input.dataset.sent; });
+    await show(path, said.textContent);
+  }, true);
+}
+
+/* What decides nothing, and is done on the row that is shown then. */
+function move(work) {
+  isLeft = true;
+  step(async () => { await work(); isLeft = steps.length > 1; });
+}
+
+async function ask(action) {
+  const told = await send(shown, { action }, document.getElementById("said"), "Nothing was changed");
+  last = null;
+  if (told) await show(told.next);
+}
+
+async function followLink(rel) {
+  last = null;
+  const link = document.querySelector(`#queue [rel=${rel}]`);
+  if (link) await show(link.pathname);
+}
+
+/* Show a row of the queue, unless decisions on this one are still to be sent. */
+async function show(path, words = "", isBack = false) {
+  let answer, text;
+  try {
+    answer = await fetch(path);
+    text = await answer.text();
+  } catch (error) {
+    document.getElementById("said").textContent = words || isGone();
+    isLeft = false;
+    return;
+  }
+  if (steps[1]?.isDecision) return;
+  const fresh = new DOMParser().parseFromString(text, "text/html");
+  if (!answer.ok || !fresh.getElementById("review")) { location.assign(path); return; }
+  const isSame = path === shown, kept = isSame ? unsent() : [], field = chosen()?.dataset.field;
+  for (const id of PARTS_OF_REVIEW) document.getElementById(id).replaceWith(document.adoptNode(fresh.getElementById(id)));
+  document.getElementById("count").replaceChildren(...fresh.getElementById("count").childNodes); // is read out
+  document.title = fresh.title;
+  if (isSame) restore(kept, field);
+  else {
+    document.querySelector("h1").replaceChildren(...fresh.querySelector("h1").childNodes);
+    if (!isBack) history.pushState(null, "", path);
+    shown = path;
+    scrollTo(0, 0);
+    document.querySelector("h1").focus({ preventScroll: true });
+  }
+  document.getElementById("said").textContent = words;
+  isLeft = steps.length > 1;
+}
+
+/* What is written and not sent, with the place of the cursor. */
+const unsent = () => [...review().querySelectorAll("input")].filter(input => input.value && !("sent" in input.dataset))
+  .map(input => ({ field: input.closest("fieldset").dataset.field, key: input.dataset.key, text: input.value, isHere: input === document.activeElement }));
+
+function restore(kept, field) {
+  if (field !== undefined) fieldset(field).focus({ preventScroll: true });
+  for (const one of kept) {
+    const input = fieldset(one.field).querySelector(`[data-key=${one.key}]`);
+    input.value = one.text;
+    if (one.isHere) input.focus();
+  }
+}
+
+/* Write into a field of text, once its row is shown; what is typed until then is put into it. */
+function write(find) {
+  typed = "";
+  move(async () => {
+    const input = await find();
+    if (input) input.value += typed;
+    typed = null;
+  });
+}
+
+function edit() {
+  const input = active().querySelector("[data-key=e]");
+  input.focus();
+  return input;
+}
+
+/* The note is on the field in which the person is, else on that which was decided last, even where its row is left. */
+async function note() {
+  const { lastPlace, lastField } = review().dataset;
+  const of = chosen() ? { path: shown, field: chosen().dataset.field } :
+    last || (lastField === undefined ? null : { path: `/review/${lastPlace}`, field: lastField });
+  if (of === null) {
+    document.getElementById("said").textContent = "Decide first; n then writes a note on the decision.";
+    return null;
+  }
+  if (of.path !== shown) await show(of.path);
+  const input = fieldset(of.field).querySelector("[data-key=n]");
+  input.focus();
+  return input;
+}
+
+if (review()) {
+  const press = (find, key) => {
+    if (isLeft) early = key;
+    else find()?.click();
+  };
+  Object.assign(keys, {
+    j: event => (event.repeat && steps.length) || move(() => followLink("next")),
+    k: event => (event.repeat && steps.length) || move(() => followLink("prev")),
+    e: () => write(edit),
+    n: () => write(note),
+    x: () => press(() => active().querySelector("[data-action=wrong]"), "x"),
+    u: () => move(() => ask("undo")),
+    s: () => move(() => ask("skip")),
+    Enter: () => decide({ action: "accept" }, null, "Enter"),
+  });
+  for (let key = 1; key < 10; key++) keys[key] = () => press(() => active().querySelector(`button[data-key="${key}"]`), String(key));
+  document.addEventListener("click", event => {
+    const link = event.target.closest("#queue [rel]");
+    if (link) {
+      event.preventDefault();
+      move(() => followLink(link.rel));
+    }
+    const button = event.target.closest("#review button");
+    if (!button || button.form) return;
+    const { action, value } = button.dataset, field = button.closest("fieldset");
+    if (action === "undo" || action === "skip") move(() => ask(action));
+    else decide(value === undefined ? { action } : { action: "set", value: JSON.parse(value) }, field, button.textContent.trim());
+  });
+  document.addEventListener("submit", event => {
+    if (!event.target.closest("#review")) return;
+    event.preventDefault();
+    const input = event.target.elements.text;
+    input.dataset.sent = "";
+    decide({ action: event.target.dataset.action, text: input.value }, event.target.closest("fieldset"), "Enter");
+  });
+  document.addEventListener("keydown", event => {
+    if (event.repeat && event.key === "Enter" && event.target.closest("#review button")) event.preventDefault();
+    if (typed === null || event.key.length > 1 || event.ctrlKey || event.altKey || event.metaKey) return;
+    typed += event.key;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
+  addEventListener("beforeunload", event => { if (steps.some(one => one.isDecision)) event.preventDefault(); });
+  addEventListener("popstate", () => { last = null; move(() => show(location.pathname, "", true)); });
+}

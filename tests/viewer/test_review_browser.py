@@ -1,0 +1,149 @@
+"""The review in Chromium, by keys: as a person would decide, and faster than a person should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from batchrun.datasets.corrections import read_corrections
+from batchrun.results.paths import ResultPaths
+from batchrun.viewer.review import Review
+from tests.html.made import make_job
+from tests.html.test_browser import browse, playwright, pytestmark
+from tests.viewer.serving import Served, serving
+from tests.viewer.test_browser import assert_quiet, opened
+from tests.viewer.test_corrected_join import job, joined
+from tests.viewer.test_review import review_of, written
+
+__all__ = ["browse", "job", "playwright", "pytestmark"]
+
+PRESS = """
+keys => keys.forEach(key => document.activeElement.dispatchEvent(
+  new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true })))
+"""
+"""Keys so fast that nothing happens between them."""
+
+
+@contextmanager
+def in_review(browse: Any, results: Path, review: Review) -> Iterator[tuple[Any, Served]]:
+    """The page of a review at its first row, and its server. At the end nothing may have been complained of."""
+    with closing(review.file), serving(results, review) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("a", has_text="Review").click()
+        page.wait_for_url("**/review/0")
+        yield page, served
+        assert_quiet(browser, served)
+
+
+def test_ten_rows_are_decided_by_keys_alone(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 120)
+    review = review_of(results, 10)
+    with in_review(browse, results, review) as (page, served):
+        for place in range(9):
+            page.keyboard.press("Enter")
+            page.wait_for_url(f"**/review/{place + 1}")
+        page.keyboard.press("1")
+        page.locator("[data-active][data-field=urgent]").wait_for()
+        page.keyboard.press("2")
+        page.locator("[data-active][data-field=reason]").wait_for()
+        page.keyboard.press("e")
+        page.keyboard.type("a better reason")
+        page.keyboard.press("Enter")
+        page.locator("[role=status]", has_text="All rows are decided").wait_for()
+        corrections = ResultPaths.of(served.index.results).corrections
+        command = page.locator("[role=status] code").inner_text()
+        assert command == f"batchrun join DATA {served.index.results} -o corrected.csv --corrections {corrections}"
+    found = read_corrections(ResultPaths.of(results).corrections)
+    assert len(found.by_row) == 10
+    last = found.values(review.queue.rows[9].id)
+    assert last == {"topic": "billing", "urgent": False, "reason": "a better reason"}
+
+
+def test_a_key_that_is_held_decides_once(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    with in_review(browse, results, review) as (page, _):
+        page.keyboard.down("Enter")
+        page.wait_for_url("**/review/1")
+        for _ in range(5):
+            page.keyboard.down("Enter")  # as the system repeats a key that is held
+        page.keyboard.up("Enter")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/2")
+    assert len(read_corrections(ResultPaths.of(results).corrections).by_row) == 2
+
+
+def test_ten_rows_decided_by_keys_are_in_the_joined_table(browse: Any, job: Path) -> None:
+    results = job / "results.jsonl"
+    before = joined(job)
+    review = review_of(results, 10)
+    with in_review(browse, results, review) as (page, _):
+        for place, row in enumerate(review.queue.rows):
+            page.wait_for_url(f"**/review/{place}")
+            if place % 2:
+                key = "1" if before[row.id]["topic"] != "billing" else "2"
+                page.keyboard.press(key)
+                page.locator("[data-active][data-field=urgent]").wait_for()
+            page.keyboard.press("Enter")
+        page.locator("[role=status]", has_text="All rows are decided").wait_for()
+    after = joined(job, "--corrections", ResultPaths.of(results).corrections)
+    for place, row in enumerate(review.queue.rows):
+        was = before[row.id]["topic"]
+        topic = was if not place % 2 else "billing" if was != "billing" else "delivery"
+        assert after[row.id] == before[row.id] | {"topic": topic}
+
+
+def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    first, second = (row.id for row in review.queue.rows[:2])
+    with in_review(browse, results, review) as (page, _):
+        page.evaluate(PRESS, ["2", "1", "n", "s", "x"])  # two fields, and a note on the second
+        page.locator("[data-field=urgent] .done", has_text="true").wait_for()
+        assert page.evaluate("document.activeElement.value") == "sx"
+        page.keyboard.press("Enter")
+        page.locator("[data-field=urgent] .done", has_text="sx").wait_for()
+        page.evaluate(PRESS, ["Enter", "1", "Enter"])  # the next row is not shown yet
+        page.locator("#said", has_text="Enter was pressed before this row was shown").wait_for()
+        assert page.url.endswith("/review/1")
+        decided = read_corrections(ResultPaths.of(results).corrections)
+        assert set(decided.by_row) == {first}
+        assert {name: one.to for name, one in decided.of(first).items() if name != "reason"} == {
+            "topic": "delivery",
+            "urgent": True,
+        }
+        page.evaluate(PRESS, ["s", "s", "k"])
+        page.wait_for_url("**/review/2")
+        page.keyboard.press("k")
+        page.wait_for_url("**/review/1")
+        page.evaluate(PRESS, ["1", "2", "Enter", "n", "b"])  # a note on what was decided last, though its row is left
+        page.wait_for_url("**/review/1")
+        page.wait_for_function("() => document.activeElement.value === 'b'")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/2")
+        page.keyboard.press("d")
+        page.locator("#said", has_text="two files").wait_for()
+        page.keyboard.press("/")
+        page.wait_for_url("**/rows#q")
+        page.wait_for_function("() => document.activeElement.id === 'q'")
+    decided = read_corrections(ResultPaths.of(results).corrections)
+    assert decided.of(second)["reason"].note == "b"
+    assert [decided.values(second)[name] for name in ("topic", "urgent")] == ["billing", False]
+
+
+def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    with closing(review.file), serving(results, review) as served, browse() as browser:
+        page = browser.open_address(f"{served.guard.address}")
+        page.goto(f"{served.guard.origin}/review/0")
+        page.keyboard.press("e")
+        page.keyboard.type("no topic")
+        submit = "document.activeElement.form.requestSubmit();"
+        page.evaluate(f"() => {{ {submit} ({PRESS})(['1', 'Enter']); }}")
+        page.locator("#said", has_text="would not fit its schema").wait_for()
+        page.wait_for_function("() => document.querySelector('[data-active]').dataset.field === 'topic'")
+        assert written(results) == []
+        assert page.locator("[data-field=topic] [data-key=e]").input_value() == "no topic"
