@@ -47,18 +47,51 @@ def test_filter_search_open_a_row_and_go_back(browse: Any, tmp_path: Path) -> No
         assert "cost.from" not in page.url, "what was left empty is not in the address"
         found, shown = page.locator("#found").inner_text(), page.inner_text("#rows")
         assert found.startswith("75 rows of 300")
-        page.keyboard.press("j")
-        page.keyboard.press("j")
-        page.keyboard.press("k")
+        for key in ("j", "j", "j", "k"):
+            page.keyboard.press(key)
+        focused = "document.activeElement.textContent"
+        second = page.evaluate(focused)
         page.keyboard.press("Enter")
         page.wait_for_url("**/rows/*")
         assert "the prompt of row" in page.inner_text("main")
         page.keyboard.press("b")
         page.wait_for_url("**/rows?*q=reason*")
         assert (page.locator("#found").inner_text(), page.inner_text("#rows")) == (found, shown)
+        assert page.evaluate(focused) == second, "where the row was opened"
         page.go_back()
         page.wait_for_url("**/rows/*")
+        page.go_back()
+        page.wait_for_url("**/rows?*q=reason*")
+        page.wait_for_function("text => document.activeElement.textContent === text", arg=second)
+        page.keyboard.press("j")
+        assert page.evaluate(focused) == page.locator("#rows tbody a").nth(2).inner_text()
         assert_quiet(browser, served)
+
+
+def test_keys_go_over_the_end_of_a_page_and_the_end_of_the_server_is_said(browse: Any, tmp_path: Path) -> None:
+    with browse() as browser:
+        with serving(make_job(tmp_path, 12)) as served:
+            page = opened(browser, served)
+            page.goto(f"{served.guard.origin}/rows?size=4")
+            focused = "document.activeElement.textContent"
+            for _ in range(4):
+                page.keyboard.press("j")
+            page.keyboard.press("j")
+            page.wait_for_url("**page=2*")
+            page.wait_for_function(
+                "() => document.activeElement.closest('tr') === document.querySelector('#rows tbody tr')"
+            )
+            page.keyboard.press("j")
+            assert page.evaluate(focused) == page.locator("#rows tbody a").nth(1).inner_text()
+            page.keyboard.press("k")
+            page.keyboard.press("k")
+            page.wait_for_url("**/rows?size=4*")
+            page.wait_for_function(
+                "() => document.activeElement.closest('tr') === document.querySelector('#rows tbody tr:last-child')"
+            )
+            assert_quiet(browser, served)
+            assert page.locator("#gone").inner_text() == ""
+        page.locator("#gone", has_text="The server has ended. To go on, type: batchrun view").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -206,9 +239,15 @@ def test_a_record_of_30_mb_opens_without_freezing_the_page(browse: Any, tmp_path
         assert page.evaluate(LONGEST_TASK) < 2000, "milliseconds in which no key is heard"
         reason = page.locator("dd .long").nth(2)
         assert len(reason.inner_text()) < 110_000
-        reason.get_by_role("button").click()
+        reason.get_by_role("button").focus()
+        page.keyboard.press("Enter")
         reason.locator("span", has_text="29,800,000 more characters").wait_for()
         assert len(reason.inner_text()) > 200_000
+        assert page.evaluate("document.activeElement.textContent") == "Show more", "the focus is where it was"
+        page.evaluate("document.activeElement.dataset.part = 'nothing'")
+        page.keyboard.press("Enter")
+        reason.locator("span", has_text="There is no such text.").wait_for()
+        browser.seen.complaints.clear()  # of the 404 that was asked for
         page.keyboard.press("b")
         page.wait_for_url("**/rows?line*")
         assert_quiet(browser, served)
@@ -233,7 +272,7 @@ def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:
         page.wait_for_url("**place=1")
         page.screenshot(path=tmp_path / "diff.png")
         page.keyboard.press("b")
-        page.wait_for_url("**/rows?compared=differs")
+        page.wait_for_url("**/rows?compared=differs#row-*")
         assert_quiet(browser, served)
 
 

@@ -129,7 +129,7 @@ def test_the_page_of_a_row_has_its_prompt_and_its_answer(served: Served) -> None
     page = served.ask(f"/rows/{number}?status=ok").text
     for shown in ("row-0007", "the prompt of row 7", "Sort it.", "the reason of row 7", "gateway.example"):
         assert shown in page, shown
-    assert 'href="/rows?status=ok"' in page, "the way back"
+    assert 'href="/rows?status=ok#row-' in page, "the way back"
     assert served.ask(f"/rows/{ROWS}").status == 404
     assert served.ask("/rows/-1").status == 404
 

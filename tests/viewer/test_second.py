@@ -128,7 +128,7 @@ def test_the_page_of_a_row_leads_on_within_its_view(served: Served) -> None:
     assert "Next row" not in last
     assert "Previous row" not in served.ask(f"/rows/{numbers[0]}?compared=differs&place=0").text
     back = served.ask(f"/rows/{numbers[2]}?compared=differs&size=2&place=2").text
-    assert 'href="/rows?compared=differs&amp;page=2&amp;size=2"' in back, "to the page on which the row is"
+    assert 'href="/rows?compared=differs&amp;page=2&amp;size=2#row-' in back, "to the page on which the row is"
 
 
 def test_rows_that_differ_are_doubtful_and_none_of_the_second_alone_is_drawn(files: tuple[Path, Path]) -> None:
