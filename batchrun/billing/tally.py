@@ -77,7 +77,7 @@ def _have_source(sources: Sequence[Source | None], kind: str | None) -> bool:
     """Whether all of these are of that kind; None: there is none."""
     if kind is None:
         return sources.count(None) == len(sources)
-    return all(source is not None and source.kind == kind for source in sources)
+    return sum([source.kind == kind for source in sources if source is not None]) == len(sources)
 
 
 def _kind(head: ResultHead) -> tuple[Any, ...]:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from msgspec import Raw
+
 from batchrun.engine.done import RunFacts
 from batchrun.engine.stopping import Stopped
 from batchrun.errors import StopError
@@ -26,7 +28,7 @@ from batchrun.records.result import (
     ResultHead,
     RunInfo,
     Source,
-    encode_stored,
+    encode_stored_all,
     parse_stored,
     parse_stored_all,
 )
@@ -43,7 +45,7 @@ _BATCH_LINES, _BATCH_BYTES = 256, 1 << 20
 _YIELD_EVERY = 1024  # records that are looked at
 _FAILED = 1  # the lowest bit of a place: the record is an error
 
-Made = tuple[ResultHead, bytes]
+Made = tuple[ResultHead, Raw]  # a record: its head and its response
 
 
 class Copying:
@@ -96,11 +98,10 @@ class Copying:
         for stored, (number, place, path, body_hash, custom_id) in zip(found, reused.rows(), strict=True):
             if stored is None:
                 continue
-            answer, response = stored
-            run = answer.run
+            run = stored.run
             if run.body_hash == body_hash and run.path == path and run.outcome == "succeeded":
                 head = ResultHead(custom_id, run_of(number, run, source_of(place, run.line)), None)
-                made.append((head, encode_stored(head, response)))
+                made.append((head, stored.response))
         return made
 
     async def copy_early(self) -> None:
@@ -150,7 +151,7 @@ class Copying:
         for line in requests.requests(_Done(self._plan.copies, self._copied), self._plan.copies.lowest()):
             if (made := self._made(records, line)) is not None:
                 batch.append(made)
-                size += len(made[1])
+                size += memoryview(made[1]).nbytes
             if len(batch) == _BATCH_LINES or size > _BATCH_BYTES:
                 await self._write_copies(batch)
                 batch, size = [], 0
@@ -173,7 +174,7 @@ class Copying:
             return None
         of = run.source.line if run.source is not None and run.source.kind == "copied" else run.line
         head = ResultHead(line.custom_id, self._run(line.line_number, run, Source("copied", line=of)), original.error)
-        return head, encode_stored(head, response)
+        return head, Raw(response)
 
     def _run(self, number: int, run: RunInfo, source: Source) -> RunInfo:
         """How a line was run for which nothing was sent, by how its answer was got."""
@@ -213,14 +214,14 @@ class Copying:
         if self._handout is not None:
             await self._handout.room()
         await self._load_prices(batch[0][0].run.requested_model)
-        written = len(batch)
+        heads = [head for head, _ in batch]
+        records = encode_stored_all(heads, [response for _, response in batch])
         try:
-            self._store.append([record for _, record in batch])
+            self._store.append(records)
         except StopError as error:
-            written = error.written
+            del heads[error.written :]
             raise
         finally:
-            heads = [head for head, _ in batch[:written]]
             self._tally.add(heads)
             self.recorded += len(heads)
         self._elapsed_s = round(time.monotonic() - self._start, 3)

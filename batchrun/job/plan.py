@@ -24,14 +24,13 @@ from batchrun.records.rawjson import member
 from batchrun.records.request import RESPONSES, RequestLine
 from batchrun.records.result import ResultHead, parse_stored
 from batchrun.requests.duplicates import Duplicates, key_of
-from batchrun.requests.prescan import prescan
+from batchrun.requests.prescan import prescan_plain
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import first
 from batchrun.results.answers import Answers
 from batchrun.validation.schema import MismatchCheck
 
 _AT_ONCE = 256  # lines
-_NEEDS_A_LOOK = (b"json_", b'"endpoint"', b'"messages"')
 
 
 class Reused(msgspec.Struct, array_like=True, gc=False):
@@ -220,27 +219,24 @@ class Plan:
         Only for lines that name no endpoint, ask for no schema, and go where nearly all lines go.
         """
         assert self.answers is not None
-        ids, hashes = prescan(lines)
-        together = b"".join(lines)
-        if any(mark in together for mark in _NEEDS_A_LOOK):
-            for at, raw in enumerate(lines):
-                if any(mark in raw for mark in _NEEDS_A_LOOK):
-                    ids[at] = hashes[at] = ""
+        ids, hashes = prescan_plain(lines)
         places = self.answers.take_all(hashes, RESPONSES)
-        is_found = [place is not None for place in places]
+        numbers: Sequence[int] = range(start, start + len(ids))
+        if None in places:
+            is_found = [place is not None for place in places]
+            ids = [custom_id if place is not None else "" for custom_id, place in zip(ids, places, strict=True)]
+            numbers, hashes = list(compress(numbers, is_found)), list(compress(hashes, is_found))
         found = Reused(
-            list(compress(range(start, start + len(ids)), is_found)),
+            list(numbers),
             [place for place in places if place is not None],
-            [RESPONSES] * sum(is_found),
-            list(compress(hashes, is_found)),
-            list(compress(ids, is_found)),
+            [RESPONSES] * len(numbers),
+            hashes,
+            list(filter(None, ids)),
         )
         self.reused.add(found)
         if self._duplicates is not None:
             for number, _, path, body_hash, custom_id in found.rows():
                 self._duplicates.add(key_of(custom_id, path, body_hash), number)
-        if not all(is_found):
-            ids = [custom_id if place is not None else "" for custom_id, place in zip(ids, places, strict=True)]
         return ids
 
     def _settle(self) -> None:

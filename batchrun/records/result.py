@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -150,7 +151,7 @@ def request_of(head: ResultHead) -> tuple[str, str]:
     return head.custom_id, head.run.body_hash
 
 
-class _CheckedRecord(ResultHead, frozen=True, gc=False, kw_only=True):
+class StoredRecord(ResultHead, frozen=True, gc=False, kw_only=True):
     """The shape that a stored line must have; decoding checks the JSON of the payload without building it."""
 
     id: str
@@ -170,21 +171,21 @@ _Record = TypeVar("_Record", bound=ResultHead)
 _HEX = b"0123456789abcdef"
 _HASH_DIGITS = 32
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_decode_record = msgspec.json.Decoder(_CheckedRecord).decode
+_decode_record = msgspec.json.Decoder(StoredRecord).decode
 _decode_whole = msgspec.json.Decoder(WholeRecord).decode
 
 
 @lru_cache(maxsize=64)
-def _start_of_id(started: str) -> bytes:
+def _start_of_id(started: str) -> str:
     """How the ids of a run's records begin."""
-    return b'{"id":"batch_req_' + digest(started.encode())[:8].encode()
+    return f"batch_req_{digest(started.encode())[:8]}"
 
 
 def encode_result(head: ResultHead, status: int | None, request_id: str | None, body: bytes | None) -> bytes:
     """One result line with its newline. `body` is JSON on one line. `status` and `body` are None without an answer."""
     run, error = head.run, b"null" if head.error is None else _encode(head.error)
-    start = b'%b%08x","custom_id":%b,"run":%b,"response":' % (
-        _start_of_id(run.started),
+    start = b'{"id":"%b%08x","custom_id":%b,"run":%b,"response":' % (
+        _start_of_id(run.started).encode(),
         run.line,
         _encode(head.custom_id),
         _encode(run),
@@ -201,17 +202,27 @@ def encode_result(head: ResultHead, status: int | None, request_id: str | None, 
     )
 
 
-def encode_stored(head: ResultHead, response: bytes | Raw) -> bytes:
-    """One result line with its newline, whose `response` is that of a stored line."""
-    run = head.run
-    return b'%b%08x","custom_id":%b,"run":%b,"response":%b,"error":%b}\n' % (
-        _start_of_id(run.started),
-        run.line,
-        _encode(head.custom_id),
-        _encode(run),
-        response,
-        b"null" if head.error is None else _encode(head.error),
-    )
+class _Line(msgspec.Struct, gc=False):
+    """The members of a result line, in their order."""
+
+    id: str
+    custom_id: str
+    run: RunInfo
+    response: Raw
+    error: ErrorInfo | None
+
+
+_encode_lines = msgspec.json.Encoder(decimal_format="number").encode_lines
+
+
+def encode_stored_all(heads: Sequence[ResultHead], responses: Sequence[Raw]) -> list[bytes]:
+    """Many result lines with their newlines, whose `response` is that of a stored line."""
+    start_of = _start_of_id
+    lines = [
+        _Line(f"{start_of(head.run.started)}{head.run.line:08x}", head.custom_id, head.run, response, head.error)
+        for head, response in zip(heads, responses, strict=True)
+    ]
+    return BytesIO(_encode_lines(lines)).readlines()
 
 
 def parse_result(raw: bytes) -> ResultHead:
@@ -284,8 +295,8 @@ def parse_stored(raw: bytes) -> tuple[ResultHead, bytes]:
     return ResultHead(record.custom_id, record.run, record.error), bytes(record.response)
 
 
-def parse_stored_all(lines: Sequence[bytes]) -> Sequence[tuple[ResultHead, Raw] | None]:
-    """Many stored result lines as `parse_stored` gives them, in two thirds of the time; None for what is no record."""
+def parse_stored_all(lines: Sequence[bytes]) -> Sequence[StoredRecord | None]:
+    """Many stored result lines with their `response`; None for what is no record."""
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -296,10 +307,10 @@ def parse_stored_all(lines: Sequence[bytes]) -> Sequence[tuple[ResultHead, Raw] 
         if len(lines) == 1:
             return [None]
         return [stored for raw in lines for stored in parse_stored_all([raw])]
-    return [(record, record.response) for record in records]
+    return records
 
 
-def _decode_checked(raw: bytes) -> _CheckedRecord:
+def _decode_checked(raw: bytes) -> StoredRecord:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec slices raw values without looking at their UTF-8

@@ -6,12 +6,11 @@ enough to check the few things beside the body. Every other line gets the full c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from batchrun.records.index import hash_bodies
 from batchrun.records.rawjson import REFUSED
@@ -24,10 +23,13 @@ class _Line(msgspec.Struct, gc=False):
     custom_id: Annotated[str, msgspec.Meta(min_length=1)]
     body: Raw
     method: Literal["POST"] = "POST"
-    url: Literal["/v1/responses"] = "/v1/responses"
+    url: Literal["/v1/responses"] | UnsetType = UNSET
+    endpoint: Raw | UnsetType = UNSET
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_NEEDS_THE_CHECK = _Line("", Raw(b""))
+_SCHEMA, _MESSAGES = b"json_", b'"messages"'
 
 
 def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
@@ -36,14 +38,42 @@ def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
     A line with an id is valid JSON as a whole.
     """
     ids, bodies = ids_and_bodies(lines)
-    hashes = hash_bodies(bodies)
+    return _of_checked(ids, hash_bodies(bodies))
+
+
+def prescan_plain(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    """The same, and "" as well for a line of which the body alone does not tell that an old answer to it will do: one
+    that asks for a schema, names its endpoint, or goes by its body to another URL."""
+    found = _decoded(lines)
+    hashes = hash_bodies([line.body for line in found])
+    if [line.endpoint for line in found].count(UNSET) < len(found) or any(_marks_in(b"".join(lines), found)):
+        found = [
+            _NEEDS_THE_CHECK if line.endpoint is not UNSET or any(_marks_in(raw, [line])) else line
+            for raw, line in zip(lines, found, strict=True)
+        ]
+    return _of_checked([line.custom_id for line in found], hashes)
+
+
+def _marks_in(raw: bytes, found: Sequence[_Line]) -> Iterator[bool]:
+    """Whether some lines, which have these bytes, may ask for a schema; or, without a URL, for a chat."""
+    yield _SCHEMA in raw
+    yield UNSET in [line.url for line in found] and _MESSAGES in raw
+
+
+def _of_checked(ids: list[str], hashes: list[str]) -> tuple[list[str], list[str]]:
+    """The ids with the hashes, which are "" where there is no id."""
     return ids, hashes if all(ids) else [
         found if custom_id else "" for custom_id, found in zip(ids, hashes, strict=True)
     ]
 
 
 def ids_and_bodies(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]]:
-    """The same, and the bodies themselves in place of their hashes."""
+    """What `prescan` tells, with the bodies themselves in place of their hashes."""
+    found = _decoded(lines)
+    return [line.custom_id for line in found], [line.body for line in found]
+
+
+def _decoded(lines: Sequence[bytes]) -> list[_Line]:
     try:
         if not all(map(bytes.isascii, lines)):
             for raw in lines:
@@ -53,14 +83,13 @@ def ids_and_bodies(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]
         return _one_by_one(lines)
     if max(map(len, lines), default=0) > 2 * MAX_DEPTH and any(map(_may_nest_too_deep, lines, decoded)):
         return _one_by_one(lines)
-    return [line.custom_id for line in decoded], [line.body for line in decoded]
+    return decoded
 
 
-def _one_by_one(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]]:
+def _one_by_one(lines: Sequence[bytes]) -> list[_Line]:
     if len(lines) == 1:
-        return [""], [b""]
-    ids, bodies = zip(*(ids_and_bodies([raw]) for raw in lines), strict=True)
-    return list(chain(*ids)), list(chain(*bodies))
+        return [_NEEDS_THE_CHECK]
+    return [line for raw in lines for line in _decoded([raw])]
 
 
 def _may_nest_too_deep(raw: bytes, line: _Line) -> bool:

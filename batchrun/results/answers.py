@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from batchrun.errors import UsageError
-from batchrun.records.index import hash64_all
+from batchrun.records.index import hash64
 from batchrun.records.numbers_by_hash import NumbersByHash
+from batchrun.records.request import RESPONSES
 from batchrun.records.result import ResultHead, Source
 from batchrun.results.parts import files_of
 from batchrun.results.scan import BATCH_BYTES, BUFFER_BYTES, heads_of, no_results, record_at
@@ -22,7 +23,6 @@ from batchrun.results.scan import BATCH_BYTES, BUFFER_BYTES, heads_of, no_result
 _OFFSET_BITS = 48
 _OFFSET = (1 << _OFFSET_BITS) - 1
 _WINDOW_BYTES = 1 << 18
-_NO_HASH = 32 * "0"
 
 
 class Answers:
@@ -100,8 +100,8 @@ class Answers:
         if (is_left := self._is_left) is not None:
             ours = [not is_left(run.body_hash, run.path) for run in runs]
             runs, places = list(compress(runs, ours)), list(compress(places, ours))
-        keys = hash64_all([run.body_hash + run.path for run in runs])
-        self._index.add_all(keys, _tags([run.body_hash for run in runs]), places)
+        paths = [run.path for run in runs]
+        self._index.add_all(*_keys([run.body_hash for run in runs], paths), places)
 
     def _are_all_answers(self, heads: Sequence[ResultHead | None]) -> bool:
         """Whether all may be used, as nearly always; False where some must be looked at one by one."""
@@ -129,8 +129,8 @@ class Answers:
         """The place of the answer of a batch to the request with this id and body; None if there is none."""
         place = self._by_id.take(*_id_key(custom_id, body_hash, path))
         if place is not None:
-            (key,) = hash64_all([body_hash + path])
-            self._index.remove(key, _tag(body_hash), place)
+            (key,), (tag,) = _keys((body_hash,), (path,))
+            self._index.remove(key, tag, place)
         return place
 
     def take(self, body_hash: str, path: str) -> int | None:
@@ -140,7 +140,10 @@ class Answers:
 
     def take_all(self, body_hashes: Sequence[str], path: str) -> list[int | None]:
         """The same for many bodies; "" is none."""
-        return self._index.take_all(hash64_all([body_hash + path for body_hash in body_hashes]), _tags(body_hashes))
+        if all(body_hashes):
+            return self._index.take_all(*_keys(body_hashes, [path] * len(body_hashes)))
+        found = iter(self.take_all(list(filter(None, body_hashes)), path))
+        return [next(found) if body_hash else None for body_hash in body_hashes]
 
     def stored(self, place: int) -> bytes:
         """The record at a place, without its newline."""
@@ -176,16 +179,16 @@ class Answers:
 
 
 def _id_key(custom_id: str, body_hash: str, path: str) -> tuple[int, int]:
-    (key,) = hash64_all([f"{body_hash}{path} {custom_id}"])
-    return key, _tag(body_hash)
+    _, (tag,) = _keys((body_hash,), (path,))
+    return hash64(f"{body_hash}{path} {custom_id}"), tag
 
 
-def _tag(body_hash: str) -> int:
-    (tag,) = _tags((body_hash,))
-    return tag
-
-
-def _tags(body_hashes: Sequence[str]) -> Sequence[int]:
-    """32 bits of each hash, of which each has 128; 0 for ""."""
-    digits = "".join(body_hashes if all(body_hashes) else [body_hash or _NO_HASH for body_hash in body_hashes])
-    return array("I", bytes.fromhex(digits))[::4]
+def _keys(body_hashes: Sequence[str], paths: Sequence[str]) -> tuple[array[int], array[int]]:
+    """A key of 64 bits and a tag of 32 more for each body at its endpoint: of the 128 bits that the hash has."""
+    digests = bytes.fromhex("".join(body_hashes))
+    keys, tags = array("Q", digests)[::2], array("I", digests)[2::4]
+    if paths.count(RESPONSES) < len(paths):
+        keys = array(
+            "Q", [key if path == RESPONSES else key ^ hash64(path) for key, path in zip(keys, paths, strict=True)]
+        )
+    return keys, tags

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchrun.records.request import RequestLineError, parse_request
 from batchrun.requests import prescan as module
-from batchrun.requests.prescan import prescan
+from batchrun.requests.prescan import prescan, prescan_plain
 
 BODY = '{"model":"m","input":"Grüße"}'
 LINE = f'{{"custom_id":"r-1","method":"POST","url":"/v1/responses","body":{BODY}}}'.encode()
@@ -41,6 +41,27 @@ def test_what_a_glance_does_not_tell_it_does_not_say(line: bytes) -> None:
     ids, hashes = prescan([LINE, line, LINE])
     assert ids == ["r-1", "", "r-1"]
     assert hashes == [parse_request(LINE, 1).body_hash, "", parse_request(LINE, 1).body_hash]
+
+
+CHAT = LINE.replace(b'"input"', b'"messages"')
+NOT_BY_ITS_BODY_ALONE = {
+    "it names its endpoint": LINE.replace(b'"body"', b'"endpoint":"a","body"'),
+    "it asks for a schema": LINE.replace(b'"m"', b'"m","text":{"format":{"type":"json_schema"}}'),
+    "its body sends it to another URL": CHAT.replace(b'"url":"/v1/responses",', b""),
+}
+
+
+@pytest.mark.parametrize("line", NOT_BY_ITS_BODY_ALONE.values(), ids=NOT_BY_ITS_BODY_ALONE)
+def test_a_line_that_is_not_answered_by_its_body_alone_takes_a_closer_look(line: bytes) -> None:
+    sha = parse_request(LINE, 1).body_hash
+    assert prescan([line])[0] == ["r-1"]
+    assert prescan_plain([LINE, line, LINE]) == (["r-1", "", "r-1"], [sha, "", sha])
+    assert prescan_plain([LINE, LINE]) == (["r-1", "r-1"], [sha, sha])
+
+
+def test_words_in_a_text_make_no_line_less_plain() -> None:
+    text = LINE.replace(b"Gr", b'\\"endpoint\\"')
+    assert prescan_plain([text, CHAT])[0] == ["r-1", "r-1"], "the URL beside the body says where it goes"
 
 
 def test_a_line_that_is_too_long_takes_a_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
