@@ -22,7 +22,7 @@ from batchrun.cli.options import PATH, PRICES, PriceOptions
 from batchrun.cli.table_options import DataOptions
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
-from batchrun.errors import UsageError
+from batchrun.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from batchrun.evaluation.asked import Asked
@@ -171,18 +171,29 @@ def command(
 def _judge(
     told: Path, results: Path, scoring: ScoringOptions, table: DataOptions, files: contextlib.ExitStack
 ) -> Judge | None:
-    """What the answers are held against, if anything. Raises `UsageError` or `InputError` where that cannot serve."""
+    """What the answers are held against, if anything: the named table, or the gold of a job.
+
+    Raises `UsageError` or `InputError` where the named one cannot serve.
+    """
     from batchrun.datasets.tables import open_table
     from batchrun.evaluation import evaluate
+    from batchrun.labelling.agreement import gold_of_job
     from batchrun.viewer.gold import Judge
 
-    if scoring.gold is None:
+    is_of_job = scoring.gold is None and told.is_dir() and gold_of_job(told) is not None
+    if scoring.gold is None and not is_of_job:
         scoring.refuse_without_gold()
         return None
-    question = scoring.question(told, table)
-    work = files.enter_context(evaluate.scoring(results, question))
-    with open_table(question.gold) as gold:
-        return Judge(work, f"{gold.digest()} {question}")
+    try:
+        question = scoring.question(told, table)
+        work = files.enter_context(evaluate.scoring(results, question))
+        with open_table(question.gold) as gold:
+            return Judge(work, f"{gold.digest()} {question}")
+    except (UsageError, InputError) as error:
+        if not is_of_job:
+            raise
+        console.say(f"batchrun: rows are shown without the right answers of the job: {error}")
+        return None
 
 
 def _requests(results: Path, given: Path | None) -> Requests | None:
@@ -209,12 +220,12 @@ def _second(results: Path, results_b: Path) -> Second:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _asked(results: Path) -> Asked:
+def _asked(results: Path, requests: Path | None = None) -> Asked:
     """How the requests were made; nothing, and a word of it, where what was prepared is damaged."""
     from batchrun.evaluation.asked import Asked
 
     try:
-        return Asked.of(results)
+        return Asked.of(results, requests)
     except UsageError as error:
         console.say(f"batchrun: answers are shown without fields: {error}")
         return Asked()
@@ -233,18 +244,20 @@ def _reader(
         path = find_requests(results, options.requests)
         table = DataTable(options.data, path, lambda text: console.say(f"batchrun: {text}"))
     requests = _requests(results, options.requests)
-    return FactsReader(_asked(results), PriceBook.load(prices.prices), judge, second, requests, table)
+    return FactsReader(_asked(results, options.requests), PriceBook.load(prices.prices), judge, second, requests, table)
 
 
 def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:
     from batchrun.results.files import is_running
     from batchrun.results.parts import is_directory_of_results
     from batchrun.results.paths import ResultPaths
+    from batchrun.results.scan import refuse_without_results
     from batchrun.viewer.index import Index
 
     if is_directory_of_results(results) and is_running(ResultPaths.of(results).log):
         raise UsageError(f"{results} is being written by a run; look at it once that has ended")
     try:
+        refuse_without_results(results)
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
         return Index(results, ResultPaths.of(results).index if reader.second is None else None, reader, priced)
     except OSError as error:

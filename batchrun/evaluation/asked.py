@@ -46,9 +46,12 @@ class Asked:
     schema: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, results: Path) -> Asked:
-        """From the files beside a result file. Raises `UsageError` where what was prepared is damaged."""
-        requests = find_requests(results, None)
+    def of(cls, results: Path, requests: Path | None = None) -> Asked:
+        """From the files beside a result file. `requests`: the file of its requests, None to find it.
+
+        Raises `UsageError` where what was prepared is damaged, or the named file does not exist.
+        """
+        requests = find_requests(results, requests)
         if requests is None:
             return cls()
         prepared = read_prepared(requests)

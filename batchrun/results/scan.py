@@ -47,6 +47,14 @@ def read_many(path: Path) -> Iterator[Batch]:
         raise no_results(path)
 
 
+def refuse_without_results(path: Path) -> None:
+    """Read a file up to its first record. Raises as `read_many` does; half a line alone may become one."""
+    with open_results(path) as lines:
+        if not lines.readline().endswith(b"\n"):
+            return
+    next((heads for heads, _ in read_many(path) if heads), None)
+
+
 def no_results(path: Path) -> UsageError:
     """The error for a file that has lines of which none is a record."""
     return UsageError(f"{path} contains no batchrun results")

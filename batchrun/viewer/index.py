@@ -5,8 +5,8 @@
    from the file.
 2. One thread reads on; any other may ask. Rows are there for others once all of their block is. While a block is read,
    the words of the one before are written by another thread; a large file is read by another process (`reading`).
-3. Where two files are compared, the index is a temporary one. They are read as they were at that time, and the rows of
-   the second alone come last.
+3. Where two files are compared, the index is a temporary one, and the rows of the second alone come last. Once one of
+   them has grown they are compared again from the beginning, if that takes little time; else the page says so.
 4. What takes long for many rows is made ready while nothing else is to be done (`tidy`).
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ VERSION = 2
 OF_SECOND = 1 << 63
 """The bit of an offset that is one of the second file."""
 _HEAD_BYTES = 4096
+MOST_AGAIN_S, AGAIN_SHARE = 1.0, 0.1
+"""Two files are compared again where that takes so many seconds at most, and for such a share of the time."""
 _SECOND_ROWS = 1000  # rows of the second file alone, read at a time
 _KEPT = 24  # sets of rows that were asked for last
 
@@ -78,6 +81,7 @@ class Index:
         self._left: Iterator[tuple[Result, int]] | None = None  # the rows of the second file alone
         self._reads_second = False
         self._was_done = False
+        self._took_s: float | None = None  # the time that comparing two files took
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
         self.other: ReadingProcess | None = None
         self._sets: OrderedDict[tuple[object, ...], int] = OrderedDict()
@@ -151,7 +155,7 @@ class Index:
         The index is made anew where the file is another one now.
         """
         if self._left is not None:
-            return self._read_second(self._left)
+            return self._read_second(self._left) or self._compare_again()
         with self.lock:
             if not is_still(self._file, self.results, self._parsed_to):
                 self._reopen()
@@ -201,6 +205,36 @@ class Index:
             self._show()
         self._reads_second = bool(rows)
         return sum(len(result.record) for result, _ in rows)
+
+    def _compare_again(self) -> int:
+        """Compare files that have grown from the beginning; how many bytes they have, 0 where that is not to be done.
+
+        Nobody sees that rows are missing meanwhile.
+        """
+        now = time.monotonic()
+        if self._took_s is None:
+            self._took_s = now - self._begun
+        is_due = now - self._begun >= self._took_s / AGAIN_SHARE
+        if not self._has_grown or self._took_s > MOST_AGAIN_S or not is_due:
+            return 0
+        with self.lock:
+            self._start_anew()
+            while self.read_on():
+                pass
+        return sum(self._sizes)
+
+    @property
+    def _has_grown(self) -> bool:
+        return self.reader.second is not None and self._sizes != self._sizes_now()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether two files have grown since they were compared, and comparing them again takes too long."""
+        return self._took_s is not None and self._took_s > MOST_AGAIN_S and self._has_grown
+
+    def _sizes_now(self) -> list[int]:
+        second = self.reader.second
+        return [] if second is None else [size_of(self._file), second.file.size_bytes]
 
     def _write(self, block: Block) -> None:
         """Have the words of a block written by the other thread."""
@@ -292,6 +326,8 @@ class Index:
 
     def _reset(self) -> None:
         self._was_done = False
+        self._begun, self._took_s = time.monotonic(), None
+        self._sizes = self._sizes_now()  # before they are read
         self.columns = Columns([field.name for field in self.reader.fields])
         self._read_to = self._parsed_to = self._damaged = self._torn_bytes = 0
         self._blocks, self._left = BlockReader(self.results, self.reader, self.columns), None

@@ -137,7 +137,8 @@ class Pages:
             is_filtered=bool(view.search or view.facets or view.ranges),
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
             found=f"{counted(selection.total, 'row')} of {progress.rows:,}",
-            reading="" if progress.was_done else _reading(progress.read_bytes, progress.total_bytes),
+            reading=self._reading(index),
+            no_requests=self._no_requests(index),
             table=_table_in_words(self._rows.table),
             damaged=f"{counted(progress.damaged, 'damaged line')} left out" if progress.damaged else "",
             facets=list(self._facets(view, selection)),
@@ -152,6 +153,29 @@ class Pages:
             everything="/rows",
             export=_address(replace(view, page=1), "/rows.jsonl"),
             as_json=_address(view, "/rows.json"),
+        )
+
+    def _reading(self, index: Index) -> str:
+        """That not all rows are there, and why; "" where they are."""
+        progress = index.progress
+        if index.is_outdated:
+            return f"The files have grown since they were compared. To compare them again, type: {self._command}"
+        if progress.was_done:
+            return ""
+        share = progress.read_bytes / max(1, progress.total_bytes)
+        return f"The file is being read: {share:.0%}. These are the rows so far."
+
+    def _no_requests(self, index: Index) -> str:
+        """What is not shown where a request file is not known; "" where all are."""
+        second = self._rows.second
+        names = [str(index.results)] if index.reader.requests is None else []
+        names += [str(second.results)] if second is not None and second.requests is None else []
+        if not names:
+            return ""
+        return (
+            f"The request file of {' and '.join(names)} is not known: its log, which names it, is not there, or the "
+            "requests are gone. So there are no prompts, and no fields with their filters. "
+            f"{'' if second is not None else f'To name it, type: {self._command} --requests FILE'}"
         )
 
     def _unfinished(self, index: Index) -> str:
@@ -312,10 +336,6 @@ def _table_in_words(table: DataTable | None) -> str:
     if table is None:
         return ""
     return table.problem if table.is_read else "The table is being read. Its columns are filled then."
-
-
-def _reading(read: int, total: int) -> str:
-    return f"The file is being read: {read / max(1, total):.0%}. These are the rows so far."
 
 
 def _short(text: str, longest: int = LONGEST_CELL) -> str:

@@ -3,7 +3,7 @@
 1. Rows are one where their ids are equal. Two rows differ where a field of theirs does, or what became of them; a field
    that only one of the files has makes no difference.
 2. The rows that only the second file has stand behind those of the first.
-3. Both files are compared as they were when they were opened; `find` reads the second one as it is.
+3. Both files are compared as they were at that time (`forget`); `find` reads the second one as it is.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ class Second:
         return self._records
 
     def forget(self) -> None:
-        """Nothing of the first file has been compared yet."""
+        """Nothing of the first file has been compared yet, and this one is read as it is now."""
         self._found = array("Q")
+        if self._records is not None:
+            self._records = RecordsById(self.file)  # whoever asks meanwhile has the one before
 
     def compare(self, result: Result, label: Label, fields: Sequence[Column]) -> Compared:
         """How a row of the first file goes with this one; it is noted as found."""

@@ -6,18 +6,27 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from batchrun.cli import view
+from batchrun.cli.eval_options import ScoringOptions
+from batchrun.cli.main import cli
+from batchrun.cli.table_options import DataOptions
+from batchrun.errors import UsageError
+from batchrun.labelling.job_file import JobFile
+from batchrun.viewer.gold import Judge
 from tests.html.made import make_job
+from tests.viewer.test_corrected_join import call, simulated
 
 
-@pytest.mark.smoke
-def test_view_serves_the_rows_until_it_is_interrupted(tmp_path: Path) -> None:
-    results = make_job(tmp_path, 20)
-    command = [sys.executable, "-m", "batchrun", "view", str(results), "--no-open"]
+def viewed(*words: object) -> tuple[str, str, str]:
+    """The address of `batchrun view`, its first page, and what it said until it was interrupted."""
+    command = [sys.executable, "-m", "batchrun", "view", *map(str, words), "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -26,10 +35,19 @@ def test_view_serves_the_rows_until_it_is_interrupted(tmp_path: Path) -> None:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         with opener.open(address, timeout=20) as page:
             assert page.url.endswith("/rows"), "the token is not in the address any more"
-            assert b"results.jsonl" in page.read()
+            shown = page.read().decode()
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
     assert process.returncode == 0
+    return address, shown, told
+
+
+@pytest.mark.smoke
+def test_view_serves_the_rows_until_it_is_interrupted(tmp_path: Path) -> None:
+    results = make_job(tmp_path, 20)
+    address, shown, told = viewed(results)
+    assert "results.jsonl" in shown
+    assert f'content="batchrun view {results} --no-open"' in shown, "what to type once it has ended"
     token = address.partition("token=")[2]
     assert token not in told
     assert all(token.encode() not in path.read_bytes() for path in tmp_path.iterdir()), "it is in no file"
@@ -40,3 +58,38 @@ def test_view_says_what_it_cannot_show(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "nothing.jsonl" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["custom_id,text\nm1,hello\n", '{"custom_id": "r", "body": {}}\n'])
+def test_a_file_without_results_is_refused(tmp_path: Path, text: str) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(text)
+    done = CliRunner().invoke(cli, ["view", str(other), "--no-open"])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == f"{other} contains no batchrun results"
+
+
+def test_a_job_is_held_against_its_own_gold_and_shown_without_where_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, data = tmp_path / "out.csv.job", tmp_path / "data.csv"
+    folder.mkdir()
+    data.write_text("id,text,right\n" + "".join(f"r{number},text {number},a\n" for number in range(4)))
+    requests, results = folder / "requests.jsonl", folder / "results.jsonl"
+    asked = ("-p", "{{ text }}", "--id", "id", "--model", "gpt-4.1", "-s", "topic enum(a|b)")
+    call("prepare", data, "-o", requests, *asked)
+    simulated(requests, results)
+
+    def judge(told: Path) -> Judge | None:
+        with ExitStack() as files:
+            scoring = ScoringOptions(None, None, (), (), None, "wrong")
+            return view._judge(told, results, scoring, DataOptions(None, None, None), files)
+
+    assert judge(folder) is None, "it has no gold"
+    JobFile("data.csv", "0f", (), (), str(tmp_path), {}, {"topic": "right"}).write(folder / "job.toml")
+    assert judge(results) is None, "the file alone is not the job"
+    assert judge(folder) is not None
+    assert "against gold" in viewed(folder)[1]
+    data.unlink()
+    assert judge(folder) is None
+    assert "shown without the right answers of the job" in capsys.readouterr().err

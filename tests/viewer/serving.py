@@ -23,6 +23,7 @@ from batchrun.viewer.guard import Guard
 from batchrun.viewer.index import Index
 from batchrun.viewer.prompts import Requests
 from batchrun.viewer.review import Review
+from batchrun.viewer.running import Run
 from batchrun.viewer.second import Second
 from batchrun.viewer.server import serve
 from batchrun.viewer.table import DataTable
@@ -113,8 +114,9 @@ def serving(
     judge: Judge | None = None,
     second: Path | None = None,
     table: DataTable | None = None,
+    writer: Run | None = None,
 ) -> Iterator[Served]:
-    """A viewer of a result file that has read all of it."""
+    """A viewer of a result file that has read all of it. `writer`: the run that writes it, where it is not a real one."""
     other = None if second is None else second_of(second)
     index = index_of(results, judge, other, table)
     ready = threading.Event()
@@ -126,7 +128,7 @@ def serving(
         ready.set()
 
     async def run() -> None:
-        task = asyncio.ensure_future(serve(index, 0, tell, review, TunedRun(results)))
+        task = asyncio.ensure_future(serve(index, 0, tell, review, writer or TunedRun(results)))
         stopping.append(task)
         with suppress(asyncio.CancelledError):
             await task

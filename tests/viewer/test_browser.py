@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from batchrun.simulator.options import GatewayOptions
+from batchrun.viewer import running
+from batchrun.viewer.running import Change, RunState
 from tests.html.made import SHOWN, make_job
 from tests.html.test_browser import CONTRASTS, LEAST_CONTRAST, WIDTHS, Browser, browse, playwright, pytestmark
 from tests.support import GatewayThread, RunProcess, has_records, until, write_requests
@@ -216,6 +218,38 @@ def test_a_live_run_is_followed_paused_and_resumed_by_keys(browse: Any, tmp_path
             assert run.wait() == 0
             complaints = [one for one in browser.seen.complaints if "400 (Bad Request)" not in one]
             assert complaints == [], "but for what the page itself asked for and says"
+
+
+class _Run:
+    """A run that is there until it is said to have ended."""
+
+    has_ended = False
+
+    def is_there(self) -> bool:
+        return not self.has_ended
+
+    def tune(self, change: Change) -> RunState:
+        limits = {"concurrency": "4", "rpm": "", "tpm": "", "max_cost": ""}
+        return RunState(12, 20, False, ("12 of 20",), limits)
+
+
+def test_a_run_that_ended_while_a_row_was_open_is_not_shown_on_the_rows(
+    browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "ASK_EVERY_S", 0.0)  # the rows are shown with what was known before, and it is asked
+    run = _Run()
+    with serving(make_job(tmp_path, 20), writer=run) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("#run-pause button").wait_for()
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/rows/*")
+        run.has_ended = True
+        page.keyboard.press("b")
+        page.wait_for_url("**/rows#row-*")
+        page.locator("#run-pause button").wait_for(state="detached")
+        page.locator("#run progress").wait_for(state="detached")
+        assert_quiet(browser, served)
 
 
 LONGEST_TASK = """

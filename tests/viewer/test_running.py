@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchrun.evaluation.asked import Asked
 from batchrun.results.paths import ResultPaths
 from batchrun.simulator.options import GatewayOptions
 from batchrun.viewer.pages import Pages
@@ -122,6 +123,7 @@ def test_what_is_left_is_said_while_the_file_grows(tmp_path: Path) -> None:
     results.write_bytes(b"".join(lines[:15]))
     index = index_of(results)
     pages = Pages(Rows(index), "token", "batchrun view")
+    assert "is not known" not in pages.table(index, View()).decode()
     first = pages.table(index, View()).decode()
     assert "The file is being read: 0%." in first
     assert "have a record" not in first
@@ -134,4 +136,17 @@ def test_what_is_left_is_said_while_the_file_grows(tmp_path: Path) -> None:
     grown = pages.table(index, View()).decode()
     assert "15 of 20 lines have a record" in grown, "a page that lost it now would get it back at once"
     assert "The file is being read" not in grown
+    index.close()
+
+
+def test_a_file_without_its_log_says_why_it_has_no_fields(tmp_path: Path) -> None:
+    results = make_job(tmp_path, 20)
+    moved = (tmp_path / "elsewhere.jsonl").absolute()
+    results.rename(moved)
+    index = index_of(moved)
+    page = Pages(Rows(index), "token", f"batchrun view {moved}").table(index, View()).decode()
+    assert f"The request file of {moved} is not known" in page
+    assert f"type: batchrun view {moved} --requests FILE" in page
+    assert Asked.of(moved).schema is None
+    assert Asked.of(moved, tmp_path / "requests.jsonl").schema is not None, "then there are fields"
     index.close()

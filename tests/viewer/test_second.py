@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 
 from batchrun.cli.main import cli
 from batchrun.errors import UsageError
+from batchrun.viewer import index as viewer_index
+from batchrun.viewer.pages import Pages
 from batchrun.viewer.review import ReviewOptions, draw
 from batchrun.viewer.second import Compared
+from batchrun.viewer.shown import Rows
+from batchrun.viewer.view import View
 from batchrun.viewer.word_diff import Kind, Piece, word_diff
 from tests.html.made import TOPICS, make_job
+from tests.support import until
 from tests.viewer.serving import Served, index_of, second_of, serving
 
 ROWS = 60
@@ -156,6 +161,36 @@ def test_a_file_is_not_compared_with_itself(files: tuple[Path, Path]) -> None:
     done = CliRunner().invoke(cli, ["view", str(files[0]), str(files[0]), "--no-open"])
     assert isinstance(done.exception, UsageError)
     assert "name another RESULTS_B" in str(done.exception)
+
+
+def test_two_files_that_grow_are_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = make_job(tmp_path, ROWS), make_second(tmp_path / "b")
+    monkeypatch.setattr(viewer_index, "AGAIN_SHARE", 1.0)
+    before = [file.read_bytes() for file in files]
+    index = index_of(files[0], second=second_of(files[1]))
+    while index.read_on():
+        pass
+    generation, rows = index.generation, index.progress.rows
+    assert not index.read_on(), "nothing has grown"
+    for place, name in ((0, "new"), (1, "newer")):  # the second file has the first of them
+        with files[place].open("ab") as file:
+            line = json.loads(before[0].splitlines()[0]) | {"custom_id": name}
+            file.write(json.dumps(line).encode() + b"\n")
+        until(lambda: index.read_on() > 0)
+        assert index.progress.is_done
+        assert not index.read_on()
+    assert (index.generation, index.progress.rows) == (generation + 2, rows + 1)
+    newest = [Rows(index).id_at(row) for row in range(rows + 1)][-1]
+    assert newest == "newer"
+    monkeypatch.setattr(viewer_index, "MOST_AGAIN_S", 0.0)
+    assert not index.is_outdated
+    with files[1].open("ab") as file:
+        file.write(b"{}\n")
+    assert index.is_outdated
+    assert not index.read_on()
+    page = Pages(Rows(index), "token", "batchrun view a b").table(index, View()).decode()
+    assert "have grown since they were compared. To compare them again, type: batchrun view a b" in page
+    index.close()
 
 
 @pytest.mark.parametrize(
