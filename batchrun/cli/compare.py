@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,17 +11,42 @@ from batchrun.cli import console
 from batchrun.cli.eval_options import GOLD_OPTIONS, RESULTS_OR_JOB, SCORING, ScoringOptions
 from batchrun.cli.options import OUTPUT, PRICES, OutputOptions, PriceOptions
 from batchrun.cli.table_options import DataOptions
-from batchrun.cli.verb import Verb
+from batchrun.cli.types import WholeNumber
+from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
 
 
-@click.command("compare", cls=Verb, groups=(SCORING, GOLD_OPTIONS, PRICES, OUTPUT))
+@dataclass(frozen=True, slots=True)
+class FlipOptions:
+    """How many rows are shown on which two files differ."""
+
+    flips: int
+
+
+FLIPS = OptionGroup(
+    "Screen",
+    "flips",
+    FlipOptions,
+    (
+        Option(
+            ["--flips"],
+            type=WholeNumber(0),
+            default=20,
+            metavar="N",
+            help="Show at most N rows, of each pair and field, that one has right and the other has not.",
+        ),
+    ),
+)
+
+
+@click.command("compare", cls=Verb, groups=(SCORING, GOLD_OPTIONS, PRICES, FLIPS, OUTPUT))
 @click.argument("results", type=RESULTS_OR_JOB, nargs=-1, required=True, metavar="RESULTS OTHER [MORE]")
 def command(
     results: tuple[Path, ...],
     scoring: ScoringOptions,
     data_options: DataOptions,
     prices: PriceOptions,
+    flips: FlipOptions,
     output: OutputOptions,
 ) -> None:
     """Compare result files over the rows that they have in common. Nothing is sent.
@@ -49,5 +75,5 @@ def command(
         agreement = agree(results, book)
         console.print_out(agreement.to_json() if output.as_json else render_agreement(agreement))
         return
-    found = compare(results, scoring.question(results[0], data_options), book)
+    found = compare(results, scoring.question(results[0], data_options), book, flips.flips)
     console.print_out(found.to_json() if output.as_json else render(found))

@@ -240,7 +240,7 @@ SCORING = OptionGroup(
             ["--unanswered"],
             type=click.Choice(("wrong", "exclude")),
             default="wrong",
-            help="What rows without an answer count as; both accuracies are shown either way.",
+            help="What rows without an answer count as; eval shows both accuracies either way.",
         ),
     ),
 )

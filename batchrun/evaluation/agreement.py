@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -17,8 +17,8 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import ANSWER, Answer, Field, seen_fields
-from batchrun.evaluation.scorers import EXACT, as_text
-from batchrun.evaluation.side import Spending, Spent
+from batchrun.evaluation.scorers import EXACT, vote
+from batchrun.evaluation.side import Spending, Spent, refuse_one_twice
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.words import printable_json
@@ -85,10 +85,8 @@ class _Said:
         codes = self.codes[file]
         codes.extend([_ABSENT] * (number + 1 - len(codes)))
         value = None if answer.why else self.field.read(answer)
-        codes[number] = _UNANSWERED if value is None else self._label(value)
-
-    def _label(self, value: Any) -> int:
-        return self._labels.setdefault(as_text(value) or "", len(self._labels))
+        read = None if value is None else self.field.scorer.read_answer(value)
+        codes[number] = _UNANSWERED if read is None else self._labels.setdefault(vote(read), len(self._labels))
 
     def compare(self, first: int, second: int, paths: Sequence[Path]) -> Agreement:
         """Two of the files."""
@@ -118,8 +116,9 @@ class _Said:
 def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
     """How far result files agree, row by row, in each field that all have.
 
-    Raises `UsageError` where no two have an answer to the same row, or a file cannot be read.
+    Raises `UsageError` where no two have an answer to the same row, or a file is named twice or cannot be read.
     """
+    refuse_one_twice(results)
     try:
         with ExitStack() as stack:
             return _agree([stack.enter_context(RecordFile(path)) for path in results], list(results), book)

@@ -16,7 +16,7 @@ from msgspec import structs
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.evaluation.evaluate import Question, Scoring, scoring
-from batchrun.evaluation.side import ABSENT, RIGHT, UNANSWERED, WRONG, Side, Spent, counts_as
+from batchrun.evaluation.side import ABSENT, RIGHT, UNANSWERED, WRONG, Side, Spent, counts_as, refuse_one_twice
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import printable_json
 from batchrun.stats.proportions import (
@@ -59,8 +59,9 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `rows`: those that are compared. `only_first`, `only_second`: rows of gold that one file alone was asked about.
     `left_out`: rows that are unscored, or unanswered where the policy leaves those out. `pairs`: how many rows both,
-    one or neither have right. `p_value`: of McNemar's test; `p_holm`: corrected where several pairs are compared.
-    `smallest_difference`: what so many rows could have shown at 80 % power. `groups`: who wins where.
+    one or neither have right. `p_value`: of McNemar's test; `p_holm`: corrected where several pairs, or groups, are
+    compared. `smallest_difference`: what so many rows could have shown at 80 % power, so corrected. `groups`: who wins
+    where.
     """
 
     first: str
@@ -98,7 +99,8 @@ class Comparison(msgspec.Struct, frozen=True):
     """All files, and each pair of them by field; the field "" is that of all fields together.
 
     `v`: the version of this form. `gold`: the table of right answers. `policy`: what unanswered rows count as.
-    `confidence`: of all intervals. `method`: of the differences. `files`, `fields`: the figures.
+    `confidence`: of all intervals. `method`: of the differences. `files`, `fields`: the figures. `fields_left_out`:
+    fields that gold has and not every file, each with the files that have it.
     """
 
     v: Literal[1]
@@ -108,18 +110,20 @@ class Comparison(msgspec.Struct, frozen=True):
     method: str
     files: list[File]
     fields: dict[str, list[Difference]]
+    fields_left_out: dict[str, list[str]]
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline."""
         return printable_json(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
 
 
-def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Comparison:
-    """Compare result files against gold.
+def compare(results: Sequence[Path], question: Question, book: PriceBook, shown_flips: int = SHOWN_FLIPS) -> Comparison:
+    """Compare result files against gold. `shown_flips`: of each pair and field so many at most.
 
     Raises as `evaluate` does, also where nothing was answered in one of them, and `UsageError` where two files have no
-    row in common that can be compared, and for clusters.
+    row in common that can be compared, or two names are of one file, and for clusters.
     """
+    refuse_one_twice(results)
     if question.cluster is not None:
         raise UsageError(
             "two files are compared row by row, and the interval of their difference knows of no clusters: leave "
@@ -134,9 +138,7 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
                 f"{question.gold.name} has rows that were drawn with different probabilities, which a comparison does "
                 "not weigh; draw a review with --mix random=1, or hold each file against it with batchrun eval"
             )
-        common = set[str].intersection(*({tally.field.name for tally in one.tallies} for one in scorings))
-        if not common:
-            raise UsageError(f"{', '.join(map(str, results))} have no field in common")
+        common, left_out = _common_fields(scorings, results)
         for one in scorings:
             one.keep(common)  # before they are read: all fields together are the same ones in each file
         sides = [Side(path, one, book) for path, one in zip(results, scorings, strict=True)]
@@ -147,7 +149,7 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
         names = list(sides[0].verdicts)
         if len(names) == 2:
             names = names[1:]  # a single field is all of them
-        fields = {name: _of_field(sides, name, question) for name in names}
+        fields = {name: _of_field(sides, name, question, shown_flips) for name in names}
         return Comparison(
             v=VERSION,
             gold=question.gold.path,
@@ -156,15 +158,51 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook) -> Com
             method=METHOD,
             files=[_file(side) for side in sides],
             fields=fields,
+            fields_left_out=left_out,
         )
+
+
+def _common_fields(scorings: Sequence[Scoring], paths: Sequence[Path]) -> tuple[set[str], dict[str, list[str]]]:
+    """The fields that all files have, and the others with the files that have them.
+
+    Raises `UsageError` without common ones, and where one is not scored alike: then not the answers would differ, but
+    how they are read.
+    """
+    known: dict[str, dict[str, str]] = {}  # by field, the scorer of each file
+    for path, one in zip(paths, scorings, strict=True):
+        for tally in one.tallies:
+            known.setdefault(tally.field.name, {})[str(path)] = tally.field.scorer.name
+    common = {name for name, scorers in known.items() if len(scorers) == len(scorings)}
+    if not common:
+        raise UsageError(f"{', '.join(map(str, paths))} have no field in common")
+    for name in sorted(common):
+        if len(set(known[name].values())) > 1:
+            told = ", ".join(f"{scorer} in {path}" for path, scorer in known[name].items())
+            raise UsageError(
+                f"{name} would be scored in two ways ({told}), by what the answers look like; "
+                f"say which: --score {name}=SCORER"
+            )
+    return common, {name: list(scorers) for name, scorers in known.items() if name not in common}
 
 
 def _file(side: Side) -> File:
     return File(str(side.path), side.counts, side.spent, side.scoring.duplicates, side.scoring.damaged_lines)
 
 
-def _of_field(sides: Sequence[Side], name: str, question: Question) -> list[Difference]:
-    found = [_difference(one, other, name, question) for one, other in combinations(sides, 2)]
+def _of_field(sides: Sequence[Side], name: str, question: Question, shown_flips: int) -> list[Difference]:
+    pairs = list(combinations(sides, 2))
+    found = _corrected([_difference(one, other, name, question, len(pairs)) for one, other in pairs])
+    if question.by:
+        found = _with_groups(found, pairs, name, question)
+    counted = counts_as(question.policy)
+    return [
+        structs.replace(one, flips=list(islice(_flips(*pair, name, counted), shown_flips)))
+        for one, pair in zip(found, pairs, strict=True)
+    ]
+
+
+def _corrected(found: Sequence[Difference]) -> list[Difference]:
+    """With the p-values corrected for as many tests as there are, and who is better by these."""
     corrected = holm([one.p_value for one in found])
     return [
         structs.replace(one, p_holm=p_holm, winner=winner(one.difference, p_holm))
@@ -172,25 +210,49 @@ def _of_field(sides: Sequence[Side], name: str, question: Question) -> list[Diff
     ]
 
 
-def _difference(first: Side, second: Side, name: str, question: Question) -> Difference:
-    one, other = first.verdicts[name], second.verdicts[name]
-    whole = _summed_up(first, second, Counter(zip(one, other, strict=True)), question.policy)
-    if not whole.rows:
+def _difference(first: Side, second: Side, name: str, question: Question, tests: int) -> Difference:
+    codes = Counter(zip(first.verdicts[name], second.verdicts[name], strict=True))
+    found = _summed_up(first, second, codes, question.policy, tests)
+    if not found.rows:
         raise UsageError(
             f"{first.path} and {second.path} have no row of {question.gold.path} in common that can be compared "
-            f"({whole.only_first:,} only in the first, {whole.only_second:,} only in the second, "
-            f"{whole.left_out:,} left out); there is no verdict"
+            f"({found.only_first:,} only in the first, {found.only_second:,} only in the second, "
+            f"{found.left_out:,} left out); there is no verdict"
         )
-    by_group: dict[str, Counter[tuple[int, int]]] = {}
-    for row, pair in enumerate(zip(one, other, strict=True)) if question.by else ():
-        by_group.setdefault(first.scoring.group_of(row), Counter())[pair] += 1
-    groups = {group: _summed_up(first, second, by_group[group], question.policy) for group in sorted(by_group)}
-    flips = list(islice(_flips(first, second, name, counts_as(question.policy)), SHOWN_FLIPS))
-    return structs.replace(whole, groups=groups, flips=flips)
+    return found
 
 
-def _summed_up(first: Side, second: Side, codes: Counter[tuple[int, int]], policy: Unanswered) -> Difference:
-    """The figures of some rows, each given by its two verdicts."""
+def _with_groups(
+    found: Sequence[Difference], pairs: Sequence[tuple[Side, Side]], name: str, question: Question
+) -> list[Difference]:
+    """With the figures of each group; that one of many groups shows a difference is likely where none has one."""
+    by_pair = [_codes_by_group(*pair, name) for pair in pairs]
+    names = sorted(by_pair[0])
+    tests = len(pairs) * len(names)
+    every = _corrected(
+        [
+            _summed_up(*pair, codes[group], question.policy, tests)
+            for pair, codes in zip(pairs, by_pair, strict=True)
+            for group in names
+        ]
+    )
+    return [
+        structs.replace(one, groups=dict(zip(names, every[at * len(names) :], strict=False)))
+        for at, one in enumerate(found)
+    ]
+
+
+def _codes_by_group(first: Side, second: Side, name: str) -> dict[str, Counter[tuple[int, int]]]:
+    found: dict[str, Counter[tuple[int, int]]] = {}
+    for row, pair in enumerate(zip(first.verdicts[name], second.verdicts[name], strict=True)):
+        found.setdefault(first.scoring.group_of(row), Counter())[pair] += 1
+    return found
+
+
+def _summed_up(
+    first: Side, second: Side, codes: Counter[tuple[int, int]], policy: Unanswered, tests: int
+) -> Difference:
+    """The figures of some rows, each given by its two verdicts, as one of so many tests."""
     compared = counts_as(policy)
     asked = {RIGHT, WRONG, UNANSWERED}
     sums = Counter[tuple[bool, bool]]()
@@ -219,7 +281,7 @@ def _summed_up(first: Side, second: Side, codes: Counter[tuple[int, int]], polic
         pairs=pairs,
         p_value=p_value,
         p_holm=p_value,
-        smallest_difference=smallest_difference(pairs),
+        smallest_difference=smallest_difference(pairs, tests),
         winner=winner(difference, p_value),
     )
 

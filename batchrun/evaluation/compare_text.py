@@ -11,7 +11,7 @@ from batchrun.evaluation.text import ALL_FIELDS, count_words, label_of, left_out
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.records.words import counted, printable
 
-_LONGEST_NAME = 40
+_LONGEST_NAME, _LONGEST_TEXT = 40, 60
 
 
 def render(found: Comparison) -> str:
@@ -20,9 +20,14 @@ def render(found: Comparison) -> str:
     for name, differences in found.fields.items():
         for difference in differences:
             lines += [*_difference(name or ALL_FIELDS, difference, len(differences) > 1), ""]
+    lines += [_field_left_out(name, files) for name, files in found.fields_left_out.items()]
     policy = "count as wrong" if found.policy is Unanswered.WRONG else "are left out"
     lines.append(f"unanswered rows {policy}; intervals are {found.confidence:.0%}; {found.method}")
     return "\n".join(lines) + "\n"
+
+
+def _field_left_out(name: str, files: Sequence[str]) -> str:
+    return f"not compared: {label_of(name)}, which is only in {', '.join(map(_name, files))}"
 
 
 def render_agreement(found: Agreements) -> str:
@@ -143,28 +148,31 @@ def _groups(one: Difference) -> list[str]:
         return []
     rows = [
         [
-            label_of(name) or "(empty)",
+            label_of(name),
             share(of_group.first_accuracy),
             share(of_group.second_accuracy),
             share(of_group.difference),
             f"{of_group.rows:,}",
+            "–" if of_group.winner is Winner.NEITHER else of_group.winner.value,
         ]
         for name, of_group in one.groups.items()
     ]
-    return ["", *table([["group", "first", "second", "second less first", "rows"], *rows])]
+    corrected = "better is who is so with p corrected by Holm for all groups"
+    return ["", *table([["group", "first", "second", "second less first", "rows", "better"], *rows]), corrected]
 
 
 def _flips(one: Difference) -> list[str]:
     if not one.flips:
         return []
     total = one.pairs.first_only + one.pairs.second_only
-    lines = ["", f"flips, {len(one.flips)} of {total:,}"]
+    more = "" if len(one.flips) == total else "; --flips N shows more"
+    lines = ["", f"flips, {len(one.flips):,} of {total:,}{more}"]
     return lines + [_flip(flip) for flip in one.flips]
 
 
 def _flip(flip: Flip) -> str:
     said = ", ".join(
-        f"{name} said {'nothing' if answer is None else label_of(answer)}"
+        f"{name} said {'nothing' if answer is None else label_of(answer, _LONGEST_TEXT)}"
         for name, answer in (("first", flip.first), ("second", flip.second))
     )
-    return f"  {label_of(flip.custom_id)}, {label_of(flip.field)}: gold is {label_of(flip.gold)}, {said}"
+    return f"  {label_of(flip.custom_id)}, {label_of(flip.field)}: gold is {label_of(flip.gold, _LONGEST_TEXT)}, {said}"

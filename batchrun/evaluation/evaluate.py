@@ -264,7 +264,7 @@ class Scoring:
             damaged_lines=self.damaged_lines,
             reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
             warnings=[
-                *warnings_for(self.tallies, fields, counts),
+                *warnings_for(self.tallies, fields, counts, question.policy),
                 *self._copies(),
                 *not_allowed(self.tallies, self._asked),
                 *([] if self._sample is None else of_sample(self._sample)),

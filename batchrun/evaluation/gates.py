@@ -15,10 +15,13 @@ from batchrun.errors import MissedError, UsageError
 from batchrun.evaluation.compare import Difference, compare
 from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.figures import Evaluation, FieldFigures, Gate, Repeats
+from batchrun.evaluation.text import left_out as left_out_lines
+from batchrun.records.words import counted
 from batchrun.stats.proportions import Interval
 
 _BOUND = re.compile(r"(lower|upper)\((.+)\)", re.DOTALL)
 _CLASS = re.compile(r"(precision|recall|f1)\((.+)\)", re.DOTALL)
+_SHOWN_LABELS = 10
 _OF_LABELS = (
     "f1_macro",
     "f1_micro",
@@ -73,10 +76,18 @@ def check(found: Evaluation, thresholds: Iterable[Threshold], least_row_share: f
 def against(base: Path, results: Path, question: Question, margin: float | None) -> Gate:
     """Whether `results` stands its ground against `base`, as `check_base` has it; all fields together.
 
-    Raises as `compare` does, also where the two have no row in common: that is no verdict.
+    Raises as `compare` does, also where the two have no row in common, and `UsageError` where the base has a field that
+    `results` lacks: that is no verdict.
     """
-    found = compare([base, results], question, PriceBook())
-    return check_base(next(iter(found.fields.values()))[0], margin)
+    found = compare([base, results], question, PriceBook(), shown_flips=0)
+    if lost := [name for name, files in found.fields_left_out.items() if files == [found.files[0].results]]:
+        raise UsageError(
+            f"{', '.join(lost)}: {base} has that field and {results} has not, so the one cannot stand against the "
+            f"other; name it with --score {lost[0]}=SCORER, and each row without it is unanswered"
+        )
+    gate = check_base(next(iter(found.fields.values()))[0], margin)
+    left_out = list(left_out_lines(found.files[0].duplicates, found.files[0].damaged_lines))
+    return structs.replace(gate, words="; ".join([gate.words, *(f"{base}: {line}" for line in left_out)]))
 
 
 def check_base(one: Difference, margin: float | None) -> Gate:
@@ -87,7 +98,11 @@ def check_base(one: Difference, margin: float | None) -> Gate:
     """
     lower, upper = one.difference.lower, one.difference.upper
     assert one.difference.value is not None and lower is not None and upper is not None  # noqa: PT018 (it has rows)
-    found = f"against {one.first} it is {one.difference.value:+.4f} ({lower:+.4f} to {upper:+.4f}) on {one.rows:,} rows"
+    found = (
+        f"against {one.first} it is {one.difference.value:+.4f} ({lower:+.4f} to {upper:+.4f}) on "
+        f"{counted(one.rows, 'row')} ({one.only_first:,} only in the base, {one.only_second:,} not in the base, "
+        f"{one.left_out:,} left out)"
+    )
     if margin is None:
         passed = upper >= 0
         return Gate(f"worse than {one.first}", passed, f"{found}, {'no loss is shown' if passed else 'a loss'}")
@@ -109,15 +124,25 @@ def _check(found: Evaluation, told: Threshold) -> Gate:
         raise UsageError(f"--fail-under {told.text}: {told.figure} is not defined for these rows; there is no verdict")
     passed = value >= told.least
     what = told.figure if told.end == "value" else f"the {told.end} end of {told.figure}"
-    return Gate(told.text, passed, f"{what} is {value:.4f}, {'not ' if passed else ''}below {told.least:g}")
+    return Gate(told.text, passed, f"{what} is {_apart(value, told.least)}, {_below(passed, told.least)}")
 
 
 def _check_rows(repeats: Repeats | None, least: float) -> Gate:
     if repeats is None:
         raise UsageError("--fail-row-under needs rows that were asked more than once; no row here was")
     passed = repeats.least_share >= least
-    words = f"the lowest share of right repeats of a row is {repeats.least_share:.4f}"
-    return Gate(f"row share={least:g}", passed, f"{words}, {'not ' if passed else ''}below {least:g}")
+    words = f"the lowest share of right repeats of a row is {_apart(repeats.least_share, least)}"
+    return Gate(f"row share={least:g}", passed, f"{words}, {_below(passed, least)}")
+
+
+def _apart(value: float, least: float) -> str:
+    """A value with four digits after the point, or as many as it takes to see on which side of another it is."""
+    texts = (f"{value:.{digits}f}" for digits in range(4, 17))
+    return next((text for text in texts if (float(text) < least) == (value < least)), repr(value))
+
+
+def _below(passed: bool, least: float) -> str:
+    return f"{'not ' if passed else ''}below {least:g}"
 
 
 def figure(found: Evaluation, name: str) -> Interval:
@@ -135,11 +160,12 @@ def figure(found: Evaluation, name: str) -> Interval:
     of_judge = _of_judge(found)
     if name in of_judge:
         return of_judge[name]
-    known = [
-        "accuracy",
-        *of_judge,
-        *(f"{field}.{one}" for field, figures in found.fields.items() for one in _names(figures)),
-    ]
+    known = ["accuracy", *of_judge]
+    for field, figures in found.fields.items():
+        known += [f"{field}.{one}" for one in _names(figures)]
+        if figures.labels is not None:
+            labels = ", ".join(list(figures.labels.classes)[:_SHOWN_LABELS])
+            known.append(f"precision, recall and f1 of a class as in {field}.f1(LABEL), LABEL being one of: {labels}")
     raise UsageError(f"there is no figure {name!r} here; the figures are {', '.join(known)}")
 
 

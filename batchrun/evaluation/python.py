@@ -17,7 +17,7 @@ from batchrun.evaluation import compare as comparing
 from batchrun.evaluation import evaluate as evaluating
 from batchrun.evaluation.agreement import Agreements, agree
 from batchrun.evaluation.asked import results_in
-from batchrun.evaluation.compare import Comparison
+from batchrun.evaluation.compare import SHOWN_FLIPS, Comparison
 from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.figures import Evaluation
 from batchrun.evaluation.gold import CUSTOM_ID
@@ -131,6 +131,7 @@ def compare(
     scorers: Mapping[str, Scoring] | None = None,
     by: str | None = None,
     unanswered: str = "wrong",
+    flips: int = SHOWN_FLIPS,
     prices: _Path | None = None,
 ) -> Comparison: ...
 
@@ -144,11 +145,13 @@ def compare(
     scorers: Mapping[str, Scoring] | None = None,
     by: str | None = None,
     unanswered: str = "wrong",
+    flips: int = SHOWN_FLIPS,
     prices: _Path | None = None,
 ) -> Comparison | Agreements:
     """The figures of `batchrun compare`: two result files or more, row by row. The values are those of `evaluate`.
 
-    Without gold, how far they agree. `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two
+    Without gold, how far they agree. `flips`: how many rows, of each pair and field, that one has right and the other
+    has not. `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two
     files have no row in common, and for values that need gold and have none.
     """
     paths = [results_in(checks.path("results", path)) for path in results]
@@ -168,7 +171,7 @@ def compare(
         by=by,
         policy=_policy(unanswered),
     )
-    return comparing.compare(paths, question, book)
+    return comparing.compare(paths, question, book, checks.count("flips", flips, least=0))
 
 
 def _scorer(told: Scoring) -> Scorer:

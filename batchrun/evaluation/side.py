@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ import msgspec
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.errors import UsageError
 from batchrun.evaluation.evaluate import Scoring
 from batchrun.evaluation.tally import RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
 from batchrun.records.answer import Result
 from batchrun.records.result import ResultHead
+from batchrun.results.paths import are_one
 
 ABSENT, RIGHT, WRONG, UNANSWERED, UNSCORED = range(5)
 _CODES = {
@@ -43,6 +46,13 @@ class Spent(msgspec.Struct, frozen=True):
     output_tokens: int
     latency_p50_s: float | None
     latency_p95_s: float | None
+
+
+def refuse_one_twice(results: Sequence[Path]) -> None:
+    """Raise `UsageError` where two names are of one file, which differs from itself in nothing."""
+    for one, other in combinations(results, 2):
+        if are_one(one, other):
+            raise UsageError(f"{one} and {other} are one file, and a file is not compared with itself; name another")
 
 
 class Example(NamedTuple):

@@ -11,7 +11,7 @@ import msgspec
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
 from batchrun.evaluation.repeats import Tries
-from batchrun.evaluation.scorers import Kind, as_text, shown, vote
+from batchrun.evaluation.scorers import Kind, shown, vote
 from batchrun.evaluation.verdict import Verdict
 from batchrun.stats.proportions import Interval, weighted_share
 
@@ -165,8 +165,6 @@ class FieldTally(RowTally):
         self.why: Counter[str] = Counter()
         self.cells: Counter[Pair] = Counter()
         self.examples: dict[Pair, str] = {}
-        self.further_repeats: Counter[str] = Counter()
-        """By label of gold: records that are no further rows, as their row has one."""
         self.keeps_cells = told.scorer.kind is not Kind.OTHER
 
     def judge(self, said: Answer, row: int | None) -> Judged:
@@ -194,7 +192,6 @@ class FieldTally(RowTally):
 
     def take(self, judged: Judged, place: Place) -> None:
         """Count what `judge` found."""
-        is_further = place.repeat and place.row in self.tries
         self.add(judged.verdict, judged.vote if place.repeat else None, place)
         if judged.verdict is _UNSCORED:
             return
@@ -202,8 +199,6 @@ class FieldTally(RowTally):
             self.why[judged.why] += 1
         if self.keeps_cells and judged.pair[0] is not None:
             self._keep(judged, place.custom_id)
-            if is_further:
-                self.further_repeats[as_text(judged.pair[0]) or ""] += 1
 
     def _keep(self, judged: Judged, custom_id: str) -> None:
         self.cells[judged.pair] += 1

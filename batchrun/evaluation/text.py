@@ -118,10 +118,10 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines[1:]
 
 
-def label_of(text: str) -> str:
-    """A label as it is shown: on one line, and not too long."""
-    shown = printable(text.strip())
-    return shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
+def label_of(text: str, longest: int = _LONGEST_LABEL) -> str:
+    """A label as it is shown: on one line, not too long, and never nothing."""
+    shown = printable(text.strip()) or "(empty)"
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def count_words(counts: Counts) -> str:
@@ -220,7 +220,7 @@ def _group_table(groups: Mapping[str, Group]) -> list[str]:
         return []
     rows = [
         [
-            label_of(name) or "(empty)",
+            label_of(name),
             share(one.accuracy),
             *(f"{getattr(one.counts, verdict.value):,}" for verdict in _COUNTS),
         ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
+from batchrun.evaluation.scorers import as_text
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.evaluation.tally import FieldTally
-from batchrun.evaluation.verdict import Counts
+from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import counted
 
 FEW_ROWS = 10
@@ -28,16 +30,28 @@ def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
             yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
 
 
-def warnings_for(tallies: Iterable[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts) -> list[str]:
+def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:
+    """By label of gold: repeats that count and are no further rows, as their row has one."""
+    found = Counter[str]()
+    for row, tries in tally.tries.items():
+        if labels := tally.column.at(row):
+            found[as_text(labels[0]) or ""] += max(0, tries.of(policy).asked - 1)
+    return found
+
+
+def warnings_for(
+    tallies: Iterable[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts, policy: Unanswered
+) -> list[str]:
     """The warnings of an evaluation, in the order of its fields."""
     found = []
     for tally in tallies:
-        name, further = tally.field.name, tally.further_repeats
+        name = tally.field.name
         if (labels := fields[name].labels) is None:
             continue
+        further = _further_repeats(tally, policy)
         rows = {label: max(0, one.support - further[label]) for label, one in labels.classes.items()}
         if few := {label: count for label, count in rows.items() if count < FEW_ROWS}:
-            shown = ", ".join(f"{label} ({count})" for label, count in list(few.items())[:_SHOWN])
+            shown = ", ".join(f"{label or '(empty)'} ({count})" for label, count in list(few.items())[:_SHOWN])
             more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
             found.append(
                 f"{name}: fewer than {FEW_ROWS} rows of gold for {shown}{more}; "

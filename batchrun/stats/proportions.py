@@ -163,26 +163,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def smallest_difference(pairs: Pairs) -> float | None:
+def smallest_difference(pairs: Pairs, tests: int = 1) -> float | None:
     """The smallest difference of two shares that so many rows, of which so many flip, show at 80 % power.
 
-    None where they could have shown none, however large.
+    `tests`: as one of so many that are corrected for (by Holm, whose first step is Bonferroni's). None where they could
+    have shown none, however large.
     """
     n = pairs.rows
     if not n:
         return None
     flips = (pairs.first_only + pairs.second_only + 1) / (n + 2)  # no flip among few rows does not mean that none is
     low, high = 0.0, 1.0
-    if _power(high, flips, n) < POWER:
+    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * tests))
+    if _power(high, flips, n, z) < POWER:
         return None
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, flips, n) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(middle, flips, n, z) >= POWER else (middle, high)
     return high
 
 
-def _power(difference: float, flips: float, rows: int) -> float:
-    """The chance that McNemar's test finds a difference where so large a share of the rows flips, or just that much."""
+def _power(difference: float, flips: float, rows: int, z: float) -> float:
+    """The chance that McNemar's test finds a difference where so large a share of the rows flips, or just that much.
+
+    `z`: how many standard errors it takes.
+    """
     flips = max(flips, difference)
     spread = math.sqrt(max(1e-12, flips - difference**2))
-    return NormalDist().cdf((difference * math.sqrt(rows) - Z * math.sqrt(flips)) / spread)
+    return NormalDist().cdf((difference * math.sqrt(rows) - z * math.sqrt(flips)) / spread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 from batchrun.records.request import parse_request
@@ -23,6 +24,7 @@ def evaluation(folder: Path, scale: Scale) -> list[Row]:
     gold, results = folder / "gold.csv", folder / "results.jsonl"
     _write(gold, results, rows)
     judge = _judge(folder, gold, results)
+    other = Path(shutil.copyfile(results, folder / "other.jsonl"))
     told = ("--gold", str(gold))
     commands = {
         "eval": ("`batchrun eval`", ("eval", str(results), *told)),
@@ -31,7 +33,7 @@ def evaluation(folder: Path, scale: Scale) -> list[Row]:
             "the same with `--judge`, and `--judge-gold` on each row",
             ("eval", str(results), *told, *judge, "--judge-gold", "human"),
         ),
-        "compare": ("`batchrun compare` of two files", ("compare", str(results), str(results), *told)),
+        "compare": ("`batchrun compare` of two files", ("compare", str(results), str(other), *told)),
     }
     found = []
     for name, (what, command) in commands.items():

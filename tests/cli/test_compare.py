@@ -53,6 +53,54 @@ def test_what_cannot_be_compared_is_refused(batchrun: Command, gold: Path, words
     assert told in done.err
 
 
+@pytest.mark.parametrize("option", ["--fail-if-worse", "--fail-unless-as-good"])
+def test_the_results_themselves_are_no_base(batchrun: Command, gold: Path, option: str) -> None:
+    """A threshold that cannot be missed, or cannot be reached, is none."""
+    Path("link.jsonl").symlink_to("base.jsonl")
+    for base in ("base.jsonl", "link.jsonl"):
+        done = batchrun("eval", "base.jsonl", "--gold", gold, option, base)
+        assert (done.code, done.out) == (2, "")
+        assert "are one file" in done.err
+    assert batchrun("compare", "base.jsonl", "link.jsonl").code == 2
+    assert batchrun("compare", "base.jsonl", "link.jsonl", "--gold", gold).code == 2
+
+
+def test_a_gate_says_what_it_leaves_out(batchrun: Command, gold: Path) -> None:
+    lines = Path("base.jsonl").read_bytes().splitlines(keepends=True)
+    Path("base.jsonl").write_bytes(b"".join([*lines[:200], b"damaged\n", lines[0]]))
+    done = batchrun("eval", "same.jsonl", "--gold", gold, "--fail-if-worse", "base.jsonl")
+    assert done.code == 0
+    assert "on 200 rows (0 only in the base, 200 not in the base, 0 left out), no loss is shown" in done.out
+    assert "base.jsonl: 1 further record of an id that had one; the first one counts" in done.out
+    assert "base.jsonl: 1 damaged line left out" in done.out
+
+
+@pytest.mark.parametrize("option", ["--fail-if-worse", "--fail-unless-as-good"])
+def test_a_field_that_the_base_alone_has_is_no_verdict(batchrun: Command, option: str) -> None:
+    """A model that stopped answering a field would pass by the others."""
+    write_results(Path("base.jsonl"), {f"r-{at}": {"a": "x", "b": "y"} for at in range(50)})
+    write_results(Path("lost.jsonl"), {f"r-{at}": {"a": "x"} for at in range(50)})
+    write_gold(Path("gold.csv"), ["custom_id", "a", "b"], [(f"r-{at}", "x", "y") for at in range(50)])
+    told = ("eval", "lost.jsonl", "--gold", "gold.csv", option, "base.jsonl")
+    done = batchrun(*told)
+    assert (done.code, done.out) == (2, "")
+    assert "b: base.jsonl has that field and lost.jsonl has not" in done.err
+    assert batchrun(*told, "--score", "b=exact").code == 4
+    assert batchrun("eval", "base.jsonl", "--gold", "gold.csv", "--fail-if-worse", "lost.jsonl").code == 0
+    both = ("compare", "base.jsonl", "lost.jsonl", "--gold", "gold.csv")
+    assert "not compared: b, which is only in base.jsonl" in batchrun(*both).out
+    assert json.loads(batchrun(*both, "--json").out)["fields_left_out"] == {"b": ["base.jsonl"]}
+
+
+def test_as_many_flips_are_shown_as_are_asked_for(batchrun: Command, gold: Path) -> None:
+    told = ("compare", "base.jsonl", "worse.jsonl", "--gold", gold)
+    assert "flips, 20 of 40; --flips N shows more" in batchrun(*told).out
+    shown = batchrun(*told, "--flips", "100").out
+    assert "flips, 40 of 40\n" in shown
+    assert shown.count("gold is yes, first said yes, second said no") == 40
+    assert json.loads(batchrun(*told, "--flips", "0", "--json").out)["fields"]["answer"][0].get("flips") is None
+
+
 @pytest.mark.parametrize(
     ("results", "gate", "code"),
     [

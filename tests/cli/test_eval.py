@@ -93,6 +93,21 @@ def test_a_threshold_and_the_exit_code(batchrun: Command, gold: Path, threshold:
         assert done.err.startswith("batchrun: missed: ") is (code == 4)
 
 
+def test_a_figure_that_there_is_not_is_refused_with_those_that_there_are(batchrun: Command, gold: Path) -> None:
+    done = batchrun("eval", "r.jsonl", "--gold", gold, "--fail-under", "topic.f1(other)=0.5")
+    assert done.code == 2
+    assert "precision, recall and f1 of a class as in topic.f1(LABEL), LABEL being one of: no, yes" in done.err
+
+
+def test_a_figure_just_below_is_printed_below(batchrun: Command) -> None:
+    """0.89998 with four digits would be 0.9000, below 0.9."""
+    write_results(Path("r.jsonl"), {f"r-{at}": "yes" if at < 44999 else "no" for at in range(50000)})
+    write_gold(Path("gold.csv"), ["custom_id", "answer"], [(f"r-{at}", "yes") for at in range(50000)])
+    done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", "--fail-under", "accuracy=0.9")
+    assert done.code == 4
+    assert "accuracy is 0.89998, below 0.9" in done.err
+
+
 def test_one_missed_threshold_of_several_is_enough(batchrun: Command, gold: Path) -> None:
     passing, missing = ("--fail-under", "accuracy=0.1"), ("--fail-under", "accuracy=0.99")
     assert batchrun("eval", "r.jsonl", "--gold", gold, *passing, *missing).code == 4
@@ -124,7 +139,11 @@ def test_repeats_that_were_not_sent_yet_are_not_asked(batchrun: Command) -> None
     assert Path("rows.csv").read_text().count(",not_asked,not_asked,") == 5
     assert Path("rows.xml").read_text().count('name="row 3 of gold, repeat 2"') == 1
     assert "2 rows with 1 to 3 repeats each" in batchrun(*told).out
-    assert "0 unscored, 5 not asked" in batchrun("compare", "r.jsonl", "r.jsonl", "--gold", "gold.csv").out
+    write_results(Path("other.jsonl"), {str(at): "yes" for at in range(3)})
+    assert (
+        "0 unscored, 5 not asked"
+        in batchrun("compare", "r.jsonl", "other.jsonl", "--gold", "gold.csv", "--key", "id").out
+    )
 
 
 def test_a_row_threshold_without_repeats_is_no_verdict(batchrun: Command, gold: Path) -> None:

@@ -100,7 +100,8 @@ def test_an_answer_that_misses_its_schema_is_unanswered_in_every_field_as_in_joi
     found = json.loads(batchrun("eval", "r.jsonl", "--gold", "data.csv", "--json").out)["fields"]["urgent"]
     assert found["counts"]["unanswered"] == 10
     assert found["unanswered"] == {"invalid": 10}
-    agreement = json.loads(batchrun("compare", "r.jsonl", "r.jsonl", "--json").out)["fields"]["urgent"][0]
+    write_results(Path("other.jsonl"), {line["custom_id"]: {"topic": "a", "urgent": True} for line in lines})
+    agreement = json.loads(batchrun("compare", "r.jsonl", "other.jsonl", "--json").out)["fields"]["urgent"][0]
     assert (agreement["rows"], agreement["unanswered"]) == (30, 10)
 
 

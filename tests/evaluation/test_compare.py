@@ -19,7 +19,7 @@ from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.scorers import scorer_of
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.report.rebuild import rebuild
-from batchrun.stats.proportions import Pairs, mcnemar, paired_difference, wilson
+from batchrun.stats.proportions import Pairs, mcnemar, paired_difference, smallest_difference, wilson
 from tests.evaluation.made import Outcome, write_gold, write_results
 
 
@@ -115,6 +115,35 @@ def test_who_wins_where_is_shown_by_group(tmp_path: Path) -> None:
     found = compared(tmp_path, rows, first, second, columns=("answer", "lang"), by="lang").fields["answer"][0]
     assert found.winner is Winner.NEITHER
     assert {name: one.winner for name, one in found.groups.items()} == {"de": Winner.FIRST, "fr": Winner.SECOND}
+
+
+def test_groups_are_corrected_by_holm_like_files(tmp_path: Path) -> None:
+    """Where none of many groups has a difference, one will look as if it had: a p of 0.03 alone is no winner."""
+    rows = [(f"r-{at}", "yes", at // 20) for at in range(200)]
+    first = {f"r-{at}": "no" if at < 5 else "yes" for at in range(200)}
+    found = compared(tmp_path, rows, first, said(200, 200), columns=("answer", "page"), by="page").fields["answer"][0]
+    of_first = found.groups["0"]
+    assert of_first.p_value == mcnemar(Pairs(15, 0, 5, 0)) < 0.05 < of_first.p_holm
+    assert of_first.difference.lower is not None
+    assert of_first.difference.lower > 0
+    assert {one.winner for one in found.groups.values()} == {Winner.NEITHER}
+    assert of_first.smallest_difference != smallest_difference(of_first.pairs)
+
+
+def test_with_several_files_the_smallest_difference_is_that_of_corrected_tests(tmp_path: Path) -> None:
+    answers = [said(100, 200, 1), said(121, 200, 2), said(101, 200, 3)]
+    one = compared(tmp_path, gold_rows(200), *answers).fields["answer"][0]
+    assert one.smallest_difference == smallest_difference(one.pairs, tests=3)
+
+
+def test_a_field_is_scored_by_one_rule_in_all_files(tmp_path: Path) -> None:
+    """Else a text that is a number would be wrong in the one file and right in the other."""
+    texts, numbers = ({f"r-{at}": {"n": value} for at in range(4)} for value in ("5.0", 5))
+    rows = [(f"r-{at}", "5") for at in range(4)]
+    with pytest.raises(UsageError, match=r"n would be scored in two ways \(exact in .*, number in .*--score n=SCORER"):
+        compared(tmp_path, rows, texts, numbers, columns=("n",))
+    found = compared(tmp_path, rows, texts, numbers, columns=("n",), scorers={"n": scorer_of("number")})
+    assert found.fields["n"][0].pairs == Pairs(4, 0, 0, 0)
 
 
 def test_flips_show_what_each_said(tmp_path: Path) -> None:
@@ -280,6 +309,16 @@ def test_a_field_that_is_named_answer_is_compared_beside_the_others(tmp_path: Pa
     other = {name: {**one, "answer": "y"} for name, one in told.items()}
     found = agree(files(tmp_path, told, other), PriceBook()).fields
     assert {name: one[0].agreement.value for name, one in found.items()} == {"answer": 0.0, "why": 1.0}
+
+
+def test_answers_agree_as_they_are_scored(tmp_path: Path) -> None:
+    """Equal numbers and equal sets agree however they are written, and what cannot be read is no answer."""
+    first = {"a": {"n": 1, "tags": ["x", "y"]}, "b": {"n": 2, "tags": ["x"]}, "c": {"n": 3, "tags": []}}
+    second = {"a": {"n": 1.0, "tags": ["y", "x"]}, "b": {"n": 2.5, "tags": ["z"]}, "c": {"n": "three", "tags": []}}
+    found = agree(files(tmp_path, first, second), PriceBook()).fields
+    assert found["n"][0].agreement == wilson(1, 2)
+    assert found["n"][0].unanswered == 1
+    assert found["tags"][0].agreement == wilson(2, 3)
 
 
 def test_free_text_agrees_without_a_kappa(tmp_path: Path) -> None:

@@ -371,6 +371,11 @@ def test_repeats_are_no_further_rows_of_gold_where_a_class_has_few(tmp_path: Pat
     answers = {f"r-{row}#{number}": YES for row in range(4) for number in range(1, 6)}
     found = evaluated(tmp_path, answers, [(f"r-{row}", "yes") for row in range(4)], "topic")
     assert any("fewer than 10 rows of gold for yes (4)" in warning for warning in found.warnings)
+    mixed: dict[str, Any] = {
+        f"r-{row}#{number}": YES if number == 1 else Outcome("failed") for row in range(12) for number in (1, 2)
+    }
+    rows = [(f"r-{row}", "yes") for row in range(12)]
+    assert evaluated(tmp_path, mixed, rows, "topic", policy=Unanswered.EXCLUDE).warnings == []
 
 
 @pytest.mark.parametrize("number", ["1" * 5000, "99999999999", "1"])

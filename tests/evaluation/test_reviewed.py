@@ -126,8 +126,10 @@ def test_rows_without_a_probability(results: Path, tmp_path: Path) -> None:
 def test_a_comparison_of_weighted_rows_and_an_empty_file_are_refused(results: Path, tmp_path: Path) -> None:
     lines = [drawn(1, is_right=True, probability=0.1), drawn(2, is_right=False, probability=1.0)]
     question = Question(Source(str(write(tmp_path / "c.jsonl", lines))))
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(results.read_bytes())
     with pytest.raises(UsageError, match="drawn with different probabilities"):
-        compare([results, results], question, PriceBook())
+        compare([results, other], question, PriceBook())
     undone = [lines[0], correction("row-0001", None, undo=True)]
     with pytest.raises(UsageError, match="has no decisions"):
         held(results, write(tmp_path / "d.jsonl", undone))

@@ -86,5 +86,8 @@ def test_more_rows_show_smaller_differences() -> None:
     assert few is not None
     assert many is not None
     assert many < few / 8
+    one_of_six = smallest_difference(Pairs(80, 5, 5, 10), tests=6)
+    assert one_of_six is not None
+    assert one_of_six > few
     assert smallest_difference(Pairs(0, 0, 0, 0)) is None
     assert smallest_difference(Pairs(3, 0, 0, 0)) is None, "three rows show nothing"
