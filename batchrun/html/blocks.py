@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from batchrun.html import charts
-from batchrun.html.page import Chart, Table
+from batchrun.html.page import Chart, Table, cut, first_rows, more
 from batchrun.records.words import counted, duration
 from batchrun.report.report import Report
 from batchrun.report.survey import LEAST_USD, FieldShares, Survey
@@ -20,6 +20,9 @@ _SHARES = ("p50", "p95", "p99")
 _LEAST_STRETCHES = 4  # fewer make no chart
 _TABLE_ROWS = 12
 _CHARTED_LABELS = 20
+_LIMIT_COLUMNS = 12
+MOST_MODELS, MOST_FIELDS = 30, 30
+"""Models in the bill, and fields with labels, that a page shows."""
 
 
 # ------------------------------------------------------------------------------------------------ the bill
@@ -35,7 +38,9 @@ def bill(report: Report) -> Table:
         "input": "input tokens",
     }
     names |= {"output": "output tokens"}
-    return Table("The bill by requested model", [names.get(name, name) for name in head], rows)
+    of_models, others = rows[: len(report.models)], rows[len(report.models) :]
+    shown = [*first_rows(of_models, MOST_MODELS, "model"), *first_rows(others, MOST_MODELS, "row")]
+    return Table("The bill by requested model", [names.get(name, name) for name in head], shown)
 
 
 # ------------------------------------------------------------------------------------------------ over time
@@ -49,14 +54,16 @@ def limits(timeline: Timeline) -> list[tuple[str, float]]:
 
 def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
     """What limited the runs as a table, with a column for each model that has limits of its own."""
-    models = report.limited_s_by_model
+    models = dict(list(report.limited_s_by_model.items())[:_LIMIT_COLUMNS])
     names = dict.fromkeys([name for name, _ in found] + [name for of in models.values() for name in of])
     whole = dict(found)
     rows = []
     for name in names:
         parts = [of.get(name, 0.0) / (sum(of.values()) or 1.0) for of in models.values()]
         rows.append([name.replace("_", " "), *(f"{part:.1%}" for part in (whole.get(name, 0.0), *parts))])
-    return Table("What limited the runs, by share of the time", ["limited by", "all", *models], rows)
+    left = len(report.limited_s_by_model) - len(models)
+    caption = "What limited the runs, by share of the time" + (f"; {more(left, 'model')} not shown" if left else "")
+    return Table(caption, ["limited by", "all", *map(cut, models)], rows)
 
 
 def over_time(timeline: Timeline, *, are_drawn: bool) -> Chart:
@@ -97,15 +104,15 @@ def _time_row(stretch: Stretch) -> list[str]:
 # ------------------------------------------------------------------------------------------- histograms
 
 
-def histograms(latency: Histogram, found: Survey, *, are_drawn: bool) -> list[Chart]:
-    """Latency, tokens and cost of the lines, where they have some."""
+def histograms(latency: Histogram, found: Survey, *, is_priced: bool, are_drawn: bool) -> list[Chart]:
+    """Latency, tokens and cost of the lines, where they have some. Without a price, copies alone would cost 0."""
     told = (
         ("Latency", "seconds", "", latency, 1e-6),
         ("Input tokens", "tokens", "", found.input_tokens, 0.6),
         ("Output tokens", "tokens", "", found.output_tokens, 0.6),
         ("Cost of a line", "US dollars", "$", found.cost_usd, 1.1 * LEAST_USD),
     )
-    return [_histogram(*one, are_drawn=are_drawn) for one in told if len(one[3])]
+    return [_histogram(*one, are_drawn=are_drawn) for one in told if len(one[3]) and (is_priced or not one[2])]
 
 
 def _histogram(title: str, unit: str, sign: str, values: Histogram, least: float, *, are_drawn: bool) -> Chart:
@@ -114,6 +121,9 @@ def _histogram(title: str, unit: str, sign: str, values: Histogram, least: float
     marks = [charts.Mark(name, _rounded(values, share, is_whole, least)) for name, share in _quantiles()]
     told = ", ".join(f"{mark.name} {sign}{_number(mark.value)}" for mark in marks)
     about = f"{told}{'' if sign else ' ' + ('s' if unit == 'seconds' else unit)}; {counted(len(values), 'line')}"
+    if len(values.buckets()) == 1:
+        name = f"{sign}{_number(marks[0].value)}{'' if sign else f' {unit}'}"
+        return Chart(title, f"{name} for each of {counted(len(values), 'line')}.", Table(title, [], []))
     about += ", on a logarithmic axis." if bars is not None and bars.is_log and are_drawn else "."
     if bars is not None and bars.is_log and bars.zeros and are_drawn:
         about += f" {counted(bars.zeros, 'line')} of 0 {'is' if bars.zeros == 1 else 'are'} not drawn."
@@ -155,13 +165,13 @@ def _bar_rows(bars: Bars | None, sign: str, is_whole: bool) -> Iterator[list[str
 
 
 def label_charts(fields: Sequence[FieldShares], *, are_drawn: bool) -> list[Chart]:
-    """The shares of the labels of each field."""
-    return [_label_chart(field, are_drawn=are_drawn) for field in fields]
+    """The shares of the labels of the first fields."""
+    return [_label_chart(field, are_drawn=are_drawn) for field in fields[:MOST_FIELDS]]
 
 
 def _label_chart(field: FieldShares, *, are_drawn: bool) -> Chart:
-    title = field.column.name
-    rows = [[one.label or "(empty)", f"{one.rows:,}", percent(one.share)] for one in field.shares]
+    title = cut(field.column.name)
+    rows = [[cut(one.label) or "(empty)", f"{one.rows:,}", percent(one.share)] for one in field.shares]
     about = f"Of {counted(field.rows, 'row')}."
     if field.is_list:
         about += " A row may have several."

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from batchrun.evaluation.figures import Confusion, Evaluation, FieldFigures, Group, Labels
 from batchrun.evaluation.text import ALL_FIELDS, FIGURES, repeats_words, share
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
-from batchrun.html.page import Table
+from batchrun.html.page import Table, cut, first_rows, more
 from batchrun.stats.proportions import Interval
 
 MOST_LABELS = 30
 """Labels whose confusion table is shown; beyond that nobody reads it."""
+MOST_ROWS, MOST_FIELDS = 40, 12
+"""Labels, groups and mix-ups of a field, and fields, that a page shows: it stays small enough to be mailed."""
 _VERDICTS = (Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED, Verdict.NOT_ASKED)
 _POLICIES = {
     Unanswered.WRONG: "Rows without an answer count as wrong.",
@@ -68,11 +71,16 @@ def gold_part(found: Evaluation) -> GoldPart:
         f"{found.seed}."
     )
     several = len(found.fields) > 1
-    rows = [_accuracy(name, one.counts, one.accuracies.asked, one.accuracies.answered) for name, one in _named(found)]
+    rows: list[Sequence[str]] = [
+        _accuracy(name, one.counts, one.accuracies.asked, one.accuracies.answered) for name, one in _named(found)
+    ]
+    rows = first_rows(rows, MOST_FIELDS, "field")
     if several:
         rows.append(_accuracy(ALL_FIELDS, found.counts, found.accuracies.asked, found.accuracies.answered))
     head = ["field", *map(_words, _VERDICTS), "accuracy, unanswered is wrong", "accuracy of the answered"]
-    fields = [_field(name, one, found.policy) for name, one in found.fields.items()]
+    fields = [_field(name, one, found.policy) for name, one in islice(found.fields.items(), MOST_FIELDS)]
+    if (left := len(found.fields) - len(fields)) > 0:
+        about += f" Of {more(left, 'field')} batchrun eval has the figures."
     if several and found.groups:
         fields.append(FieldPart("All fields", [_groups(found.groups)], None, None))
     return GoldPart(about, Table("Rows and accuracy", head, rows), found.warnings, fields)
@@ -96,7 +104,8 @@ def _accuracy(name: str, counts: Counts, asked: Interval, answered: Interval) ->
 
 def _groups(groups: dict[str, Group]) -> Table:
     rows = [[name or "(empty)", share(one.accuracy), *_counts(one.counts)] for name, one in groups.items()]
-    return Table("Accuracy by group", ["group", "accuracy", *map(_words, _VERDICTS)], rows)
+    shown = first_rows(rows, MOST_ROWS, "group")
+    return Table("Accuracy by group", ["group", "accuracy", *map(_words, _VERDICTS)], shown)
 
 
 def _field(name: str, figures: FieldFigures, policy: Unanswered) -> FieldPart:
@@ -130,7 +139,8 @@ def _label_tables(labels: Labels) -> Iterator[Table]:
         [name, share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}", f"{one.answered:,}"]
         for name, one in labels.classes.items()
     ]
-    yield Table("Figures by label", ["label", "precision", "recall", "F1", "in gold", "answered"], rows)
+    shown = first_rows(rows, MOST_ROWS, "label")
+    yield Table("Figures by label", ["label", "precision", "recall", "F1", "in gold", "answered"], shown)
 
 
 def _confusion(found: Confusion) -> ConfusionTable | None:
@@ -139,9 +149,9 @@ def _confusion(found: Confusion) -> ConfusionTable | None:
     caption = "Rows by gold (down) and answer (across); right ones are bold and underlined"
     return ConfusionTable(
         caption,
-        ["gold \\ answer", *found.labels, "unanswered"],
+        ["gold \\ answer", *map(cut, found.labels), "unanswered"],
         [
-            (label, _cells([*counts, unanswered], at))
+            (cut(label), _cells([*counts, unanswered], at))
             for at, (label, counts, unanswered) in enumerate(
                 zip(found.labels, found.cells, found.unanswered, strict=True)
             )
@@ -160,6 +170,8 @@ def _cells(counts: Sequence[int], right: int) -> list[Cell]:
 def _mix_ups(labels: Labels) -> Table | None:
     if not labels.mix_ups:
         return None
-    rows = [[one.gold, one.answer, f"{one.count:,}", one.example] for one in labels.mix_ups]
+    rows = first_rows(
+        [[one.gold, one.answer, f"{one.count:,}", one.example] for one in labels.mix_ups], MOST_ROWS, "mix-up"
+    )
     head = ["gold", "answered with", "rows", "for example"]
     return Table("The most frequent mix-ups", head, rows, (0, 1, 3))

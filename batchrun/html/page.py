@@ -19,7 +19,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from batchrun.records.words import printable, printable_lines
+from batchrun.records.words import counted, printable, printable_lines
 from batchrun.version import __version__
 
 GENERATOR = f"batchrun {__version__}"
@@ -37,6 +37,28 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: Collection[int] = (0,)
+
+
+LONGEST_CELL = 80
+"""Characters that are shown of a name in a table."""
+
+
+def cut(text: str, longest: int = LONGEST_CELL) -> str:
+    """A text that is no longer than that."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def first_rows(rows: Sequence[Sequence[str]], most: int, noun: str) -> list[Sequence[str]]:
+    """The first rows of a table, with short names, and how many more there are: a page is to stay small."""
+    shown: list[Sequence[str]] = [[cut(cell) for cell in row] for row in rows[:most]]
+    if len(rows) > most:
+        shown.append([f"and {more(len(rows) - most, noun)}", *[""] * (len(rows[0]) - 1)])
+    return shown
+
+
+def more(count: int, noun: str) -> str:
+    """`12 more models`."""
+    return counted(count, f"more {noun}")
 
 
 @dataclass(frozen=True, slots=True)

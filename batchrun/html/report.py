@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from batchrun.billing.tally import Tally, cost_of
@@ -17,7 +18,7 @@ from batchrun.evaluation.asked import RESULTS_OF_JOB, Asked
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.html import blocks, charts
 from batchrun.html.gold import gold_part
-from batchrun.html.page import GENERATOR, Chart, Table, render
+from batchrun.html.page import GENERATOR, Chart, Table, cut, more, render
 from batchrun.records.answer import Result, refusal_of
 from batchrun.records.money import usd
 from batchrun.records.prompt import Turn, turns_of
@@ -30,7 +31,9 @@ from batchrun.report.timeline import read_timeline
 from batchrun.report.verdict import meaning, verdict, ways_out, what_next
 from batchrun.results.paths import ResultPaths
 
-_LONGEST_TEXT, _LONGEST_MESSAGE, _LONGEST_CELL = 20_000, 300, 80  # characters
+_LONGEST_TEXT, _LONGEST_MESSAGE = 20_000, 300  # characters
+MOST_PROBLEMS, _NAMED_MODELS = 20, 5
+"""Error codes that a page shows, the most frequent first."""
 _LARGEST_TEXTS = 5_000_000  # characters of all rows together
 
 
@@ -72,13 +75,16 @@ def make_page(source: Source) -> bytes:
         change=_capital(report.next_change or ""),
         notice=None if are_drawn else f"Charts are drawn where their library is installed: {charts.EXTRA}",
         problems=list(_problems(report, tally)),
+        more_problems=_more_problems(report),
         remarks=list(_remarks(source)),
         bill=blocks.bill(report),
         prices=_prices(report),
         speed=_speed(report),
         timeline=over_time,
         limits=limits,
-        histograms=blocks.histograms(tally.total().latency, found, are_drawn=are_drawn),
+        histograms=blocks.histograms(
+            tally.total().latency, found, is_priced=report.cost.price_source != "none", are_drawn=are_drawn
+        ),
         labels=_labels(found, why_no_labels, are_drawn=are_drawn),
         gold=gold_part(evaluate(source.results, source.gold)) if source.gold is not None else None,
         rows=_Rows.of(source, found),
@@ -105,7 +111,9 @@ def _name(results: Path) -> str:
 
 
 def _subtitle(report: Report, tally: Tally) -> str:
-    parts = [", ".join(report.models)] if report.models else []
+    left = len(report.models) - _NAMED_MODELS
+    named = [cut(model) for model in islice(report.models, _NAMED_MODELS)]
+    parts = [", ".join(named) + (f" and {more(left, 'model')}" if left > 0 else "")] if named else []
     if tally.starts:
         first, last = min(tally.starts)[:16].replace("T", " "), max(tally.starts)[:16].replace("T", " ")
         parts.append(f"begun {first} UTC" if first == last else f"begun {first} UTC, last run {last} UTC")
@@ -135,12 +143,18 @@ class _Problem:
 
 
 def _problems(report: Report, tally: Tally) -> Iterator[_Problem]:
-    for code, count in report.errors.items():
+    for code, count in islice(report.errors.items(), MOST_PROBLEMS):
         example = report.error_examples[code]
-        message = _cut(" ".join(example.message.split()), _LONGEST_MESSAGE)
+        message = cut(" ".join(example.message.split()), _LONGEST_MESSAGE)
         told = list(ways_out(report, tally, code))
-        where = (_cut(example.custom_id, _LONGEST_CELL), f"{example.line:,}")
-        yield _Problem(counted(count, "line"), code, meaning(code), told, *where, message)
+        where = (cut(example.custom_id), f"{example.line:,}")
+        yield _Problem(counted(count, "line"), cut(code), meaning(code), told, *where, message)
+
+
+def _more_problems(report: Report) -> str:
+    """How many codes are not shown; "" where all are."""
+    left = list(report.errors.values())[MOST_PROBLEMS:]
+    return f"And {more(len(left), 'code')}, of {counted(sum(left), 'line')}." if left else ""
 
 
 def _remarks(source: Source) -> Iterator[str]:
@@ -188,6 +202,8 @@ def _labels(found: Survey, why: str, *, are_drawn: bool) -> _LabelPart | None:
     )
     if not found.fields:
         about += " No field has a few values that return, so there are no shares to show."
+    if (left := len(found.fields) - blocks.MOST_FIELDS) > 0:
+        about += f" {more(left, 'field')} {'is' if left == 1 else 'are'} not shown."
     return _LabelPart(about, blocks.label_charts(found.fields, are_drawn=are_drawn))
 
 
@@ -223,7 +239,8 @@ class _Rows:
         about = "The same ones each time: they are drawn by their ids."
         if not source.with_text:
             about += " Prompts and answers are left out; --with-text shows them."
-        names = [field.column.name for field in found.fields]
+        fields = found.fields[: blocks.MOST_FIELDS]
+        names = [cut(field.column.name) for field in fields]
         head = [
             "id",
             "line",
@@ -238,7 +255,11 @@ class _Rows:
             "error",
         ]
         rows = [
-            [*_first_cells(row), *(field.in_row(label) for field in found.fields), *_last_cells(row, source.tally)]
+            [
+                *_first_cells(row),
+                *(cut(field.in_row(label)) for field in fields),
+                *_last_cells(row, source.tally),
+            ]
             for row, label in zip(found.rows, found.labels, strict=True)
         ]
         words = (0, *range(2, 4 + len(names)), len(head) - 1)
@@ -247,7 +268,7 @@ class _Rows:
 
 
 def _first_cells(row: Result) -> list[str]:
-    return [_cut(row.custom_id, _LONGEST_CELL), f"{row.run.line:,}", row.outcome]
+    return [cut(row.custom_id), f"{row.run.line:,}", row.outcome]
 
 
 def _last_cells(row: Result, tally: Tally) -> list[str]:
@@ -257,7 +278,7 @@ def _last_cells(row: Result, tally: Tally) -> list[str]:
     error = "" if row.error is None else row.error.code
     seconds = "–" if latency is None else f"{latency:,.2f}"
     model = row.run.model or row.run.requested_model
-    return [_cut(model, _LONGEST_CELL), *tokens, from_billing, seconds, f"{row.run.attempts:,}", _cut(error, 60)]
+    return [cut(model), *tokens, from_billing, seconds, f"{row.run.attempts:,}", cut(error, 60)]
 
 
 def _cost(row: Result, tally: Tally) -> str:
@@ -277,10 +298,10 @@ def _texts(source: Source, found: Survey) -> Iterator[_RowTexts]:
         if request is None or request.body_hash != row.run.body_hash:
             turns.append(_NamedTurn("Prompt", "(the request is not there any more as it was sent)"))
         else:
-            turns += [_NamedTurn(_turn_name(turn), _cut(turn.text, _LONGEST_TEXT)) for turn in turns_of(request.body)]
-        turns.append(_NamedTurn("Answer", _cut(_answer(row, label), _LONGEST_TEXT)))
+            turns += [_NamedTurn(_turn_name(turn), _beginning(turn.text)) for turn in turns_of(request.body)]
+        turns.append(_NamedTurn("Answer", _beginning(_answer(row, label))))
         left -= sum(len(turn.text) for turn in turns)
-        yield _RowTexts(f"{_cut(row.custom_id, _LONGEST_CELL)}, line {row.run.line:,}, {row.outcome}", turns)
+        yield _RowTexts(f"{cut(row.custom_id)}, line {row.run.line:,}, {row.outcome}", turns)
         if left < 0:
             break
 
@@ -301,9 +322,7 @@ def _answer(row: Result, label: Label | None) -> str:
     return "\n".join(parts) or "(none)"
 
 
-def _cut(text: str, longest: int) -> str:
-    if len(text) <= longest:
+def _beginning(text: str) -> str:
+    if len(text) <= _LONGEST_TEXT:
         return text
-    if longest < _LONGEST_TEXT:
-        return f"{text[: longest - 1]}…"
-    return f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+    return f"{text[:_LONGEST_TEXT]}… ({len(text) - _LONGEST_TEXT:,} more characters)"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.datasets import tables
 from batchrun.evaluation.evaluate import Question
+from batchrun.html.page import Table, first_rows
 from batchrun.html.report import Source, make_page
 from batchrun.report.rebuild import rebuild
 from tests.html.made import HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
@@ -158,6 +162,62 @@ def test_a_request_that_was_changed_since_is_not_shown_beside_its_answer(tmp_pat
 
 def test_it_is_small_however_many_lines_there_are(tmp_path: Path) -> None:
     assert len(page_of(make_job(tmp_path, 4000), gold=write_gold(tmp_path, 4000))) <= 500_000
+
+
+def changed(results: Path, change: Callable[[int, dict[str, Any]], None], times: int = 1) -> Path:
+    """The same records, so many times over, each changed."""
+    lines = results.read_bytes().splitlines() * times
+    records = [json.loads(line) for line in lines]
+    for place, record in enumerate(records):
+        change(place, record)
+    results.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return results
+
+
+def test_it_is_small_however_many_codes_and_models_there_are(tmp_path: Path, no_charts: None) -> None:
+    def change(place: int, record: dict[str, Any]) -> None:
+        record["custom_id"] = f"r{place}"
+        record["run"] |= {"line": place + 1, "requested_model": f"model-{place % 700:04}-{'m' * 300}"}
+        if place % 2:
+            record["run"]["outcome"] = "failed"
+            record["error"] = {"code": f"code_{place:04}_{'c' * 300}", "message": "it broke " * 50}
+
+    text = page_of(changed(make_job(tmp_path), change, times=15))
+    assert len(text) < 200_000
+    page = Page(text)
+    assert page.text.count("failed with") == 20
+    codes = re.search(r"And ([\d,]+) more codes, of ([\d,]+) lines", page.text)
+    assert codes is not None
+    assert codes[1] == "882"
+    assert codes[2] == "882"
+    assert "and 670 more models" in page.text, "in the bill"
+    assert "and 695 more models; begun" in page.text, "below the title"
+    assert "c" * 100 not in page.text
+
+
+def test_one_value_is_said_and_no_price_shows_no_cost(tmp_path: Path) -> None:
+    def change(place: int, record: dict[str, Any]) -> None:
+        record["run"]["requested_model"] = "own-model"
+        if (usage := record["run"].get("usage")) is not None:
+            record["run"]["model"] = "own-model"
+            usage |= {"input_tokens": 100, "total_tokens": 100 + usage["output_tokens"]}
+        if place == 1:
+            record["run"]["source"] = {"kind": "copy", "line": 1}  # costs nothing, whatever the price
+
+    page = Page(page_of(changed(make_job(tmp_path), change)))
+    assert "Cost of a line" not in page.text
+    assert "100 tokens for each of 108 lines." in page.text
+    assert not [svg for svg in page.all("svg") if svg["aria-label"] == "Input tokens"]
+
+
+def test_gold_of_many_fields_labels_and_groups_is_cut(tmp_path: Path) -> None:
+    table = Table("Labels", ["label", "rows"], first_rows([[f"l{n}", str(n)] for n in range(50)], 40, "label"))
+    assert list(table.rows)[-1] == ["and 10 more labels", ""]
+    results, gold = make_job(tmp_path), write_gold(tmp_path)
+    question = Question(tables.Source(str(gold)), key="id", by="id")
+    rebuilt = rebuild(results, PriceBook.load(write_prices(tmp_path)))
+    page = Page(make_page(Source(rebuilt.report, rebuilt.tally, results, gold=question)))
+    assert "and 80 more groups" in page.text
 
 
 def test_the_same_files_make_the_same_page(tmp_path: Path) -> None:

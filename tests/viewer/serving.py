@@ -116,7 +116,7 @@ def serving(
     table: DataTable | None = None,
     writer: Run | None = None,
 ) -> Iterator[Served]:
-    """A viewer of a result file that has read all of it. `writer`: the run that writes it, where it is not a real one."""
+    """A viewer of a result file that has read all of it. `writer`: its run, where that is no real one."""
     other = None if second is None else second_of(second)
     index = index_of(results, judge, other, table)
     ready = threading.Event()
