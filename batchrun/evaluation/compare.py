@@ -124,6 +124,8 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook, shown_
     row in common that can be compared, or two names are of one file, and for clusters.
     """
     refuse_one_twice(results)
+    if question.gold.path == "-":
+        raise UsageError("standard input can be read once, and gold is read for each file; write it to a file")
     if question.cluster is not None:
         raise UsageError(
             "two files are compared row by row, and the interval of their difference knows of no clusters: leave "

@@ -12,6 +12,8 @@ from batchrun.stats.proportions import Interval
 ALL_FIELDS = "all fields"
 MOST_SHOWN = 12
 """Labels whose confusion table is shown; beyond that nobody reads it on a screen."""
+MOST_CLASSES = 30
+"""Labels whose figures are shown, those with most rows."""
 WIDEST = 80
 """Characters of a line of a table: what is wider would wrap on most screens."""
 _LONGEST_LABEL = 24
@@ -82,9 +84,11 @@ def _heading(found: Evaluation) -> list[str]:
 
 
 def share(interval: Interval) -> str:
-    """A figure with its interval: `0.912 (0.871 to 0.941)`; a dash where it is not defined."""
-    if interval.value is None or interval.lower is None or interval.upper is None:
+    """A figure with its interval: `0.912 (0.871 to 0.941)`; a dash for what is not defined."""
+    if interval.value is None:
         return "–"
+    if interval.lower is None or interval.upper is None:
+        return f"{_three_digits(interval.value)} (–)"
     value, lower, upper = map(_three_digits, (interval.value, interval.lower, interval.upper))
     return f"{value} ({lower} to {upper})"
 
@@ -183,6 +187,8 @@ def _labels(labels: Labels) -> list[str]:
         if isinstance(interval := getattr(labels, name), Interval)
     ]
     head = ["class", "precision", "recall", "F1", "gold", "answered"]
+    classes = labels.classes
+    most = set(sorted(classes, key=lambda name: -classes[name].support - classes[name].answered)[:MOST_CLASSES])
     rows = [
         [
             label_of(name),
@@ -192,9 +198,13 @@ def _labels(labels: Labels) -> list[str]:
             f"{one.support:,}",
             f"{one.answered:,}",
         ]
-        for name, one in labels.classes.items()
+        for name, one in classes.items()
+        if name in most
     ]
-    lines = [*table(overall), "", *table([head, *rows]), "", *_confusion(labels.confusion)]
+    lines = [*table(overall), "", *table([head, *rows])]
+    if hidden := len(classes) - len(rows):
+        lines.append(f"and {counted(hidden, 'rarer label')}, in --json")
+    lines += ["", *_confusion(labels.confusion)]
     if labels.mix_ups:
         lines += ["", "most frequent mix-ups, with an example each"]
         lines += [

@@ -37,6 +37,8 @@ def with_interval(
         one = figure({pair: weight * factor for pair, weight in weights.items()})
         if one is not None:
             drawn.append(one)
+    if not drawn:
+        return Interval(value, None, None)
     drawn.sort()
     lower, upper = quantile(drawn, (1 - CONFIDENCE) / 2), quantile(drawn, (1 + CONFIDENCE) / 2)
     if upper - lower < 1e-12:  # a single pair, or no error at all: the draws know nothing of what they have not seen
@@ -45,9 +47,14 @@ def with_interval(
 
 
 def mean_absolute_error(pairs: Mapping[NumberPair, float]) -> float | None:
-    """How far the answers lie from gold on average; None without any."""
-    total = sum(pairs.values())
-    return math.fsum(count * abs(gold - answer) for (gold, answer), count in pairs.items()) / total if total else None
+    """How far the answers lie from gold on average; None without any, and where the sum is beyond all numbers."""
+    if not (total := sum(pairs.values())):
+        return None
+    try:
+        error = math.fsum(count * abs(gold - answer) for (gold, answer), count in pairs.items()) / total
+    except OverflowError:
+        return None
+    return error if math.isfinite(error) else None
 
 
 def rank_correlation(pairs: Mapping[NumberPair, float]) -> float | None:

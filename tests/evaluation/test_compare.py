@@ -274,6 +274,11 @@ def test_no_row_in_common_is_no_verdict(tmp_path: Path, second: dict[str, str]) 
         compared(tmp_path, gold_rows(6), {"r-0": "yes"}, second)
 
 
+def test_gold_of_standard_input_is_refused_as_it_is_read_for_each_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="standard input can be read once, and gold is read for each file"):
+        compare(files(tmp_path, said(1, 2), said(2, 2)), Question(Source("-")), PriceBook())
+
+
 def test_clusters_are_refused_where_files_are_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="knows of no clusters"):
         compared(tmp_path, gold_rows(2), said(1, 2), said(2, 2), cluster="answer")

@@ -7,6 +7,7 @@ import pytest
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Sums, resample
 from batchrun.stats.numbers import mean_absolute_error, rank_correlation, with_interval
+from batchrun.stats.proportions import UNDEFINED
 
 # gold 0: 6 right, 2 called 1, 2 unanswered; gold 1: 9 right, 1 called 0
 TABLE: dict[Cell, int] = {(0, 0): 6, (0, 1): 2, (0, UNANSWERED): 2, (1, 1): 9, (1, 0): 1}
@@ -87,6 +88,13 @@ def test_errors_and_rank_correlation_of_numbers() -> None:
     assert rank_correlation(pairs) == pytest.approx(1.0)
     assert rank_correlation({(1.0, 2.0): 1, (1.0, 3.0): 1}) is None
     assert rank_correlation({}) is None
+
+
+@pytest.mark.parametrize("pairs", [{(1.7e308, -1e308): 1, (2.0, 2.0): 3}, {(0.0, 1e308): 1, (1.0, 1e308): 1}])
+def test_errors_beyond_all_numbers_are_undefined(pairs: dict[tuple[float, float], int]) -> None:
+    assert with_interval(mean_absolute_error, pairs) == UNDEFINED
+    nearly = with_interval(mean_absolute_error, {(0.0, 1.7e308): 1})
+    assert nearly.value == 1.7e308
 
 
 def test_figures_of_numbers_have_intervals_but_none_where_all_are_alike() -> None:
