@@ -22,7 +22,7 @@ from batchrun.datasets.examples import read_examples
 from batchrun.datasets.prepared import VERSION, Data, JudgedFile, Prepared, PreparedExamples, prepared_path
 from batchrun.datasets.recipe import Recipe
 from batchrun.datasets.row import Row
-from batchrun.datasets.row_ids import RowKeys, numbered, with_repeats
+from batchrun.datasets.row_ids import RowKeys, given_id, numbered, with_repeats
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.datasets.template import FAILURES, Templates
 from batchrun.errors import UsageError
@@ -208,10 +208,8 @@ class _Work:
         return custom_id, lines
 
     def _given_id(self, cells: dict[str, Any]) -> str:
-        given = cells[self._recipe.id_column or ""]
-        if isinstance(given, (dict, list, bool)) or given is None or str(given) == "":
-            raise ValueError(f'the id in "{self._recipe.id_column}" is empty or no text; write a unique one')
-        return str(given)
+        column = self._recipe.id_column or ""
+        return given_id(column, cells[column])
 
     def _name_twins(self, repeated: Container[int]) -> None:
         """Raise `InputError` that names both rows of each id that occurs twice."""

@@ -39,6 +39,13 @@ class RowKeys:
         return "row-" + digest(key)
 
 
+def given_id(column: str, cell: Any) -> str:
+    """The id that a column gives a row: its cell as it stands, blanks and all. Raises `ValueError` in words."""
+    if isinstance(cell, (dict, list, bool)) or cell is None or not str(cell).strip():
+        raise ValueError(f'the id in "{column}" is empty or no text; write a unique one')
+    return str(cell)
+
+
 def _written(value: Any) -> str:
     """How a value counts that JSON has no word for: bytes by their hash, others as they are written."""
     return digest(value) if isinstance(value, bytes) else str(value)

@@ -16,8 +16,8 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.datasets.lookup import RecordFile
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
-from batchrun.evaluation.fields import ANSWER, Answer, Field, seen_fields
-from batchrun.evaluation.scorers import EXACT, vote
+from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, seen_fields
+from batchrun.evaluation.scorers import vote
 from batchrun.evaluation.side import Spending, Spent, refuse_one_twice
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.records.index import HashTable, LineSet, hash64
@@ -129,8 +129,8 @@ def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
 def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agreements:
     seen = [seen_fields(file.results()) for file in files]
     scorers = {name: scorer for name, scorer in seen[0].items() if all(name in other for other in seen)}
-    scorers = scorers or {ANSWER: EXACT}
-    said = [_Said(Field(name, name, scorer), len(files)) for name, scorer in scorers.items()]
+    scorers = scorers or {ANSWER: TEXT}
+    said = [_Said(Field(name, name, scorer, is_text=scorer is TEXT), len(files)) for name, scorer in scorers.items()]
     numbers, told = HashTable(), list[AgreeingFile]()
     for at, file in enumerate(files):
         spending, reader = Spending(book), Asked.of(paths[at]).reader()

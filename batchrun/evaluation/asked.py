@@ -13,7 +13,7 @@ from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.prepared import Prepared, read_prepared
 from batchrun.datasets.requests_of import find_requests
 from batchrun.datasets.row import Row
-from batchrun.datasets.row_ids import RowKeys
+from batchrun.datasets.row_ids import RowKeys, given_id
 from batchrun.errors import UsageError
 from batchrun.evaluation.fields import scorer_of_schema
 from batchrun.evaluation.scorers import Scorer, as_text
@@ -111,7 +111,7 @@ def _first_schema(requests: Path) -> Any:
 
 
 class IdColumn:
-    """The ids of rows as a column has them. `rule`: equal where two give the same ids."""
+    """The ids of rows as a column has them, as `prepare --id` takes them. `rule`: equal where two give the same ids."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -119,9 +119,10 @@ class IdColumn:
 
     def of(self, row: Row) -> str:
         """The id of a row. Raises `ValueError` in words for one without."""
-        if not (text := as_text(row.cells.get(self.name))):
-            raise ValueError(f"{self.name} is empty; write the custom_id of its request")
-        return text
+        try:
+            return given_id(self.name, row.cells.get(self.name))
+        except ValueError:
+            raise ValueError(f"{self.name} is empty or no text; write the custom_id of its request") from None
 
 
 class IdOfCells:

@@ -12,6 +12,9 @@ from batchrun.errors import UsageError
 
 _SAYS = r"(?i:(?:final\s+)?(?:answer|choice|option)\b(?:\s+is\b)?\s*:?\s*)"
 _AND = r"(?:or|and|oder|und|maybe|perhaps)"
+# What begins a second thought, and what may stand around a choice that is a clause or a line of its own.
+_TURN = r"(?:(?i:wait|no|actually|sorry|rather|correction|instead|i mean|hmm+|make that)\b[\s,:.!–—-]{0,4}){0,3}"
+_MARKS = r"[ \t*_\"'()\[\]]{0,9}"
 # A choice beside such a word may be the one that it is not.
 _IN_DOUBT = re.compile(r"\b(?:not|none|neither|never|cannot|nor|nicht|kein\w*)\b|n['’]t\b|\bexcept\b", re.IGNORECASE)
 
@@ -30,16 +33,23 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
     )
     alone = re.compile(rf"\W*({one})\W*", re.IGNORECASE)
     named = re.compile(rf"(?<![\w'])({one})(?![\w'])")
+    clause = re.compile(rf"[.,;:!?)]{_MARKS}{_TURN}({one}){_MARKS}(?:[.;!?\n]|$)")
+    on_its_line = re.compile(
+        rf"^{_MARKS}{_TURN}({one}){_MARKS}[.;!?]*{_MARKS}$", re.MULTILINE
+    )  # and no label of a list
 
     def read(text: str) -> str | None:
         if whole := alone.fullmatch(text):
             return whole[1].upper()
-        if statements := stated.findall(text):
-            first, second = statements[-1]
-            return first.upper() if second.upper() in ("", first.upper()) else None
-        lines = text.split("\n")
-        if last := alone.fullmatch(next((line for line in reversed(lines) if line.strip()), "")):
-            return last[1].upper()
+        if statements := list(stated.finditer(text)):
+            first, second = statements[-1].groups(default="")
+            rest = text[statements[-1].end() :]
+            said = {first.upper(), second.upper(), *clause.findall(rest), *on_its_line.findall(rest)} - {""}
+            return first.upper() if len(said) == 1 else None
+        lines = [line for line in text.split("\n") if line.strip()]
+        if lines and (last := alone.fullmatch(lines[-1])):
+            others = {other[1].upper() for line in lines if (other := alone.fullmatch(line))}
+            return last[1].upper() if len(others) == 1 else None
         if _IN_DOUBT.search(text) or re.search(rf"\b{one}\s*\?", text):
             return None
         found = set(named.findall(text))

@@ -15,13 +15,13 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
-from batchrun.evaluation.fields import ANSWER, Answer, Field, choose_fields, seen_fields
+from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, choose_fields, seen_fields
 from batchrun.evaluation.figures import VERSION, Evaluation, Reviewed
 from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.repeats import Seen, repeats
 from batchrun.evaluation.reviewed import Sample, of_sample, open_gold
 from batchrun.evaluation.rows_file import RowSink
-from batchrun.evaluation.scorers import EXACT, Scorer, shown
+from batchrun.evaluation.scorers import Scorer, shown
 from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
@@ -100,7 +100,7 @@ class Scoring:
         self._results, self._question, self._table, self._sample = results, question, table, sample
         self._asked = asked = Asked.of(results.path)
         self._reader = asked.reader()
-        seen = {ANSWER: EXACT} | seen_fields(results.results()) | asked.scorers()
+        seen = {ANSWER: TEXT} | seen_fields(results.results()) | asked.scorers()
         try:
             fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
         except UsageError:

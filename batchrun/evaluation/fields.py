@@ -5,27 +5,30 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchrun.datasets.labels import LabelReader
 from batchrun.errors import UsageError
 from batchrun.evaluation.scorers import EXACT, JSON, SET, TRUTH, Scorer, number
-from batchrun.records.answer import Result
+from batchrun.records.answer import DoubledKeyError, NotJsonError, Result, json_text_of, parse_json, unfenced
 
 ANSWER = "answer"
 """The field of an answer that is a text, unless the answer is an object with a field of this name."""
+TEXT = replace(EXACT)
+"""The scorer of that field where nobody has told another one; no field of an object has it."""
 _LOOKED_AT = 200
-_NOT_PARSED = object()
+_DEEPEST = 20  # levels of objects whose members are fields
 
 
 class Answer:
     """A result that is looked at field by field. `why`: why it has no answer as a whole; "" if it has one.
 
+    `parsed`: the JSON of the answer, None where there is none. An object that has a key twice is invalid.
     `reader`: checks the answer against its schema, as `join` does; None where there is none.
     """
 
-    __slots__ = ("_parsed", "result", "why")
+    __slots__ = ("parsed", "result", "why")
 
     def __init__(self, result: Result, reader: LabelReader | None = None) -> None:
         self.result = result
@@ -33,35 +36,43 @@ class Answer:
         self.why = "" if run.outcome == "succeeded" else str(run.outcome)
         if not self.why and run.schema_error is not None:
             self.why = "invalid"
-        self._parsed: Any = _NOT_PARSED
+        self.parsed: Any = None
         if not self.why and reader is not None:
             label = reader.read(result)
             self.why = "" if label.is_ok else str(label.status)
-            self._parsed = label.value
+            self.parsed = label.value
+        elif not self.why:
+            self._parse()
 
-    @property
-    def parsed(self) -> Any:
-        """The JSON of the answer, None where there is none; it is parsed once."""
-        if self._parsed is _NOT_PARSED:
-            self._parsed = self.result.parsed
-        return self._parsed
+    def _parse(self) -> None:
+        if (text := json_text_of(self.result.body)) is None:
+            return
+        try:
+            self.parsed = parse_json(unfenced(text))
+        except DoubledKeyError:
+            self.why = "invalid"
+        except NotJsonError:
+            pass
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the answers: its `name` (`a.b` where it is nested), its `column` in gold, its `scorer`."""
+    """One field of the answers: its `name` (`a.b` where it is nested), its `column` in gold, its `scorer`.
+
+    `is_text`: it is the text of an answer that has no member of this name.
+    """
 
     name: str
     column: str
     scorer: Scorer
+    is_text: bool = False
 
     def read(self, answer: Answer) -> Any:
-        """The field in an answer; None where the answer has none."""
-        parsed = answer.parsed
-        if self.name == ANSWER and not (isinstance(parsed, dict) and ANSWER in parsed):
-            text = answer.result.text
-            return None if text is None or not text.strip() else text
-        return nested(parsed, self.name)
+        """The field in an answer; None where the answer has none, or nothing but blanks."""
+        value = nested(answer.parsed, self.name)
+        if value is None and self.is_text and not (isinstance(answer.parsed, dict) and self.name in answer.parsed):
+            value = answer.result.text
+        return None if isinstance(value, str) and not value.strip() else value
 
 
 def nested(value: Any, name: str) -> Any:
@@ -75,19 +86,25 @@ def nested(value: Any, name: str) -> Any:
 
 
 def seen_fields(results: Iterable[Result]) -> dict[str, Scorer]:
-    """The fields of the first answers, each with the scorer that suits its values; none where they are texts."""
-    answered = (result for result in results if result.outcome == "succeeded")
+    """The fields of the first answers, each with the scorer that suits its values; none where they are texts.
+
+    A field named `answer` is one where at least half of them have it; else the texts are that field.
+    """
     kinds: dict[str, Counter[type]] = {}
-    for result in itertools.islice(answered, _LOOKED_AT):
+    looked_at = 0
+    for result in itertools.islice((result for result in results if result.outcome == "succeeded"), _LOOKED_AT):
+        looked_at += 1
         for name, value in _members(result.parsed):
             kinds.setdefault(name, Counter())[type(value)] += 1
+    if ANSWER in kinds and 2 * kinds[ANSWER].total() < looked_at:
+        del kinds[ANSWER]
     return {name: _scorer_for(found) for name, found in kinds.items()}
 
 
-def _members(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _members(value: Any, prefix: str = "", levels: int = _DEEPEST) -> Iterator[tuple[str, Any]]:
     for name, member in value.items() if isinstance(value, dict) else ():
-        if isinstance(member, dict):
-            yield from _members(member, f"{prefix}{name}.")
+        if isinstance(member, dict) and levels:
+            yield from _members(member, f"{prefix}{name}.", levels - 1)
         elif member is not None:
             yield f"{prefix}{name}", member
 
@@ -136,7 +153,8 @@ def choose_fields(
         column = told_columns.get(name, name)
         if column not in known:
             raise UsageError(f"{table} has no column {column!r}; pass --gold-column {name}=COLUMN")
-        chosen.append(Field(name, column, told_scorers.get(name) or seen.get(name, EXACT)))
+        scorer = seen.get(name, EXACT)
+        chosen.append(Field(name, column, told_scorers.get(name) or scorer, is_text=scorer is TEXT))
     if not chosen:
         raise UsageError(
             f"no column of {table} ({', '.join(known)}) is named like a field of the answers "

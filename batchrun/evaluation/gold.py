@@ -21,10 +21,15 @@ NO_CELL = -1
 REPEAT = re.compile(r"(.*)#([1-9][0-9]{0,5})", re.DOTALL)
 
 
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
 class Column:
     """One column: a small number for the cell of each row, and the values that the numbers stand for.
 
-    `read` makes a value of a cell, or raises `ValueError`. An empty cell, null and a missing key are `NO_CELL`.
+    `read` makes a value of a cell, or raises `ValueError`. An empty cell, null and a missing key are `NO_CELL`, and a
+    cell of which it makes None.
     """
 
     def __init__(self, name: str, read: Callable[[Any], Any]) -> None:
@@ -36,18 +41,20 @@ class Column:
 
     def append(self, cell: Any) -> None:
         """Add the cell of the next row. Raises `ValueError` in words for one that cannot be read; it counts as none."""
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
+        if _is_empty(cell):
             self.codes.append(NO_CELL)
             return
         known = cell if isinstance(cell, str) else (type(cell), orjson.dumps(cell, default=str))
         code = self._known.get(known, NO_CELL)
         if code == NO_CELL:
             try:
-                self.values.append(self._read(cell))
+                value = self._read(cell)
             except ValueError:
                 self.codes.append(NO_CELL)
                 raise
-            code = self._known[known] = len(self.values) - 1
+            if value is not None:
+                self.values.append(value)
+                code = self._known[known] = len(self.values) - 1
         self.codes.append(code)
 
     def at(self, row: int) -> Any:
@@ -57,13 +64,13 @@ class Column:
 
 
 def gold_column(name: str, scorer: Scorer) -> Column:
-    """A column of gold: each value is a tuple of the answers that are right."""
+    """A column of gold: each value is a tuple of the answers that are right. A list that names none is no gold."""
 
-    def read(cell: Any) -> tuple[Any, ...]:
+    def read(cell: Any) -> tuple[Any, ...] | None:
         if cell is NONE_RIGHT:
             return ()
         if scorer.takes_many and isinstance(cell, list):
-            return tuple(map(scorer.read_gold, cell))
+            return tuple(scorer.read_gold(one) for one in cell if not _is_empty(one)) or None
         return (scorer.read_gold(cell),)
 
     return Column(name, read)
@@ -143,7 +150,7 @@ class Gold:
 
     def find_all(self, custom_ids: Sequence[str]) -> list[tuple[int | None, int]]:
         """The same of many requests, faster than one by one."""
-        rows = self._rows.get_all(hash64_all([custom_id.strip() for custom_id in custom_ids]))
+        rows = self._rows.get_all(hash64_all(custom_ids))
         return [
             self._of_repeat(custom_id) if row is None else (row, 0)
             for custom_id, row in zip(custom_ids, rows, strict=True)
@@ -151,5 +158,5 @@ class Gold:
 
     def _of_repeat(self, custom_id: str) -> tuple[int | None, int]:
         repeat = REPEAT.fullmatch(custom_id)
-        row = None if repeat is None else self._rows.get(hash64(repeat[1].strip()))
+        row = None if repeat is None else self._rows.get(hash64(repeat[1]))
         return (None, 0) if repeat is None or row is None else (row, int(repeat[2]))

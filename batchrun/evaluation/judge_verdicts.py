@@ -25,6 +25,7 @@ from batchrun.evaluation.scorers import as_text
 from batchrun.records.answer import Result
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import Overrides, RequestLineError, parse_request
+from batchrun.records.words import counted
 
 
 class Said(IntEnum):
@@ -131,9 +132,13 @@ class JudgeFile:
         self._reader = LabelReader(orjson.dumps(asked.schema), self.warnings.append)
         self._table = HashTable.of_size(0 if asked.prepared is None else asked.prepared.requests)
         self._read_requests(requests, sent_as(path) or Overrides())
+        self._further = 0
         with RecordFile(path) as file:
             for result in file.results():
                 self._take(result)
+            if self._further:
+                further = counted(self._further, "further record")
+                self.warnings.append(f"{further} in {path} of an answer that had one: the first one counts")
             if file.damaged:
                 self.warnings.append(f"{path} has damaged lines ({file.damaged:,}): no verdict was read from them")
 
@@ -152,7 +157,9 @@ class JudgeFile:
         known = self._table.get(key)
         if known is None:  # the request is not in the file any more: nobody can tell what it was about
             self._table.set(key, Said.CHANGED)
-        elif not known & (_SEEN - 1):  # the first record counts
+        elif known & (_SEEN - 1):  # the first record counts
+            self._further += 1
+        else:
             is_same = known == _body_bits(result.run.body_hash)
             self._table.set(key, known | (self._read(result) if is_same else Said.CHANGED))
 

@@ -16,7 +16,7 @@ from batchrun.evaluation.figures import VERSION, Accuracy, Evaluation, FieldFigu
 from batchrun.evaluation.gold import NO_CELL, REPEAT, Column, Gold, group_column, ids_of
 from batchrun.evaluation.judge_requests import why_unanswered
 from batchrun.evaluation.judge_verdicts import JudgeFile, Said
-from batchrun.evaluation.repeats import repeats
+from batchrun.evaluation.repeats import Seen, repeats
 from batchrun.evaluation.rows_file import RowSink
 from batchrun.evaluation.summary import accuracies, effective_of, groups
 from batchrun.evaluation.tally import Judged, Place, RowTally
@@ -83,6 +83,7 @@ class _Judging:
         self._reader = self._asked.reader()
         self.judge = JudgeFile(question.judge, question.passing, file.path)
         self._rows = _Rows(table, question, self._asked, self.judge)
+        self._seen = Seen(1)
         self._tally = RowTally()
         self._unanswered, self._unscored = Counter[str](), Counter[str]()
         self._people = Counter[tuple[bool, Said]]()
@@ -97,6 +98,8 @@ class _Judging:
             self._records += 1
             self._total = max(self._total, result.run.total_lines)
             place = self._rows.place(result.custom_id)
+            if place.row is not None and place.row >= 0:
+                self._seen.add(result.custom_id, place.row, place.repeat)  # refuses what is alone and a repeat
             judged = self._judged(result, place)
             said = judged.vote if place.repeat else None
             self._tally.add(judged.verdict, said, place)

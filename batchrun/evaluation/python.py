@@ -23,7 +23,7 @@ from batchrun.evaluation.figures import Evaluation
 from batchrun.evaluation.gold import CUSTOM_ID
 from batchrun.evaluation.judge_requests import Answers, ToJudge, make_requests
 from batchrun.evaluation.judged import JudgeQuestion, evaluate_judged
-from batchrun.evaluation.scorers import Kind, Scorer, scorer_of
+from batchrun.evaluation.scorers import Scorer, of_function, scorer_of
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.stats.confusion import SEED
 
@@ -176,12 +176,8 @@ def compare(
 
 def _scorer(told: Scoring) -> Scorer:
     if callable(told):
-        return Scorer(getattr(told, "__name__", "function"), Kind.OTHER, _same, _same, told, takes_many=False)
+        return of_function(getattr(told, "__name__", "function"), told)
     return scorer_of(told)
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _policy(unanswered: str) -> Unanswered:

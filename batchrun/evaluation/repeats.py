@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import comb
 
+from batchrun.errors import UsageError
 from batchrun.evaluation.figures import Repeats
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.records.index import HashTable, LineSet, hash64
@@ -32,11 +33,20 @@ class Seen:
         self._without_gold = HashTable()
 
     def add(self, custom_id: str, row: int | None, repeat: int) -> bool:
-        """Note a record; whether it is the first one of its id."""
+        """Note a record; whether it is the first one of its id.
+
+        Raises `UsageError` where a row was asked both alone and as repeats: then its answers cannot be told apart.
+        """
         if row is None:
             count = len(self._without_gold)
             return self._without_gold.setdefault(hash64(custom_id), count) == count
         is_new = self._rows.add(row)
+        if not is_new and (row in self._repeats) != bool(repeat):
+            alone = (custom_id.rpartition("#")[0] if repeat else custom_id)[:60]
+            raise UsageError(
+                f"the results have an answer to {alone!r} and answers to repeats of it ({alone}#1, …), which are no "
+                "repeats of that one; keep the records of one kind in a file of their own"
+            )
         if not repeat:
             return is_new
         known, bit = self._repeats.get(row, 0), 1 << repeat

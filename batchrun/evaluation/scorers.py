@@ -21,6 +21,8 @@ import orjson
 
 from batchrun.errors import UsageError
 from batchrun.evaluation.choice import choice_reader
+from batchrun.evaluation.number import Doubtful, last_number, number_of
+from batchrun.records.answer import NotJsonError, parse_json, unfenced
 
 WORDS = (
     "exact, casefold, choice(A-E), match, includes, regex(…), number(abs=…, rel=…), set, json, date, module:function"
@@ -70,9 +72,9 @@ def as_text(value: Any) -> str | None:
         return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, (int, float)) else _as_json(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else float.__repr__(value)  # 1.10 of a table is 1.1, too
+    return str(value) if isinstance(value, int) else _as_json(value)
 
 
 def _as_json(value: Any) -> str:
@@ -84,10 +86,10 @@ def _as_json(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value that was read, as a person is shown it: a text as it was written, a set as gold has it."""
-    if isinstance(value, Phrase):
+    if isinstance(value, (Phrase, _Unparsed)):
         return value.text
     if isinstance(value, frozenset):
-        return "|".join(sorted(value))
+        return "|".join(sorted(value)) or "[]"
     return value.isoformat() if isinstance(value, date) else as_text(value) or ""
 
 
@@ -114,16 +116,13 @@ def _truth_of_gold(value: Any) -> str:
 
 # --------------------------------------------------------------------------------------------- numbers, dates
 
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w])")
-
 
 def _number(value: Any) -> float | None:
     """A number, or the last number in a text."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        found = _NUMBER.findall(value.replace("\N{MINUS SIGN}", "-"))
-        value = float(found[-1].replace(",", "")) if found else None
+        return last_number(value)
     if not isinstance(value, (int, float)):
         return None
     try:
@@ -134,19 +133,24 @@ def _number(value: Any) -> float | None:
 
 
 def _number_of_gold(value: Any) -> float:
-    text = value.strip().replace("\N{MINUS SIGN}", "-") if isinstance(value, str) else value
-    number = None if isinstance(text, str) and not _NUMBER.fullmatch(text) else _number(text)
+    number = number_of(value) if isinstance(value, str) else _number(value)
     if number is None:
-        raise ValueError(f"{value!r} is not a number")
-    return number
+        raise ValueError(f"{value!r} is not a number, or cannot be told for certain; write digits and a decimal point")
+    return float(number)
 
 
 @cache
 def number(most_apart: float = 0.0, most_apart_share: float = 0.0) -> Scorer:
-    """Numbers that are apart by at most one of the two: an amount, or a share of gold."""
+    """Numbers that are apart by at most one of the two: an amount, or a share of gold.
 
-    def is_near(gold: float, answer: float) -> bool:
-        return abs(gold - answer) <= max(most_apart, most_apart_share * abs(gold))
+    One whose other meaning is right, and that is wrong otherwise, cannot be told for certain.
+    """
+
+    def is_near(gold: float, answer: float) -> bool | None:
+        bound = max(most_apart, most_apart_share * abs(gold))
+        if abs(gold - answer) <= bound:
+            return True
+        return None if isinstance(answer, Doubtful) and abs(gold - answer.other) <= bound else False
 
     return Scorer("number", Kind.NUMBER, _number_of_gold, _number, is_near)
 
@@ -171,35 +175,58 @@ def _date_of_gold(value: Any) -> date:
 
 
 def _set(value: Any) -> frozenset[str] | None:
-    return frozenset(as_text(item) or "" for item in value) if isinstance(value, list) else None
+    """The members of a list, also of one that a text is as JSON; null and an empty text are no members."""
+    if isinstance(value, str):
+        value = _parsed(value)
+    return frozenset(filter(None, map(as_text, value))) if isinstance(value, list) else None
 
 
 def _set_of_gold(value: Any) -> frozenset[str]:
     """A list of JSON, or the texts between bars."""
     if isinstance(value, str):
-        parsed = _json_of_gold(value) if value.lstrip().startswith("[") else value.split("|")
-        value = [part for part in parsed if part != ""]
+        value = _json_of_gold(value) if value.lstrip().startswith("[") else value.split("|")
     if (found := _set(value)) is None:
         raise ValueError(f"{value!r} is not a list")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Unparsed:
+    """A text that is not JSON, as an answer: a field may be a string, and an answer may be cut."""
+
+    text: str
+
+
+def _parsed(text: str) -> Any:
+    """The JSON of a text, without the code fence around it; the text itself where it is none."""
+    try:
+        return parse_json(unfenced(text))
+    except NotJsonError:
+        return _Unparsed(text.strip())
+
+
+def _json(value: Any) -> Any:
+    return _parsed(value) if isinstance(value, str) else value
 
 
 def _json_of_gold(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return parse_json(value)
+    except NotJsonError as error:
         raise ValueError(f"{value!r} is not JSON: {error}") from None
 
 
-def _json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _is_same_json(gold: Any, answer: Any) -> bool | None:
+    """Whether two are equal as JSON; None for a text that is not JSON, unless it is a string that gold may be, too."""
+    if isinstance(answer, _Unparsed):
+        is_string = isinstance(gold, str) and not answer.text.startswith(("{", "[", '"', "```"))
+        return gold == answer.text if is_string else None
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value  # a field that is a string
+        return _are_equal(gold, answer)
+    except RecursionError:
+        return None
 
 
 def _are_equal(gold: Any, answer: Any) -> bool:
@@ -226,15 +253,16 @@ class Phrase:
 
     @classmethod
     def of(cls, value: Any) -> Phrase | None:
-        """Of a value of JSON, None of null."""
-        text = as_text(value)
-        return None if text is None else cls(f" {' '.join(_WORD.findall(text.casefold()))} ", text)
+        """Of a value of JSON, None of null and of a text without a letter or a digit."""
+        text = as_text(value) or ""
+        words = _WORD.findall(text.casefold())
+        return cls(f" {' '.join(words)} ", text) if words else None
 
     @classmethod
     def of_gold(cls, value: Any) -> Phrase:
         """Of a cell of gold. Raises `ValueError` in words where there is no word in it."""
         phrase = cls.of(value)
-        if phrase is None or not phrase.words.strip():
+        if phrase is None:
             raise ValueError(f"{value!r} has no letter and no digit")
         return phrase
 
@@ -258,39 +286,45 @@ def regex(pattern: str) -> Scorer:
         found = None
         for found in compiled.finditer(as_text(value) or ""):  # noqa: B007
             pass
-        return None if found is None else as_text(found[1] if compiled.groups else found[0])
+        return None if found is None else as_text(found[1] if compiled.groups else found[0]) or None
 
     return Scorer("regex", Kind.LABEL, _text_of_gold, find)
 
 
-_FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a function that does not fit its values may raise."""
+class ScorerError(Exception):
+    """A function of the user's raised something, or gave no verdict; the message says what."""
 
 
-def function(spec: str) -> Scorer:
-    """A function of the user's: `score(gold, answer)` gives True, False, or None where it cannot tell.
+def of_function(name: str, told: Callable[[Any, Any], Any]) -> Scorer:
+    """A scorer that is a function of the user's: `told(gold, answer)` gives True, False, or None where it cannot tell.
 
-    Raises `UsageError` if there is none.
+    `is_right` raises `ScorerError` where it fails.
     """
-    module, _, name = spec.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"the scorer {spec}: {error}") from None
-    if not callable(found) or inspect.isclass(found):
-        raise UsageError(f"the scorer {spec} is no function")
 
     def is_right(gold: Any, answer: Any) -> bool | None:
         try:
-            verdict = found(gold, answer)
-        except _FAILURES as error:
-            told = f"{type(error).__name__}: {error}, for gold {gold!r:.100} and the answer {answer!r:.100}"
-            raise UsageError(f"the scorer {spec} failed with {told}") from error
+            verdict = told(gold, answer)
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+            raise ScorerError(f"{name} raised {what} for gold {gold!r:.100} and the answer {answer!r:.100}") from error
         if verdict is not None and not isinstance(verdict, bool):
-            raise UsageError(f"the scorer {spec} gave {verdict!r}; it must give True, False or None")
+            raise ScorerError(f"{name} gave {verdict!r:.100}; it must give True, False or None")
         return verdict
 
-    return Scorer(spec, Kind.OTHER, _as_it_is, _as_it_is, is_right, takes_many=False)
+    return Scorer(name, Kind.OTHER, _as_it_is, _as_it_is, is_right, takes_many=False)
+
+
+def function(spec: str) -> Scorer:
+    """The scorer that is a function in a module, `module:function`. Raises `UsageError` if there is none."""
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # the user's module may do anything while it is read
+        what = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"the scorer {spec}: {what}") from error
+    if not callable(found) or inspect.isclass(found):
+        raise UsageError(f"the scorer {spec} is no function")
+    return of_function(spec, found)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -302,7 +336,7 @@ def _as_it_is(value: Any) -> Any:
 EXACT = Scorer("exact", Kind.LABEL, _text_of_gold, as_text)
 TRUTH = Scorer("exact", Kind.LABEL, _truth_of_gold, as_text)
 SET = Scorer("set", Kind.OTHER, _set_of_gold, _set, takes_many=False)
-JSON = Scorer("json", Kind.OTHER, _json_of_gold, _json, _are_equal, takes_many=False)
+JSON = Scorer("json", Kind.OTHER, _json_of_gold, _json, _is_same_json, takes_many=False)
 _PLAIN = {
     scorer.name: scorer
     for scorer in (

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from batchrun.errors import UsageError
 from batchrun.evaluation.fields import Answer, Field
 from batchrun.evaluation.gold import Column
 from batchrun.evaluation.repeats import Tries
-from batchrun.evaluation.scorers import Kind, shown, vote
+from batchrun.evaluation.scorers import Kind, ScorerError, shown, vote
 from batchrun.evaluation.verdict import Verdict
 from batchrun.stats.proportions import Interval, weighted_share
 
@@ -182,7 +183,12 @@ class FieldTally(RowTally):
             return Judged(_UNANSWERED, UNREADABLE, (meant, None))
         verdict = _WRONG
         for one in gold:
-            is_right = scorer.is_right(one, answer)
+            try:
+                is_right = scorer.is_right(one, answer)
+            except ScorerError as error:
+                raise UsageError(
+                    f"the field {self.field.name} of {said.result.custom_id[:60]!r} cannot be scored: {error}"
+                ) from error
             if is_right is None:
                 return Judged(_UNANSWERED, UNREADABLE, (meant, None))
             if is_right:

@@ -27,6 +27,10 @@ class NotJsonError(ValueError):
     """A text is not strict JSON; the message says where and why."""
 
 
+class DoubledKeyError(NotJsonError):
+    """An object has a key twice, so that it says two things."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A call of a tool in an answer.
@@ -294,11 +298,40 @@ def unfenced(text: str) -> str:
 def parse_json(text: str) -> Any:
     """The value of a JSON text; whole numbers of any size are exact. Raises `NotJsonError`."""
     try:
-        return _decode_any(text)
+        value = _decode_any(text)
     except RecursionError:
         raise NotJsonError("nested too deeply") from None
     except ValueError as error:
         raise NotJsonError(str(error)) from None
+    refuse_doubled_keys(text, value)
+    return value
+
+
+def refuse_doubled_keys(text: str, value: Any) -> None:
+    """Raise `DoubledKeyError` where an object has a key twice: nobody knows which value is meant (RFC 7493, 2.3).
+
+    `value`: the JSON text, parsed, of which only the last one is left.
+    """
+    colons = text.count(":")
+    if not colons or not isinstance(value, (dict, list)) or (type(value) is dict and len(value) == colons):
+        return  # as many keys as colons: none is doubled
+    try:
+        _decode_pairs(text)
+    except RecursionError:
+        raise NotJsonError("nested too deeply") from None
+
+
+def _refuse_doubled(pairs: Sequence[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise DoubledKeyError(f'the key "{doubled}" stands twice in an object')
+
+
+# Numbers are left as texts: one of thousands of digits is no number for Python.
+_decode_pairs = json.JSONDecoder(
+    object_pairs_hook=_refuse_doubled, parse_int=str, parse_float=str, parse_constant=str
+).decode
 
 
 def _parsed_or_none(text: str) -> Any:

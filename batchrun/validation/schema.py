@@ -21,7 +21,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from batchrun.records.answer import final_texts, unfenced
+from batchrun.records.answer import final_texts, refuse_doubled_keys, unfenced
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
 
 if TYPE_CHECKING:
@@ -213,10 +213,17 @@ def _why_unfit(text: str, compiled: CompiledSchema | None) -> str | None:
     if not text.strip():
         return NO_TEXT
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        value = _parsed(text)
+    except ValueError as error:
         return _shortened(f"not strict JSON: {error}")
     return compiled.why_unfit(value) if compiled is not None else None
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text. Raises `ValueError`, also where a key stands twice in an object."""
+    value = orjson.loads(text)
+    refuse_doubled_keys(text, value)
+    return value
 
 
 def _fit(text: str, compiled: CompiledSchema | None) -> Fit:
@@ -225,8 +232,8 @@ def _fit(text: str, compiled: CompiledSchema | None) -> Fit:
     if not inner.strip():
         return Fit(text, (Mismatch("", NO_TEXT, ""),), was_fenced)
     try:
-        value = orjson.loads(inner)
-    except orjson.JSONDecodeError as error:
+        value = _parsed(inner)
+    except ValueError as error:
         return Fit(text, (Mismatch("", _shortened(f"not strict JSON: {error}", SHOWN), ""),), was_fenced)
     return Fit(text, compiled.mismatches(value) if compiled is not None else (), was_fenced)
 

@@ -13,7 +13,7 @@ from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.gates import check, threshold
-from batchrun.evaluation.scorers import scorer_of
+from batchrun.evaluation.scorers import of_function, scorer_of
 from batchrun.evaluation.text import render, share
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats.proportions import Interval, wilson
@@ -56,6 +56,46 @@ def test_rubbish_is_unanswered(tmp_path: Path, rubbish: str) -> None:
     found = evaluated(tmp_path, {"a": YES, "b": rubbish}, [("a", "yes"), ("b", "yes")], "topic")
     assert found.counts == Counts(right=1, unanswered=1)
     assert found.fields["topic"].unanswered == {"missing field": 1}
+
+
+@pytest.mark.parametrize("text", ['{"topic": "no", "topic": "yes"}', '{"topic": "yes", "why": {"a": 1, "\\u0061": 2}}'])
+def test_an_answer_that_says_two_things_under_one_key_is_invalid(tmp_path: Path, text: str) -> None:
+    found = evaluated(tmp_path, {"a": YES, "b": text}, [("a", "yes"), ("b", "yes")], "topic")
+    assert found.counts == Counts(right=1, unanswered=1)
+    assert found.fields["topic"].unanswered == {"invalid": 1}
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_a_field_that_is_empty_is_unanswered(tmp_path: Path, empty: str) -> None:
+    answers = {"a": {"topic": empty, "n": 1}, "b": {"topic": "yes", "n": empty}}
+    found = evaluated(tmp_path, answers, [("a", "yes", 1), ("b", "yes", 1)], "topic", "n")
+    assert {name: one.counts for name, one in found.fields.items()} == {
+        "topic": Counts(right=1, unanswered=1),
+        "n": Counts(right=1, unanswered=1),
+    }
+
+
+@pytest.mark.parametrize("torn", ['{"answer": "yes', '{"other": "yes"}', '{"answer": "no", "answer": "yes"}', "yes"])
+def test_where_answers_are_objects_a_text_is_no_field_of_them(tmp_path: Path, torn: str) -> None:
+    told = {"scorers": {"answer": scorer_of("includes")}}
+    answers = {"a": {"answer": "yes"}, "b": {"answer": "yes"}, "c": torn}
+    found = evaluated(tmp_path, answers, [(name, "yes") for name in answers], **told)
+    assert found.counts == Counts(right=2, unanswered=1)
+
+
+def test_where_answers_are_texts_an_object_among_them_is_read_too(tmp_path: Path) -> None:
+    answers = {"a": "yes", "b": "yes", "c": {"answer": "yes"}, "d": {"answer": None}, "e": {"answer": ""}}
+    found = evaluated(tmp_path, answers, [(name, "yes") for name in answers])
+    assert found.counts == Counts(right=3, unanswered=2)
+
+
+def test_a_deep_object_is_read_as_far_as_it_has_fields(tmp_path: Path) -> None:
+    deep = '{"topic": "yes", "a": ' + '{"a": ' * 900 + "1" + "}" * 901
+    assert evaluated(tmp_path, {"a": deep}, [("a", "yes")], "topic").counts == Counts(right=1)
+    lists = "[" * 700 + "]" * 700
+    told = {"scorers": {"answer": scorer_of("json")}}
+    found = evaluated(tmp_path, {"a": lists, "b": "[]"}, [("a", lists), ("b", "[]")], **told)
+    assert found.counts == Counts(right=1, unanswered=1)
 
 
 def test_a_file_full_of_rubbish_gives_no_number_that_hides_it(tmp_path: Path) -> None:
@@ -220,6 +260,26 @@ def test_a_list_in_gold_holds_several_right_answers(tmp_path: Path) -> None:
     gold.write_text('{"custom_id": "a", "answer": ["Britain", "UK"]}\n{"custom_id": "b", "answer": ["Spain"]}\n')
     found = evaluate(results, Question(Source(str(gold))))
     assert found.counts == Counts(right=1, wrong=1)
+
+
+def test_a_list_in_gold_that_names_no_answer_is_no_gold_and_an_empty_set_is_one(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "r.jsonl", {"a": {"t": "x", "s": []}, "b": {"t": "x", "s": ["p"]}, "c": YES})
+    gold = tmp_path / "gold.jsonl"
+    rows = [("a", [], []), ("b", [None, ""], []), ("c", None, ["q"])]
+    gold.write_text("".join(json.dumps({"custom_id": name, "t": t, "s": s}) + "\n" for name, t, s in rows))
+    found = evaluate(results, Question(Source(str(gold))))
+    assert found.fields["t"].counts == Counts(unscored=3)
+    assert found.fields["s"].counts == Counts(right=1, wrong=1, unanswered=1)
+
+
+def test_a_function_that_fails_is_told_of_with_row_and_field(tmp_path: Path) -> None:
+    def fails(gold: Any, answer: Any) -> bool:
+        raise KeyError("weights\nof it")
+
+    told = {"scorers": {"topic": of_function("mine:score", fails)}}
+    words = "the field topic of 'a' cannot be scored: mine:score raised KeyError: .* for gold 'yes' and the answer 'no'"
+    with pytest.raises(UsageError, match=words):
+        evaluated(tmp_path, {"a": NO}, [("a", "yes")], "topic", **told)
 
 
 def test_numbers_have_errors_and_ranks_and_whole_ones_an_order(tmp_path: Path) -> None:
@@ -410,7 +470,27 @@ def test_repeats_do_not_pass_for_more_rows(tmp_path: Path) -> None:
     assert found.accuracy == wilson(50, 100, 10)
 
 
+@pytest.mark.parametrize("ids", [("a", "a#1"), ("a#2", "a")])
+def test_a_row_that_was_asked_alone_and_as_repeats_is_refused_in_any_order(
+    tmp_path: Path, ids: tuple[str, str]
+) -> None:
+    words = (
+        r"the results have an answer to 'a' and answers to repeats of it \(a#1, …\), .*; keep the records of one kind"
+    )
+    with pytest.raises(UsageError, match=words):
+        evaluated(tmp_path, dict.fromkeys(ids, YES), [("a", "yes")], "topic")
+    found = evaluated(tmp_path, dict.fromkeys(ids, YES), [(custom_id, "yes") for custom_id in ids], "topic")
+    assert found.counts == Counts(right=2)  # two rows of gold, and no repeats
+
+
 # --------------------------------------------------------------------------------------------------- gold
+
+
+def test_ids_that_differ_in_blanks_are_two(tmp_path: Path) -> None:
+    answers, rows = {"a": YES, "a ": NO, " b": YES}, [("a", "yes"), ("a ", "no"), ("b", "yes")]
+    found = evaluated(tmp_path, answers, rows, "topic")
+    assert found.counts == Counts(right=2, unscored=1, not_asked=1)
+    assert found.duplicates == 0
 
 
 def test_gold_is_matched_in_any_order_and_by_any_column(tmp_path: Path) -> None:
@@ -448,7 +528,7 @@ def test_a_table_that_cannot_serve_is_refused(
     ("rows", "words"),
     [
         ([("a", "1"), ("a", "2")], r"gold.csv:3 \(row 2\): custom_id 'a' is that of row 1, too"),
-        ([("a", "1"), ("", "2")], r"gold.csv:3 \(row 2\): custom_id is empty"),
+        ([("a", "1"), ("", "2")], r"gold.csv:3 \(row 2\): custom_id is empty or no text"),
         ([("a", "1"), ("b", "two")], r"gold.csv:3 \(row 2\): score: 'two' is not a number"),
     ],
 )

@@ -320,6 +320,28 @@ def test_a_verdict_may_be_a_bool_or_a_number(
     assert figures(passing).counts == Counts(right=1, wrong=1)
 
 
+def test_a_verdict_under_a_key_that_stands_twice_is_none(batchrun: Command) -> None:
+    write_rows({"a": "1", "b": "2"})
+    judged_results(batchrun, {"a": '{"verdict": "fail", "why": "x", "verdict": "pass"}', "b": FAIL})
+    found = figures()
+    assert found.counts == Counts(wrong=1, unscored=1)
+    assert judge_of(found).unscored == {"an answer of the judge that does not fit its schema": 1}
+
+
+@pytest.mark.parametrize("second", [FAIL, PASS])
+def test_of_two_verdicts_on_one_answer_the_first_counts_and_that_is_said(
+    batchrun: Command, second: dict[str, str]
+) -> None:
+    write_rows({"a": "1", "b": "2"})
+    judged_results(batchrun, {"a": PASS, "b": FAIL})
+    first = Path("judge.jsonl").read_bytes()
+    judged_results(batchrun, {"a": second, "b": second})
+    Path("judge.jsonl").write_bytes(first + Path("judge.jsonl").read_bytes())
+    found = figures()
+    assert found.counts == Counts(right=1, wrong=1)
+    assert "2 further records in judge.jsonl of an answer that had one: the first one counts" in found.warnings
+
+
 def test_a_verdict_of_null_is_none(batchrun: Command) -> None:
     write_rows({"a": "1", "b": "2"})
     judged_results(batchrun, {"a": {"grade": None}, "b": {"grade": "bad"}}, "grade? enum(good|bad)")

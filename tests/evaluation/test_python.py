@@ -36,6 +36,22 @@ def test_a_scorer_may_be_a_name_or_a_function(files: tuple[Path, Path, Path]) ->
         assert found.counts.right == right
 
 
+def test_a_function_that_fails_is_told_of_with_row_and_field(files: tuple[Path, Path, Path]) -> None:
+    def divides(gold: Any, answer: Any) -> bool:
+        return bool(1 / 0)
+
+    words = "the field topic of 'r-0' cannot be scored: divides raised ZeroDivisionError: division by zero for gold"
+    with pytest.raises(UsageError, match=words):
+        batchrun.evaluate(files[0], files[2], key="id", scorers={"topic": divides})
+    with pytest.raises(UsageError, match="divides gave 'yes'; it must give True, False or None"):
+        batchrun.evaluate(files[0], files[2], key="id", scorers={"topic": _named("divides", lambda gold, answer: gold)})
+
+
+def _named(name: str, function: Any) -> Any:
+    function.__name__ = name
+    return function
+
+
 def test_two_files_are_compared(files: tuple[Path, Path, Path]) -> None:
     found = batchrun.compare(files[:2], files[2], key="id")
     assert isinstance(found, batchrun.Comparison)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchrun.datasets.json_values import Number
 from batchrun.errors import UsageError
-from batchrun.evaluation.scorers import TRUTH, Kind, Scorer, scorer_of
+from batchrun.evaluation.number import last_number, number_of
+from batchrun.evaluation.scorers import TRUTH, Kind, Scorer, ScorerError, scorer_of
 
 
 def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
@@ -22,6 +26,7 @@ def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
         ("exact", "billing", "Billing", False),
         ("exact", "true", True, True),
         ("exact", "3", 3.0, True),
+        ("exact", Number("1.10"), 1.1, True),
         ("exact", "x", None, None),
         ("casefold", "Straße  nord", "STRASSE NORD", True),
         ("casefold", "yes", "no", False),
@@ -33,6 +38,8 @@ def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
         ("includes", "Seine", "On the Rhine", False),
         (r"regex(total: (\d+))", "42", "total: 7, no, total: 42", True),
         (r"regex(\d+)", "42", "none", None),
+        (r"regex(\d*)", "42", "42 of them", None),
+        ("includes", "Seine", "…!", None),
         ("number", "391", "17 × 23 = 391.", True),
         ("number", "1,024", 1024, True),
         ("number", "-5", "it is \N{MINUS SIGN}5", True),
@@ -47,9 +54,26 @@ def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
         ("set", '["a", "b"]', ["a"], False),
         ("set", "a|b", ["a", "b"], True),
         ("set", "a", "a", None),
+        ("set", "p|q", '["p","q"]', True),
+        ("set", "p|q", '```json\n["q", "p"]\n```', True),
+        ("set", "p|q", '["p", "q"', None),
+        ("set", "[]", [], True),
+        ("set", [], "[]", True),
+        ("set", "[]", ["a"], False),
+        ("set", '["a", null, ""]', ["a", None], True),
         ("json", '{"a": [1, {"b": null}]}', {"a": [1.0, {"b": None}]}, True),
         ("json", "[1]", [True], False),
         ("json", {"a": 1}, '{"a": 1}', True),
+        ("json", {"a": 1}, '```json\n{"a": 1}\n```', True),
+        ("json", {"a": 1}, 'Here it is: ```json\n{"a": 1}\n```', None),
+        ("json", {"a": 1}, '{"a": 1', None),
+        ("json", {"a": 1}, '{"a": 1, "a": 1}', None),
+        ("json", {"a": 1}, "no JSON at all", None),
+        ("json", {"a": 1}, '"a"', False),
+        ("json", '"red"', "red", True),
+        ("json", '"red"', "blue", False),
+        ("json", '"red"', '{"colour": "re', None),
+        ("json", "9007199254740993", "9007199254740992", False),
         ("date", "2026-03-01", "2026-03-01T23:59:00Z", True),
         ("date", "2026-03-01", "2026-03-02", False),
         ("date", "2026-03-01", "1 March", None),
@@ -57,6 +81,57 @@ def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
 )
 def test_a_scorer(name: str, gold: Any, answer: Any, verdict: bool | None) -> None:
     assert score(scorer_of(name), gold, answer) is verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0,5", "1,5", "0,005", "100,00", "1,00,000", "1.2.5", "1.234.567", "5,7", "1,2,3", "1_000", "...5"),
+        *("10 005", "1 000 000", "2025-05-05", "2025年5月5日", "12:30", "192.168.0.1", "5'10\"", "[1,5]"),
+        *("5-7", "5 – 7", "3/4", "8 out of 10", "5 or 7", "from 5 to 7", "5 ± 2", "2 + 3", "17 × 23", "x - 7"),
+        *("5k", "5 million", "3 Mio.", "5万", "10²", "2 ½", "5 × 10^3", "0x1F", "1st", "1e999", "9" * 400),
+        *(r"\frac{1}{2}", r"\sqrt{2}", "2^{10}", "42, or rather 0,5"),
+    ],
+)
+def test_a_number_that_cannot_be_told_for_certain_is_no_answer_and_no_other_number(text: str) -> None:
+    assert last_number(text) is None
+    assert number_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("10,005", 10005), ("1,234,567.5", 1234567.5), ("1.234,5", 1234.5), ("10'005", 10005)),
+        *(("10\N{NARROW NO-BREAK SPACE}005", 10005), ("1{,}000", 1000), (".5", 0.5), ("5e-3", 0.005)),
+        *(("it is \N{MINUS SIGN}5.", -5), ("n=-3.5", -3.5), ("17 × 23 = 391.", 391), (r"\boxed{42}", 42)),
+        *(("42 kg of CO2", 42), ("42, says GPT-4", 42), ("US$5", 5), ("EUR100", 100), ("答案是42。", 42)),
+        *(("Result:\n- 7", 7), (r"\frac{1}{2} = 0.5", 0.5), ("3 of 4 said 9", 9), ("5 km", 5)),
+    ],
+)
+def test_the_last_number_of_a_text_is_read(text: str, value: float) -> None:
+    assert last_number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "verdict"),
+    [
+        *(("10005", "10,005", True), ("10.005", "10,005", None), ("7", "10,005", False), ("10.005", 10005, False)),
+        *(("1.234", "1.234", True), ("1234", "1.234", None), ("50", "50%", True), ("0.5", "50 %", None)),
+        *(("5", "50%", False), ("0.5", r"50\%", None), ("0.05", "50‰", None)),
+    ],
+)
+def test_nobody_is_wrong_for_a_number_that_means_what_gold_says_elsewhere(
+    gold: str, answer: Any, verdict: bool | None
+) -> None:
+    assert score(scorer_of("number"), gold, answer) is verdict
+
+
+@pytest.mark.parametrize("text", ["a1 " * 50_000, "1 " * 50_000, "1 - " * 50_000, "5" + " " * 100_000 + "x"])
+def test_a_long_text_is_read_in_a_moment(text: str) -> None:
+    start = time.process_time()
+    last_number(text)
+    scorer_of("choice(A-E)").read_answer(f"Answer: C. {text}" + " wait," * 20_000)
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -71,6 +146,18 @@ def test_a_scorer(name: str, gold: Any, answer: Any, verdict: bool | None) -> No
         ("A is tempting, but no.\nSo:\n\nC.", "C"),
         ("I choose E, of all", "E"),
         ("answer: b", "B"),
+        ("Answer: C. Wait, the answer is A.", "A"),
+        ("Answer: A\nAnswer: B", "B"),
+        ("Answer: B. Not A.", "B"),
+        ("Answer: B\nA. London\nB. Paris", "B"),
+        ("Answer: B\n\n**B**", "B"),
+        ("Answer: C. Wait, A.", None),
+        ("Answer: C. No, I mean: A", None),
+        ("Answer: A\nB", None),
+        ("Answer: A\n\n(B).", None),
+        ("Answer: A. B.", None),
+        ("A. B.", None),
+        ("A\nB", None),
         ("The answer is a bird that sings", None),
         ("A or B", None),
         ("The answer is A or B.", None),
@@ -124,6 +211,10 @@ def test_choices_may_be_named_one_by_one() -> None:
     [
         ("number", "five", "'five' is not a number"),
         ("number", "5 apples", "not a number"),
+        ("number", "0,5", "cannot be told for certain; write digits and a decimal point"),
+        ("number", "0,005", "not a number"),
+        ("number", "10 005", "not a number"),
+        ("json", '{"a": 1, "a": 2}', 'the key "a" stands twice'),
         ("number", True, "not a number"),
         ("choice(A-E)", "F", "none of the choices A, B, C, D, E"),
         ("date", "1.3.2026", "not an ISO date"),
@@ -168,10 +259,28 @@ def test_a_scorer_that_there_is_not_is_refused(name: str) -> None:
 def test_a_function_of_ones_own_says_true_false_or_that_it_cannot_tell() -> None:
     scorer = scorer_of("operator:eq")
     assert score(scorer, [1], [1]) is True
-    with pytest.raises(UsageError, match="gave 3; it must give True, False or None"):
+    with pytest.raises(ScorerError, match="operator:add gave 3; it must give True, False or None"):
         score(scorer_of("operator:add"), 1, 2)
-    with pytest.raises(UsageError, match=r"operator:lt failed with TypeError: .*, for gold 1 and the answer 'x'"):
+    with pytest.raises(ScorerError, match=r"operator:lt raised TypeError: .* for gold 1 and the answer 'x'"):
         score(scorer_of("operator:lt"), 1, "x")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def score(", "SyntaxError"),
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("raise OSError('no disk')", "OSError: no disk"),
+    ],
+)
+def test_a_module_that_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"scorer_{words[:6].lower()}"
+    (tmp_path / f"{name}.py").write_text(source)
+    with pytest.raises(UsageError, match=f"the scorer {name}:score: .*{words}"):
+        scorer_of(f"{name}:score")
 
 
 def test_values_of_no_scorer_raise_anything_else() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.records.answer import (
+    DoubledKeyError,
     NotJsonError,
     ToolCall,
     final_texts,
@@ -152,6 +153,24 @@ def test_whole_numbers_of_any_size_are_exact() -> None:
 def test_what_is_no_strict_json_is_refused(text: str) -> None:
     with pytest.raises(NotJsonError):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "\\u0061": 2}}]', '{"a": "x: y", "b": 1, "b": "z:"}']
+)
+def test_an_object_that_has_a_key_twice_says_two_things_and_is_refused(text: str) -> None:
+    with pytest.raises(DoubledKeyError, match="stands twice in an object"):
+        parse_json(text)
+
+
+def test_colons_that_are_no_members_and_equal_keys_of_two_objects_are_fine() -> None:
+    for text in (
+        '{"a": "x: y", "b": ":"}',
+        '[{"a": 1}, {"a": 1}]',
+        '{"a": {"a": 1}}',
+        '{"n": ' + "9" * 5000 + "e-5000}",
+    ):
+        assert parse_json(text) == parse_json(f" {text} ")
 
 
 @pytest.mark.parametrize("beside", ["", ',"endless":1e400'])

@@ -94,6 +94,8 @@ def test_a_request_says_what_its_answer_must_fit(url: str, fields: Any, expected
         ('```json\n{"label": "bug"}\n```', "not strict JSON: unexpected character, expected a JSON value: line 1"),
         ('{"label": "bu', "not strict JSON: unexpected end of data"),
         ('{"label": NaN}', "not strict JSON: "),
+        ('{"label": "bug", "label": "praise"}', 'not strict JSON: the key "label" stands twice in an object'),
+        ('{"label": "bug", "label": "bug"}', "not strict JSON: the key"),
         ("[" * 5000, "not strict JSON: depth limit exceeded"),
         ("", "it has no text"),
         (" \n", "it has no text"),
@@ -345,6 +347,12 @@ def test_what_is_no_json_is_one_mismatch_of_the_whole() -> None:
     (one,) = found.mismatches
     assert (one.where, one.came) == ("", "")
     assert one.wrong.startswith("not strict JSON: ")
+
+
+def test_an_answer_that_says_two_things_under_one_key_is_asked_again() -> None:
+    found = fit('{"label": "bug", "label": "praise"}')
+    assert found is not None
+    assert [one.wrong for one in found.mismatches] == ['not strict JSON: the key "label" stands twice in an object']
 
 
 @pytest.mark.parametrize("text", ['```json\n{"label": "bug"}\n```', '\n```\n{"label": "bug"}\n```\n'])
