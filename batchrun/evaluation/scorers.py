@@ -291,6 +291,10 @@ def regex(pattern: str) -> Scorer:
     return Scorer("regex", Kind.LABEL, _text_of_gold, find)
 
 
+_RAISED_BY_USERS = (Exception, SystemExit)
+"""What code of the user's may raise: anything. It is raised again, with its place."""
+
+
 class ScorerError(Exception):
     """A function of the user's raised something, or gave no verdict; the message says what."""
 
@@ -304,7 +308,7 @@ def of_function(name: str, told: Callable[[Any, Any], Any]) -> Scorer:
     def is_right(gold: Any, answer: Any) -> bool | None:
         try:
             verdict = told(gold, answer)
-        except Exception as error:
+        except _RAISED_BY_USERS as error:
             what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
             raise ScorerError(f"{name} raised {what} for gold {gold!r:.100} and the answer {answer!r:.100}") from error
         if verdict is not None and not isinstance(verdict, bool):
@@ -319,7 +323,7 @@ def function(spec: str) -> Scorer:
     module, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # the user's module may do anything while it is read
+    except _RAISED_BY_USERS as error:
         what = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
         raise UsageError(f"the scorer {spec}: {what}") from error
     if not callable(found) or inspect.isclass(found):
