@@ -10,7 +10,7 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,30 @@ if TYPE_CHECKING:
     from batchrun.viewer.prompts import Requests
     from batchrun.viewer.review import Review, ReviewOptions
     from batchrun.viewer.second import Second
+    from batchrun.viewer.table import DataTable
+
+
+@dataclass(frozen=True, slots=True)
+class JobTable:
+    """The table of a labelling job, and what the names of its new columns begin with, as far as they are known."""
+
+    path: Path | None = None
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> JobTable:
+        """The table that the folder of a job tells of, if it is one. Raises `UsageError` for a damaged job file."""
+        from batchrun.labelling.job_file import JobFile
+        from batchrun.labelling.paths import LabelPaths
+
+        job = JobFile.read(LabelPaths(folder).job) if folder.is_dir() else None
+        if job is None:
+            return cls()
+        prefix = next((word.removeprefix("--prefix=") for word in job.options if word.startswith("--prefix=")), "")
+        path, short = Path(job.directory, job.data), Path(job.data)
+        if not path.is_file():
+            return cls(None, prefix)
+        return cls(short if short.is_file() and short.samefile(path) else path, prefix)
 
 
 class MixType(FiniteRange):
@@ -61,7 +85,7 @@ class ViewOptions:
     mix: float | None
     blind: bool
 
-    def review_options(self) -> ReviewOptions | None:
+    def review_options(self, table: JobTable) -> ReviewOptions | None:
         """What is reviewed, if anything. Raises `UsageError` for options that do nothing."""
         from batchrun.viewer.review import ReviewOptions
 
@@ -69,7 +93,9 @@ class ViewOptions:
             if self.mix is not None or self.blind:
                 raise UsageError("--mix and --blind do nothing without --review; pass --review N, too")
             return None
-        return ReviewOptions(self.review, 0.5 if self.mix is None else self.mix, self.blind)
+        review = ReviewOptions(self.review, 0.5 if self.mix is None else self.mix, self.blind, prefix=table.prefix)
+        path = self.data or table.path
+        return review if path is None else replace(review, table=str(path))
 
 
 VIEW = OptionGroup(
@@ -88,6 +114,7 @@ VIEW = OptionGroup(
             ["--data"],
             type=PATH,
             metavar="DATA",
+            default_note="that of a labelling job",
             help="Table of which the requests were prepared; its columns are shown beside each row.",
         ),
         Option(
@@ -145,11 +172,12 @@ def command(
 
     told, results = results, results_in(results)
     console.say_rescue(results)
-    reviewed = options.review_options()
+    table = JobTable.of(told)
+    reviewed = options.review_options(table)
     with contextlib.ExitStack() as files:
         judge = _judge(told, results, scoring, data_options, files)
         second = None if results_b is None else _second(results, results_b)
-        reader = _reader(results, prices, judge, second, options)
+        reader = _reader(results, prices, judge, second, options, table)
         index = files.enter_context(contextlib.closing(_index(results, prices, reader)))
         review = None if reviewed is None else _review(index, reviewed, files)
         run = TunedRun(results)
@@ -232,19 +260,34 @@ def _asked(results: Path, requests: Path | None = None) -> Asked:
 
 
 def _reader(
-    results: Path, prices: PriceOptions, judge: Judge | None, second: Second | None, options: ViewOptions
+    results: Path,
+    prices: PriceOptions,
+    judge: Judge | None,
+    second: Second | None,
+    options: ViewOptions,
+    job: JobTable,
 ) -> FactsReader:
     from batchrun.billing.pricing import PriceBook
-    from batchrun.datasets.requests_of import find_requests
     from batchrun.viewer.facts import FactsReader
-    from batchrun.viewer.table import DataTable
 
     table = None
     if options.data is not None:
-        path = find_requests(results, options.requests)
-        table = DataTable(options.data, path, lambda text: console.say(f"batchrun: {text}"))
+        table = _table(results, options.data, options)
+    elif job.path is not None:
+        try:
+            table = _table(results, job.path, options)
+        except (UsageError, InputError) as error:
+            console.say(f"batchrun: rows are shown without the table of the job: {error}")
     requests = _requests(results, options.requests)
     return FactsReader(_asked(results, options.requests), PriceBook.load(prices.prices), judge, second, requests, table)
+
+
+def _table(results: Path, data: Path, options: ViewOptions) -> DataTable:
+    from batchrun.datasets.requests_of import find_requests
+    from batchrun.viewer.table import DataTable
+
+    requests = find_requests(results, options.requests)
+    return DataTable(data, requests, lambda text: console.say(f"batchrun: {text}"))
 
 
 def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:

@@ -53,11 +53,16 @@ class Queue(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
-    """What is reviewed. `random_share`: of the queue, drawn from the rows that are not doubtful."""
+    """What is reviewed. `random_share`: of the queue, drawn from the rows that are not doubtful.
+
+    `table`, `prefix`: the table that gets the decisions, and what its new columns are named with, as far as known.
+    """
 
     size: int
     random_share: float = 0.5
     is_blind: bool = False
+    table: str = "DATA"
+    prefix: str = ""
 
 
 def draw(index: Index, options: ReviewOptions, id_at: Callable[[int], str]) -> Queue:

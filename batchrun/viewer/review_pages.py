@@ -109,7 +109,10 @@ class ReviewPages:
     def _join(self) -> str:
         """The command that makes a table with the decisions."""
         results, decisions = (shlex.quote(str(path)) for path in (self._index.results, self._review.file.path))
-        return f"batchrun join DATA {results} -o corrected.csv --corrections {decisions}"
+        options = self._review.options
+        table = options.table if options.table == "DATA" else shlex.quote(options.table)
+        prefix = f" --prefix {shlex.quote(options.prefix)}" if options.prefix else ""
+        return f"batchrun join {table} {results} -o corrected.csv{prefix} --corrections {decisions}"
 
     def decide(self, place: int, body: bytes) -> str:
         """Keep what a page sent; the address to go to. Raises `UsageError` or `StopError` where it is not kept."""

@@ -86,10 +86,16 @@ def test_a_job_is_held_against_its_own_gold_and_shown_without_where_that_is_gone
             return view._judge(told, results, scoring, DataOptions(None, None, None), files)
 
     assert judge(folder) is None, "it has no gold"
-    JobFile("data.csv", "0f", (), (), str(tmp_path), {}, {"topic": "right"}).write(folder / "job.toml")
+    assert view.JobTable.of(folder) == view.JobTable()
+    options = ("--yes", "--prefix=llm_")
+    JobFile("data.csv", "0f", options, (), str(tmp_path), {}, {"topic": "right"}).write(folder / "job.toml")
+    assert view.JobTable.of(folder) == view.JobTable(data, "llm_")
     assert judge(results) is None, "the file alone is not the job"
     assert judge(folder) is not None
-    assert "against gold" in viewed(folder)[1]
+    shown = viewed(folder)[1]
+    assert "against gold" in shown
+    assert ">right</th>" in shown, "the table of the job is there"
     data.unlink()
+    assert view.JobTable.of(folder) == view.JobTable(None, "llm_")
     assert judge(folder) is None
     assert "shown without the right answers of the job" in capsys.readouterr().err

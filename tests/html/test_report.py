@@ -201,8 +201,8 @@ def test_one_value_is_said_and_no_price_shows_no_cost(tmp_path: Path) -> None:
         if (usage := record["run"].get("usage")) is not None:
             record["run"]["model"] = "own-model"
             usage |= {"input_tokens": 100, "total_tokens": 100 + usage["output_tokens"]}
-        if place == 1:
-            record["run"]["source"] = {"kind": "copy", "line": 1}  # costs nothing, whatever the price
+        if record["run"]["line"] == 2:
+            record["run"]["source"] = {"kind": "copied", "line": 1}  # costs nothing, whatever the price
 
     page = Page(page_of(changed(make_job(tmp_path), change)))
     assert "Cost of a line" not in page.text

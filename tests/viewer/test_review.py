@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 import os
 import threading
@@ -152,6 +153,18 @@ def test_undo_takes_back_one_decision_and_then_the_one_before(results: Path) -> 
             if len(expected) == 2:
                 assert known.of(second)["topic"].note == ""
         assert "nothing to take back" in post(viewer, 0, action="undo").json["message"]
+
+
+def test_the_page_names_the_command_that_takes_the_decisions(results: Path) -> None:
+    options = ReviewOptions(5, 1.0, table="my data.csv", prefix="llm_")
+    paths = ResultPaths.of(results)
+    review = Review(drawn(results, options), CorrectionsFile(paths.corrections), options)
+    with closing(review.file), serving(results, review) as viewer:
+        assert "batchrun join" not in viewer.ask("/review/0").text
+        decide(viewer, 0, action="accept")
+        page = html.unescape(viewer.ask("/review/1").text)
+    command = f"batchrun join 'my data.csv' {results} -o corrected.csv --prefix llm_ --corrections {paths.corrections}"
+    assert command in page
 
 
 def test_the_page_says_what_was_decided_last_where_its_own_row_has_no_decision(results: Path) -> None:
