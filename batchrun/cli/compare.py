@@ -52,7 +52,7 @@ def command(
     """Compare result files over the rows that they have in common. Nothing is sent.
 
     The difference of each two files comes with its 95% interval and a test of the rows on which they differ.
-    Without --gold, it is shown how far they agree.
+    Without --gold, which a folder of `batchrun label` may have, it is shown how far they agree.
 
     \b
     Example:
@@ -66,14 +66,14 @@ def command(
 
     if len(results) < 2:
         raise UsageError("compare needs two result files or more")
-    results = tuple(map(results_in, results))
+    first, results = results[0], tuple(map(results_in, results))
     for path in results:
         console.say_rescue(path)
     book = PriceBook.load(prices.prices)
-    if scoring.gold is None:
+    if not scoring.has_gold(first):
         scoring.refuse_without_gold()
         agreement = agree(results, book)
         console.print_out(agreement.to_json() if output.as_json else render_agreement(agreement))
         return
-    found = compare(results, scoring.question(results[0], data_options), book, flips.flips)
+    found = compare(results, scoring.question(first, data_options), book, flips.flips)
     console.print_out(found.to_json() if output.as_json else render(found))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.options import RESULTS
 from batchrun.cli.table_options import DataOptions, data_options
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup
@@ -55,6 +54,12 @@ class ScoringOptions:
         told = {"--key": self.key, "--gold-column": self.columns, "--score": self.scorers, "--by": self.by}
         if useless := [option for option, value in told.items() if value]:
             raise UsageError(f"{useless[0]} needs --gold FILE")
+
+    def has_gold(self, results: Path) -> bool:
+        """Whether there are right answers: named, or those of the job in the folder `results`."""
+        from batchrun.labelling.agreement import gold_of_job
+
+        return self.gold is not None or (results.is_dir() and gold_of_job(results) is not None)
 
     def question(self, results: Path, table: DataOptions, intervals: IntervalOptions | None = None) -> Question:
         """The values; gold is that of the job in the folder `results` where none is named.
@@ -193,8 +198,10 @@ class GateOptions:
 
     def bases(self) -> list[tuple[Path, float | None]]:
         """The result files to stand against, each with the margin, None where it is that of `--fail-if-worse`."""
-        found: list[tuple[Path, float | None]] = [(self.base, None)] if self.base else []
-        return found + ([(self.as_good_base, self.margin or 0.0)] if self.as_good_base else [])
+        from batchrun.evaluation.asked import results_in
+
+        found: list[tuple[Path, float | None]] = [(results_in(self.base), None)] if self.base else []
+        return found + ([(results_in(self.as_good_base), self.margin or 0.0)] if self.as_good_base else [])
 
     def parsed(self) -> list[Threshold]:
         """The thresholds. Raises `UsageError` for one that is none."""
@@ -330,13 +337,13 @@ GATES = OptionGroup(
         ),
         Option(
             ["--fail-if-worse", "base"],
-            type=RESULTS,
+            type=RESULTS_OR_JOB,
             metavar="BASE",
             help="Exit with 4 where the whole interval shows a loss against the results in BASE.",
         ),
         Option(
             ["--fail-unless-as-good", "as_good_base"],
-            type=RESULTS,
+            type=RESULTS_OR_JOB,
             metavar="BASE",
             help="Exit with 4 unless a loss against BASE above the margin is ruled out.",
         ),

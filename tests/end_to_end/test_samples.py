@@ -79,6 +79,12 @@ def test_one_command_labels_the_table_of_the_sample_and_shows_labels_bill_and_ag
     assert do(f"{LABEL} --yes", clone).stdout == done.stdout
     figures = do("batchrun eval labelled.csv.job --json", clone)
     assert json.loads(figures.stdout)["counts"]["right"] == right
+    shutil.copytree(clone / "labelled.csv.job", clone / "other.csv.job")
+    held = do("batchrun eval labelled.csv.job --fail-if-worse other.csv.job", clone)
+    assert (held.returncode, "no loss is shown" in held.stdout) == (0, True), held.stderr
+    both = do("batchrun compare labelled.csv.job other.csv.job", clone)
+    assert both.stdout.startswith("compared with "), "the folder knows its gold"
+    assert both.stdout.count("These rows do not show a difference") == 4
 
 
 @pytest.mark.parametrize("command", [command for command in JOBS if command != LABEL])
