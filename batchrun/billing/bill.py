@@ -11,6 +11,7 @@ import msgspec
 
 from batchrun.billing.prices import Price
 from batchrun.billing.pricing import PriceBook
+from batchrun.records.columns import Usages
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.records.usage import ZERO, Usage
 
@@ -25,22 +26,27 @@ class _Sums:
         self.tokens = [[0, 0, 0, 0, 0] for _ in price.tiers]
         self.calls: Counter[str] = Counter()
 
-    def add(self, usages: Sequence[Usage]) -> None:
-        for calls in [usage.tool_calls for usage in usages if usage.tool_calls]:
-            self.calls.update(calls)
+    def add(self, usages: Usages) -> None:
+        for calls in usages.tool_calls if usages.has_tool_calls else ():
+            self.calls.update(calls or {})
         if not self.price.starts:
-            self._add_to_tier(0, usages)
+            tokens = self.tokens[0]
+            tokens[0] += sum(usages.input)
+            tokens[1] += sum(usages.cached)
+            tokens[2] += sum(usages.output)
+            tokens[3] += sum(usages.reasoning)
+            tokens[4] += sum(usages.cache_write)
             return
-        for usage in usages:
-            self._add_to_tier(self.price.tier_of(usage), (usage,))
+        for usage in usages.told:
+            self._add_to_tier(self.price.tier_of(usage), usage)
 
-    def _add_to_tier(self, tier: int, usages: Sequence[Usage]) -> None:
+    def _add_to_tier(self, tier: int, usage: Usage) -> None:
         tokens = self.tokens[tier]
-        tokens[0] += sum([usage.input_tokens for usage in usages])
-        tokens[1] += sum([usage.cached_tokens for usage in usages])
-        tokens[2] += sum([usage.output_tokens for usage in usages])
-        tokens[3] += sum([usage.reasoning_tokens for usage in usages])
-        tokens[4] += sum([usage.cache_write_tokens for usage in usages])
+        tokens[0] += usage.input_tokens
+        tokens[1] += usage.cached_tokens
+        tokens[2] += usage.output_tokens
+        tokens[3] += usage.reasoning_tokens
+        tokens[4] += usage.cache_write_tokens
 
     def merge(self, other: _Sums) -> None:
         for mine, theirs in zip(self.tokens, other.tokens, strict=True):
@@ -89,7 +95,7 @@ class Bill:
         self,
         answered: str | None,
         requested: str | None,
-        usages: Sequence[Usage | None],
+        usages: Usages | Sequence[Usage | None],
         when: datetime | None = None,
         later_s: Sequence[float] = (),
         tier: str | None = None,
@@ -103,10 +109,12 @@ class Bill:
         were served at, `gateway_usd` what the gateway says that it charged for each. `book` has the prices of the
         endpoint that they were sent to, if it has its own.
         """
-        told = [usage for usage in usages if usage is not None]
-        self.lines_without_usage += len(usages) - len(told)
+        if not isinstance(usages, Usages):
+            usages = Usages(usages)
+        told = usages.told
+        self.lines_without_usage += len(usages.lines) - len(told)
         charged: list[Decimal | None] = []
-        if gateway_usd and list(gateway_usd).count(None) < len(gateway_usd):
+        if gateway_usd and gateway_usd.count(None) < len(gateway_usd):
             charged = [_within_limits(usd) for usd in gateway_usd]
             self._note_charges(charged)
         if not told:
@@ -118,16 +126,17 @@ class Bill:
             self.standard_tiers[tier or ""] += len(told)
         model = answered or requested or ""
         if not quote.dated and (quote.price is not None or not charged):
-            self._put(quote.price, model, told)
+            self._put(quote.price, model, usages)
             return
-        nothing = [None] * len(usages)
-        for usage, seconds, usd in zip(usages, later_s or [0.0] * len(usages), charged or nothing, strict=True):
+        lines = usages.lines
+        nothing = [None] * len(lines)
+        for usage, seconds, usd in zip(lines, later_s or [0.0] * len(lines), charged or nothing, strict=True):
             if usage is not None:  # at the price of its own time
                 price = book.quote(answered, requested, sent + timedelta(seconds=seconds), tier).price
                 if price is None and usd is not None:
                     self._put_as_charged(usage, usd)
                 else:
-                    self._put(price, model, [usage])
+                    self._put(price, model, Usages([usage]))
 
     def merge(self, other: Bill) -> None:
         """Add all lines of another bill."""
@@ -142,12 +151,12 @@ class Bill:
         self._billed_by_gateway_usd = total_usd((self._billed_by_gateway_usd, other._billed_by_gateway_usd))
         self.billed_by_gateway += other.billed_by_gateway
 
-    def _put(self, price: Price | None, model: str, usages: Sequence[Usage]) -> None:
+    def _put(self, price: Price | None, model: str, usages: Usages) -> None:
         if price is not None:
             self._sums_of(price).add(usages)
             return
-        self.unpriced_models[model] += len(usages)
-        self._unpriced_usage = sum(usages, self._unpriced_usage)
+        self.unpriced_models[model] += len(usages.told)
+        self._unpriced_usage = sum(usages.told, self._unpriced_usage)
 
     def _put_as_charged(self, usage: Usage, usd: Decimal) -> None:
         """Add a line that only the gateway has a price for. Its usage is kept with the unpriced ones."""

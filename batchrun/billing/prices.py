@@ -9,13 +9,14 @@ import json
 import re
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from batchrun.errors import UsageError
+from batchrun.records.columns import Usages
 from batchrun.records.money import EXACT, total_usd
 from batchrun.records.usage import Usage
 
@@ -100,16 +101,18 @@ class Rates:
             cost += cached * cached_usd + written * written_usd
         return cost + float(self.price.cost_of_calls(usage.tool_calls)) if usage.tool_calls else cost
 
-    def costs(self, usages: Sequence[Usage]) -> list[float]:
-        """The cost in USD of each request, in half the time of one by one."""
-        if self._starts or [usage.tool_calls for usage in usages].count(None) < len(usages):
-            return list(map(self.cost, usages))
-        plain, cached, written, output = self._tiers[0]
+    def costs(self, usages: Usages) -> list[float]:
+        """The cost in USD of each request that has a usage, in half the time of one by one."""
+        if self._starts or usages.has_tool_calls:
+            return list(map(self.cost, usages.told))
+        plain_usd, cached_usd, written_usd, output_usd = self._tiers[0]
         return [
-            (usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens) * plain
-            + usage.output_tokens * output
-            + (usage.cached_tokens * cached + usage.cache_write_tokens * written)
-            for usage in usages
+            (tokens - cached - written) * plain_usd
+            + output * output_usd
+            + (cached * cached_usd + written * written_usd)
+            for tokens, cached, written, output in zip(
+                usages.input, usages.cached, usages.cache_write, usages.output, strict=True
+            )
         ]
 
 

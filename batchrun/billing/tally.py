@@ -9,21 +9,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import msgspec
 
 from batchrun.billing.bill import Bill
 from batchrun.billing.pricing import PriceBook
 from batchrun.records.attempt import AnsweredControl
+from batchrun.records.columns import Columns, Kind, Usages
 from batchrun.records.money import NOTHING, total_usd
-from batchrun.records.outcome import Outcome
-from batchrun.records.result import ResultHead, RunInfo, Source, Try, request_of
+from batchrun.records.result import ResultHead, RunInfo, Try, request_of
 from batchrun.stats.histogram import Histogram
 
 _moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # all records of a run have the same start
@@ -42,59 +41,6 @@ class Example(msgspec.Struct, frozen=True):
     message: str
 
 
-class _Kind(NamedTuple):
-    """What nearly all records of a run have in common; records of one kind are added together."""
-
-    requested_model: str
-    answered: str | None
-    started: str
-    outcome: Outcome
-    error_code: str | None
-    service_tier: str | None
-    source: str | None
-    endpoint: str | None
-
-
-def _by_kind(heads: Sequence[ResultHead]) -> Iterable[tuple[_Kind, Sequence[ResultHead]]]:
-    """Records, which must be some, by their kind."""
-    first = _Kind(*_kind(heads[0]))
-    runs = [head.run for head in heads]
-    told = [(run.requested_model, run.model, run.started, run.outcome, run.service_tier, run.endpoint) for run in runs]
-    if (  # nearly always; comparing takes a third of the time that hashing does
-        first.error_code is None
-        and [head.error for head in heads].count(None) == len(heads)
-        and told.count(told[0]) == len(heads)
-        and _have_source([run.source for run in runs], first.source)
-    ):
-        return [(first, heads)]
-    alike: defaultdict[tuple[Any, ...], list[ResultHead]] = defaultdict(list)
-    for head in heads:
-        alike[_kind(head)].append(head)
-    return [(_Kind(*kind), found) for kind, found in alike.items()]
-
-
-def _have_source(sources: Sequence[Source | None], kind: str | None) -> bool:
-    """Whether all of these are of that kind; None: there is none."""
-    if kind is None:
-        return sources.count(None) == len(sources)
-    return sum([source.kind == kind for source in sources if source is not None]) == len(sources)
-
-
-def _kind(head: ResultHead) -> tuple[Any, ...]:
-    """The fields of a `_Kind`; a plain tuple takes a third of the time."""
-    run, error, source = head.run, head.error, head.run.source
-    return (
-        run.requested_model,
-        run.model,
-        run.started,
-        run.outcome,
-        None if error is None else error.code,
-        run.service_tier,
-        None if source is None else source.kind,
-        run.endpoint,
-    )
-
-
 class Totals:
     """Running sums over the records of one model, or of all models."""
 
@@ -111,27 +57,29 @@ class Totals:
         self.answered_by: Counter[str] = Counter()
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
-    def add(self, kind: _Kind, runs: Sequence[RunInfo], book: PriceBook | None = None) -> None:
+    def add(self, kind: Kind, records: Columns, book: PriceBook | None = None) -> None:
         """Add records of one kind; `book` has the prices of their endpoint, if it has its own."""
+        runs = records.runs
         self.outcomes[kind.outcome] += len(runs)
-        self.attempts += sum([run.attempts for run in runs])
+        self.attempts += sum(records.attempts)
         self.throttles += sum([run.throttles for run in runs])
         if kind.error_code is not None:
             self.errors[kind.error_code] += len(runs)
         if kind.answered is not None:
             self.answered_by[kind.answered] += len(runs)
-        # A failed line without a usage does not count as an answer without one: there was no answer.
-        answered = [run for run in runs if run.usage is not None] if kind.outcome == "failed" else runs
-        usages = [run.usage for run in answered]
-        later_s = [run.elapsed_s for run in answered]
+        usages, later_s, answered = records.usages, records.elapsed_s, runs
+        if kind.outcome == "failed" and len(usages.told) < len(runs):
+            # A failed line without a usage does not count as an answer without one: there was no answer.
+            answered = [run for run in runs if run.usage is not None]
+            usages, later_s = Usages(usages.told), [run.elapsed_s for run in answered]
         charged = [run.gateway_cost_usd for run in answered]
         when, bill = _moment(kind.started), self.bill
         if kind.source is not None:
             self.sources[kind.source] += len(runs)
             bill = self.saved
         bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged, book)
-        if kind.source is None and (tried := [run for run in runs if run.tries]):
-            self._add_tries(tried, book)
+        if kind.source is None and records.tried:
+            self._add_tries(records.tried, book)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
@@ -218,9 +166,13 @@ class Tally:
 
     def add(self, heads: Sequence[ResultHead]) -> None:
         """Add records; many at once are faster than one by one."""
-        if not heads:
-            return
-        for kind, same in _by_kind(heads):
+        if heads:
+            self.add_columns(Columns(heads))
+
+    def add_columns(self, records: Columns) -> None:
+        """Add records that others look at, too."""
+        heads = records.heads
+        for kind, same in records.by_kind():
             self._add(kind, same)
         for head in heads if self._open else ():
             if head.run.source is None:
@@ -260,30 +212,27 @@ class Tally:
         """The prices of what was sent to that endpoint."""
         return self.book if endpoint is None else self.books.get(endpoint, self.book)
 
-    def _add(self, kind: _Kind, heads: Sequence[ResultHead]) -> None:
-        runs = [head.run for head in heads]
-        elapsed_s = max([run.elapsed_s for run in runs])
-        self._run_times[kind.started] = max(elapsed_s, self._run_times.get(kind.started, 0.0))
+    def _add(self, kind: Kind, records: Columns) -> None:
+        count, usages = len(records.runs), records.usages
+        self._run_times[kind.started] = max(*records.elapsed_s, self._run_times.get(kind.started, 0.0))
         if kind.error_code is not None:
-            self._add_failed(kind.error_code, heads)
+            self._add_failed(kind.error_code, records.heads)
         totals = self.by_model.get(kind.requested_model)
         if totals is None:
             totals = self.by_model[kind.requested_model] = Totals(self.book)
         if kind.endpoint is None:
-            totals.add(kind, runs)
+            totals.add(kind, records)
         else:
             book = self.book_of(kind.endpoint)
-            totals.add(kind, runs, book)
-            self.by_endpoint.setdefault(kind.endpoint, Totals(self.book)).add(kind, runs, book)
-        usages = [run.usage for run in runs if run.usage is not None]
-        output_tokens = [usage.output_tokens for usage in usages]
-        self.longest_answer = max(self.longest_answer, *output_tokens, 0)
+            totals.add(kind, records, book)
+            self.by_endpoint.setdefault(kind.endpoint, Totals(self.book)).add(kind, records, book)
+        self.longest_answer = max(self.longest_answer, *usages.output, 0)
         if kind.source is not None:
             return
-        self.sent += len(runs)
-        self.sent_failed += len(runs) if kind.error_code is not None else 0
-        self.tokens += sum([usage.total_tokens for usage in usages])
-        self.output_tokens += sum(output_tokens)
+        self.sent += count
+        self.sent_failed += count if kind.error_code is not None else 0
+        self.tokens += sum(usages.total)
+        self.output_tokens += sum(usages.output)
 
     def _add_failed(self, code: str, heads: Sequence[ResultHead]) -> None:
         self.failed += len(heads)

@@ -21,6 +21,7 @@ from batchrun.billing.prices import Price, Rates
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally, cost_of
 from batchrun.records.attempt import AnsweredControl
+from batchrun.records.columns import Columns
 from batchrun.records.index import HashTable, hash_bodies
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, RunInfo, sum_of_tries
@@ -97,48 +98,46 @@ class Finished:
         """Add records; many at once are faster than one by one."""
         if not heads:
             return
-        first, runs = len(self), [head.run for head in heads]
-        self._tally.add(heads)
-        self._keys.extend(self._by_line.add(heads))
+        first, records = len(self), Columns(heads)
+        runs, attempts = records.runs, records.attempts
+        self._tally.add_columns(records)
+        self._keys.extend(self._by_line.add(records))
         places, room = self._place_of_line, len(self._by_line)
         places.frombytes(bytes(places.itemsize * (room - len(places))))
-        for place, run in enumerate(runs, first):
-            if run.line < room:
-                places[run.line] = place
-        self._models.extend(self._numbers_of([run.requested_model for run in runs]))
+        for place, number in enumerate(records.numbers, first):
+            if number < room:
+                places[number] = place
+        self._models.extend(self._numbers_of(records))
         self._latencies.extend([run.latency_s or 0.0 for run in runs])
-        attempts = [run.attempts for run in runs]
         if max(attempts) > _MOST_ATTEMPTS:
             attempts = [min(count, _MOST_ATTEMPTS) for count in attempts]
         self._attempts.extend(attempts)
         self._body_bytes.frombytes(bytes(self._body_bytes.itemsize * len(heads)))
-        self._add_usages(heads, runs)
+        self._add_usages(records)
 
-    def _numbers_of(self, models: Sequence[str]) -> Sequence[int]:
+    def _numbers_of(self, records: Columns) -> Sequence[int]:
         """The numbers by which models are kept; nearly always, all are the same one."""
-        numbers = self._model_numbers
-        if models.count(models[0]) == len(models):
-            return [numbers.setdefault(models[0], len(numbers))] * len(models)
-        return [numbers.setdefault(model, len(numbers)) for model in models]
+        numbers, kind = self._model_numbers, records.kind
+        if kind is not None:
+            return array("I", [numbers.setdefault(kind.requested_model, len(numbers))]) * len(records.runs)
+        return [numbers.setdefault(run.requested_model, len(numbers)) for run in records.runs]
 
-    def _add_usages(self, heads: Sequence[ResultHead], runs: Sequence[RunInfo]) -> None:
+    def _add_usages(self, records: Columns) -> None:
         """Add what records used; nearly always, all are answers that have the same price."""
-        usages = [run.usage for run in runs if run.usage is not None]
-        first = runs[0]
-        told = [(run.source, run.tries, run.model, run.requested_model, run.service_tier) for run in runs]
+        kind, usages, count = records.kind, records.usages, len(records.runs)
         if (
-            len(usages) < len(runs)
-            or [head.error for head in heads].count(None) < len(heads)
-            or told.count((None, (), first.model, first.requested_model, first.service_tier)) < len(runs)
-            or (self._tally.books and [run.endpoint for run in runs].count(first.endpoint) < len(runs))
-            or (rates := self._rates_of(first)) is None
+            kind is None
+            or (kind.error_code, kind.source) != (None, None)
+            or records.tried
+            or len(usages.told) < count
+            or (rates := self._rates_of(records.runs[0])) is None
         ):
-            for head in heads:
+            for head in records.heads:
                 self._add_usage(head)
             return
-        self._flags.frombytes(bytes((_HAS_USAGE + _IS_PRICED,)) * len(runs))
-        self._inputs.extend([usage.input_tokens for usage in usages])
-        self._outputs.extend([usage.output_tokens for usage in usages])
+        self._flags.frombytes(bytes((_HAS_USAGE + _IS_PRICED,)) * count)
+        self._inputs.extend(usages.input)
+        self._outputs.extend(usages.output)
         self._costs.extend(rates.costs(usages))
 
     def _rates_of(self, run: RunInfo) -> Rates | None:

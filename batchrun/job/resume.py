@@ -18,6 +18,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
 from batchrun.job.lost_log import LostRuns
+from batchrun.records.columns import Columns
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.money import NOTHING, total_usd, usd
 from batchrun.records.request import RequestLine
@@ -154,8 +155,9 @@ class Resume:
         for heads in self._store.heads():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)
-            records.add(heads)
-            tally.add(heads)
+            if heads:
+                records.add(columns := Columns(heads))
+                tally.add_columns(columns)
             self._settle_tries(heads)
             if not tally.starts <= self.lost.logged:
                 self.lost.add(heads)

@@ -15,6 +15,7 @@ import msgspec
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.records.columns import Columns
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
@@ -132,8 +133,9 @@ class Verifier:
         """Match records and lines by number; None if that does not account for every record."""
         records = ByLine()
         for _, heads in checked_records(self._results, self._findings):
-            records.add(heads)
-            self._tally.add(heads)
+            if heads:
+                records.add(columns := Columns(heads))
+                self._tally.add_columns(columns)
             for tries in self._tries:
                 tries.settle(heads)
 

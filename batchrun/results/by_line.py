@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from operator import xor
 
+from batchrun.records.columns import Columns
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 
@@ -39,17 +40,15 @@ class ByLine:
         """Whether each record has a line number of its own, and each has been found by its line."""
         return self._found == self._count == len(self._outcomes) - self._outcomes.count(0)
 
-    def add(self, heads: Sequence[ResultHead]) -> Sequence[int]:
+    def add(self, records: Columns) -> Sequence[int]:
         """Add records. One whose line number would take far too much memory for so few is never found.
 
         Returns the key of each, which a line has, too, that it is found by: `key_of`.
         """
-        if not heads:
-            return ()
         most, before = max(len(self._keys), 1_000_000 + 64 * self._count), self._before
+        heads, runs = records.heads, records.runs
         self._count += len(heads)
-        runs = [head.run for head in heads]
-        numbers = [run.line - before for run in runs] if before else [run.line for run in runs]
+        numbers = [number - before for number in records.numbers] if before else records.numbers
         found = list(_keys([head.custom_id for head in heads], [run.body_hash for run in runs]))
         last, are_all_near = max(numbers), min(numbers) >= 0
         if last >= most:
@@ -59,7 +58,7 @@ class ByLine:
             self._outcomes.extend(bytes(more))
             self._keys.frombytes(bytes(8 * more))
         keys, outcomes = self._keys, self._outcomes
-        if are_all_near and [head.error for head in heads].count(None) == len(heads):
+        if are_all_near and records.is_clean:
             for number, key in zip(numbers, found, strict=True):
                 keys[number] = key
                 outcomes[number] = SUCCEEDED
