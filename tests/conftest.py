@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio.constants
 import functools
 import gc
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -28,6 +30,12 @@ def pytest_collection_finish() -> None:
     """Keep what is collected out of each later search for garbage: thousands of tests made one take 0.4 s."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what fails at once: a run that is stopped at its bound never comes to its summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nfailed: {report.nodeid}", file=sys.__stderr__, flush=True)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class FileSource:
     beside any other reader."""
 
     def __init__(
-        self, lines: Iterator[RequestLine], read: Callable[[Container[int], int], Iterator[RequestLine]] | None = None
+        self, lines: Iterator[RequestLine], read: Callable[[Container[int], int], Iterator[RequestLine]]
     ) -> None:
         self._lines = lines
         self._read = read
@@ -37,5 +37,4 @@ class FileSource:
 
     def again(self, numbers: LineSet) -> FileSource:
         """Read these lines again."""
-        assert self._read is not None, "this source cannot be read again"
         return FileSource(islice(self._read(AllBut(numbers), numbers.lowest()), len(numbers)), self._read)
