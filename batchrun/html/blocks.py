@@ -19,6 +19,8 @@ from batchrun.stats.proportions import Interval
 _SHARES = ("p50", "p95", "p99")
 _LEAST_STRETCHES = 4  # fewer make no chart
 _TABLE_ROWS = 12
+SHORT_S = 20.0
+"""Of shorter runs it is not shown when something limited them: it is logged once a second, and would be far off."""
 _CHARTED_LABELS = 20
 _LIMIT_COLUMNS = 12
 MOST_MODELS, MOST_FIELDS = 30, 30
@@ -68,20 +70,30 @@ def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
 
 def over_time(timeline: Timeline, *, are_drawn: bool) -> Chart:
     """What limited the runs, throughput and requests in flight over time."""
-    found = limits(timeline)
-    title = "What limited the runs, lines a second, and requests in flight, over time"
+    is_short = timeline.seconds < SHORT_S
+    found = [] if is_short else limits(timeline)
+    title = "Lines a second and requests in flight, over time"
+    if not is_short:
+        title = "What limited the runs, lines a second, and requests in flight, over time"
     drawn = narrow = None
     if are_drawn and len(timeline.stretches) >= _LEAST_STRETCHES:
         drawn, narrow = (charts.over_time(timeline, found, title, width) for width in (charts.WIDE, charts.NARROW))
     runs = ", one run after another; a dashed upright line is where a run began" if timeline.later_runs_s else ""
     about = (
         f"{duration(timeline.seconds)} of running{runs}. In flight are requests that were sent and have no record yet, "
-        "those whose answer is about to be written among them; the dashed line is how many the run allowed at once, "
-        "where that is near. What limits a run is logged once a second at most."
+        "those whose answer is about to be written among them"
     )
+    if is_short:
+        about += ". What limited the runs, and how many requests they allowed, is not drawn for so short a time."
+    else:
+        about += (
+            "; the dashed line is how many the run allowed at once, where that is near. What limits a run is logged "
+        )
+        about += "once a second at most."
     head = ["from", "lines/s", "in flight", "allowed at once", "limited mostly by"]
-    rows = [_time_row(stretch) for stretch in _few(timeline)]
-    return Chart(title, about, Table("Over time", head, rows, (0, 4)), drawn, narrow)
+    columns = 3 if is_short else len(head)
+    rows = [_time_row(stretch)[:columns] for stretch in _few(timeline)]
+    return Chart(title, about, Table("Over time", head[:columns], rows, (0, 4)), drawn, narrow)
 
 
 def _few(timeline: Timeline) -> Iterator[Stretch]:

@@ -135,7 +135,8 @@ def _named(mark: Mark, row: int, low: float, high: float) -> list[_Json]:
 def over_time(timeline: Timeline, limits: Sequence[tuple[str, float]], title: str, width: int) -> Markup:
     """What limited the runs, records a second and requests in flight, one above the other over the same time.
 
-    `limits`: what limited the runs, with the share of the time that each took.
+    `limits`: what limited the runs, with the share of the time that each took; none where the log does not tell it
+    closely enough, and then what the runs allowed is not drawn either.
     """
     unit, seconds = _unit_of_time(timeline.seconds)
     inner = width - (190 if width > 600 else 60)
@@ -153,7 +154,7 @@ def over_time(timeline: Timeline, limits: Sequence[tuple[str, float]], title: st
             "end": (stretch.start_s + stretch.observed_s) / seconds,
             "rate": stretch.records_per_s,
             "in_flight": stretch.in_flight,
-            "slots": stretch.slots,
+            "slots": stretch.slots if limits else None,
         }
         for stretch in timeline.stretches
     ]
@@ -161,7 +162,7 @@ def over_time(timeline: Timeline, limits: Sequence[tuple[str, float]], title: st
     runs: _Json = {**begun, "mark": {"type": "rule", "strokeDash": [2, 2]}, "encoding": {"x": x}}
     spec: _Json = {
         "vconcat": [
-            _limit_rows(timeline, limits, x, runs, inner, seconds),
+            *([_limit_rows(timeline, limits, x, runs, inner, seconds)] if limits else []),
             _steps(values, x, runs, inner, "rate", "lines/s"),
             _in_flight(values, x, runs, inner),
         ],

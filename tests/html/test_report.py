@@ -16,9 +16,11 @@ import pytest
 from batchrun.billing.pricing import PriceBook
 from batchrun.datasets import tables
 from batchrun.evaluation.evaluate import Question
+from batchrun.html import blocks
 from batchrun.html.page import Table, first_rows
 from batchrun.html.report import Source, make_page
 from batchrun.report.rebuild import rebuild
+from batchrun.report.timeline import Stretch, Timeline
 from tests.html.made import HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
 from tests.html.reading import Page
 from tests.support import KEY, write_prices
@@ -218,6 +220,16 @@ def test_gold_of_many_fields_labels_and_groups_is_cut(tmp_path: Path) -> None:
     rebuilt = rebuild(results, PriceBook.load(write_prices(tmp_path)))
     page = Page(make_page(Source(rebuilt.report, rebuilt.tally, results, gold=question)))
     assert "and 80 more groups" in page.text
+
+
+def test_what_limited_a_short_run_is_not_drawn_over_time() -> None:
+    stretches = [Stretch(0.25 * n, 0.25, 4, 1.0, 8, {"slow_start": 0.25}) for n in range(160)]
+    for seconds, is_drawn in ((15, False), (40, True)):
+        chart = blocks.over_time(
+            Timeline(stretches[: 4 * seconds], 0.25, [], {"slow_start": 1.0, "tail": 39.0}), are_drawn=True
+        )
+        assert ("slow start 2%" in str(chart.drawn)) is is_drawn
+        assert ("What limited the runs" in chart.title, len(chart.table.head)) == (is_drawn, 5 if is_drawn else 3)
 
 
 def test_the_same_files_make_the_same_page(tmp_path: Path) -> None:
