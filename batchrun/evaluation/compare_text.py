@@ -19,7 +19,7 @@ def render(found: Comparison) -> str:
     lines = [f"compared with {printable(found.gold)}", "", *_files(found.files), ""]
     for name, differences in found.fields.items():
         for difference in differences:
-            lines += [*_difference(name or ALL_FIELDS, difference, len(differences) > 1), ""]
+            lines += [*_difference(name or ALL_FIELDS, difference, found.policy, len(differences) > 1), ""]
     lines += [_field_left_out(name, files) for name, files in found.fields_left_out.items()]
     policy = "count as wrong" if found.policy is Unanswered.WRONG else "are left out"
     lines.append(f"unanswered rows {policy}; intervals are {found.confidence:.0%}; {found.method}")
@@ -102,7 +102,7 @@ def _four_digits(p_value: float) -> str:
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
 
 
-def _difference(name: str, one: Difference, is_corrected: bool) -> list[str]:
+def _difference(name: str, one: Difference, policy: Unanswered, is_corrected: bool) -> list[str]:
     first, second = _name(one.first), _name(one.second)
     p_value = f"p {_four_digits(one.p_value)}"
     if is_corrected:
@@ -119,18 +119,21 @@ def _difference(name: str, one: Difference, is_corrected: bool) -> list[str]:
         ),
         f"both right {one.pairs.both:,}, first alone {one.pairs.first_only:,}, second alone {one.pairs.second_only:,}, "
         f"neither {one.pairs.neither:,}; {p_value}",
-        _verdict(one, first, second),
+        _verdict(one, first, second, policy),
         _power(one),
     ]
     return lines + _groups(one) + _flips(one)
 
 
-def _verdict(one: Difference, first: str, second: str) -> str:
-    """Who is better, in a sentence."""
+def _verdict(one: Difference, first: str, second: str, policy: Unanswered) -> str:
+    """Who is better, in a sentence; and where, if rows that were not answered are left out."""
     if one.winner is Winner.NEITHER:
         return f"These rows do not show a difference between {first} and {second}."
     better, other = (second, first) if one.winner is Winner.SECOND else (first, second)
-    return f"{better} is better than {other}."
+    where = ""
+    if one.left_out and policy is Unanswered.EXCLUDE:
+        where = f" on the {counted(one.rows, 'row')} that both answered, with {one.left_out:,} left out"
+    return f"{better} is better than {other}{where}."
 
 
 def _power(one: Difference) -> str:
