@@ -26,6 +26,8 @@ from tests.benchmarks.reuse import reuse
 from tests.benchmarks.view import view
 from tests.benchmarks.workloads import WORKLOADS, Row, Scale
 
+__all__ = ["WORKLOADS", "main"]
+
 WORKLOADS |= {
     "instructions": instructions,
     "large": large,
