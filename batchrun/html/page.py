@@ -39,7 +39,7 @@ class Table:
     words: Collection[int] = (0,)
 
 
-LONGEST_CELL = 80
+LONGEST_CELL = 100
 """Characters that are shown of a name in a table."""
 
 

@@ -76,9 +76,9 @@ class Guard:
         """The name of its cookie: cookies do not know ports, and two servers may run."""
         return f"batchrun-{self.port}"
 
-    def check_place(self, headers: Mapping[str, str]) -> None:
-        """Raise `Refused` for another host, and for what another page asks."""
-        if headers.get("Host", "") != f"127.0.0.1:{self.port}":
+    def check_place(self, headers: Mapping[str, str], path: str) -> None:
+        """Raise `Refused` for another host, also in the path (as a proxy is asked), and for what another page asks."""
+        if headers.get("Host", "") != f"127.0.0.1:{self.port}" or not path.startswith("/"):
             raise Refused(421, "This server answers to 127.0.0.1 alone.")
         if headers.get("Origin", self.origin) != self.origin:
             raise Refused(403, "Another page asked for this.")

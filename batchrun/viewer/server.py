@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from batchrun.errors import BatchrunError, UsageError
 from batchrun.records.words import printable_lines
@@ -31,6 +33,8 @@ THREADS = 2
 """Pages that are made at once: each thread takes some memory, and they take turns anyway."""
 _EXPORT_BYTES = 1 << 18
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_log.addFilter(lambda record: not _is_of_bad_request(record))
 LARGEST_CHANGE = 1 << 20
 """The longest decision that is taken, in bytes."""
 
@@ -60,7 +64,7 @@ class Viewer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = web.Server(self._handle, access_log=None)
+        self._server = web.Server(self._handle, access_log=None, logger=_log)
         self._listener = await loop.create_server(self._server, "127.0.0.1", self._port)
         self.guard = Guard(self._listener.sockets[0].getsockname()[1])
         self._pages = Pages(self._rows, self.guard.script_token, self._command, has_review=self._review is not None)
@@ -106,7 +110,7 @@ class Viewer:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.guard.check_place(request.headers)
+        self.guard.check_place(request.headers, request.raw_path)
         if request.path == "/" and "token" in request.query:
             return self._welcome(request.query["token"])
         self.guard.check_reader(request.headers, request.cookies)
@@ -183,14 +187,16 @@ class Viewer:
         is_review = self._review is not None and request.path.startswith("/review/")
         if request.method != "POST" or not (is_review or request.path == "/run"):
             raise Refused(405, "Nothing is changed here.")
-        body = await request.content.read(LARGEST_CHANGE + 1)
-        if len(body) > LARGEST_CHANGE:
-            raise Refused(413, f"A change has {LARGEST_CHANGE:,} bytes at most.")
+        body = bytearray()
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > LARGEST_CHANGE:
+                raise Refused(413, f"A change has {LARGEST_CHANGE:,} bytes at most.")
         if not is_review or self._review is None:
-            return _json(await self._watch.change(body))
+            return _json(await self._watch.change(bytes(body)))
         place = _whole(request.path.removeprefix("/review/"), self._review.size)
         async with self._deciding:
-            return _json({"next": await self._in_thread(self._review.decide, place, body)})
+            return _json({"next": await self._in_thread(self._review.decide, place, bytes(body))})
 
     async def _table_json(self, request: web.BaseRequest) -> web.Response:
         view = self._view(request)
@@ -234,6 +240,11 @@ def _whole(text: str, count: int) -> int:
     if not text.isdecimal() or int(text[:12]) >= count:
         raise Refused(404, "There is no such row.")
     return int(text)
+
+
+def _is_of_bad_request(record: logging.LogRecord) -> bool:
+    """Whether a message is about what was no HTTP: it was refused, and the terminal need not know."""
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _json(told: object) -> web.Response:

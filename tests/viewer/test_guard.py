@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,19 @@ def test_a_name_that_was_made_to_lead_here_gets_nothing(served: Served, path: st
     answer = served.ask(path, Host=host.format(port=served.guard.port))
     assert_refused(answer, 421, "127.0.0.1 alone")
     assert answer.headers["Set-Cookie"] is None
+
+
+def test_another_host_in_the_path_gets_nothing(served: Served) -> None:
+    assert_refused(served.ask("http://evil.example/rows"), 421, "127.0.0.1 alone")
+
+
+def test_what_is_no_http_is_refused_without_a_word_on_the_terminal(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.guard.port), timeout=20) as connection:
+        connection.sendall(b"GET /rows HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        assert b" 400 " in connection.recv(4096)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost:{port}"])

@@ -177,6 +177,17 @@ def test_the_page_says_what_was_decided_last_where_its_own_row_has_no_decision(r
         assert 'data-last-place="1" data-last-field="topic"' in viewer.ask("/review/2").text
 
 
+def test_a_long_text_is_kept_whole_and_one_that_is_too_long_is_refused(results: Path) -> None:
+    review = review_of(results)
+    text = "why " * 100_000
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="set", field="topic", value="praise")
+        decide(viewer, 0, action="note", field="topic", text=text)
+        assert review.file.decisions.of(review.queue.rows[0].id)["topic"].note == text
+        answer = post(viewer, 0, action="note", field="topic", text=text * 3)
+        assert (answer.status, answer.json["message"]) == (413, "A change has 1,048,576 bytes at most.")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
