@@ -60,7 +60,8 @@ def command(
     results = results_in(results)
     console.say_rescue(results)
     with ExitStack() as files:
-        sinks, junit = output_files.opened(results, question.gold, files)
+        others = [question.judge] if isinstance(question, JudgeQuestion) else [base for base, _ in gates.bases()]
+        sinks, junit = output_files.opened([results, *others], question.gold, files)
         if isinstance(question, JudgeQuestion):
             gates.refuse_bases()
             found = check(evaluate_judged(results, question, sinks), thresholds, gates.least_row_share)

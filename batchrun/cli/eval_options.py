@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,15 +163,16 @@ class RowFileOptions:
     csv: Path | None
     junit: Path | None
 
-    def opened(self, results: Path, gold: Source | None, files: ExitStack) -> tuple[list[RowSink], JUnit | None]:
-        """All that take rows, and the one among them that is written last.
+    def opened(
+        self, results: Sequence[Path], gold: Source | None, files: ExitStack
+    ) -> tuple[list[RowSink], JUnit | None]:
+        """All that take rows, and the one among them that is written last. `results`: all result files that are read.
 
         Raises `UsageError` for a file that is read, or an ending that tells no format.
         """
         from batchrun.evaluation.rows_file import JUnit, RowTable, refuse_overwriting
 
-        for path in filter(None, (self.csv, self.junit)):
-            refuse_overwriting(path, results, gold)
+        refuse_overwriting([path for path in (self.csv, self.junit) if path is not None], results, gold)
         table = [files.enter_context(RowTable(self.csv))] if self.csv else []
         junit = files.enter_context(JUnit(self.junit)) if self.junit else None
         return [*table, *([junit] if junit else [])], junit

@@ -12,6 +12,7 @@ from typing import Protocol
 from xml.sax.saxutils import quoteattr
 
 from batchrun.datasets.fields import Column
+from batchrun.datasets.requests_of import find_requests
 from batchrun.datasets.tables import Source
 from batchrun.datasets.writers import TableWriter, check_ending, writing
 from batchrun.errors import UsageError
@@ -36,13 +37,27 @@ class RowSink(Protocol):
         """One row, with the verdict on it and on each field."""
 
 
-def refuse_overwriting(output: Path, results: Path, gold: Source | None) -> None:
-    """Raise `UsageError` if a file would be written over one that is read, or that belongs to the results."""
-    use = ResultPaths.of(results).use_of(output)
-    if use is None and gold is not None and gold.path != "-" and are_one(output, Path(gold.path)):
-        use = "the table with the right answers"
-    if use is not None:
-        raise UsageError(f"{output} is {use}; choose another file")
+def refuse_overwriting(outputs: Sequence[Path], results: Sequence[Path], gold: Source | None) -> None:
+    """Raise `UsageError` if a file would be written over one that is read, that belongs to results, or over another.
+
+    `results`: all result files that are read, also that of a judge and those to stand against.
+    """
+    for number, output in enumerate(outputs):
+        use = next(filter(None, (_use_of(output, path) for path in results)), None)
+        if use is None and gold is not None and gold.path != "-" and are_one(output, Path(gold.path)):
+            use = "the table with the right answers"
+        if use is None and any(are_one(output, other) for other in outputs[:number]):
+            use = "named for two outputs"
+        if use is not None:
+            raise UsageError(f"{output} is {use}; choose another file")
+
+
+def _use_of(output: Path, results: Path) -> str | None:
+    """What a path is to a result file, in words; None where it has nothing to do with it."""
+    if (use := ResultPaths.of(results).use_of(output)) is not None:
+        return use
+    requests = find_requests(results, None)
+    return "the request file" if requests is not None and are_one(output, requests) else None
 
 
 class RowTable:
@@ -142,8 +157,13 @@ class JUnit:
 
 def _told(field: str, judged: Judged) -> str:
     gold, answer = judged.pair
-    said = judged.why or f"answered {shown(answer)}"
-    return f"{field}: {judged.verdict.value.replace('_', ' ')}" + (f", gold is {shown(gold)}, {said}" if gold else "")
+    parts = [
+        f"{field}: {judged.verdict.value.replace('_', ' ')}",
+        *([f"gold is {shown(gold)}"] if gold is not None else []),
+        *([judged.why] if judged.why else []),
+        *([f"answered {shown(answer)}"] if answer is not None else []),
+    ]
+    return ", ".join(parts)
 
 
 def _quoted(text: str) -> str:

@@ -342,6 +342,16 @@ def test_of_two_verdicts_on_one_answer_the_first_counts_and_that_is_said(
     assert "2 further records in judge.jsonl of an answer that had one: the first one counts" in found.warnings
 
 
+@pytest.mark.parametrize("path", ["judge.jsonl", "judge.jsonl.log", "judge.requests.jsonl"])
+def test_no_file_of_the_judge_is_overwritten(batchrun: Command, path: str) -> None:
+    write_rows({"a": "1"})
+    judged_results(batchrun, {"a": PASS})
+    before = Path(path).read_bytes()
+    done = batchrun("eval", "r.jsonl", *JUDGED, "--junit", path)
+    assert (done.code, Path(path).read_bytes()) == (2, before)
+    assert "choose another file" in done.err
+
+
 def test_a_verdict_of_null_is_none(batchrun: Command) -> None:
     write_rows({"a": "1", "b": "2"})
     judged_results(batchrun, {"a": {"grade": None}, "b": {"grade": "bad"}}, "grade? enum(good|bad)")

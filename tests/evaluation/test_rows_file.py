@@ -70,6 +70,41 @@ def test_no_file_that_is_read_is_overwritten(batchrun: Command, option: str, pat
     assert (Path("r.jsonl").read_bytes(), Path("gold.csv").read_bytes()) == before
 
 
+def test_junit_says_nothing_of_an_answer_that_there_is_not(batchrun: Command) -> None:
+    write_results(Path("r.jsonl"), {"wrong": {"n": 4, "s": []}, "none": {"n": "4 or 5", "s": ["x"]}})
+    rows = [("wrong", 0, "[]"), ("none", 0, "x"), ("late", 7, "a")]
+    write_gold(Path("gold.csv"), ["custom_id", "n", "s"], rows)
+    scorers = ("--score", "n=number", "--score", "s=set")
+    assert batchrun("eval", "r.jsonl", "--gold", "gold.csv", *scorers, "--junit", "j.xml").code == 0
+    messages = [case[0].get("message") for case in ElementTree.parse("j.xml").getroot()[1]]
+    assert messages == [
+        "n: wrong, gold is 0, answered 4; s: right, gold is [], answered []",
+        "n: unanswered, gold is 0, unreadable; s: right, gold is x, answered x",
+        "n: not asked, gold is 7; s: not asked, gold is a",
+    ]
+
+
+@pytest.mark.parametrize("second", ["rows.csv", "./rows.csv", "link.csv", "more/../rows.csv"])
+def test_two_outputs_are_never_one_file(batchrun: Command, second: str) -> None:
+    Path("more").mkdir()
+    Path("link.csv").symlink_to("rows.csv")
+    before = sorted(Path().iterdir())
+    done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", "--csv", "rows.csv", "--junit", second)
+    assert (done.code, done.out) == (2, "")
+    assert f"{Path(second)} is named for two outputs; choose another file" in done.err
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--fail-if-worse", "--fail-unless-as-good"])
+def test_a_base_is_not_overwritten(batchrun: Command, option: str) -> None:
+    write_results(Path("base.jsonl"), {"right": {"topic": "a"}})
+    before = Path("base.jsonl").read_bytes()
+    done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", option, "base.jsonl", "--csv", "base.jsonl")
+    assert done.code == 2
+    assert "base.jsonl is the result file; choose another file" in done.err
+    assert Path("base.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("option", ["--csv", "--junit"])
 def test_where_there_is_no_verdict_there_is_no_file(batchrun: Command, option: str) -> None:
     write_results(Path("bad.jsonl"), {"right": Outcome("failed")})
