@@ -99,7 +99,7 @@ def command(
         console.say(f"batchrun: {note}")
     results = results_in(results)
     made = make_requests(Answers(data_options.source(data), results, judge.key, judge.gold), recipe, files.output)
-    for line in (*prepare.told(made.summary, files.output), *_told(made), _next(made, files.output, results)):
+    for line in (*prepare.told(made.summary, files.output), *_told(made, results), _next(made, files.output, results)):
         console.say(line)
 
 
@@ -113,9 +113,15 @@ def _next(made: ToJudge, requests: Path, results: Path) -> str:
     return f"next: {ask}; {score}"
 
 
-def _told(made: ToJudge) -> Iterator[str]:
+def _told(made: ToJudge, results: Path) -> Iterator[str]:
     """What somebody should know of what is judged and what is not, a line each."""
     yield f"not judged: {counted(made.unanswered, 'row')} unanswered, {made.not_asked:,} not asked"
+    if made.without_row:
+        yield f"{counted(made.without_row, 'record')} in {results} without a row in the table, and so not judged"
+    if made.without_row is None:
+        yield f"not all rows were read (--limit), so it is not known whether each record in {results} has one"
+    if made.damaged_lines:
+        yield f"{counted(made.damaged_lines, 'damaged line')} in {results}: no answer was read there"
     if made.hidden:
         names = ", ".join(made.hidden)
         yield f"columns of the table that cannot be used, because the answer has their names: {names}"

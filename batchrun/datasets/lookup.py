@@ -7,11 +7,15 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
+
+import orjson
 
 from batchrun.errors import StopError, UsageError
 from batchrun.records.answer import Result, read_result, read_results
@@ -24,13 +28,15 @@ _FIRST_READ = 4096
 _BATCH_BYTES = 1 << 14  # what stays in a core's cache with all that is made of it
 _LEAST_RECORD = 256  # bytes: no more records than that are expected in a file
 _LINES_A_PART = 4096
+_BEGINNING = re.compile(rb'\{"id":"[^"\\]*+","custom_id":("[^"\\]*+(?:\\.[^"\\]*+)*+")')  # of a record that may be torn
 _PLACE_BITS = 42  # of a slot: a file of up to 4 TB; the others count
 _PLACE, _ONCE, _MOST_EQUAL = (1 << _PLACE_BITS) - 1, 1 << _PLACE_BITS, (1 << (64 - _PLACE_BITS)) - 1
 
 
 class RecordFile:
-    """A result file, or a directory of them, opened to be read. `damaged`: how many of its lines are no records; known
-    once it was read.
+    """A result file, or a directory of them, opened to be read. `damaged`: how many of its lines are no records, and
+    `damaged_ids`: by the offset of such a line, the id of its request, where its beginning still tells; known once it
+    was read.
 
     Raises `OSError` if it cannot be opened.
     """
@@ -38,6 +44,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = 0
+        self.damaged_ids: dict[int, str] = {}
         self._file = open_results(path)
 
     def __enter__(self) -> RecordFile:
@@ -77,6 +84,7 @@ class RecordFile:
         """The same, many at a time."""
         self._file.seek(0)
         self.damaged, is_any, start = 0, False, 0
+        self.damaged_ids.clear()
         while lines := self._file.readlines(_BATCH_BYTES):
             offsets = list(accumulate(map(len, lines), initial=start))
             start = offsets.pop()
@@ -92,21 +100,30 @@ class RecordFile:
     def _one_by_one(self, lines: Sequence[bytes], offsets: Sequence[int]) -> tuple[list[Result], list[int]]:
         """The lines that are records; the others are counted."""
         read = list(map(self._read, lines))
-        self.damaged += read.count(None)
+        for line, result, offset in zip(lines, read, offsets, strict=True):
+            if result is None:
+                self._note_damage(line, offset)
         found = [(result, offset) for result, offset in zip(read, offsets, strict=True) if result is not None]
         return [result for result, _ in found], [offset for _, offset in found]
 
     def _without_damage(self, lines: Iterable[tuple[ResultHead | None, int]]) -> Iterator[tuple[ResultHead, int]]:
         """The lines that are records; the others are counted."""
         self.damaged, is_any = 0, False
+        self.damaged_ids.clear()
         for head, place in lines:
             if head is None:
-                self.damaged += 1
+                self._note_damage(self.line_at(place), place)
             else:
                 is_any = True
                 yield head, place
         if self.damaged and not is_any:
             raise no_results(self.path)
+
+    def _note_damage(self, line: bytes, offset: int) -> None:
+        self.damaged += 1
+        if begun := _BEGINNING.match(line):
+            with suppress(ValueError):
+                self.damaged_ids[offset] = str(orjson.loads(begun[1]))
 
     def _read(self, raw: bytes) -> Result | None:
         try:
@@ -155,6 +172,11 @@ class RecordsById:
 
     def __len__(self) -> int:
         return self._records
+
+    @property
+    def damaged_ids(self) -> Iterable[str]:
+        """The ids of damaged lines, as far as they can be read."""
+        return self._file.damaged_ids.values()
 
     def offset(self, custom_id: str) -> int | None:
         """Where the record of that id begins; None if there is none."""

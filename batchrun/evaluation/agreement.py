@@ -145,6 +145,10 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
                 answer = Answer(result, reader)
                 for one in said:
                     one.take(at, number, answer)
+        for custom_id in file.damaged_ids.values():
+            number = numbers.setdefault(hash64(custom_id), len(numbers))
+            for one in said if known.add(number) else ():
+                one.take(at, number, Answer(None))
         told.append(AgreeingFile(str(paths[at]), spending.total(), duplicates, file.damaged))
     fields = {
         one.field.name: [one.compare(first, second, paths) for first, second in combinations(range(len(files)), 2)]

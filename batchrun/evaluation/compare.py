@@ -85,7 +85,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 class File(msgspec.Struct, frozen=True):
     """One file: the `counts` of all its rows, by field, and what its records cost.
 
-    `duplicates`: further records of an id, and `damaged_lines`: lines that are no records; neither is compared.
+    `duplicates`: further records of an id, and `damaged_lines`: lines that are no records, whose rows are unanswered.
     """
 
     results: str

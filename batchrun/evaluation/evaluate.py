@@ -25,7 +25,7 @@ from batchrun.evaluation.scorers import Scorer, shown
 from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.evaluation.warnings import not_allowed, warnings_for
+from batchrun.evaluation.warnings import damaged, not_allowed, warnings_for
 from batchrun.records.answer import Result
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
@@ -56,13 +56,13 @@ class Question:
 class JudgedRow(msgspec.Struct, frozen=True, gc=False):
     """One record of the result file: where it belongs, the verdict on all its fields together and on each.
 
-    `offset`: where it begins in the file.
+    `result` None: it is damaged. `offset`: where it begins in the file.
     """
 
     place: Place
     verdict: Verdict
     fields: list[Judged]
-    result: Result
+    result: Result | None
     offset: int
 
 
@@ -166,17 +166,20 @@ class Scoring:
                 read(results)
             found = self.gold.find_all([result.custom_id for result in results])
             for result, offset, (row, repeat) in zip(results, offsets, found, strict=True):
-                if self._seen.add(result.custom_id, row, repeat):
-                    yield self._judged(result, offset, row, repeat)
-                else:
+                if not self._seen.add(result.custom_id, row, repeat):
                     self.duplicates += 1
+                    continue
+                source = result.run.source
+                self._copied += source is not None and source.kind == "copied" and row is not None
+                yield self._judged(result.custom_id, result, offset, row, repeat)
+        for offset, custom_id in self._results.damaged_ids.items():
+            row, repeat = self.gold.find(custom_id)
+            if self._seen.add(custom_id, row, repeat):  # it was asked, and has no other record
+                yield self._judged(custom_id, None, offset, row, repeat)
 
-    def _judged(self, result: Result, offset: int, row: int | None, repeat: int) -> JudgedRow:
+    def _judged(self, custom_id: str, result: Result | None, offset: int, row: int | None, repeat: int) -> JudgedRow:
         """A record, judged and counted."""
-        source = result.run.source
-        if source is not None and source.kind == "copied" and row is not None:
-            self._copied += 1
-        place = self._place(result.custom_id, row, repeat)
+        place = self._place(custom_id, row, repeat)
         answer, judged = Answer(result, self._reader), list[Judged]()
         for tally in self.tallies:
             one = tally.judge(answer, row)
@@ -189,6 +192,8 @@ class Scoring:
 
     def said_at(self, offset: int, row: int, field: int) -> str | None:
         """What the record at an offset answered to a row, in one field, as a text; None where it did not."""
+        if offset in self._results.damaged_ids:
+            return None
         return self.tallies[field].judge(Answer(self._results.at(offset), self._reader), row).said
 
     def group_of(self, row: int) -> str:
@@ -202,7 +207,8 @@ class Scoring:
 
     def id_at(self, offset: int) -> str:
         """The id of the record at an offset."""
-        return self._results.at(offset).custom_id
+        damaged = self._results.damaged_ids.get(offset)
+        return self._results.at(offset).custom_id if damaged is None else damaged
 
     def _place(self, custom_id: str, row: int | None, repeat: int) -> Place:
         if row is None:
@@ -265,6 +271,7 @@ class Scoring:
             reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
             warnings=[
                 *warnings_for(self.tallies, fields, counts, question.policy),
+                *damaged(self._results),
                 *self._copies(),
                 *not_allowed(self.tallies, self._asked),
                 *([] if self._sample is None else of_sample(self._sample)),

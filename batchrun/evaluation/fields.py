@@ -15,6 +15,7 @@ from batchrun.records.answer import DoubledKeyError, NotJsonError, Result, json_
 
 ANSWER = "answer"
 """The field of an answer that is a text, unless the answer is an object with a field of this name."""
+DAMAGED = "damaged record"
 TEXT = replace(EXACT)
 """The scorer of that field where nobody has told another one; no field of an object has it."""
 _LOOKED_AT = 200
@@ -25,27 +26,36 @@ class Answer:
     """A result that is looked at field by field. `why`: why it has no answer as a whole; "" if it has one.
 
     `parsed`: the JSON of the answer, None where there is none. An object that has a key twice is invalid.
-    `reader`: checks the answer against its schema, as `join` does; None where there is none.
+    `result` None: that of a record that is damaged. `reader`: checks the answer against its schema, as `join` does;
+    None where there is none.
     """
 
     __slots__ = ("parsed", "result", "why")
 
-    def __init__(self, result: Result, reader: LabelReader | None = None) -> None:
+    def __init__(self, result: Result | None, reader: LabelReader | None = None) -> None:
         self.result = result
+        self.parsed: Any = None
+        if result is None:
+            self.why = DAMAGED
+            return
         run = result.run
         self.why = "" if run.outcome == "succeeded" else str(run.outcome)
         if not self.why and run.schema_error is not None:
             self.why = "invalid"
-        self.parsed: Any = None
         if not self.why and reader is not None:
             label = reader.read(result)
             self.why = "" if label.is_ok else str(label.status)
             self.parsed = label.value
         elif not self.why:
-            self._parse()
+            self._parse(json_text_of(result.body))
 
-    def _parse(self) -> None:
-        if (text := json_text_of(self.result.body)) is None:
+    @property
+    def text(self) -> str | None:
+        """The text of the answer, None where there is none."""
+        return None if self.result is None else self.result.text
+
+    def _parse(self, text: str | None) -> None:
+        if text is None:
             return
         try:
             self.parsed = parse_json(unfenced(text))
@@ -71,7 +81,7 @@ class Field:
         """The field in an answer; None where the answer has none, or nothing but blanks."""
         value = nested(answer.parsed, self.name)
         if value is None and self.is_text and not (isinstance(answer.parsed, dict) and self.name in answer.parsed):
-            value = answer.result.text
+            value = answer.text
         return None if isinstance(value, str) and not value.strip() else value
 
 

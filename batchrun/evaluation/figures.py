@@ -176,11 +176,12 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     """All figures of one result file against gold.
 
     `counts`, `accuracy` and `accuracies` are those of all fields together: a row is right where each field is.
-    `policy`: what unanswered rows count as. `seed`: of the resampled intervals. `duplicates`: further records of an id
-    and `damaged_lines`: lines that are no records; neither is counted. `warnings`: when not to trust a figure, in
-    words. `gates`: the thresholds that were given. `v`: the version of this form. `results`, `gold`: the two files.
-    `confidence`: of all intervals. `fields`: the figures of each field. `repeats`: of rows that were asked several
-    times. `groups`: by the value of a column. `judge`: who scored the answers, where gold did not.
+    `policy`: what unanswered rows count as. `seed`: of the resampled intervals. `duplicates`: further records of an
+    id, which are not counted. `damaged_lines`: lines that are no records; a row that has no other one is unanswered.
+    `warnings`: when not to trust a figure, in words. `gates`: the thresholds that were given. `v`: the version of this
+    form. `results`, `gold`: the two files. `confidence`: of all intervals. `fields`: the figures of each field.
+    `repeats`: of rows that were asked several times. `groups`: by the value of a column. `judge`: who scored the
+    answers, where gold did not.
     `reviewed`: how the rows were drawn, where gold is a file of corrections.
     """
 

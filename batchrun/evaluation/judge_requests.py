@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from batchrun.datasets.ids_of_rows import as_prepared
 from batchrun.datasets.labels import LabelReader
@@ -33,6 +34,7 @@ from batchrun.results.paths import ResultPaths
 
 ANSWER, PARSED, GOLD = "answer", "parsed", "gold"
 _PIECE = 1 << 20
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,15 @@ class ToJudge:
     """What was written.
 
     `summary`: the requests. `unanswered`: rows that were asked and have no answer; `not_asked`: rows without a record.
-    `hidden`: columns of the table whose names the answer takes.
+    `without_row`: ids with a record of which the table has no row; None where not all of it was read.
+    `damaged_lines`: of the result file. `hidden`: columns of the table whose names the answer takes.
     """
 
     summary: Summary
     unanswered: int
     not_asked: int
+    without_row: int | None
+    damaged_lines: int
     hidden: tuple[str, ...]
 
 
@@ -105,13 +110,14 @@ def make_requests(answers: Answers, recipe: Recipe, output: Path) -> ToJudge:
                 columns = ", ".join(table.columns)
                 raise UsageError(f"--gold {answers.gold}: {table.name} has no such column; it has {columns}")
             repeats = range(1, (_most_repeats(file) if asked.prepared is None else asked.prepared.repeat) + 1)
-            rows = _AnsweredRows(table, ids, RecordsById(file), repeats, answers.gold, asked.reader())
+            records = RecordsById(file)
+            rows = _AnsweredRows(table, ids, records, repeats, answers.gold, asked.reader())
             summary = prepare_table(table.read_by(rows), recipe, output, judged)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
     own = (*rows.names, answers.gold)
     summary = replace(summary, unused=tuple(name for name in summary.unused if name not in own))
-    return ToJudge(summary, rows.unanswered, rows.not_asked, rows.hidden)
+    return ToJudge(summary, rows.unanswered, rows.not_asked, rows.without_row, file.damaged, rows.hidden)
 
 
 def _most_repeats(file: RecordFile) -> int:
@@ -138,12 +144,14 @@ class _AnsweredRows:
         self._table, self._ids, self._records = table, ids, records
         self._repeats: Sequence[int] = tuple(repeats)
         self._gold, self._reader = gold, reader
+        self._damaged = {custom_id for custom_id in records.damaged_ids if records.offset(custom_id) is None}
         self.unanswered = self.not_asked = 0
+        self.without_row: int | None = None
 
     def rows(self) -> Iterator[Row]:
         """A row for each answer, in the order of the table."""
-        self.unanswered = self.not_asked = 0  # it is read again where ids are not unique
-        is_any = False
+        self.unanswered = self.not_asked = found = 0  # it is read again where ids are not unique
+        is_any, self.without_row = False, None
         for row in self._table.rows():
             try:
                 results = self._results(self._ids.of(row))
@@ -151,7 +159,11 @@ class _AnsweredRows:
                 self._table.problems.add(row.line_number, row.number, str(error))
                 continue
             self.not_asked += not results
+            found += len(results)
             for result in results:
+                if result is None:
+                    self.unanswered += 1
+                    continue
                 if why_unanswered(result, self._reader):
                     self.unanswered += 1
                     continue
@@ -161,12 +173,18 @@ class _AnsweredRows:
                 is_any = True
                 yield row._replace(cells={**row.cells, **told})
         self._table.problems.raise_any()
+        self.without_row = len(self._records) + len(self._damaged) - found
         if not is_any:
             why = f"{counted(self.unanswered, 'row')} unanswered, {self.not_asked:,} not asked"
-            raise UsageError(f"there is no answer to judge: {self._table.name} has {why}")
+            key = f"; {counted(self.without_row, 'record')} of other rows, look at --key" if self.without_row else ""
+            raise UsageError(f"there is no answer to judge: {self._table.name} has {why}{key}")
 
-    def _results(self, custom_id: str) -> list[Result]:
+    def _results(self, custom_id: str) -> list[Result | None]:
+        """The records of a row; None for one that is damaged."""
+        ids = [custom_id, *(f"{custom_id}#{repeat}" for repeat in self._repeats)]
+        return [result for result in map(self._find, ids) if result is not _ABSENT]
+
+    def _find(self, custom_id: str) -> Any:
         if (result := self._records.find(custom_id)) is not None:
-            return [result]
-        found = (self._records.find(f"{custom_id}#{repeat}") for repeat in self._repeats)
-        return [result for result in found if result is not None]
+            return result
+        return None if custom_id in self._damaged else _ABSENT

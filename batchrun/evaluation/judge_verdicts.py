@@ -37,6 +37,7 @@ class Said(IntEnum):
     FAILED = 3
     INVALID = 4
     CHANGED = 5
+    DAMAGED = 6
 
     @property
     def in_words(self) -> str:
@@ -49,6 +50,7 @@ _WORDS = {
     Said.FAILED: "no answer of the judge",
     Said.INVALID: "an answer of the judge that does not fit its schema",
     Said.CHANGED: "judged before its request was changed",
+    Said.DAMAGED: "a damaged record of the judge",
 }
 _SEEN = 1 << 3  # above the three bits of what was said
 _BODY_SHIFT, _BODY_DIGITS = 4, 15  # 60 bits of the hash of the body that was asked
@@ -139,6 +141,10 @@ class JudgeFile:
             if self._further:
                 further = counted(self._further, "further record")
                 self.warnings.append(f"{further} in {path} of an answer that had one: the first one counts")
+            for custom_id in file.damaged_ids.values():
+                key = hash64(custom_id)
+                if (known := self._table.get(key)) is not None and not known & (_SEEN - 1):
+                    self._table.set(key, known | Said.DAMAGED)
             if file.damaged:
                 self.warnings.append(f"{path} has damaged lines ({file.damaged:,}): no verdict was read from them")
 

@@ -12,6 +12,7 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
+from batchrun.evaluation.fields import DAMAGED
 from batchrun.evaluation.figures import VERSION, Accuracy, Evaluation, FieldFigures, Judge, People
 from batchrun.evaluation.gold import NO_CELL, REPEAT, Column, Gold, group_column, ids_of
 from batchrun.evaluation.judge_requests import why_unanswered
@@ -21,8 +22,7 @@ from batchrun.evaluation.rows_file import RowSink
 from batchrun.evaluation.summary import accuracies, effective_of, groups
 from batchrun.evaluation.tally import Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
-from batchrun.evaluation.warnings import FEW_ROWS
-from batchrun.records.answer import Result
+from batchrun.evaluation.warnings import FEW_ROWS, damaged
 from batchrun.records.index import hash64
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
@@ -90,26 +90,33 @@ class _Judging:
         self._records = self._total = self._duplicates = 0
 
     def rows(self) -> Iterator[tuple[Place, Judged]]:
-        """Every record with its verdict, counted; the first one of each id."""
+        """Every record with its verdict, counted: the first one of each id, or else one that is damaged."""
         for result in self._file.results():
             if self.judge.is_second(result.custom_id):
                 self._duplicates += 1
                 continue
-            self._records += 1
             self._total = max(self._total, result.run.total_lines)
-            place = self._rows.place(result.custom_id)
-            if place.row is not None and place.row >= 0:
-                self._seen.add(result.custom_id, place.row, place.repeat)  # refuses what is alone and a repeat
-            judged = self._judged(result, place)
-            said = judged.vote if place.repeat else None
-            self._tally.add(judged.verdict, said, place)
-            yield place, judged
+            yield self._counted(result.custom_id, why_unanswered(result, self._reader))
+        for custom_id in self._file.damaged_ids.values():
+            if not self.judge.is_second(custom_id):
+                yield self._counted(custom_id, DAMAGED)
 
-    def _judged(self, result: Result, place: Place) -> Judged:
-        if why := why_unanswered(result, self._reader):
+    def _counted(self, custom_id: str, why: str) -> tuple[Place, Judged]:
+        """An answer with its verdict, counted. `why`: why there is no answer; "" where there is one."""
+        self._records += 1
+        place = self._rows.place(custom_id)
+        if place.row is not None and place.row >= 0:
+            self._seen.add(custom_id, place.row, place.repeat)  # refuses what is alone and a repeat
+        judged = self._judged(place, why)
+        said = judged.vote if place.repeat else None
+        self._tally.add(judged.verdict, said, place)
+        return place, judged
+
+    def _judged(self, place: Place, why: str) -> Judged:
+        if why:
             self._unanswered[why] += 1
             return Judged(Verdict.UNANSWERED, why)
-        said = self.judge.said(result.custom_id)
+        said = self.judge.said(place.custom_id)
         if (person := self._rows.person(place)) is not None:
             self._people[person, said if said in _VERDICTS else Said.NONE] += 1
         if said not in _VERDICTS:
@@ -151,7 +158,7 @@ class _Judging:
             groups=field.groups,
             duplicates=self._duplicates,
             damaged_lines=self._file.damaged,
-            warnings=[*self.judge.warnings, *self._warnings(counts, people)],
+            warnings=[*self.judge.warnings, *damaged(self._file), *self._warnings(counts, people)],
         )
 
     def _figures_of_people(self, counts: Counts, both: Accuracy) -> People:

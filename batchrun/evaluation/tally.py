@@ -186,9 +186,8 @@ class FieldTally(RowTally):
             try:
                 is_right = scorer.is_right(one, answer)
             except ScorerError as error:
-                raise UsageError(
-                    f"the field {self.field.name} of {said.result.custom_id[:60]!r} cannot be scored: {error}"
-                ) from error
+                custom_id = said.result.custom_id[:60] if said.result is not None else ""
+                raise UsageError(f"the field {self.field.name} of {custom_id!r} cannot be scored: {error}") from error
             if is_right is None:
                 return Judged(_UNANSWERED, UNREADABLE, (meant, None))
             if is_right:

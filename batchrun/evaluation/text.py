@@ -155,7 +155,7 @@ def left_out(duplicates: int, damaged_lines: int) -> Iterator[str]:
     if duplicates:
         yield f"{counted(duplicates, 'further record')} of an id that had one; the first one counts"
     if damaged_lines:
-        yield f"{counted(damaged_lines, 'damaged line')} left out"
+        yield f"{counted(damaged_lines, 'damaged line')}: unanswered, where no other record has its id"
 
 
 def _field(name: str, figures: FieldFigures, policy: Unanswered) -> list[str]:

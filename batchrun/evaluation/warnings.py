@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from batchrun.datasets.lookup import RecordFile
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
 from batchrun.evaluation.scorers import as_text
@@ -16,6 +17,15 @@ from batchrun.records.words import counted
 FEW_ROWS = 10
 """A class with fewer rows of gold has intervals that are too narrow."""
 _SHOWN = 5
+
+
+def damaged(file: RecordFile) -> Iterator[str]:
+    """A warning where damaged lines do not tell whose records they were; after the file was read."""
+    if unknown := file.damaged - len(file.damaged_ids):
+        yield (
+            f"{counted(unknown, 'damaged line')} without an id that can be read: what was asked there counts as not "
+            "asked, unless it has another record"
+        )
 
 
 def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:

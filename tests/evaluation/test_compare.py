@@ -245,6 +245,18 @@ def test_cost_tokens_and_latency_stand_beside_each(tmp_path: Path) -> None:
     assert told["fields"]["answer"][0]["pairs"] == {"both": 2, "first_only": 2, "second_only": 0, "neither": 0}
 
 
+def test_a_damaged_record_is_one_without_an_answer_with_gold_and_without(tmp_path: Path) -> None:
+    paths = files(tmp_path, said(2, 2), said(2, 2))
+    lines = paths[1].read_bytes().splitlines(keepends=True)
+    paths[1].write_bytes(lines[0] + lines[1][:-30] + b"\n")
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "answer"], gold_rows(2))
+    (difference,) = compare(paths, Question(Source(str(gold))), PriceBook()).fields["answer"]
+    assert (difference.rows, difference.only_first, difference.pairs) == (2, 0, Pairs(1, 1, 0, 0))
+    assert [(flip.custom_id, flip.second) for flip in difference.flips] == [("r-1", None)]
+    (agreement,) = agree(paths, PriceBook()).fields["answer"]
+    assert (agreement.rows, agreement.unanswered, agreement.only_first) == (1, 1, 0)
+
+
 def test_damaged_lines_and_second_records_are_told_and_paid_for_with_gold_and_without(tmp_path: Path) -> None:
     """What a second record cost was paid: the cost is that of the report, and the first record is compared."""
     twice = [("r-0", "yes"), ("r-1", "no"), ("r-0", "no"), ("x", "yes"), ("x", "no")]
@@ -261,7 +273,7 @@ def test_damaged_lines_and_second_records_are_told_and_paid_for_with_gold_and_wi
         assert one.spent.lines_without_usage == usage.lines_without_usage == 5
     for text in (render(held), render_agreement(agreed)):
         assert "b.jsonl: 2 further records of an id that had one; the first one counts" in text
-        assert "b.jsonl: 1 damaged line left out" in text
+        assert "b.jsonl: 1 damaged line: unanswered, where no other record has its id" in text
         assert "5 without usage" in text
         assert "a.jsonl: 1 damaged" not in text
     assert json.loads(held.to_json())["files"][1]["damaged_lines"] == 1

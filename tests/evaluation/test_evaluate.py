@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -13,6 +14,7 @@ from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.gates import check, threshold
+from batchrun.evaluation.rows_file import RowTable
 from batchrun.evaluation.scorers import of_function, scorer_of
 from batchrun.evaluation.text import render, share
 from batchrun.evaluation.verdict import Counts, Unanswered
@@ -164,6 +166,30 @@ def test_the_first_record_of_an_id_counts_and_damaged_lines_are_told_of(tmp_path
     gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic"], [("a", "yes"), ("b", "no")])
     found = evaluate(results, Question(Source(str(gold))))
     assert (found.counts, found.duplicates, found.damaged_lines) == (Counts(right=2), 1, 1)
+    assert found.warnings[-1].startswith("1 damaged line without an id that can be read: what was asked there counts")
+
+
+def test_what_a_damaged_record_was_about_was_asked_and_is_unanswered(tmp_path: Path) -> None:
+    """Unless another record has its id, before or after it."""
+    ids = ["a", 'b "\u00e9', "c", "d", "no gold"]
+    results = write_results(tmp_path / "r.jsonl", dict.fromkeys(ids, YES))
+    lines = results.read_bytes().splitlines(keepends=True)
+    torn = [line[: len(line) // 2] + b"\n" for line in lines]
+    results.write_bytes(b"".join([lines[0], torn[1], torn[2], lines[2], torn[0], torn[4], torn[3][:20]]))
+    rows = [(custom_id, "yes") for custom_id in ids[:4]]
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic"], rows)
+    table = RowTable(tmp_path / "rows.csv")
+    with table:
+        found = evaluate(results, Question(Source(str(gold))), [table])
+    assert found.counts == Counts(right=2, unanswered=1, not_asked=1, unscored=1)
+    assert (found.fields["topic"].unanswered, found.damaged_lines) == ({"damaged record": 1}, 5)
+    assert json.loads(found.to_json())["fields"]["topic"]["unanswered"] == {"damaged record": 1}
+    assert "5 damaged lines: unanswered, where no other record has its id" in render(found)
+    told_of = next(text for text in found.warnings if "damaged" in text)
+    assert told_of.startswith("1 damaged line without an id that can be read")
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        told = {row["custom_id"]: (row["verdict"], row["topic_why"]) for row in csv.DictReader(file)}
+    assert told['b "\u00e9'] == ("unanswered", "damaged record")
 
 
 # ------------------------------------------------------------------------------------------------- fields

@@ -119,6 +119,45 @@ def test_a_judge_that_repeats_what_it_was_told_gives_no_verdict(batchrun: Comman
     assert judge_of(found).unscored == {"an answer of the judge that does not fit its schema": 2}
 
 
+def test_an_answer_whose_row_is_not_in_the_table_is_told_of(batchrun: Command) -> None:
+    write_rows({"a": "four", "b": "five", "b#1": "six", "c": Outcome(FAILED)})
+    write_results(Path("r.jsonl"), {"a": "four", "b": "five", "b#1": "six", "x": "seven", "y": Outcome(FAILED)})
+    words = ("judge", "data.csv", "r.jsonl", "-p", "{{ answer }}", "-s", SCHEMA, "-o", "j.jsonl")
+    done = batchrun(*words)
+    assert list(requests_in(Path("j.jsonl"))) == ["a", "b", "b#1"]
+    assert "not judged: 0 rows unanswered, 1 not asked" in done.err
+    assert "2 records in r.jsonl without a row in the table, and so not judged" in done.err
+    done = batchrun(*words, "--limit", "1")
+    assert "not all rows were read (--limit), so it is not known whether each record in r.jsonl has one" in done.err
+    made = judge("data.csv", "r.jsonl", "j.jsonl", prompt="{{ answer }}", schema=SCHEMA)
+    assert (made.without_row, made.damaged_lines) == (2, 0)
+    write_rows({"p": "1"})
+    write_results(Path("r.jsonl"), {"x": "seven"})
+    assert "0 rows unanswered, 1 not asked; 1 record of other rows, look at --key" in batchrun(*words).err
+
+
+def test_a_damaged_record_is_no_answer_to_judge_and_was_asked_all_the_same(batchrun: Command) -> None:
+    write_rows({"a": "four", "b": "five", "c": "six"})
+    lines = Path("r.jsonl").read_bytes().splitlines(keepends=True)
+    Path("r.jsonl").write_bytes(lines[0] + lines[1][:-30] + b"\n" + lines[2][:-1] + b"}\n" + lines[2])
+    done = batchrun("judge", "data.csv", "r.jsonl", "-p", "{{ answer }}", "-s", SCHEMA, "-o", "j.jsonl")
+    assert list(requests_in(Path("j.jsonl"))) == ["a", "c"]
+    assert "not judged: 1 row unanswered, 0 not asked" in done.err
+    assert "2 damaged lines in r.jsonl: no answer was read there" in done.err
+    judged_results(batchrun, {"a": PASS, "c": FAIL})
+    found = figures()
+    assert found.counts == Counts(right=1, wrong=1, unanswered=1)
+    assert (found.fields["verdict"].unanswered, found.damaged_lines) == ({"damaged record": 1}, 2)
+
+
+def test_a_damaged_record_of_the_judge_is_no_verdict_and_says_so(batchrun: Command) -> None:
+    write_rows({"a": "1", "b": "2"})
+    judged_results(batchrun, {"a": PASS, "b": FAIL})
+    lines = Path("judge.jsonl").read_bytes().splitlines(keepends=True)
+    Path("judge.jsonl").write_bytes(lines[0] + lines[1][:-30] + b"\n")
+    assert judge_of(figures()).unscored == {"a damaged record of the judge": 1}
+
+
 def test_repeats_are_judged_each(batchrun: Command) -> None:
     write_rows({"a#1": "four", "a#2": "five", "b#2": "six"})
     judged_results(batchrun, {"a": PASS})
