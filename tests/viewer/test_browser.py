@@ -316,12 +316,17 @@ def test_the_rows_of_another_file_in_the_same_place_are_shown_anew(browse: Any, 
         page = opened(browser, served)
         first = page.locator("#rows tbody tr").first
         before = first.inner_text()
+        page.keyboard.press("j")
+        focused = "document.activeElement.textContent"
+        name = page.evaluate(focused)
         other = tmp_path / "other.jsonl"
         other.write_bytes(b"".join(reversed(results.read_bytes().splitlines(keepends=True))))
         last = json.loads(other.read_bytes().split(b"\n")[0])["custom_id"]
         assert last not in before
         other.replace(results)
         page.locator("#rows tbody tr:first-child", has_text=last).wait_for()
+        assert page.evaluate(focused) == name, "the row is gone to where it stands now"
+        assert page.locator("#rows tbody tr:last-child.here").count() == 1
         assert_quiet(browser, served)
 
 

@@ -72,7 +72,19 @@ def test_a_key_that_is_held_decides_once(browse: Any, tmp_path: Path) -> None:
         page.keyboard.up("Enter")
         page.keyboard.press("Enter")
         page.wait_for_url("**/review/2")
-    assert len(read_corrections(ResultPaths.of(results).corrections).by_row) == 2
+        page.locator("[data-active] button").first.focus()
+        page.keyboard.press("Enter")
+        page.locator("[data-field=topic] .done").wait_for()
+        assert page.evaluate("document.activeElement.dataset.field") == "urgent", "the next one has the focus"
+        page.locator("#accept").focus()
+        for _ in range(5):
+            page.keyboard.down("Enter")  # on a button the browser itself repeats
+        page.keyboard.up("Enter")
+        page.wait_for_url("**/review/3")
+        assert page.locator("#said").inner_text() == ""
+    decided = read_corrections(ResultPaths.of(results).corrections)
+    assert set(decided.by_row) == {row.id for row in review.queue.rows[:3]}
+    assert len(written(results)) == 9
 
 
 def test_ten_rows_decided_by_keys_are_in_the_joined_table(browse: Any, job: Path) -> None:

@@ -150,7 +150,7 @@ function takeOver(fresh) {
   const known = new Map(isSameFile ? rows().map(row => [row.id, row]) : []);
   const wanted = [...fresh.querySelectorAll("#rows tbody tr")];
   const focused = document.activeElement?.closest?.("#rows tbody tr[id]");
-  const before = focused?.getBoundingClientRect().top;
+  const before = focused?.getBoundingClientRect().top, name = focused?.querySelector("a").textContent;
   const next = wanted.map(row => known.get(row.id) || document.adoptNode(row));
   next.forEach((row, place) => { if (body.children[place] !== row) body.insertBefore(row, body.children[place] || null); });
   while (body.children.length > next.length) body.lastElementChild.remove();
@@ -165,6 +165,8 @@ function takeOver(fresh) {
   }
   if (focused?.isConnected) window.scrollBy(0, focused.getBoundingClientRect().top - before);
   here = focused ? rows().indexOf(focused) : here;
+  const again = focused && here < 0 ? rows().findIndex(row => row.querySelector("a").textContent === name) : -1;
+  if (again >= 0) stand(again); // the same row, made anew
   table.dataset.state = newer.dataset.state;
 }
 
