@@ -61,6 +61,8 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 class Clusters:
     """Rows that belong together, as the sums of their weights by what became of them."""
 
+    __slots__ = ("_found",)
+
     def __init__(self) -> None:
         self._found: dict[Any, list[float]] = {}
 
@@ -76,6 +78,8 @@ class Clusters:
 
 class Weights:
     """Rows that stand for different numbers of rows: by verdict the sum of these numbers, and that of their squares."""
+
+    __slots__ = ("_least", "_most", "_sums")
 
     def __init__(self) -> None:
         self._sums: dict[Verdict, tuple[float, float]] = {}
@@ -102,6 +106,8 @@ class Weights:
 
 class GroupTally:
     """Verdicts on some rows, and which of these rows belong together or stand for several."""
+
+    __slots__ = ("clusters", "verdicts", "weights")
 
     def __init__(self) -> None:
         self.verdicts: Counter[Verdict] = Counter()

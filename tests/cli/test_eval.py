@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,49 @@ def test_a_threshold_and_the_exit_code(batchrun: Command, gold: Path, threshold:
         else:
             assert ("passed: " in done.out, "MISSED: " in done.out) == (code == 0, code == 4)
         assert done.err.startswith("batchrun: missed: ") is (code == 4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gate", "code"),
+    [
+        ("yes", ("--fail-under", "accuracy=1"), 0),
+        ("yes", ("--fail-under", "lower(accuracy)=0.2"), 0),
+        ("yes", ("--fail-under", "lower(accuracy)=0.21"), 4),
+        ("yes", ("--fail-under", "upper(accuracy)=1"), 0),
+        ("yes", ("--fail-under", "answer.f1(yes)=1"), 0),
+        ("yes", ("--fail-under", "answer.f1_macro=1"), 0),
+        ("yes", ("--fail-under", "lower(answer.f1_macro)=0"), 2),  # one label alone gives no bounds
+        ("yes", ("--fail-under", "answer.kappa=0"), 2),
+        ("yes", ("--fail-under", "answer.f1(no)=0"), 2),
+        ("yes", ("--fail-row-under", "0"), 2),
+        ("yes", ("--fail-if-worse", "base.jsonl"), 0),
+        ("yes", ("--fail-unless-as-good", "base.jsonl", "--margin", "0.5"), 4),  # one row rules out next to nothing
+        ("no", ("--fail-under", "accuracy=0.01"), 4),
+        ("no", ("--fail-under", "upper(accuracy)=0.8"), 4),
+        ("no", ("--fail-under", "answer.kappa=0"), 0),
+        ("no", ("--fail-if-worse", "base.jsonl"), 0),
+        ("no", ("--fail-unless-as-good", "base.jsonl", "--margin", "1"), 4),
+        (Outcome("failed", "yes"), ("--fail-under", "accuracy=0"), 2),
+        (Outcome("failed", "yes"), ("--fail-if-worse", "base.jsonl"), 2),
+        (Outcome("failed", "yes"), ("--fail-unless-as-good", "base.jsonl", "--margin", "1"), 2),
+        ("yes", ("--fail-if-worse", "failed.jsonl"), 2),
+        ("yes", ("--fail-unless-as-good", "empty.jsonl"), 2),
+        ("yes", ("--fail-if-worse", "damaged.jsonl"), 2),
+        ("yes", ("--fail-if-worse", "elsewhere.jsonl"), 2),
+    ],
+)
+def test_each_threshold_on_a_file_of_one_row(batchrun: Command, answer: Any, gate: tuple[str, ...], code: int) -> None:
+    write_gold(Path("gold.csv"), ["custom_id", "answer"], [("a", "yes")])
+    write_results(Path("r.jsonl"), {"a": answer})
+    write_results(Path("base.jsonl"), {"a": "yes"})
+    write_results(Path("failed.jsonl"), {"a": Outcome("failed")})
+    write_results(Path("elsewhere.jsonl"), {"b": "yes"})
+    Path("empty.jsonl").touch()
+    Path("damaged.jsonl").write_bytes(b"damaged\n")
+    done = batchrun("eval", "r.jsonl", "--gold", "gold.csv", *gate)
+    assert done.code == code, done
+    assert ("passed: " in done.out, "MISSED: " in done.out) == (code == 0, code == 4)
+    assert (done.out == "") is (code == 2)
 
 
 def test_a_figure_that_there_is_not_is_refused_with_those_that_there_are(batchrun: Command, gold: Path) -> None:
