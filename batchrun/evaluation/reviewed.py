@@ -23,6 +23,9 @@ from batchrun.evaluation.gold import CUSTOM_ID
 from batchrun.evaluation.scorers import NONE_RIGHT
 from batchrun.records.words import counted
 
+LEAST_PROBABILITY = 1e-12
+"""No file has so many rows that one of them is drawn more rarely; one row would then stand for all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -76,7 +79,7 @@ class _Rows:
 def _probability(decisions: Decisions, custom_id: str) -> float | None:
     """With what probability a row was drawn; None where that is not known."""
     told = [one.probability for one in decisions.of(custom_id).values()]
-    return next((one for one in told if one is not None and 0 < one <= 1), None)
+    return next((one for one in told if one is not None and LEAST_PROBABILITY <= one <= 1), None)
 
 
 @contextmanager

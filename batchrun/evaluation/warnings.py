@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from batchrun.datasets.lookup import RecordFile
 from batchrun.evaluation.asked import Asked
@@ -50,7 +50,7 @@ def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:
 
 
 def warnings_for(
-    tallies: Iterable[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts, policy: Unanswered
+    tallies: Sequence[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts, policy: Unanswered
 ) -> list[str]:
     """The warnings of an evaluation, in the order of its fields."""
     found = []
@@ -73,7 +73,9 @@ def warnings_for(
         found.append(f"{what} not asked: no figure speaks of them")
     elif repeats is not None and repeats.least < repeats.most:
         found.append(f"not every row has {repeats.most:,} repeats that count: pass@k is shown up to {repeats.least:,}")
-    for name, figures in fields.items():
-        if figures.labels is None and figures.scorer in ("exact", "casefold", "regex"):
+    for tally in tallies:
+        name, figures = tally.field.name, fields[tally.field.name]
+        is_left_out = not tally.weights.are_even  # as another warning says
+        if figures.labels is None and figures.scorer in ("exact", "casefold", "regex") and not is_left_out:
             found.append(f"{name}: more than {MOST_LABELS} different labels, so no figures by class")
     return found

@@ -70,6 +70,7 @@ def test_a_row_counts_by_the_probability_with_which_it_was_drawn(results: Path, 
     assert found.reviewed is not None
     assert (found.reviewed.weighted, found.reviewed.drawn) == (True, {"random": 2, "doubtful": 4})
     assert "weighted: they stand for all rows" in render(found)
+    assert not any("different labels" in warning for warning in found.warnings), "that is not why it has no classes"
     assert json.loads(found.to_json())["reviewed"]["weighted"] is True
 
 
@@ -121,6 +122,14 @@ def test_rows_without_a_probability(results: Path, tmp_path: Path) -> None:
     mixed = held(results, write(tmp_path / "d.jsonl", [*alone, drawn(3, is_right=False, probability=0.3)]))
     assert mixed.accuracy.value == 0
     assert any(warning.startswith("2 rows left out") for warning in mixed.warnings)
+
+
+@pytest.mark.parametrize("probability", [0, -0.5, 1.5, 1e-300])
+def test_a_probability_that_there_is_not_is_not_known(results: Path, tmp_path: Path, probability: float) -> None:
+    lines = [drawn(1, is_right=False, probability=probability), drawn(2, is_right=True, probability=0.5)]
+    found = held(results, write(tmp_path / "c.jsonl", lines))
+    assert found.accuracy == wilson(1, 1)
+    assert any(warning.startswith("1 row left out") for warning in found.warnings)
 
 
 def test_a_comparison_of_weighted_rows_and_an_empty_file_are_refused(results: Path, tmp_path: Path) -> None:
