@@ -221,18 +221,13 @@ class Plan:
         assert self.answers is not None
         ids, hashes = prescan_plain(lines)
         places = self.answers.take_all(hashes, RESPONSES)
+        known = [place for place in places if place is not None]
         numbers: Sequence[int] = range(start, start + len(ids))
-        if None in places:
+        if len(known) < len(ids):
             is_found = [place is not None for place in places]
             ids = [custom_id if place is not None else "" for custom_id, place in zip(ids, places, strict=True)]
             numbers, hashes = list(compress(numbers, is_found)), list(compress(hashes, is_found))
-        found = Reused(
-            list(numbers),
-            [place for place in places if place is not None],
-            [RESPONSES] * len(numbers),
-            hashes,
-            list(filter(None, ids)),
-        )
+        found = Reused(list(numbers), known, [RESPONSES] * len(known), hashes, list(filter(None, ids)))
         self.reused.add(found)
         if self._duplicates is not None:
             for number, _, path, body_hash, custom_id in found.rows():

@@ -16,6 +16,9 @@ from batchrun.records.index import hash_bodies
 from batchrun.records.rawjson import REFUSED
 from batchrun.records.request import MAX_DEPTH, MAX_LINE_BYTES
 
+_Url = Literal["/v1/responses"]
+_URL: _Url = "/v1/responses"
+
 
 class _Line(msgspec.Struct, gc=False):
     """The shape of nearly all lines: an id, a body, and the method and URL that are valid with every body."""
@@ -23,7 +26,7 @@ class _Line(msgspec.Struct, gc=False):
     custom_id: Annotated[str, msgspec.Meta(min_length=1)]
     body: Raw
     method: Literal["POST"] = "POST"
-    url: Literal["/v1/responses"] | UnsetType = UNSET
+    url: _Url | UnsetType = UNSET
     endpoint: Raw | UnsetType = UNSET
 
 
@@ -57,7 +60,7 @@ def prescan_plain(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
 def _marks_in(raw: bytes, found: Sequence[_Line]) -> Iterator[bool]:
     """Whether some lines, which have these bytes, may ask for a schema; or, without a URL, for a chat."""
     yield _SCHEMA in raw
-    yield UNSET in [line.url for line in found] and _MESSAGES in raw
+    yield [line.url for line in found].count(_URL) < len(found) and _MESSAGES in raw
 
 
 def _of_checked(ids: list[str], hashes: list[str]) -> tuple[list[str], list[str]]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, compress, islice
+from collections.abc import Callable, Sequence
+from itertools import accumulate, compress
 from pathlib import Path
 from typing import IO
 
@@ -75,47 +75,42 @@ class Answers:
         for number, (file, name) in enumerate(self._files):
             path, offset, is_any, is_damaged = Path(name), number << _OFFSET_BITS, False, False
             while lines := file.readlines(BATCH_BYTES):
-                heads = heads_of(lines, path)
-                places: Iterator[int] = accumulate(map(len, lines), initial=offset)
-                if is_taken is None and self._are_all_answers(heads):
-                    found: Sequence[ResultHead | None] = heads
-                else:
-                    is_answer = [self._is_answer(head, name, is_taken) for head in heads]
-                    found, places = list(compress(heads, is_answer)), compress(places, is_answer)
-                self._add(found, list(islice(places, len(found))), by_id=name in self._of_batches)
-                is_any = is_any or heads.count(None) < len(heads)
-                is_damaged = is_damaged or None in heads
-                offset += sum(map(len, lines))
+                heads, places = heads_of(lines, path), list(accumulate(map(len, lines), initial=offset))
+                offset = places.pop()
+                found = [head for head in heads if head is not None]
+                is_any, is_damaged = is_any or len(found) > 0, is_damaged or len(found) < len(heads)
+                if is_taken is not None or len(found) < len(heads) or not self._are_all_answers(found):
+                    is_answer = [head is not None and self._is_answer(head, name, is_taken) for head in heads]
+                    found = [head for head in compress(heads, is_answer) if head is not None]
+                    places = list(compress(places, is_answer))
+                self._add(found, places, by_id=name in self._of_batches)
             if is_damaged and not is_any:
                 raise no_results(path)
         self._index.index()
         self._by_id.index()
 
-    def _add(self, heads: Sequence[ResultHead | None], places: list[int], *, by_id: bool) -> None:
+    def _add(self, heads: Sequence[ResultHead], places: list[int], *, by_id: bool) -> None:
         """Note where answers are."""
         for head, place in zip(heads, places, strict=True) if by_id else ():
-            assert head is not None
             self._by_id.add(*_id_key(head.custom_id, head.run.body_hash, head.run.path), place)
-        runs = [head.run for head in heads if head is not None]
+        runs = [head.run for head in heads]
         if (is_left := self._is_left) is not None:
             ours = [not is_left(run.body_hash, run.path) for run in runs]
             runs, places = list(compress(runs, ours)), list(compress(places, ours))
         paths = [run.path for run in runs]
         self._index.add_all(*_keys([run.body_hash for run in runs], paths), places)
 
-    def _are_all_answers(self, heads: Sequence[ResultHead | None]) -> bool:
+    def _are_all_answers(self, heads: Sequence[ResultHead]) -> bool:
         """Whether all may be used, as nearly always; False where some must be looked at one by one."""
-        runs, count = [head.run for head in heads if head is not None], len(heads)
+        runs, count = [head.run for head in heads], len(heads)
         return (
             [run.outcome for run in runs].count("succeeded") == count
             and [run.source for run in runs].count(None) == count
             and (self._gateway is None or [run.gateway for run in runs].count(self._gateway) == count)
         )
 
-    def _is_answer(self, head: ResultHead | None, name: str, is_taken: Callable[[str, int], bool] | None) -> bool:
+    def _is_answer(self, head: ResultHead, name: str, is_taken: Callable[[str, int], bool] | None) -> bool:
         """Whether a record is an answer of its own that may be used: no copy, nor one of a file that is read anyway."""
-        if head is None:
-            return False
         run = head.run
         is_own = self._gateway in (None, run.gateway) or name in self._of_batches
         if run.outcome != "succeeded" or not is_own:
