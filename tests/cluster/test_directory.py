@@ -47,6 +47,7 @@ def both(batchrun: Command) -> Command:
     made = ("prepare", "data.csv", "-p", "About: {{ text }}", "-s", "topic enum(billing|delivery|other)")
     assert batchrun(*made, "--id", "id", "--model", "gpt-4.1", "-o", "requests.jsonl").code == 0
     assert batchrun("run", "requests.jsonl", "-o", FILE, "-c", "1", *FAST).code == 0
+    Path("other.jsonl").write_bytes(Path(FILE).read_bytes())
     requests, directory = Path("requests.jsonl"), Path(DIRECTORY)
     plan = planned(requests, directory, SHARDS)
     simulated = GatewayOptions(latency_median_s=0.0, latency_p99_s=0.0)
@@ -80,7 +81,7 @@ def same(batchrun: Command, words: str, *outputs: str) -> str:
         ("join data.csv RESULTS -o labelled.csv", ["labelled.csv"], f"{ROWS} ok"),
         ("export RESULTS -o answers.csv", ["answers.csv"], f"{ROWS} ok"),
         ("eval RESULTS --gold gold.csv --key id --json", [], '"topic"'),
-        ("compare RESULTS RESULTS --json", [], '"topic"'),
+        ("compare RESULTS other.jsonl --json", [], '"topic"'),
         ("judge data.csv RESULTS -p {{answer}} -s ok --model j -o judge.jsonl", ["judge.jsonl"], f"{ROWS}"),
         ("verify requests.jsonl RESULTS", [], f"{ROWS}"),
     ],
