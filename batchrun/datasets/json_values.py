@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
@@ -70,10 +71,7 @@ class JsonTable:
         self._problems = problems
         columns = dict[str, None]()
         for _, source in self._sources():
-            try:
-                keys = orjson.loads(source)
-            except REFUSED:
-                continue  # `rows` says what is wrong
+            keys = _keys_of(source)
             if isinstance(keys, dict):
                 columns.update(dict.fromkeys(keys))
         self.columns = list(columns)
@@ -102,6 +100,14 @@ class JsonTable:
     def _sources(self) -> Objects:
         with self._text.lines("\n") as lines:
             yield from self._objects(lines, self._problems)
+
+
+def _keys_of(source: str) -> Any:
+    """A value of which only the keys are asked for; None where `rows` says what is wrong."""
+    for read in (orjson.loads, parse):  # the first is faster, and refuses endless numbers
+        with suppress(*REFUSED):
+            return read(source)
+    return None
 
 
 def parse(source: str) -> Any:

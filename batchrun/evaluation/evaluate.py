@@ -25,7 +25,7 @@ from batchrun.evaluation.scorers import Scorer, shown
 from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.evaluation.warnings import damaged, not_allowed, warnings_for
+from batchrun.evaluation.warnings import damaged, not_allowed, warnings_for, without_place
 from batchrun.records.answer import Result
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
@@ -106,7 +106,7 @@ class Scoring:
         except UsageError:
             self._refuse_unanswered()  # then the answers have no fields at all, which says more
             raise
-        self._orders = {name: asked.order(name) for name in question.ordinal}
+        self._orders = _orders(question.ordinal, fields, asked)
         ids = ids_of(table, question.key, asked)
         self._known = known = self._known_of(fields, ids, like)
         self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
@@ -272,6 +272,7 @@ class Scoring:
             warnings=[
                 *warnings_for(self.tallies, fields, counts, question.policy),
                 *damaged(self._results),
+                *without_place(self._orders, fields),
                 *self._copies(),
                 *not_allowed(self.tallies, self._asked),
                 *([] if self._sample is None else of_sample(self._sample)),
@@ -291,10 +292,12 @@ class Scoring:
         if not self.rows_tally.records:
             self._refuse_unanswered()
         if not counts.asked:
+            is_empty = not any(tally.column.values for tally in self.tallies)
+            hint = "every cell of gold is empty" if is_empty else "look at --key"
             raise UsageError(
                 f"nothing was scored: no record of {self._results.path} has gold in {self._table.name} "
                 f"({counted(counts.unscored, 'record')} without gold, {counts.not_asked:,} rows of gold not asked); "
-                "look at --key"
+                f"{hint}"
             )
         self.refuse_no_answer(counts)
 
@@ -307,6 +310,20 @@ class Scoring:
             f"nothing was answered: {counted(counts.unanswered, 'row')} with gold, none with an answer that "
             f"can be read in {self._results.path} ({', '.join(dict.fromkeys(whys))}); there is no figure"
         )
+
+
+def _orders(told: Sequence[str], fields: Sequence[Field], asked: Asked) -> dict[str, list[Any]]:
+    """The labels of ordinal fields in their order, as their scorer reads them. Raises `UsageError` for other fields."""
+    scorers, orders = {one.name: one.scorer for one in fields}, dict[str, list[Any]]()
+    for name in told:
+        labels = asked.order(name)
+        if name not in scorers:
+            raise UsageError(f"--ordinal {name}: no such field is scored; the fields are {', '.join(scorers)}")
+        try:
+            orders[name] = list(map(scorers[name].read_gold, labels))
+        except ValueError as error:
+            raise UsageError(f"--ordinal {name}: a label of its enum cannot be read: {error}") from None
+    return orders
 
 
 @contextmanager

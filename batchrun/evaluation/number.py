@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 _MARKS = str.maketrans(
     {
@@ -70,6 +71,27 @@ class Doubtful(float):
         made = super().__new__(cls, value)
         made.other = other
         return made
+
+
+def of_answer(value: Any) -> float | None:
+    """The number that a value of an answer is, or the last number in a text; None where none can be told."""
+    if isinstance(value, str):
+        return last_number(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def of_gold(value: Any) -> float:
+    """The number that a cell of gold is. Raises `ValueError` in words for another cell."""
+    number = number_of(value) if isinstance(value, str) else of_answer(value)
+    if number is None:
+        raise ValueError(f"{value!r} is not a number, or cannot be told for certain; write digits and a decimal point")
+    return float(number)
 
 
 def number_of(text: str) -> float | None:

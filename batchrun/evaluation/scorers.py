@@ -16,12 +16,13 @@ from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
+from unicodedata import normalize
 
 import orjson
 
 from batchrun.errors import UsageError
 from batchrun.evaluation.choice import choice_reader
-from batchrun.evaluation.number import Doubtful, last_number, number_of
+from batchrun.evaluation.number import Doubtful, of_answer, of_gold
 from batchrun.records.answer import NotJsonError, parse_json, unfenced
 
 WORDS = (
@@ -65,11 +66,11 @@ NONE_RIGHT = NoneRight()
 
 
 def as_text(value: Any) -> str | None:
-    """A value as the text that is compared: trimmed; true and false as in JSON; None for null."""
+    """A value as the text that is compared: trimmed, accents in one form; true and false as in JSON; None for null."""
     if value is None:
         return None
     if isinstance(value, str):
-        return value.strip()
+        return (value if value.isascii() else normalize("NFC", value)).strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -107,36 +108,18 @@ def _folded(value: Any) -> str | None:
     return None if text is None else " ".join(text.casefold().split())
 
 
+def _truth(value: Any) -> str | None:
+    text = (as_text(value) or "").casefold()
+    return text if text in ("true", "false") else None
+
+
 def _truth_of_gold(value: Any) -> str:
-    text = str(as_text(value)).casefold()
-    if text not in ("true", "false"):
+    if (text := _truth(value)) is None:
         raise ValueError(f"{value!r} is not true or false")
     return text
 
 
 # --------------------------------------------------------------------------------------------- numbers, dates
-
-
-def _number(value: Any) -> float | None:
-    """A number, or the last number in a text."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        return last_number(value)
-    if not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _number_of_gold(value: Any) -> float:
-    number = number_of(value) if isinstance(value, str) else _number(value)
-    if number is None:
-        raise ValueError(f"{value!r} is not a number, or cannot be told for certain; write digits and a decimal point")
-    return float(number)
 
 
 @cache
@@ -152,7 +135,7 @@ def number(most_apart: float = 0.0, most_apart_share: float = 0.0) -> Scorer:
             return True
         return None if isinstance(answer, Doubtful) and abs(gold - answer.other) <= bound else False
 
-    return Scorer("number", Kind.NUMBER, _number_of_gold, _number, is_near)
+    return Scorer("number", Kind.NUMBER, of_gold, of_answer, is_near)
 
 
 def _date(value: Any) -> date | None:
@@ -338,7 +321,7 @@ def _as_it_is(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- by name
 
 EXACT = Scorer("exact", Kind.LABEL, _text_of_gold, as_text)
-TRUTH = Scorer("exact", Kind.LABEL, _truth_of_gold, as_text)
+TRUTH = Scorer("exact", Kind.LABEL, _truth_of_gold, _truth)
 SET = Scorer("set", Kind.OTHER, _set_of_gold, _set, takes_many=False)
 JSON = Scorer("json", Kind.OTHER, _json_of_gold, _json, _is_same_json, takes_many=False)
 _PLAIN = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from batchrun.evaluation.figures import (
     Accuracy,
@@ -68,7 +69,7 @@ def groups(tally: RowTally, policy: Unanswered) -> dict[str, Group]:
     }
 
 
-def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> FieldFigures:
+def field_figures(tally: FieldTally, policy: Unanswered, order: Sequence[Any] | None, seed: int) -> FieldFigures:
     """The figures of a field. `order`: its labels in their order, where they have one."""
     both, is_even = accuracies(tally), tally.weights.are_even  # figures by class know of no weights
     is_number = tally.field.scorer.kind is Kind.NUMBER
@@ -99,17 +100,18 @@ def _numbers(tally: FieldTally, seed: int) -> Numbers:
 # ----------------------------------------------------------------------------------------------------- labels
 
 
-def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, seed: int) -> Labels | None:
+def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[Any] | None, seed: int) -> Labels | None:
     values = {value for pair in tally.cells for value in pair if value is not None}
     is_number = tally.field.scorer.kind is Kind.NUMBER
     if not tally.keeps_cells or not values or len(values) > MOST_LABELS:
         return None
     if is_number and not all(float(value).is_integer() for value in values):
         return None
-    if order is not None:
-        ordered = sorted(values, key=lambda value: (order.index(value) if value in order else len(order), value))
-    else:
-        ordered = sorted(values)
+    places = {value: place for place, value in enumerate(order or ())}
+    is_ordered = order is not None and values <= places.keys()  # else nobody knows the place of some
+    ordered = sorted(
+        values, key=lambda value: (0 if is_number and not is_ordered else places.get(value, len(places)), value)
+    )
     at = {value: number for number, value in enumerate(ordered)}
     cells: dict[Cell, int] = {}
     for (gold, answer), count in tally.cells.items():
@@ -119,7 +121,7 @@ def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[str] | None, 
             cells[at[gold], UNANSWERED] = count
     names = [as_text(value) or "" for value in ordered]
     effective = effective_of(tally, with_unanswered=policy is Unanswered.WRONG)
-    return _label_figures(cells, names, is_number or order is not None, effective, seed, _mix_ups(tally))
+    return _label_figures(cells, names, is_number or is_ordered, effective, seed, _mix_ups(tally))
 
 
 def _label_figures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from batchrun.datasets.lookup import RecordFile
 from batchrun.evaluation.asked import Asked
@@ -11,6 +12,7 @@ from batchrun.evaluation.figures import FieldFigures
 from batchrun.evaluation.scorers import as_text
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.evaluation.tally import FieldTally
+from batchrun.evaluation.text import label_of
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import counted
 
@@ -28,6 +30,21 @@ def damaged(file: RecordFile) -> Iterator[str]:
         )
 
 
+def without_place(orders: Mapping[str, Sequence[Any]], fields: Mapping[str, FieldFigures]) -> Iterator[str]:
+    """A warning for each ordinal field with labels that are not in its enum: nobody knows their place."""
+    for name, order in orders.items():
+        labels = fields[name].labels
+        if labels is not None and labels.alpha_ordinal is None:
+            known = set(map(as_text, order))
+            unknown = [label for label in labels.classes if label not in known]
+            yield f"{name}: no ordinal alpha, as the order of the enum has no place for {_listed(unknown)}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The first labels, shortened."""
+    return ", ".join(map(label_of, labels[:_SHOWN])) + (", …" if len(labels) > _SHOWN else "")
+
+
 def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
     """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""
     for tally in tallies:
@@ -36,8 +53,7 @@ def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
             continue
         gold = {label for labels in tally.column.values for label in labels}
         if unknown := sorted(gold - allowed):
-            shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
-            yield f"{name}: gold has labels that the schema of the requests does not allow: {shown}"
+            yield f"{name}: gold has labels that the schema of the requests does not allow: {_listed(unknown)}"
 
 
 def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:
@@ -61,7 +77,9 @@ def warnings_for(
         further = _further_repeats(tally, policy)
         rows = {label: max(0, one.support - further[label]) for label, one in labels.classes.items()}
         if few := {label: count for label, count in rows.items() if count < FEW_ROWS}:
-            shown = ", ".join(f"{label or '(empty)'} ({count})" for label, count in list(few.items())[:_SHOWN])
+            shown = ", ".join(
+                f"{label_of(label) or '(empty)'} ({count})" for label, count in list(few.items())[:_SHOWN]
+            )
             more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
             found.append(
                 f"{name}: fewer than {FEW_ROWS} rows of gold for {shown}{more}; "

@@ -162,6 +162,12 @@ def test_values_of_json_are_as_they_stand_and_numbers_keep_their_text(tmp_path: 
     assert row.source == source
 
 
+def test_a_row_with_an_endless_number_has_its_columns_all_the_same(tmp_path: Path) -> None:
+    columns, rows = read(write(tmp_path, "a.jsonl", '{"a": 1e400, "b": %s}\n' % ("9" * 400)))
+    assert columns == ["a", "b"]
+    assert [str(value) for value in rows[0].cells.values()] == ["1e400", "9" * 400]
+
+
 def test_columns_of_json_are_all_keys_and_a_row_lacks_what_it_lacks(tmp_path: Path) -> None:
     columns, rows = read(write(tmp_path, "data.jsonl", '{"a": 1}\n\n{"b": 2, "a": null}\r\n'))
     assert columns == ["a", "b"]

@@ -71,6 +71,30 @@ def test_the_order_of_an_enum_counts_where_it_is_asked_for(batchrun: Command) ->
     done = batchrun("eval", "r.jsonl", "--gold", "data.csv", "--ordinal", "urgent")
     assert done.code == 2
     assert "--ordinal urgent: the schema of the requests has no enum for it" in done.err
+    write_gold(Path("other.csv"), ["text", "urgent"], [("text 0", "true")])
+    done = batchrun("eval", "r.jsonl", "--gold", "other.csv", "--ordinal", "topic")
+    assert (done.code, done.out) == (2, "")
+    assert "--ordinal topic: no such field is scored; the fields are urgent" in done.err
+
+
+def test_a_label_that_is_not_in_the_enum_has_no_place_in_its_order(batchrun: Command) -> None:
+    """It would else stand above the highest one, and the ordinal alpha would be a false figure."""
+    said = {f"text {at}": ("low", "mid", "high")[at % 3] for at in range(30)}
+    write_gold(Path("data.csv"), ["text", "topic"], list(said.items()))
+    batchrun("prepare", "data.csv", "-p", "Label: {{ text }}", "-s", SHORT, "-o", "q.jsonl", "--model", "gpt-4.1")
+    batchrun("run", "q.jsonl", "-o", "r.jsonl", *FAST)
+    write_gold(Path("odd.csv"), ["text", "topic"], [*list(said.items())[1:], ("text 0", "not known")])
+    words = ("eval", "r.jsonl", "--gold", "odd.csv", "--ordinal", "topic")
+    told = json.loads(batchrun(*words, "--json").out)
+    assert told["fields"]["topic"]["alpha_ordinal"] is None
+    assert "topic: no ordinal alpha, as the order of the enum has no place for not known" in told["warnings"]
+    assert batchrun(*words, "--fail-under", "topic.alpha_ordinal=-1").code == 2
+    folded = [(text, label.upper()) for text, label in said.items()]
+    write_gold(Path("folded.csv"), ["text", "topic"], folded)
+    loose = ("eval", "r.jsonl", "--gold", "folded.csv", "--ordinal", "topic", "--score", "topic=casefold", "--json")
+    topic = json.loads(batchrun(*loose).out)["fields"]["topic"]
+    assert list(topic["classes"]) == ["low", "mid", "high"]
+    assert topic["alpha_ordinal"]["value"] is not None
 
 
 def test_the_schema_of_requests_that_were_written_by_hand_is_found_too(tmp_path: Path) -> None:

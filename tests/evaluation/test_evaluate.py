@@ -349,6 +349,17 @@ def test_a_class_with_few_rows_is_warned_of(tmp_path: Path) -> None:
     assert not evaluated(tmp_path, answers, [(f"r-{at}", "yes") for at in range(20)], "topic").warnings
 
 
+def test_a_long_label_does_not_flood_the_warnings(tmp_path: Path) -> None:
+    answers = {"a": {"topic": "x" * 10_000}, "b": {"topic": "y"}}
+    found = evaluated(tmp_path, answers, [("a", "y"), ("b", "y")], "topic")
+    assert max(map(len, found.warnings)) < 200
+
+
+def test_gold_whose_cells_are_all_empty_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing was scored: .*; every cell of gold is empty"):
+        evaluated(tmp_path, {"a": YES}, [("a", "")], "topic")
+
+
 def test_gold_that_was_not_asked_is_warned_of(tmp_path: Path) -> None:
     rows = [(f"r-{at}", "yes") for at in range(30)]
     found = evaluated(tmp_path, {f"r-{at}": YES for at in range(20)}, rows, "topic")

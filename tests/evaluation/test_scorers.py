@@ -28,6 +28,10 @@ def score(scorer: Scorer, gold: Any, answer: Any) -> bool | None:
         ("exact", "3", 3.0, True),
         ("exact", Number("1.10"), 1.1, True),
         ("exact", "x", None, None),
+        ("exact", "caf\u00e9", "cafe\u0301", True),
+        ("exact", "a", "\u0430", False),
+        ("includes", "caf\u00e9", "In the cafe\u0301.", True),
+        ("set", "caf\u00e9", ["cafe\u0301"], True),
         ("casefold", "Straße  nord", "STRASSE NORD", True),
         ("casefold", "yes", "no", False),
         ("match", "Paris", "Paris, of course.", True),
@@ -231,6 +235,9 @@ def test_gold_that_cannot_be_read_is_an_error_and_never_a_wrong_answer(name: str
 def test_gold_of_a_bool_says_true_or_false() -> None:
     assert score(TRUTH, "TRUE", True) is True
     assert score(TRUTH, "False", True) is False
+    assert score(TRUTH, "true", "True") is True
+    odd: list[Any] = ["maybe", 1, {}, ["true"], None]
+    assert [TRUTH.read_answer(value) for value in odd] == [None] * 5
     with pytest.raises(ValueError, match="'yes' is not true or false"):
         TRUTH.read_gold("yes")
 
