@@ -89,10 +89,12 @@ class Tries:
 
     @property
     def is_majority_right(self) -> bool:
-        """Whether what was said most often is right; a tie is not, and no answer is an answer that is wrong."""
-        votes = Counter(self.said).most_common(2)
-        is_tie = len(votes) > 1 and votes[1][1] == votes[0][1]
-        return bool(votes) and not is_tie and votes[0][0][1]
+        """Whether what was said most often is right. A tie is not, and no answer is an answer that is wrong.
+
+        All that are right count as one: a text may say it in many words, and gold may have several answers.
+        """
+        wrong = Counter(said for said, is_right in self.said if not is_right)
+        return self.right > max(wrong.values(), default=0)
 
     @property
     def does_flip(self) -> bool:

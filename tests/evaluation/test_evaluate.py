@@ -495,6 +495,17 @@ def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
     assert repeats.majority == wilson(2, 2)
 
 
+def test_right_answers_in_other_words_are_one_vote(tmp_path: Path) -> None:
+    """Two of three say it, each in words of its own; a third of the votes would be a tie."""
+    answers = {"a#1": {"topic": "It is Paris."}, "a#2": {"topic": "Paris, I think"}, "a#3": {"topic": "Rome"}}
+    answers |= {"b#1": {"topic": "Oslo"}, "b#2": {"topic": "Rome"}, "b#3": {"topic": "Rome"}}
+    gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic"], [("a", "paris"), ("b", "oslo")])
+    question = Question(Source(str(gold)), scorers={"topic": scorer_of("includes")})
+    repeats = evaluate(write_results(tmp_path / "r.jsonl", answers), question).repeats
+    assert repeats is not None
+    assert repeats.majority == wilson(1, 2)
+
+
 def test_a_tie_of_repeats_is_no_vote_also_where_the_right_answer_came_first(tmp_path: Path) -> None:
     repeats = evaluated(tmp_path, {"a#1": YES, "a#2": NO}, [("a", "yes")], "topic").repeats
     assert repeats is not None
