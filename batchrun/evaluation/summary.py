@@ -100,10 +100,20 @@ def _numbers(tally: FieldTally, seed: int) -> Numbers:
 # ----------------------------------------------------------------------------------------------------- labels
 
 
+def has_too_many_labels(tally: FieldTally) -> bool:
+    """Whether a field has so many different values that they are no labels."""
+    return tally.field.scorer.kind is not Kind.OTHER and (
+        not tally.keeps_cells or len(_values(tally)) > MOST_LABELS  # it drops the cells of very many pairs
+    )
+
+
+def _values(tally: FieldTally) -> set[Any]:
+    return {value for pair in tally.cells for value in pair if value is not None}
+
+
 def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[Any] | None, seed: int) -> Labels | None:
-    values = {value for pair in tally.cells for value in pair if value is not None}
-    is_number = tally.field.scorer.kind is Kind.NUMBER
-    if not tally.keeps_cells or not values or len(values) > MOST_LABELS:
+    values, is_number = _values(tally), tally.field.scorer.kind is Kind.NUMBER
+    if not values or has_too_many_labels(tally):
         return None
     if is_number and not all(float(value).is_integer() for value in values):
         return None
@@ -131,7 +141,7 @@ def _label_figures(
     drawn: Resampled = resample(cells, len(names), [*overall.values()], effective=effective, seed=seed)
     values = dict(zip(overall, drawn.intervals, strict=True)) | ({} if is_ordinal else {"alpha_ordinal": None})
     sums = Sums(list(cells), [float(count) for count in cells.values()], len(names))
-    worth = 1.0 if effective is None else effective / sums.total
+    worth = 1.0 if effective is None or not sums.total else effective / sums.total
     classes = {name: _class(sums, label, worth) for label, name in enumerate(names)}
     every = range(len(names))
     table = Confusion(

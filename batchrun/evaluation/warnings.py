@@ -9,8 +9,8 @@ from typing import Any
 from batchrun.datasets.lookup import RecordFile
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
-from batchrun.evaluation.scorers import as_text
-from batchrun.evaluation.summary import MOST_LABELS
+from batchrun.evaluation.scorers import Kind, as_text
+from batchrun.evaluation.summary import MOST_LABELS, has_too_many_labels
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.text import label_of
 from batchrun.evaluation.verdict import Counts, Unanswered
@@ -92,8 +92,6 @@ def warnings_for(
     elif repeats is not None and repeats.least < repeats.most:
         found.append(f"not every row has {repeats.most:,} repeats that count: pass@k is shown up to {repeats.least:,}")
     for tally in tallies:
-        name, figures = tally.field.name, fields[tally.field.name]
-        is_left_out = not tally.weights.are_even  # as another warning says
-        if figures.labels is None and figures.scorer in ("exact", "casefold", "regex") and not is_left_out:
-            found.append(f"{name}: more than {MOST_LABELS} different labels, so no figures by class")
+        if has_too_many_labels(tally) and tally.weights.are_even and tally.field.scorer.kind is not Kind.NUMBER:
+            found.append(f"{tally.field.name}: more than {MOST_LABELS} different labels, so no figures by class")
     return found

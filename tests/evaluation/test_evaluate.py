@@ -416,6 +416,19 @@ def test_groups_have_the_intervals_of_all_rows_with_repeats_and_clusters(tmp_pat
     assert clustered.fields["topic"].groups["fr"].accuracy == wilson(20, 40, 4)
 
 
+def test_a_field_that_no_row_answers_has_no_figures_beside_one_that_all_answer(tmp_path: Path) -> None:
+    """Also in clusters and with unanswered rows left out: nothing is divided by nothing, and no reason is made up."""
+    answers = {f"r-{at}": {"topic": "yes"} for at in range(20)}
+    rows = [(f"r-{at}", "yes", "b", at // 5) for at in range(20)]
+    told: dict[str, Any] = {"cluster": "page", "scorers": {"b": scorer_of("exact")}, "policy": Unanswered.EXCLUDE}
+    found = evaluated(tmp_path, answers, rows, "topic", "b", "page", **told)
+    field = found.fields["b"]
+    assert (field.counts, field.accuracy) == (Counts(unanswered=20), Interval(None, None, None))
+    assert field.labels is not None
+    assert field.labels.f1_macro == Interval(None, None, None)
+    assert not any("different labels" in warning for warning in found.warnings)
+
+
 def test_a_record_without_gold_that_is_there_twice_is_counted_once(tmp_path: Path) -> None:
     found = evaluated(tmp_path, [("a", YES), ("x", YES), ("x", YES), ("a", NO)], [("a", "yes")], "topic")
     assert (found.counts, found.duplicates) == (Counts(right=1, unscored=1), 2)
