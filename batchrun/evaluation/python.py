@@ -61,9 +61,10 @@ def evaluate(
     path = results_in(checks.path("results", results))
     table = None if gold is None else Source(str(checks.path("gold", gold)))
     if judge is not None:
-        if passing is None or columns or scorers or list(ordinal):
+        if passing is None or columns or scorers or _several("ordinal", ordinal, '["level"]'):
             raise UsageError("judge needs passing='FIELD=VALUE', and takes neither columns nor scorers nor ordinal")
         verdicts = results_in(checks.path("judge", judge))
+        passing = checks.text("passing", passing, '"FIELD=VALUE", such as "verdict=pass"')
         told = JudgeQuestion(verdicts, passing, table, key, judge_gold, by, cluster, _policy(unanswered))
         return evaluate_judged(path, told)
     if table is None or passing is not None or judge_gold is not None:
@@ -71,11 +72,11 @@ def evaluate(
     question = Question(
         gold=table,
         key=key,
-        columns=dict(columns or {}),
-        scorers={name: _scorer(told) for name, told in (scorers or {}).items()},
+        columns=_columns(columns),
+        scorers=_scorers(scorers),
         by=by,
         cluster=cluster,
-        ordinal=tuple(ordinal),
+        ordinal=_several("ordinal", ordinal, '["level"]'),
         policy=_policy(unanswered),
         seed=checks.count("seed", seed, least=0),
     )
@@ -154,7 +155,9 @@ def compare(
     has not. `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two
     files have no row in common, and for values that need gold and have none.
     """
-    paths = [results_in(checks.path("results", path)) for path in results]
+    paths = [
+        results_in(checks.path("results", path)) for path in _several("results", results, '["old.jsonl", "new.jsonl"]')
+    ]
     if len(paths) < 2:
         raise UsageError("compare needs two result files or more")
     book = PriceBook.load(None if prices is None else Path(checks.path("prices", prices)))
@@ -166,18 +169,41 @@ def compare(
     question = Question(
         gold=Source(str(checks.path("gold", gold))),
         key=key,
-        columns=dict(columns or {}),
-        scorers={name: _scorer(told) for name, told in (scorers or {}).items()},
+        columns=_columns(columns),
+        scorers=_scorers(scorers),
         by=by,
         policy=_policy(unanswered),
     )
     return comparing.compare(paths, question, book, checks.count("flips", flips, least=0))
 
 
-def _scorer(told: Scoring) -> Scorer:
+def _scorers(told: Mapping[str, Scoring] | None) -> dict[str, Scorer]:
+    return {name: _scorer(name, one) for name, one in _by_field("scorers", told, '{"topic": "casefold"}').items()}
+
+
+def _scorer(name: str, told: Scoring) -> Scorer:
     if callable(told):
         return of_function(getattr(told, "__name__", "function"), told)
-    return scorer_of(told)
+    return scorer_of(checks.text(f"scorers[{name!r}]", told, 'a function, or the name of a scorer, such as "casefold"'))
+
+
+def _by_field(name: str, told: Any, example: str) -> Mapping[str, Any]:
+    """A mapping, None being an empty one. Raises `UsageError` for anything else."""
+    if told is not None and not isinstance(told, Mapping):
+        raise checks.refused(name, told, f"a mapping of fields, such as {example}")
+    return told or {}
+
+
+def _columns(told: Mapping[str, str] | None) -> dict[str, str]:
+    found = _by_field("columns", told, '{"topic": "right_topic"}')
+    return {name: checks.text(f"columns[{name!r}]", one, "the name of a column") for name, one in found.items()}
+
+
+def _several(name: str, told: Any, example: str) -> list[Any]:
+    """Several values; a text is one, and its letters are not meant. Raises `UsageError` for anything else."""
+    if isinstance(told, (str, bytes, PathLike)) or not isinstance(told, Iterable):
+        raise checks.refused(name, told, f"a list, such as {example}")
+    return list(told)
 
 
 def _policy(unanswered: str) -> Unanswered:

@@ -73,11 +73,23 @@ def test_without_gold_it_is_shown_how_far_two_files_agree(files: tuple[Path, Pat
         {"seed": -1},
         {"scorers": {"topic": "fuzzy"}},
         {"key": "nothing"},
+        {"scorers": {"topic": 7}},
+        {"scorers": ["topic"]},
+        {"columns": ["topic"]},
+        {"columns": {"topic": 7}},
+        {"ordinal": "topic"},
+        {"ordinal": 7},
     ],
 )
 def test_a_value_that_cannot_serve_is_refused(files: tuple[Path, Path, Path], told: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         batchrun.evaluate(files[0], files[2], **({"key": "id"} | told))
+
+
+def test_a_path_in_place_of_a_list_of_them_is_refused(files: tuple[Path, Path, Path]) -> None:
+    for path in (files[0], str(files[0])):
+        with pytest.raises(UsageError, match=r'results is .*; write a list, such as \["old.jsonl", "new.jsonl"\]'):
+            batchrun.compare(path, files[2], key="id")  # type: ignore[arg-type]
 
 
 def test_one_file_alone_is_not_compared(files: tuple[Path, Path, Path]) -> None:
