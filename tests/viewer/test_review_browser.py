@@ -135,14 +135,22 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
         page.wait_for_function("() => document.activeElement.value === 'b'")
         page.keyboard.press("Enter")
         page.wait_for_url("**/review/2")
+        decided = read_corrections(ResultPaths.of(results).corrections)
+        assert decided.of(second)["reason"].note == "b"
+        assert [decided.values(second)[name] for name in ("topic", "urgent")] == ["billing", False]
+        page.evaluate(PRESS, ["u", "u"])  # the note, and what it was on
+        page.locator("[data-active][data-field=reason]").wait_for()
+        assert page.locator("h1").inner_text() == second
+        page.go_back()
+        page.wait_for_url("**/review/2")
+        page.wait_for_function("id => document.querySelector('h1').textContent !== id", arg=second)
         page.keyboard.press("d")
         page.locator("#said", has_text="two files").wait_for()
         page.keyboard.press("/")
         page.wait_for_url("**/rows#q")
         page.wait_for_function("() => document.activeElement.id === 'q'")
     decided = read_corrections(ResultPaths.of(results).corrections)
-    assert decided.of(second)["reason"].note == "b"
-    assert [decided.values(second)[name] for name in ("topic", "urgent")] == ["billing", False]
+    assert set(decided.of(second)) == {"topic", "urgent"}
 
 
 def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(browse: Any, tmp_path: Path) -> None:
