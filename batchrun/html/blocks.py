@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from batchrun.html import charts
-from batchrun.html.page import Chart, Table, cut, first_rows, more
+from batchrun.html.page import FEW_FIELDS, MOST_FIELDS, Chart, Table, cut, first_rows, more, most_labels
 from batchrun.records.words import counted, duration
 from batchrun.report.report import Report
 from batchrun.report.survey import LEAST_USD, FieldShares, Survey
@@ -23,8 +23,8 @@ SHORT_S = 20.0
 """Of shorter runs it is not shown when something limited them: it is logged once a second, and would be far off."""
 _CHARTED_LABELS = 20
 _LIMIT_COLUMNS = 12
-MOST_MODELS, MOST_FIELDS = 30, 30
-"""Models in the bill, and fields with labels, that a page shows."""
+MOST_MODELS = 30
+"""Models that are shown in the bill."""
 
 
 # ------------------------------------------------------------------------------------------------ the bill
@@ -177,11 +177,15 @@ def _bar_rows(bars: Bars | None, sign: str, is_whole: bool) -> Iterator[list[str
 
 
 def label_charts(fields: Sequence[FieldShares], *, are_drawn: bool) -> list[Chart]:
-    """The shares of the labels of the first fields."""
-    return [_label_chart(field, are_drawn=are_drawn) for field in fields[:MOST_FIELDS]]
+    """The shares of the labels of the first fields; of the first few they are drawn."""
+    most = most_labels(len(fields))
+    return [
+        _label_chart(field, most, are_drawn=are_drawn and place < FEW_FIELDS)
+        for place, field in enumerate(fields[:MOST_FIELDS])
+    ]
 
 
-def _label_chart(field: FieldShares, *, are_drawn: bool) -> Chart:
+def _label_chart(field: FieldShares, most: int, *, are_drawn: bool) -> Chart:
     title = cut(field.column.name)
     rows = [[cut(one.label) or "(empty)", f"{one.rows:,}", percent(one.share)] for one in field.shares]
     about = f"Of {counted(field.rows, 'row')}."
@@ -190,7 +194,8 @@ def _label_chart(field: FieldShares, *, are_drawn: bool) -> Chart:
     shown = field.shares[:_CHARTED_LABELS]
     if are_drawn and len(shown) < len(field.shares):
         about += f" The first {len(shown)} of {len(field.shares)} labels are drawn."
-    table = Table(f"Labels in {title}", ["label", "rows", "share (95% interval)"], rows)
+    head = ["label", "rows", "share (95% interval)"]
+    table = Table(f"Labels in {title}", head, first_rows(rows, most, "label"))
     return Chart(title, about, table, charts.shares(shown, f"Shares of {title}") if are_drawn else None)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from batchrun.evaluation.figures import Confusion, Evaluation, FieldFigures, Group, Labels
 from batchrun.evaluation.text import ALL_FIELDS, FIGURES, repeats_words, share
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
-from batchrun.html.page import Table, cut, first_rows, more
+from batchrun.html.page import MOST_FIELDS, Table, cut, first_rows, more, most_labels
 from batchrun.stats.proportions import Interval
 
 MOST_LABELS = 30
 """Labels whose confusion table is shown; beyond that nobody reads it."""
-MOST_ROWS, MOST_FIELDS = 40, 12
-"""Labels, groups and mix-ups of a field, and fields, that a page shows: it stays small enough to be mailed."""
+MOST_ROWS, MOST_CELLS = 40, 2_000
+"""Groups and mix-ups of a field, and cells of all confusion tables, that a page shows: it is to be mailed."""
 _VERDICTS = (Verdict.RIGHT, Verdict.WRONG, Verdict.UNANSWERED, Verdict.UNSCORED, Verdict.NOT_ASKED)
 _POLICIES = {
     Unanswered.WRONG: "Rows without an answer count as wrong.",
@@ -31,6 +31,20 @@ class Cell:
     count: str
     shade: int
     is_right: bool
+
+
+@dataclass(slots=True)
+class Room:
+    """How many more cells a page has room for."""
+
+    cells: int
+
+    def takes(self, cells: int) -> bool:
+        """Whether there is room for so many more, which is then taken."""
+        if cells > self.cells:
+            return False
+        self.cells -= cells
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,11 @@ def gold_part(found: Evaluation) -> GoldPart:
     if several:
         rows.append(_accuracy(ALL_FIELDS, found.counts, found.accuracies.asked, found.accuracies.answered))
     head = ["field", *map(_words, _VERDICTS), "accuracy, unanswered is wrong", "accuracy of the answered"]
-    fields = [_field(name, one, found.policy) for name, one in islice(found.fields.items(), MOST_FIELDS)]
+    most, room = most_labels(len(found.fields)), Room(MOST_CELLS)
+    fields = [_field(name, one, found.policy, most, room) for name, one in islice(found.fields.items(), MOST_FIELDS)]
+    have_labels = [one.labels is not None for one in found.fields.values()]
+    if any(part.confusion is None and has for part, has in zip(fields, have_labels, strict=False)):
+        about += " Confusion tables that are too large for a page are left out."
     if (left := len(found.fields) - len(fields)) > 0:
         about += f" Of {more(left, 'field')} batchrun eval has the figures."
     if several and found.groups:
@@ -108,7 +126,7 @@ def _groups(groups: dict[str, Group]) -> Table:
     return Table("Accuracy by group", ["group", "accuracy", *map(_words, _VERDICTS)], shown)
 
 
-def _field(name: str, figures: FieldFigures, policy: Unanswered) -> FieldPart:
+def _field(name: str, figures: FieldFigures, policy: Unanswered, most: int, room: Room) -> FieldPart:
     tables, confusion, mix_ups = list[Table](), None, None
     if figures.unanswered:
         rows = [[why, f"{count:,}"] for why, count in figures.unanswered.items()]
@@ -118,8 +136,8 @@ def _field(name: str, figures: FieldFigures, policy: Unanswered) -> FieldPart:
         rows = [[what, share(one)] for what, one in zip(("mean absolute error", "rank correlation"), told, strict=True)]
         tables.append(Table("Figures of the answered", ["figure", "value (95% interval)"], rows))
     if figures.labels is not None:
-        tables += _label_tables(figures.labels)
-        confusion = _confusion(figures.labels.confusion)
+        tables += _label_tables(figures.labels, most)
+        confusion = _confusion(figures.labels.confusion, room)
         mix_ups = _mix_ups(figures.labels)
     if figures.groups:
         tables.append(_groups(figures.groups))
@@ -130,7 +148,7 @@ def _field(name: str, figures: FieldFigures, policy: Unanswered) -> FieldPart:
     return FieldPart(f"{name}: {figures.scorer}, gold in column {figures.column}", tables, confusion, mix_ups)
 
 
-def _label_tables(labels: Labels) -> Iterator[Table]:
+def _label_tables(labels: Labels, most: int) -> Iterator[Table]:
     overall = [
         [words, share(one)] for name, words in FIGURES.items() if isinstance(one := getattr(labels, name), Interval)
     ]
@@ -139,12 +157,12 @@ def _label_tables(labels: Labels) -> Iterator[Table]:
         [name, share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}", f"{one.answered:,}"]
         for name, one in labels.classes.items()
     ]
-    shown = first_rows(rows, MOST_ROWS, "label")
+    shown = first_rows(rows, most, "label")
     yield Table("Figures by label", ["label", "precision", "recall", "F1", "in gold", "answered"], shown)
 
 
-def _confusion(found: Confusion) -> ConfusionTable | None:
-    if len(found.labels) > MOST_LABELS:
+def _confusion(found: Confusion, room: Room) -> ConfusionTable | None:
+    if len(found.labels) > MOST_LABELS or not room.takes(len(found.labels) ** 2):
         return None
     caption = "Rows by gold (down) and answer (across); right ones are bold and underlined"
     return ConfusionTable(

@@ -41,6 +41,14 @@ class Table:
 
 LONGEST_CELL = 100
 """Characters that are shown of a name in a table."""
+FEW_FIELDS, MOST_FIELDS = 6, 12
+"""Of a job with more than a few fields, each is shown in less room, and those beyond the most not at all."""
+_LABELS_OF_FEW, _LABELS_OF_MANY = 50, 20
+
+
+def most_labels(fields: int) -> int:
+    """How many labels are shown of each field, where there are so many fields."""
+    return _LABELS_OF_FEW if fields <= FEW_FIELDS else _LABELS_OF_MANY
 
 
 def cut(text: str, longest: int = LONGEST_CELL) -> str:

@@ -18,7 +18,7 @@ from batchrun.evaluation.asked import RESULTS_OF_JOB, Asked
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.html import blocks, charts
 from batchrun.html.gold import gold_part
-from batchrun.html.page import GENERATOR, Chart, Table, cut, more, render
+from batchrun.html.page import GENERATOR, MOST_FIELDS, Chart, Table, cut, more, render
 from batchrun.records.answer import Result, refusal_of
 from batchrun.records.money import usd
 from batchrun.records.prompt import Turn, turns_of
@@ -202,7 +202,7 @@ def _labels(found: Survey, why: str, *, are_drawn: bool) -> _LabelPart | None:
     )
     if not found.fields:
         about += " No field has a few values that return, so there are no shares to show."
-    if (left := len(found.fields) - blocks.MOST_FIELDS) > 0:
+    if (left := len(found.fields) - MOST_FIELDS) > 0:
         about += f" {more(left, 'field')} {'is' if left == 1 else 'are'} not shown."
     return _LabelPart(about, blocks.label_charts(found.fields, are_drawn=are_drawn))
 
@@ -239,7 +239,7 @@ class _Rows:
         about = "The same ones each time: they are drawn by their ids."
         if not source.with_text:
             about += " Prompts and answers are left out; --with-text shows them."
-        fields = found.fields[: blocks.MOST_FIELDS]
+        fields = found.fields[:MOST_FIELDS]
         names = [cut(field.column.name) for field in fields]
         head = [
             "id",

@@ -15,12 +15,16 @@ import pytest
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.datasets import tables
+from batchrun.datasets.fields import Column
 from batchrun.evaluation.evaluate import Question
 from batchrun.html import blocks
+from batchrun.html.gold import Room
 from batchrun.html.page import Table, first_rows
 from batchrun.html.report import Source, make_page
 from batchrun.report.rebuild import rebuild
+from batchrun.report.survey import FieldShares, Share
 from batchrun.report.timeline import Stretch, Timeline
+from batchrun.stats.proportions import Interval
 from tests.html.made import HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
 from tests.html.reading import Page
 from tests.support import KEY, write_prices
@@ -220,6 +224,21 @@ def test_gold_of_many_fields_labels_and_groups_is_cut(tmp_path: Path) -> None:
     rebuilt = rebuild(results, PriceBook.load(write_prices(tmp_path)))
     page = Page(make_page(Source(rebuilt.report, rebuilt.tally, results, gold=question)))
     assert "and 80 more groups" in page.text
+
+
+def test_many_fields_are_shown_in_less_room_and_then_not_at_all(no_charts: None) -> None:
+    whole = Interval(0.1, 0.05, 0.2)
+
+    def fields(count: int) -> list[FieldShares]:
+        shares = [Share(f"label {place}", 10, whole) for place in range(50)]
+        return [FieldShares(Column(f"field {place}"), 500, shares, is_list=False) for place in range(count)]
+
+    assert [len(chart.table.rows) for chart in blocks.label_charts(fields(6), are_drawn=False)] == [50] * 6
+    many = blocks.label_charts(fields(30), are_drawn=False)
+    assert [len(chart.table.rows) for chart in many] == [21] * 12
+    assert list(many[0].table.rows)[-1][0] == "and 30 more labels"
+    room = Room(2_000)
+    assert [room.takes(cells) for cells in (900, 900, 900, 64)] == [True, True, False, True]
 
 
 def test_what_limited_a_short_run_is_not_drawn_over_time() -> None:
