@@ -22,7 +22,7 @@ from batchrun.cli.options import PATH, PRICES, PriceOptions
 from batchrun.cli.table_options import DataOptions
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
-from batchrun.errors import InputError, UsageError
+from batchrun.errors import InputError, ResultFileError, UsageError
 
 if TYPE_CHECKING:
     from batchrun.evaluation.asked import Asked
@@ -290,17 +290,32 @@ def _table(results: Path, data: Path, options: ViewOptions) -> DataTable:
     return DataTable(data, requests, lambda text: console.say(f"batchrun: {text}"))
 
 
+def _refuse_other(results: Path) -> None:
+    """Raise `UsageError` for a file without results, with what to type where it is the table of a labelling job."""
+    from batchrun.labelling.paths import LabelPaths
+    from batchrun.results.scan import refuse_without_results
+
+    try:
+        refuse_without_results(results)
+    except ResultFileError:  # of another version
+        raise
+    except UsageError as error:
+        folder = LabelPaths.beside(results).folder
+        if folder.is_dir():
+            raise UsageError(f"{error}; to look at its job, type: batchrun view {shlex.quote(str(folder))}") from None
+        raise UsageError(f"{error}; name the result file of batchrun run, or the folder of batchrun label") from None
+
+
 def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:
     from batchrun.results.files import is_running
     from batchrun.results.parts import is_directory_of_results
     from batchrun.results.paths import ResultPaths
-    from batchrun.results.scan import refuse_without_results
     from batchrun.viewer.index import Index
 
     if is_directory_of_results(results) and is_running(ResultPaths.of(results).log):
         raise UsageError(f"{results} is being written by a run; look at it once that has ended")
     try:
-        refuse_without_results(results)
+        _refuse_other(results)
         priced = b"" if prices.prices is None else prices.prices.read_bytes()
         return Index(results, ResultPaths.of(results).index if reader.second is None else None, reader, priced)
     except OSError as error:

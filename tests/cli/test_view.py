@@ -66,7 +66,12 @@ def test_a_file_without_results_is_refused(tmp_path: Path, text: str) -> None:
     other.write_text(text)
     done = CliRunner().invoke(cli, ["view", str(other), "--no-open"])
     assert isinstance(done.exception, UsageError)
-    assert str(done.exception) == f"{other} contains no batchrun results"
+    said = f"{other} contains no batchrun results; "
+    assert str(done.exception) == f"{said}name the result file of batchrun run, or the folder of batchrun label"
+    folder = tmp_path / "other.jsonl.job"
+    folder.mkdir()
+    done = CliRunner().invoke(cli, ["view", str(other), "--no-open"])
+    assert str(done.exception) == f"{said}to look at its job, type: batchrun view {folder}"
 
 
 def test_a_job_is_held_against_its_own_gold_and_shown_without_where_that_is_gone(
