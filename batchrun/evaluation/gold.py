@@ -22,7 +22,15 @@ REPEAT = re.compile(r"(.*)#([1-9][0-9]{0,5})", re.DOTALL)
 
 
 def _is_empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
+    """Null, a text of blanks, and what is no number where others are (NaN)."""
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+
+
+def _as_key(cell: Any) -> bytes | str:
+    try:
+        return orjson.dumps(cell, default=str)
+    except TypeError:  # a whole number beyond 64 bits, or lists in lists
+        return repr(cell)
 
 
 class Column:
@@ -44,7 +52,7 @@ class Column:
         if _is_empty(cell):
             self.codes.append(NO_CELL)
             return
-        known = cell if isinstance(cell, str) else (type(cell), orjson.dumps(cell, default=str))
+        known = cell if isinstance(cell, str) else (type(cell), _as_key(cell))
         code = self._known.get(known, NO_CELL)
         if code == NO_CELL:
             try:

@@ -115,7 +115,7 @@ def _truth(value: Any) -> str | None:
 
 def _truth_of_gold(value: Any) -> str:
     if (text := _truth(value)) is None:
-        raise ValueError(f"{value!r} is not true or false")
+        raise ValueError(f"{value!r:.80} is not true or false")
     return text
 
 
@@ -150,7 +150,7 @@ def _date(value: Any) -> date | None:
 
 def _date_of_gold(value: Any) -> date:
     if (found := _date(value)) is None:
-        raise ValueError(f"{value!r} is not an ISO date, such as 2026-03-01")
+        raise ValueError(f"{value!r:.80} is not an ISO date, such as 2026-03-01")
     return found
 
 
@@ -169,7 +169,7 @@ def _set_of_gold(value: Any) -> frozenset[str]:
     if isinstance(value, str):
         value = _json_of_gold(value) if value.lstrip().startswith("[") else value.split("|")
     if (found := _set(value)) is None:
-        raise ValueError(f"{value!r} is not a list")
+        raise ValueError(f"{value!r:.80} is not a list")
     return found
 
 
@@ -198,7 +198,7 @@ def _json_of_gold(value: Any) -> Any:
     try:
         return parse_json(value)
     except NotJsonError as error:
-        raise ValueError(f"{value!r} is not JSON: {error}") from None
+        raise ValueError(f"{value!r:.80} is not JSON: {error}") from None
 
 
 def _is_same_json(gold: Any, answer: Any) -> bool | None:
@@ -361,7 +361,7 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         text = (as_text(value) or "").upper()
         if text not in choices:
-            raise ValueError(f"{value!r} is none of the choices {', '.join(choices)}")
+            raise ValueError(f"{value!r:.80} is none of the choices {', '.join(choices)}")
         return text
 
     return read

@@ -14,6 +14,7 @@ from batchrun.datasets.tables import Source
 from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate
 from batchrun.evaluation.gates import check, threshold
+from batchrun.evaluation.gold import gold_column
 from batchrun.evaluation.rows_file import RowTable
 from batchrun.evaluation.scorers import of_function, scorer_of
 from batchrun.evaluation.text import render, share
@@ -296,6 +297,24 @@ def test_a_list_in_gold_that_names_no_answer_is_no_gold_and_an_empty_set_is_one(
     found = evaluate(results, Question(Source(str(gold))))
     assert found.fields["t"].counts == Counts(unscored=3)
     assert found.fields["s"].counts == Counts(right=1, wrong=1, unanswered=1)
+
+
+def test_gold_may_be_a_huge_number_or_lists_in_lists(tmp_path: Path) -> None:
+    huge, deep = str(10**30), "[" * 400 + "1" + "]" * 400
+    answers = {"a": f'{{"n": {huge}}}', "b": f'{{"n": {deep}}}', "c": '{"n": 1}'}
+    results = write_results(tmp_path / "r.jsonl", answers)
+    gold = tmp_path / "gold.jsonl"
+    rows = [("a", huge), ("b", deep), ("c", deep)]
+    gold.write_text("".join(f'{{"custom_id": "{name}", "n": {n}, "lang": {n}}}\n' for name, n in rows))
+    question = Question(Source(str(gold)), scorers={"n": scorer_of("json")}, by="lang")
+    found = evaluate(results, question)
+    assert (found.counts.right, found.counts.wrong, len(found.groups)) == (2, 1, 2)
+
+
+def test_what_is_no_number_in_a_column_of_numbers_is_no_gold() -> None:
+    column = gold_column("n", scorer_of("exact"))
+    column.append(float("nan"))
+    assert column.at(0) is None
 
 
 def test_a_function_that_fails_is_told_of_with_row_and_field(tmp_path: Path) -> None:
@@ -590,7 +609,7 @@ def test_a_table_that_cannot_serve_is_refused(
     [
         ([("a", "1"), ("a", "2")], r"gold.csv:3 \(row 2\): custom_id 'a' is that of row 1, too"),
         ([("a", "1"), ("", "2")], r"gold.csv:3 \(row 2\): custom_id is empty or no text"),
-        ([("a", "1"), ("b", "two")], r"gold.csv:3 \(row 2\): score: 'two' is not a number"),
+        ([("a", "1"), ("b", "two")], r"gold.csv:3 \(row 2\): score: 'two' is no number"),
     ],
 )
 def test_a_row_of_gold_that_cannot_be_used_is_named(tmp_path: Path, rows: list[tuple[str, str]], words: str) -> None:
