@@ -90,9 +90,7 @@ def of_gold(value: Any) -> float:
     """The number that a cell of gold is. Raises `ValueError` in words for another cell."""
     number = number_of(value) if isinstance(value, str) else of_answer(value)
     if number is None:
-        raise ValueError(
-            f"{value!r:.80} is not a number, or cannot be told for certain; write digits and a decimal point"
-        )
+        raise ValueError(f"{value!r:.80} is no number, or cannot be told for certain; write digits and a decimal point")
     return float(number)
 
 
