@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -280,6 +281,9 @@ def test_an_answer_that_is_not_judged_yet_is_unscored_and_one_without_a_record_n
     judged_results(batchrun, {"a": PASS}, SCHEMA, "ok", "-n", "1")
     found = figures()
     assert found.counts == Counts(not_asked=2, right=1, unscored=2)
+    assert batchrun("eval", "r.jsonl", *JUDGED, "--junit", "j.xml").code == 0
+    rows = ElementTree.parse("j.xml").getroot()[1]
+    assert (rows.get("tests"), rows.get("skipped"), len(rows)) == ("3", "2", 3)  # as many as there are cases
     assert judge_of(found).unscored == {"not judged yet": 2}
 
 
