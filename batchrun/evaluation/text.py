@@ -155,7 +155,8 @@ def left_out(duplicates: int, damaged_lines: int) -> Iterator[str]:
     if duplicates:
         yield f"{counted(duplicates, 'further record')} of an id that had one; the first one counts"
     if damaged_lines:
-        yield f"{counted(damaged_lines, 'damaged line')}: unanswered, where no other record has its id"
+        told = "unanswered where the id can be read and no other record has it"
+        yield f"{counted(damaged_lines, 'damaged line')}: {told}"
 
 
 def _field(name: str, figures: FieldFigures, policy: Unanswered) -> list[str]:

@@ -273,7 +273,7 @@ def test_damaged_lines_and_second_records_are_told_and_paid_for_with_gold_and_wi
         assert one.spent.lines_without_usage == usage.lines_without_usage == 5
     for text in (render(held), render_agreement(agreed)):
         assert "b.jsonl: 2 further records of an id that had one; the first one counts" in text
-        assert "b.jsonl: 1 damaged line: unanswered, where no other record has its id" in text
+        assert "b.jsonl: 1 damaged line: unanswered where the id can be read and no other record has it" in text
         assert "5 without usage" in text
         assert "a.jsonl: 1 damaged" not in text
     assert json.loads(held.to_json())["files"][1]["damaged_lines"] == 1

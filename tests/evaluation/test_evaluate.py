@@ -185,7 +185,7 @@ def test_what_a_damaged_record_was_about_was_asked_and_is_unanswered(tmp_path: P
     assert found.counts == Counts(right=2, unanswered=1, not_asked=1, unscored=1)
     assert (found.fields["topic"].unanswered, found.damaged_lines) == ({"damaged record": 1}, 5)
     assert json.loads(found.to_json())["fields"]["topic"]["unanswered"] == {"damaged record": 1}
-    assert "5 damaged lines: unanswered, where no other record has its id" in render(found)
+    assert "5 damaged lines: unanswered where the id can be read and no other record has it" in render(found)
     told_of = next(text for text in found.warnings if "damaged" in text)
     assert told_of.startswith("1 damaged line without an id that can be read")
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
