@@ -129,6 +129,13 @@ class IndexFile:
         start, rows = (found[0], int.from_bytes(found[1], "little")) if found is not None else (0, 0)
         return int(rows & ((1 << count) - 1)) | self.words_between(query, start, count)
 
+    def begin_in_common(self, query: str, count: int) -> int:
+        """The set of those of the first `count` rows that have a frequent word with the beginning that is asked for."""
+        found, pattern = 0, query.removesuffix('"*') + "*"  # words are letters and digits alone
+        for (members,) in self._database.execute("SELECT members FROM common WHERE query GLOB ?", (pattern,)):
+            found |= int.from_bytes(members, "little")
+        return found & ((1 << count) - 1)
+
     def words_between(self, query: str, start: int, end: int) -> int:
         """The set of those of some rows that have a word of their own, asked of the table of words."""
         if start >= end:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.records.index import hash_body
-from batchrun.viewer import blocks, columns, quiet_hours
+from batchrun.viewer import blocks, columns, index_file, quiet_hours
 from batchrun.viewer.columns import Numbers, numbers_of
 from batchrun.viewer.index import Index
 from tests.html.made import make_job
@@ -136,6 +136,26 @@ def test_what_is_made_ready_finds_what_was_found_without_it(results: Path, quiet
     assert [lines_of(again, **view) for view in VIEWS] == before
     assert not again.quiet_hours.tidy(again.columns), "and nothing is made twice"
     again.close()
+
+
+def test_a_short_beginning_that_every_row_has_is_not_asked_of_the_table_of_words(
+    results: Path, monkeypatch: pytest.MonkeyPatch, quiet: Index
+) -> None:
+    before = [lines_of(quiet, q=words) for words in ("r*", "ro*", "7*", "bi*")]
+    assert len(before[0]) == ROWS > len(before[2]) > 0
+    quiet.close()
+    index = tidied(read_all(index_of(results)))
+    asked = list[str]()
+    between = index_file.IndexFile.words_between
+
+    def noted(self: index_file.IndexFile, query: str, start: int, end: int) -> int:
+        asked.append(query)
+        return between(self, query, start, end)
+
+    monkeypatch.setattr(index_file.IndexFile, "words_between", noted)
+    assert [lines_of(index, q=words) for words in ("r*", "ro*", "7*", "bi*")] == before
+    assert asked == ['"7"*', '"bi"*']
+    index.close()
 
 
 def test_rows_that_come_later_are_found_as_well(tmp_path: Path, results: Path, quiet: Index) -> None:
