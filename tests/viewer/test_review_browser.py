@@ -12,6 +12,7 @@ from batchrun.results.paths import ResultPaths
 from batchrun.viewer.review import Review
 from tests.html.made import make_job
 from tests.html.test_browser import browse, playwright, pytestmark
+from tests.support import until
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_browser import assert_quiet, opened
 from tests.viewer.test_corrected_join import job, joined
@@ -112,9 +113,9 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
     review = review_of(results, 5)
     first, second = (row.id for row in review.queue.rows[:2])
     with in_review(browse, results, review) as (page, _):
-        page.evaluate(PRESS, ["2", "1", "n", "s", "x"])  # two fields, and a note on the second
+        page.evaluate(PRESS, ["2", "1", "n"])  # two fields, and a note on the second
         page.locator("[data-field=urgent] .done", has_text="true").wait_for()
-        assert page.evaluate("document.activeElement.value") == "sx"
+        page.keyboard.type("sx")  # the page was made anew meanwhile, and the cursor is where it was
         page.keyboard.press("Enter")
         page.locator("[data-field=urgent] .done", has_text="sx").wait_for()
         page.evaluate(PRESS, ["Enter", "1", "Enter"])  # the next row is not shown yet
@@ -130,15 +131,21 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
         page.wait_for_url("**/review/2")
         page.keyboard.press("k")
         page.wait_for_url("**/review/1")
-        page.evaluate(PRESS, ["1", "2", "Enter", "n", "b"])  # a note on what was decided last, though its row is left
-        page.wait_for_url("**/review/1")
-        page.wait_for_function("() => document.activeElement.value === 'b'")
+        page.evaluate(
+            PRESS, ["1", "2", "Enter", "n", "b", "x"]
+        )  # a note on what was decided last, though its row is left
+        page.wait_for_function("() => document.activeElement.value === 'bx'")
+        assert page.url.endswith("/review/1")
         page.keyboard.press("Enter")
+        page.wait_for_url("**/review/2")
+        page.evaluate(PRESS, ["n", "b", "Enter"])
+        page.locator("#count", has_text="2 decided").wait_for()
+        until(lambda: read_corrections(ResultPaths.of(results).corrections).of(second)["reason"].note == "b")
         page.wait_for_url("**/review/2")
         decided = read_corrections(ResultPaths.of(results).corrections)
         assert decided.of(second)["reason"].note == "b"
         assert [decided.values(second)[name] for name in ("topic", "urgent")] == ["billing", False]
-        page.evaluate(PRESS, ["u", "u"])  # the note, and what it was on
+        page.evaluate(PRESS, ["u", "u", "u"])  # both notes, and what they were on
         page.locator("[data-active][data-field=reason]").wait_for()
         assert page.locator("h1").inner_text() == second
         page.go_back()

@@ -94,7 +94,8 @@ async function show(path, words = "", isBack = false) {
 }
 
 /* What is written and not sent, with the place of the cursor. */
-const unsent = () => [...review().querySelectorAll("input")].filter(input => input.value && !("sent" in input.dataset))
+const unsent = () => [...review().querySelectorAll("input")]
+  .filter(input => (input.value || input === document.activeElement) && !("sent" in input.dataset))
   .map(input => ({ field: input.closest("fieldset").dataset.field, key: input.dataset.key, text: input.value, isHere: input === document.activeElement }));
 
 function restore(kept, field) {
@@ -106,14 +107,25 @@ function restore(kept, field) {
   }
 }
 
-/* Write into a field of text, once its row is shown; what is typed until then is put into it. */
-function write(find) {
-  typed = "";
+/* Write into a field of text: at once where it is shown, else once its row is; what is typed until then is put into it. */
+function write(isShown, find) {
+  if (isShown && !isLeft) { find(); return; }
+  typed = { text: "", isSent: false };
   move(async () => {
-    const input = await find();
-    if (input) input.value += typed;
+    const input = await find(), { text, isSent } = typed;
     typed = null;
+    if (!input) return;
+    input.value += text;
+    if (isSent) setTimeout(() => input.form.requestSubmit());
   });
+}
+
+/* A key that is pressed before the field of text is there. */
+function hold(key) {
+  if (typed.isSent) early = key;
+  else if (key === "Enter") typed.isSent = true;
+  else if (key === "Backspace") typed.text = typed.text.slice(0, -1);
+  else if (key.length === 1) typed.text += key;
 }
 
 function edit() {
@@ -123,10 +135,14 @@ function edit() {
 }
 
 /* The note is on the field in which the person is, else on that which was decided last, even where its row is left. */
-async function note() {
+function noted() {
   const { lastPlace, lastField } = review().dataset;
-  const of = chosen() ? { path: shown, field: chosen().dataset.field } :
-    last || (lastField === undefined ? null : { path: `/review/${lastPlace}`, field: lastField });
+  if (chosen()) return { path: shown, field: chosen().dataset.field };
+  return last || (lastField === undefined ? null : { path: `/review/${lastPlace}`, field: lastField });
+}
+
+async function note() {
+  const of = noted();
   if (of === null) {
     document.getElementById("said").textContent = "Decide first; n then writes a note on the decision.";
     return null;
@@ -145,8 +161,8 @@ if (review()) {
   Object.assign(keys, {
     j: event => (event.repeat && steps.length) || move(() => followLink("next")),
     k: event => (event.repeat && steps.length) || move(() => followLink("prev")),
-    e: () => write(edit),
-    n: () => write(note),
+    e: () => write(true, edit),
+    n: () => write((noted()?.path ?? shown) === shown, note),
     x: () => press(() => active().querySelector("[data-action=wrong]"), "x"),
     u: () => move(() => ask("undo")),
     s: () => move(() => ask("skip")),
@@ -174,8 +190,8 @@ if (review()) {
   });
   document.addEventListener("keydown", event => {
     if (event.repeat && event.key === "Enter" && event.target.closest("#review button")) event.preventDefault();
-    if (typed === null || event.key.length > 1 || event.ctrlKey || event.altKey || event.metaKey) return;
-    typed += event.key;
+    if (typed === null || event.ctrlKey || event.altKey || event.metaKey) return;
+    hold(event.key);
     event.preventDefault();
     event.stopImmediatePropagation();
   }, true);
