@@ -144,7 +144,8 @@ def test_the_nth_call_of_a_whole_run_fails_for_every_n(
     counts = Counter(end.partition(":")[0] for end in ends)
     assert ends[-1].startswith("done")
     assert len(ends) > (15 if in_flight == 1 else 7)
-    assert counts["stopped"] > (10 if in_flight == 1 else 2)
+    # Six in flight may all be ready at once: then there is one write, and one sync, that can fail.
+    assert counts["stopped"] >= {1: 11, 2: 3, 6: 2}[in_flight]
     assert 2 <= counts["refused"] <= 5
 
 
