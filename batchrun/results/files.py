@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -47,12 +48,30 @@ def open_unlocked(path: Path) -> IO[bytes]:
 def writing_whole(path: Path) -> Iterator[IO[bytes]]:
     """Write a file piece by piece. It takes the place of what is at `path` once the block has ended without an error.
 
-    Raises `OSError`.
+    A pipe, a device and what else is in /dev is written to as it is. Raises `OSError`.
     """
+    if is_no_place(path):
+        with open(path, "wb", opener=_append) as file:
+            yield file
+        return
     with drafting(path, "tmp") as (draft, file):
         yield file
         file.close()
         draft.replace(path)
+
+
+def is_no_place(path: Path) -> bool:
+    """Whether something is there that a file cannot take the place of."""
+    if os.path.realpath(path.parent) == "/dev":
+        return True
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _append(path: str, flags: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND)
 
 
 @contextlib.contextmanager

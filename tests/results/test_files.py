@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,29 @@ def test_the_draft_that_a_kill_left_goes_with_the_next_writing_of_the_same_file(
     with writing_whole(tmp_path / "other.csv"):
         pass
     assert not hidden(tmp_path)
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with writing_whole(pipe) as file:
+        file.write(b"whole")
+    assert os.read(reader, 100) == b"whole"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert not hidden(tmp_path)
+
+
+def test_a_device_is_written_to_and_stays_one() -> None:
+    with writing_whole(Path(f"/dev/fd/{os.open(os.devnull, os.O_WRONLY)}")) as file:
+        file.write(b"gone")
+
+
+def test_nothing_takes_the_place_of_what_is_in_dev(tmp_path: Path) -> None:
+    """Standard output may lead to a plain file, by a link that root could replace."""
+    assert files.is_no_place(Path("/dev/stdout"))
+    assert not files.is_no_place(tmp_path / "out.csv")
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
