@@ -84,7 +84,8 @@ class Scoring:
     """One result file and its gold, opened: `rows` judges record after record, `evaluation` sums up.
 
     `like`: another file that is held against the same gold, which is not read again where both look for the same.
-    `sample`: how the rows of gold were drawn, where they are those of a review.
+    `sample`: how the rows of gold were drawn, where they are those of a review. `keep_ids`: rows without a record are
+    given with their ids.
 
     Raises `UsageError`, `InputError` or `ResultFileError` where one of the two cannot serve.
     """
@@ -96,6 +97,8 @@ class Scoring:
         question: Question,
         like: Scoring | None = None,
         sample: Sample | None = None,
+        *,
+        keep_ids: bool = False,
     ) -> None:
         self._results, self._question, self._table, self._sample = results, question, table, sample
         self._asked = asked = Asked.of(results.path)
@@ -108,21 +111,24 @@ class Scoring:
             raise
         self._orders = _orders(question.ordinal, fields, asked)
         ids = ids_of(table, question.key, asked)
-        self._known = known = self._known_of(fields, ids, like)
+        self._known = known = self._known_of(fields, ids, like, keep_ids=keep_ids)
         self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
         self.tallies = [FieldTally(one, column) for one, column in zip(fields, known.columns, strict=True)]
         self.rows_tally = RowTally()
         self._seen = Seen(1 if asked.prepared is None else asked.prepared.repeat)
-        self.duplicates = 0
+        self.duplicates = self._repeats_not_asked = 0
         self._copied = 0
 
-    def _known_of(self, fields: Sequence[Field], ids: IdColumn | IdOfCells, like: Scoring | None) -> _Known:
+    def _known_of(
+        self, fields: Sequence[Field], ids: IdColumn | IdOfCells, like: Scoring | None, *, keep_ids: bool
+    ) -> _Known:
         if like is not None and (like._known.fields, like._known.rule) == (fields, ids.rule):
             return like._known
         columns = [gold_column(one.column, one.scorer) for one in fields]
         by, cluster = self._group(self._question.by, "--by"), self._group(self._question.cluster, "--cluster")
         extra = [column for column in (by, cluster) if column is not None]
-        return _Known(fields, ids.rule, Gold(self._table, ids, [*columns, *extra]), columns, by, cluster)
+        gold = Gold(self._table, ids, [*columns, *extra], keep_ids=keep_ids)
+        return _Known(fields, ids.rule, gold, columns, by, cluster)
 
     @property
     def policy(self) -> Unanswered:
@@ -231,7 +237,8 @@ class Scoring:
                     tally.count(Verdict.NOT_ASKED, group)
             if any(has_gold):
                 self.rows_tally.count(Verdict.NOT_ASKED, group)
-                yield Place("", row, repeat)
+                self._repeats_not_asked += bool(repeat)
+                yield Place(self.gold.id_of(row, repeat), row, repeat)
 
     def not_asked(self, place: Place) -> list[Judged]:
         """What stands in each field for a row of gold that was not asked."""
@@ -270,7 +277,7 @@ class Scoring:
             damaged_lines=self.damaged_lines,
             reviewed=None if self._sample is None else Reviewed(self._sample.drawn, weighted=not self._sample.is_even),
             warnings=[
-                *warnings_for(self.tallies, fields, counts, question.policy),
+                *warnings_for(self.tallies, fields, counts, question.policy, self._repeats_not_asked),
                 *damaged(self._results),
                 *without_place(self._orders, fields),
                 *self._copies(),
@@ -327,11 +334,16 @@ def _orders(told: Sequence[str], fields: Sequence[Field], asked: Asked) -> dict[
 
 
 @contextmanager
-def scoring(results: Path, question: Question, like: Scoring | None = None) -> Iterator[Scoring]:
-    """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
+def scoring(
+    results: Path, question: Question, like: Scoring | None = None, *, keep_ids: bool = False
+) -> Iterator[Scoring]:
+    """A result file and its gold, opened; as `Scoring` says, which raises errors, too;
+
+    `UsageError` for a file that is not there.
+    """
     try:
         with RecordFile(results) as file, open_gold(question.gold) as (table, sample):
-            yield Scoring(file, table, question, like, sample)
+            yield Scoring(file, table, question, like, sample, keep_ids=keep_ids)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
 
@@ -342,7 +354,7 @@ def evaluate(results: Path, question: Question, sinks: Sequence[RowSink] = ()) -
     Raises `UsageError` where nothing was answered, or scored, or a file or an option cannot serve; `InputError` for
     rows of gold that cannot be used; `ResultFileError` for records of another version.
     """
-    with scoring(results, question) as work:
+    with scoring(results, question, keep_ids=bool(sinks)) as work:
         for sink in sinks:
             sink.begin([tally.field.name for tally in work.tallies])
         for judged in work.rows():

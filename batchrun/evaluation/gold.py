@@ -112,15 +112,38 @@ def ids_of(table: Table, told: str | None, asked: Asked) -> IdColumn | IdOfCells
     )
 
 
+class _Ids:
+    """The ids of rows, one after another in one block of memory."""
+
+    def __init__(self) -> None:
+        self._text, self._ends = bytearray(), array("Q", [0])
+
+    def append(self, custom_id: str) -> None:
+        self._text += custom_id.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._text))
+
+    def at(self, row: int) -> str:
+        return self._text[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
+
+
 class Gold:
     """All rows of a gold table, by id.
 
-    `expected`: about how many rows there are; 0 where nobody knows.
+    `expected`: about how many rows there are; 0 where nobody knows. `keep_ids`: `id_of` can tell the id of a row.
 
     Reading raises `InputError` where rows cannot be used: no id, an id twice, a cell that a scorer cannot read.
     """
 
-    def __init__(self, table: Table, ids: IdColumn | IdOfCells, columns: Iterable[Column], expected: int = 0) -> None:
+    def __init__(
+        self,
+        table: Table,
+        ids: IdColumn | IdOfCells,
+        columns: Iterable[Column],
+        expected: int = 0,
+        *,
+        keep_ids: bool = False,
+    ) -> None:
+        self._ids = _Ids() if keep_ids else None
         self._rows = HashTable.of_size(expected)
         self._count = 0
         wanted = list({id(column): column for column in columns}.values())
@@ -143,6 +166,8 @@ class Gold:
         except ValueError as error:
             table.problems.add(row.line_number, row.number, str(error))
             return
+        if self._ids is not None:
+            self._ids.append(custom_id)
         first = self._rows.setdefault(hash64(custom_id), self._count)
         if first != self._count:
             told = f"{ids.name} {custom_id[:60]!r} is that of row {first + 1:,}, too"
@@ -151,6 +176,12 @@ class Gold:
     def forget_ids(self) -> None:
         """Free the memory of the ids; no row is found any more."""
         self._rows = HashTable()
+
+    def id_of(self, row: int, repeat: int = 0) -> str:
+        """The id of the request that asks about a row, or of a repeat of it; "" where ids are not kept."""
+        if self._ids is None:
+            return ""
+        return f"{self._ids.at(row)}#{repeat}" if repeat else self._ids.at(row)
 
     def find(self, custom_id: str) -> tuple[int | None, int]:
         """The row, from 0, of a request, None without gold; and which repeat it is, from 1, or 0 where it is none."""

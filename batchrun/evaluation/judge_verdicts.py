@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from batchrun.records.answer import Result
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import Overrides, RequestLineError, parse_request
 from batchrun.records.words import counted
+from batchrun.validation.schema import CompiledSchema
 
 
 class Said(IntEnum):
@@ -79,6 +81,9 @@ class PassMark:
                 f"--pass {told}: {self.field} may be any text, so nothing tells what is a fail; judge with an enum, "
                 "such as -s 'verdict enum(pass|fail), why str'"
             )
+        self._schema = {"$defs": schema.get("$defs", {})} | dict(fields[self.field])
+        if self.values is None and (why := self._why_not_allowed(self._value)):
+            raise UsageError(f"--pass {told}: the schema of the requests of {judge} does not allow that: {why}")
 
     def is_pass(self, value: Any) -> bool | None:
         """Whether a value passes; None for null, which is no verdict."""
@@ -98,7 +103,19 @@ class PassMark:
             cell = cell.lower()
         if (verdict := self.is_pass(cell)) is None:
             raise ValueError(f"{as_text(cell)!r} is no verdict; write {' or '.join(self.values or ['a number'])}")
+        if self.values is None and (why := self._why_not_allowed(as_text(cell) or "")):
+            raise ValueError(f"{as_text(cell)!r} is no verdict that the judge may give: {why}")
         return verdict
+
+    def _why_not_allowed(self, written: str) -> str | None:
+        """Why the schema of the field does not allow a number; None where it does."""
+        try:
+            number = float(written)
+        except ValueError:
+            return f"{written} is no number"
+        if not math.isfinite(number):
+            return f"{written} is no number"
+        return CompiledSchema(orjson.dumps(self._schema)).why_unfit(int(number) if number.is_integer() else number)
 
 
 def _values(schema: Any) -> list[str] | None:

@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import comb
+from typing import Any
 
 from batchrun.errors import UsageError
 from batchrun.evaluation.figures import Repeats
 from batchrun.evaluation.verdict import Unanswered
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.stats.proportions import effective_rows, wilson
+from batchrun.stats.proportions import Interval, effective_rows, wilson
 
 _SHOWN = (1, 2, 3, 5, 8, 10)
 
@@ -64,13 +65,21 @@ class Seen:
 
 @dataclass(slots=True)
 class Tries:
-    """The repeats of one row: what each said, as a text, and whether it was right; an unanswered one said None."""
+    """The repeats of one row: what each said, as a text, whether it was right, and which label of gold it stands for.
 
-    said: list[tuple[str | None, bool]] = field(default_factory=list)
+    An unanswered one said None. `cluster`: what the row belongs together with, by default itself.
+    """
+
+    cluster: Any
+    said: list[tuple[str | None, bool, Any]] = field(default_factory=list)
 
     def of(self, policy: Unanswered) -> Tries:
         """Those that count."""
-        return self if policy is Unanswered.WRONG else Tries([one for one in self.said if one[0] is not None])
+        return (
+            self
+            if policy is Unanswered.WRONG
+            else Tries(self.cluster, [one for one in self.said if one[0] is not None])
+        )
 
     @property
     def asked(self) -> int:
@@ -80,12 +89,12 @@ class Tries:
     @property
     def right(self) -> int:
         """How many are right."""
-        return sum(is_right for _, is_right in self.said)
+        return sum(is_right for _, is_right, _ in self.said)
 
     @property
     def unanswered(self) -> int:
         """How many have no answer."""
-        return sum(said is None for said, _ in self.said)
+        return sum(said is None for said, _, _ in self.said)
 
     @property
     def is_majority_right(self) -> bool:
@@ -93,13 +102,13 @@ class Tries:
 
         All that are right count as one: a text may say it in many words, and gold may have several answers.
         """
-        wrong = Counter(said for said, is_right in self.said if not is_right)
+        wrong = Counter(said for said, is_right, _ in self.said if not is_right)
         return self.right > max(wrong.values(), default=0)
 
     @property
     def does_flip(self) -> bool:
         """Whether they do not all say the same."""
-        return len({said for said, _ in self.said}) > 1
+        return len({said for said, _, _ in self.said}) > 1
 
 
 def repeats(found: Iterable[Tries], policy: Unanswered) -> Repeats | None:
@@ -108,7 +117,7 @@ def repeats(found: Iterable[Tries], policy: Unanswered) -> Repeats | None:
     tries = [one for one in (one.of(policy) for one in every) if one.asked]
     if not tries:
         return None
-    shares = [one.right / one.asked for one in tries]
+    shares, clusters = [one.right / one.asked for one in tries], [one.cluster for one in tries]
     least = min(one.asked for one in tries)
     ks = sorted({k for k in (*_SHOWN, least) if k <= least})
     return Repeats(
@@ -116,13 +125,23 @@ def repeats(found: Iterable[Tries], policy: Unanswered) -> Repeats | None:
         least=least,
         most=max(one.asked for one in tries),
         unanswered=sum(one.unanswered for one in every),
-        mean=wilson(sum(shares), len(tries), effective_rows([(share, 1.0) for share in shares])),
-        majority=wilson(sum(one.is_majority_right for one in tries), len(tries)),
-        flips=wilson(sum(one.does_flip for one in tries), len(tries)),
+        mean=_clustered(shares, clusters),
+        majority=_clustered([one.is_majority_right for one in tries], clusters),
+        flips=_clustered([one.does_flip for one in tries], clusters),
         pass_at={str(k): sum(_pass_at(one, k) for one in tries) / len(tries) for k in ks},
         pass_all={str(k): sum(comb(one.right, k) / comb(one.asked, k) for one in tries) / len(tries) for k in ks},
         least_share=min(shares),
     )
+
+
+def _clustered(shares: Sequence[float], clusters: Sequence[Any]) -> Interval:
+    """The mean of one share a row, with an interval that knows which rows belong together."""
+    sums: dict[Any, list[float]] = {}
+    for share, cluster in zip(shares, clusters, strict=True):
+        of_cluster = sums.setdefault(cluster, [0.0, 0.0])
+        of_cluster[0] += share
+        of_cluster[1] += 1
+    return wilson(sum(shares), len(shares), effective_rows([(hits, rows) for hits, rows in sums.values()]))
 
 
 def _pass_at(tries: Tries, k: int) -> float:

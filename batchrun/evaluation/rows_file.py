@@ -29,7 +29,7 @@ _NOT_XML = dict.fromkeys([0xFFFE, 0xFFFF], "?")
 
 
 class RowSink(Protocol):
-    """Takes the rows of an evaluation one by one. A row that was not asked has no id, and no answers."""
+    """Takes the rows of an evaluation one by one. A row that was not asked has no answers."""
 
     def begin(self, fields: Sequence[str]) -> None:
         """The names of the fields, before the first row."""
@@ -123,14 +123,13 @@ class JUnit:
 
     def take(self, place: Place, verdict: Verdict, fields: Sequence[Judged]) -> None:
         """One row is one case."""
-        repeat = f", repeat {place.repeat}" if place.repeat else ""
-        name = place.custom_id or f"row {(place.row or 0) + 1} of gold{repeat}"
         told = "; ".join(_told(field, judged) for field, judged in zip(self._names, fields, strict=False))
         kinds = {Verdict.RIGHT: "", Verdict.WRONG: "failure", Verdict.UNANSWERED: "error"}
         kind = kinds.get(verdict, "skipped")
         self._kinds[kind] += 1
         inner = f"<{kind} message={_quoted(told or verdict.value)}/>" if kind else ""
-        self._rows.write(f"<testcase classname={_quoted('rows')} name={_quoted(name)}>{inner}</testcase>\n".encode())
+        name = _quoted(place.custom_id)
+        self._rows.write(f"<testcase classname={_quoted('rows')} name={name}>{inner}</testcase>\n".encode())
 
     def write(self, found: Evaluation) -> None:
         """Write the file. Raises `UsageError` if it cannot be written."""

@@ -147,8 +147,8 @@ class RowTally(GroupTally):
             found = self.groups[name] = GroupTally()
         return found
 
-    def add(self, verdict: Verdict, said: str | None, place: Place) -> None:
-        """Add an answer, by what it `said` as a text."""
+    def add(self, verdict: Verdict, said: str | None, place: Place, label: Any = None) -> None:
+        """Add an answer, by what it `said` as a text. `label`: that of gold which it stands for."""
         group = None if place.group is None else self._group(place.group)
         self.verdicts[verdict] += 1
         if group is not None:
@@ -160,7 +160,7 @@ class RowTally(GroupTally):
             if group is not None:
                 group.weigh(verdict, place)
         if place.repeat and place.row is not None:
-            self.tries.setdefault(place.row, Tries()).said.append((said, verdict is _RIGHT))
+            self.tries.setdefault(place.row, Tries(place.cluster)).said.append((said, verdict is _RIGHT, label))
 
 
 class FieldTally(RowTally):
@@ -203,7 +203,7 @@ class FieldTally(RowTally):
 
     def take(self, judged: Judged, place: Place) -> None:
         """Count what `judge` found."""
-        self.add(judged.verdict, judged.vote if place.repeat else None, place)
+        self.add(judged.verdict, judged.vote if place.repeat else None, place, judged.pair[0])
         if judged.verdict is _UNSCORED:
             return
         if judged.why:

@@ -57,25 +57,33 @@ def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
 
 
 def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:
-    """By label of gold: repeats that count and are no further rows, as their row has one."""
+    """By label of gold: repeats that count for it and are no further rows, as their row has one."""
     found = Counter[str]()
-    for row, tries in tally.tries.items():
-        if labels := tally.column.at(row):
-            found[as_text(labels[0]) or ""] += max(0, tries.of(policy).asked - 1)
+    for tries in tally.tries.values():
+        labels = Counter(label for _, _, label in tries.of(policy).said if label is not None)
+        for label, count in labels.items():
+            found[as_text(label) or ""] += count - 1
     return found
 
 
 def warnings_for(
-    tallies: Sequence[FieldTally], fields: Mapping[str, FieldFigures], counts: Counts, policy: Unanswered
+    tallies: Sequence[FieldTally],
+    fields: Mapping[str, FieldFigures],
+    counts: Counts,
+    policy: Unanswered,
+    repeats_not_asked: int,
 ) -> list[str]:
-    """The warnings of an evaluation, in the order of its fields."""
+    """The warnings of an evaluation, in the order of its fields.
+
+    `repeats_not_asked`: how many of what was not asked are repeats, and no rows.
+    """
     found = []
     for tally in tallies:
         name = tally.field.name
         if (labels := fields[name].labels) is None:
             continue
         further = _further_repeats(tally, policy)
-        rows = {label: max(0, one.support - further[label]) for label, one in labels.classes.items()}
+        rows = {label: one.support - further[label] for label, one in labels.classes.items()}
         if few := {label: count for label, count in rows.items() if count < FEW_ROWS}:
             shown = ", ".join(
                 f"{label_of(label) or '(empty)'} ({count})" for label, count in list(few.items())[:_SHOWN]
@@ -87,8 +95,10 @@ def warnings_for(
             )
     repeats = next((figures.repeats for figures in fields.values() if figures.repeats is not None), None)
     if counts.not_asked:
-        what = f"{counted(counts.not_asked, 'row')} of gold" if repeats is None else counted(counts.not_asked, "repeat")
-        found.append(f"{what} not asked: no figure speaks of them")
+        rows_not_asked = counts.not_asked - repeats_not_asked
+        parts = [f"{counted(rows_not_asked, 'row')} of gold"] if rows_not_asked else []
+        parts += [counted(repeats_not_asked, "repeat")] if repeats_not_asked else []
+        found.append(f"{' and '.join(parts)} not asked: no figure speaks of them")
     elif repeats is not None and repeats.least < repeats.most:
         found.append(f"not every row has {repeats.most:,} repeats that count: pass@k is shown up to {repeats.least:,}")
     for tally in tallies:

@@ -181,7 +181,7 @@ def test_repeats_that_were_not_sent_yet_are_not_asked(batchrun: Command) -> None
     assert (found["repeats"]["rows"], found["repeats"]["least"], found["repeats"]["most"]) == (2, 1, 3)
     assert "5 repeats not asked: no figure speaks of them" in found["warnings"]
     assert Path("rows.csv").read_text().count(",not_asked,not_asked,") == 5
-    assert Path("rows.xml").read_text().count('name="row 3 of gold, repeat 2"') == 1
+    assert Path("rows.xml").read_text().count('name="2#2"') == 1
     assert "2 rows with 1 to 3 repeats each" in batchrun(*told).out
     write_results(Path("other.jsonl"), {str(at): "yes" for at in range(3)})
     assert (

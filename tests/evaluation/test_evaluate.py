@@ -513,6 +513,36 @@ def test_an_id_that_ends_with_any_number_is_read(tmp_path: Path, number: str) ->
     assert found.counts.right + found.counts.unscored == 2
 
 
+def test_the_figures_of_repeats_know_of_clusters_as_the_accuracy_does(tmp_path: Path) -> None:
+    """Ten documents with four rows of two repeats each, right or wrong together: ten rows' worth, in each figure."""
+    answers = {f"{at}#{repeat}": {"topic": "a" if at % 20 < 8 else "b"} for at in range(40) for repeat in (1, 2)}
+    rows = [(at, "a", at // 4) for at in range(40)]
+    found = evaluated(tmp_path, answers, rows, "topic", "document", cluster="document")
+    repeats = found.fields["topic"].repeats
+    assert repeats is not None
+    assert repeats.mean == found.accuracy == wilson(16, 40, 10)
+    assert (repeats.majority, repeats.flips) == (wilson(16, 40, 10), wilson(0, 40, 10))
+
+
+def test_a_row_with_several_right_answers_is_a_row_of_each_that_the_class_table_counts(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "r.jsonl", {f"z#{at}": said for at, said in enumerate(("x", "x", "a", "b"), 1)})
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"custom_id": "z", "answer": ["a", "b"]}')
+    found = evaluate(results, Question(Source(str(gold))))
+    labels = found.fields["answer"].labels
+    assert labels is not None
+    assert {name: one.support for name, one in labels.classes.items()} == {"a": 3, "b": 1, "x": 0}
+    assert any("fewer than 10 rows of gold for a (1), b (1), x (0);" in told for told in found.warnings)
+
+
+def test_a_row_without_a_record_is_called_a_row_also_where_others_have_repeats(tmp_path: Path) -> None:
+    """Nobody knows that c was to be asked twice; the first repeat of b has no record."""
+    answers = {name: {"topic": "x"} for name in ("a#1", "a#2", "b#2")}
+    found = evaluated(tmp_path, answers, [(name, "x") for name in "abc"], "topic")
+    assert found.counts.not_asked == 2
+    assert "1 row of gold and 1 repeat not asked: no figure speaks of them" in found.warnings
+
+
 def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
     answers = {
         "a#1": {"topic": "Paris."},

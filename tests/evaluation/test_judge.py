@@ -522,6 +522,19 @@ def test_a_person_judges_one_answer_and_not_its_repeats(batchrun: Command) -> No
     assert (people.passed, people.failed) == (1, 1)
 
 
+@pytest.mark.parametrize("value", ["7", "4.5", "nan", "many"])
+def test_a_number_that_the_judge_may_not_say_is_no_pass(batchrun: Command, value: str) -> None:
+    write_rows({"a": "1", "b": "2"}, human={"a": "5", "b": "9"})
+    judged_results(batchrun, {"a": {"score": 5}, "b": {"score": 2}}, "score int(1..5)")
+    done = batchrun("eval", "r.jsonl", "--judge", "judge.jsonl", "--pass", f"score={value}")
+    assert (done.code, done.out) == (2, "")
+    assert "the schema of the requests of judge.jsonl does not allow that" in done.err
+    found = figures("score=5.0").counts
+    assert (found.right, found.wrong) == (1, 1)
+    with pytest.raises(InputError, match="'9' is no verdict that the judge may give"):
+        figures("score=5", gold=Source("data.csv"), people="human")
+
+
 def test_groups_and_clusters_come_from_the_table(batchrun: Command) -> None:
     people_rows(batchrun)
     found = figures(gold=Source("data.csv"), by="group", cluster="human")

@@ -37,7 +37,7 @@ def test_the_table_has_every_row_with_its_verdict(batchrun: Command) -> None:
         ("wrong", "1", "wrong", "a", ""),
         ("none", "3", "unanswered", "a", "refused"),
         ("no gold", "", "unscored", "", ""),
-        ("", "4", "not_asked", "a", ""),
+        ("late", "4", "not_asked", "a", ""),
     ]
     assert [row["topic_answer"][:1] for row in rows] == ["a", "b", "", "", ""]
 
@@ -55,7 +55,7 @@ def test_junit_counts_each_kind_and_is_xml_whatever_the_answers_hold(batchrun: C
         ("wrong", ["failure"]),
         ("none", ["error"]),
         ("no gold", ["skipped"]),
-        ("row 4 of gold", ["skipped"]),
+        ("late", ["skipped"]),
     ]
     assert rows[1][0].get("message") == 'topic: wrong, gold is a, answered b "<&>?'
 
