@@ -64,8 +64,7 @@ async def _look(one: NamedEndpoint, model: str | None, api: str, secrets: Sequen
         )
         asked = model or _choose(one, names)
         if asked is None:
-            why = describe(listed) if isinstance(listed, Failure) else "it lists no model"
-            return msgspec.structs.replace(known, key=_key(listed), problem=f"{why}; pass --model NAME to ask for one")
+            return msgspec.structs.replace(known, key=_key(listed), problem=_no_model(listed))
         outcome = await transport.send(parse_request(_request(asked, api), 1))
     return _answered(msgspec.structs.replace(known, asked=printable(one.rename.get(asked, asked))), outcome)
 
@@ -80,6 +79,14 @@ def _answered(known: Looked, outcome: Reply | Failure) -> Looked:
         limits=_limits(outcome.rate),
         problem=describe(outcome) if isinstance(outcome, Failure) else "",
     )
+
+
+def _no_model(listed: object) -> str:
+    """Why no model was asked for, and what to type where that helps."""
+    if not isinstance(listed, Failure):
+        return "it lists no model; pass --model NAME to ask for one"
+    is_in_the_way = listed.status is None or _key(listed) in ("refused", "account empty")
+    return describe(listed) if is_in_the_way else f"{describe(listed)}; pass --model NAME to ask for one"
 
 
 def _key(outcome: object) -> str:

@@ -176,6 +176,17 @@ def test_a_look_at_endpoints_sends_two_requests_to_each_and_shows_what_comes_bac
     assert KEY not in done.out + done.err
 
 
+def test_a_look_asks_for_a_model_only_where_that_helps(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    nothing = http(json.dumps({"object": "list", "data": []}).encode())
+    with HostileThread(nothing) as bare, HostileThread(ECHO) as dead:
+        path = write(tmp_path, bare.base_url, dead.base_url, f"http://127.0.0.1:{free_port()}/v1")
+        told = batchrun("endpoints", path).out.splitlines()
+    assert [line[0] for line in told if "--model" in line] == ["a"], "not where the key is refused, or nobody answers"
+
+
 def test_a_look_chooses_a_model_that_answers_texts(
     batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
