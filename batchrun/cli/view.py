@@ -23,6 +23,7 @@ from batchrun.cli.table_options import DataOptions
 from batchrun.cli.types import FiniteRange, WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import InputError, ResultFileError, UsageError
+from batchrun.records.words import counted
 
 if TYPE_CHECKING:
     from batchrun.evaluation.asked import Asked
@@ -93,7 +94,8 @@ class ViewOptions:
             if self.mix is not None or self.blind:
                 raise UsageError("--mix and --blind do nothing without --review; pass --review N, too")
             return None
-        review = ReviewOptions(self.review, 0.5 if self.mix is None else self.mix, self.blind, prefix=table.prefix)
+        share, requests = 0.5 if self.mix is None else self.mix, "" if self.requests is None else str(self.requests)
+        review = ReviewOptions(self.review, share, self.blind, prefix=table.prefix, requests=requests)
         path = self.data or table.path
         return review if path is None else replace(review, table=str(path))
 
@@ -323,19 +325,30 @@ def _index(results: Path, prices: PriceOptions, reader: FactsReader) -> Index:
 
 
 def _review(index: Index, options: ReviewOptions, files: contextlib.ExitStack) -> Review:
-    """The queue and the file of decisions. All of the file is read first: the queue is drawn from all rows."""
+    """The queue and the file of decisions. All of the file is read first: the queue is drawn from all rows.
+
+    Raises `UsageError` where a run has still to write some of them.
+    """
     from batchrun.datasets.corrections import CorrectionsFile
+    from batchrun.results.files import is_running
     from batchrun.results.paths import ResultPaths
     from batchrun.viewer.review import Review, draw, queue_of
     from batchrun.viewer.shown import Rows
 
+    paths = ResultPaths.of(index.results)
+    if is_running(paths.log) and not paths.review.exists():
+        raise UsageError(
+            f"{index.results} is being written by a run, and a review is drawn from all rows: start it once the run "
+            "has ended; to look meanwhile, leave out --review"
+        )
     while index.read_on():
         pass
-    paths = ResultPaths.of(index.results)
     queue = queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
     if not queue.rows:
         raise UsageError(f"{index.results} has no rows to review")
-    return Review(queue, files.enter_context(contextlib.closing(CorrectionsFile(paths.corrections))), options)
+    review = Review(queue, files.enter_context(contextlib.closing(CorrectionsFile(paths.corrections))), options)
+    console.say(f"batchrun: {counted(len(review), 'row')} to review. {review.drawn_from(index)}")
+    return review
 
 
 def _tell(guard: Guard, options: ViewOptions) -> None:

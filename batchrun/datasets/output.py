@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ class NewColumns:
     ) -> list[Any]:
         """The values of one row that was asked several times."""
         return [*told, label.status.value, label.error or None, *self._extras.folded(results, ids)]
+
+
+def prefix_apart(given: Sequence[str], told: Sequence[str]) -> str:
+    """What the new columns begin with so that none is named as a `given` one; "" where nothing is needed.
+
+    `told` are the columns of the label.
+    """
+    new = [*told, STATUS.name, ERROR.name]
+    prefixes = chain(("", "new_"), (f"new{number}_" for number in count(2)))
+    return next(prefix for prefix in prefixes if not {prefix + name for name in new} & {*given})
 
 
 @dataclass(slots=True)

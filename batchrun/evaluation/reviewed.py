@@ -1,6 +1,6 @@
 """Corrections as gold: what people decided in a review of labels, and how likely each of their rows was drawn.
 
-1. A row counts as many times as it stands for rows of the file: 1 by the probability with which it was drawn.
+1. A row counts as many times as it stands for rows of the file of then: 1 by the probability with which it was drawn.
 2. A label that was marked as wrong, where nobody knows the right one, is a row of gold for which no answer is right.
 3. Where no row tells how it was drawn, all count alike. Where some do, those that do not are left out.
 """
@@ -100,7 +100,8 @@ def of_sample(sample: Sample) -> Iterator[str]:
     elif not sample.is_even:
         yield (
             "rows were drawn with different probabilities, by which the accuracies are weighted: they stand for all "
-            "rows of the file; the counts are those of the drawn rows, and figures by class are left out"
+            "rows that the file had when these were drawn; the counts are those of the drawn rows, and figures by "
+            "class are left out"
         )
     if sample.left_out:
         yield f"{counted(sample.left_out, 'row')} left out: it is not known with what probability they were drawn"

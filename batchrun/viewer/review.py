@@ -24,7 +24,9 @@ from batchrun.datasets.fields import Column, Kind
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.errors import StopError, UsageError
 from batchrun.records.answer import NotJsonError, parse_json
+from batchrun.records.words import counted
 from batchrun.results.files import replace_whole
+from batchrun.results.paths import ResultPaths
 from batchrun.viewer.columns import everything, rows_in, window
 from batchrun.viewer.index import Index
 from batchrun.viewer.second import Compared
@@ -56,6 +58,7 @@ class ReviewOptions:
     """What is reviewed. `random_share`: of the queue, drawn from the rows that are not doubtful.
 
     `table`, `prefix`: the table that gets the decisions, and what its new columns are named with, as far as known.
+    `requests`: the request file, where it was named.
     """
 
     size: int
@@ -63,6 +66,14 @@ class ReviewOptions:
     is_blind: bool = False
     table: str = "DATA"
     prefix: str = ""
+    requests: str = ""
+
+
+def rows_to_draw(index: Index) -> int:
+    """How many rows a review may have now: those that the first file has."""
+    with index.lock:
+        only_second = index.columns.facets["compared"].having(Compared.ONLY_SECOND)
+        return len(index.columns) - only_second.bit_count()
 
 
 def draw(index: Index, options: ReviewOptions, id_at: Callable[[int], str]) -> Queue:
@@ -124,6 +135,17 @@ class Review:
 
     def __len__(self) -> int:
         return len(self.queue.rows)
+
+    def drawn_from(self, index: Index) -> str:
+        """Of how many rows these were drawn, and how many came later, which are none of them, in words."""
+        said, later = f"Drawn from {counted(self.queue.of, 'row')}.", rows_to_draw(index) - self.queue.of
+        if later <= 0:
+            return said
+        paths = ResultPaths.of(index.results)
+        return (
+            f"{said} {later:,} came later: they are not reviewed, and the decisions do not stand for them. To draw "
+            f"from all rows, move {paths.review} and {paths.corrections} elsewhere, and start the review again."
+        )
 
     def is_decided(self, place: int, fields: Sequence[Column]) -> bool:
         """Whether all fields of a row are decided."""

@@ -13,6 +13,7 @@ import msgspec
 from batchrun.datasets.corrections import Correction
 from batchrun.datasets.fields import ANSWER, Column
 from batchrun.datasets.labels import Label
+from batchrun.datasets.output import prefix_apart
 from batchrun.errors import StopError, UsageError
 from batchrun.viewer.facts import label_text
 from batchrun.viewer.index import Index
@@ -80,6 +81,8 @@ class ReviewPages:
             "review.html.j2",
             name=title_of(self._index.results),
             join=self._join(),
+            join_note=self._join_note(),
+            drawn=self._review.drawn_from(self._index),
             place=place,
             size=self.size,
             decided=self._review.decided(self._fields),
@@ -111,8 +114,20 @@ class ReviewPages:
         results, decisions = (shlex.quote(str(path)) for path in (self._index.results, self._review.file.path))
         options = self._review.options
         table = options.table if options.table == "DATA" else shlex.quote(options.table)
-        prefix = f" --prefix {shlex.quote(options.prefix)}" if options.prefix else ""
-        return f"batchrun join {table} {results} -o corrected.csv{prefix} --corrections {decisions}"
+        more = f" --requests {shlex.quote(options.requests)}" if options.requests else ""
+        given = () if self._rows.table is None else self._rows.table.columns
+        if prefix := options.prefix or prefix_apart(given, [field.name for field in self._fields]):
+            more += f" --prefix {shlex.quote(prefix)}"
+        return f"batchrun join {table} {results} -o corrected.csv{more} --corrections {decisions}"
+
+    def _join_note(self) -> str:
+        """What is to be known of that command where the table is not."""
+        if self._review.options.table != "DATA":
+            return ""
+        return (
+            "DATA is the table that the requests were made of. Where it has a column that is named as a field, add "
+            "--prefix new_"
+        )
 
     def decide(self, place: int, body: bytes) -> str:
         """Keep what a page sent; the address to go to. Raises `UsageError` or `StopError` where it is not kept."""

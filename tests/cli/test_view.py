@@ -19,6 +19,8 @@ from batchrun.cli.main import cli
 from batchrun.cli.table_options import DataOptions
 from batchrun.errors import UsageError
 from batchrun.labelling.job_file import JobFile
+from batchrun.results.files import open_locked
+from batchrun.results.paths import ResultPaths
 from batchrun.viewer.gold import Judge
 from tests.html.made import make_job
 from tests.viewer.test_corrected_join import call, simulated
@@ -104,3 +106,15 @@ def test_a_job_is_held_against_its_own_gold_and_shown_without_where_that_is_gone
     assert view.JobTable.of(folder) == view.JobTable(None, "llm_")
     assert judge(folder) is None
     assert "shown without the right answers of the job" in capsys.readouterr().err
+
+
+def test_a_review_is_not_drawn_while_a_run_has_still_to_write_rows(tmp_path: Path) -> None:
+    results = make_job(tmp_path, 20)
+    paths = ResultPaths.of(results)
+    log = open_locked(paths.log)  # as a run has it
+    assert log is not None
+    with log:
+        done = CliRunner().invoke(cli, ["view", str(results), "--review", "5", "--no-open"])
+    assert isinstance(done.exception, UsageError)
+    assert "start it once the run has ended" in str(done.exception)
+    assert not paths.review.exists()

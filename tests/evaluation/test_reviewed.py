@@ -69,7 +69,7 @@ def test_a_row_counts_by_the_probability_with_which_it_was_drawn(results: Path, 
     assert figures.labels is None, "its figures would not be weighted"
     assert found.reviewed is not None
     assert (found.reviewed.weighted, found.reviewed.drawn) == (True, {"random": 2, "doubtful": 4})
-    assert "weighted: they stand for all rows" in render(found)
+    assert "they stand for all rows that the file had when these were drawn" in render(found)
     assert not any("different labels" in warning for warning in found.warnings), "that is not why it has no classes"
     assert json.loads(found.to_json())["reviewed"]["weighted"] is True
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
+import shlex
 import subprocess
 import sys
 from contextlib import closing
@@ -18,8 +21,9 @@ from batchrun.errors import UsageError
 from batchrun.results.paths import ResultPaths
 from batchrun.viewer.review import Review, ReviewOptions, draw, queue_of
 from batchrun.viewer.shown import Rows
+from batchrun.viewer.table import DataTable
 from tests.viewer.serving import index_of, serving
-from tests.viewer.test_review import decide
+from tests.viewer.test_review import decide, review_of
 
 ROWS = 12
 SCHEMA = "topic enum(billing|delivery|praise), urgent bool"
@@ -56,6 +60,34 @@ def joined(job: Path, *more: object) -> dict[str, dict[str, str]]:
     call("join", job / "data.csv", job / "results.jsonl", "-o", out, *more)
     with out.open(newline="") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("names", [["text"], ["topic", "text", "new__error"]])
+def test_the_command_that_the_page_prints_works_where_the_table_has_such_names(
+    tmp_path: Path, names: list[str]
+) -> None:
+    data = tmp_path / "data.csv"
+    with data.open("w", newline="") as file:
+        csv.writer(file).writerows([names, *([f"{name} {number}" for name in names] for number in range(ROWS))])
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    call("prepare", data, "-o", requests, "--model", "gpt-4.1", "--prompt", "{{ text }}", "--schema", SCHEMA)
+    simulated(requests, results)
+    table = DataTable(data, requests, lambda text: None)
+    review = review_of(results, 3, table=str(data))
+    with closing(review.file), serving(results, review, table=table) as viewer:
+        decide(viewer, 0, action="accept")
+        page = html.unescape(viewer.ask("/review/1").text)
+    found = re.search(r"<code>batchrun (join .*)</code>", page)
+    assert found is not None
+    out = tmp_path / "corrected.csv"
+    words = shlex.split(found[1])
+    assert ("--prefix" in words) == ("topic" in names)
+    call(*(out if word == out.name else word for word in words))
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    prefix = words[words.index("--prefix") + 1] if "topic" in names else ""
+    assert {row[f"{prefix}topic"] for row in rows} <= {"billing", "delivery", "praise"}
+    assert [row["text"] for row in rows] == [f"text {number}" for number in range(ROWS)]
 
 
 def test_decisions_are_in_the_joined_table_and_all_else_is_as_it_was(job: Path) -> None:

@@ -21,6 +21,7 @@ from batchrun.results.paths import ResultPaths
 from batchrun.viewer.review import Queue, Review, ReviewOptions, draw, queue_of
 from batchrun.viewer.shown import Rows
 from tests.html.made import TOPICS, make_job
+from tests.support import until
 from tests.viewer.serving import Served, index_of, serving
 
 ROWS = 120
@@ -34,8 +35,10 @@ def drawn(results: Path, options: ReviewOptions) -> Queue:
         return queue_of(paths.review, options, lambda: draw(index, options, Rows(index).id_at))
 
 
-def review_of(results: Path, size: int = 10, *, is_blind: bool = False, random_share: float = 1.0) -> Review:
-    options = ReviewOptions(size, random_share, is_blind)
+def review_of(
+    results: Path, size: int = 10, *, is_blind: bool = False, random_share: float = 1.0, table: str = "DATA"
+) -> Review:
+    options = ReviewOptions(size, random_share, is_blind, table)
     return Review(drawn(results, options), CorrectionsFile(ResultPaths.of(results).corrections), options)
 
 
@@ -90,6 +93,18 @@ def test_a_queue_is_drawn_once_and_another_is_refused(results: Path) -> None:
     assert drawn(results, ReviewOptions(10, 0.5)) == first
     with pytest.raises(UsageError, match=r"--review 10 --mix random=0\.5"):
         drawn(results, ReviewOptions(11, 0.5))
+
+
+def test_rows_that_came_after_the_drawing_are_said_to_be_left_out(results: Path) -> None:
+    review, paths = review_of(results), ResultPaths.of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        assert f">Drawn from {ROWS} rows.<" in viewer.ask("/review/0").text
+        with results.open("ab") as file:
+            file.write(results.read_bytes().splitlines(keepends=True)[0].replace(b'"row-', b'"new-'))
+        until(lambda: len(viewer.index.columns) == ROWS + 1)
+        page = html.unescape(viewer.ask("/review/0").text)
+        assert f"Drawn from {ROWS} rows. 1 came later" in page
+        assert f"move {paths.review} and {paths.corrections} elsewhere" in page
 
 
 def test_a_decision_is_written_with_how_its_row_was_drawn(results: Path) -> None:
@@ -165,6 +180,16 @@ def test_the_page_names_the_command_that_takes_the_decisions(results: Path) -> N
         page = html.unescape(viewer.ask("/review/1").text)
     command = f"batchrun join 'my data.csv' {results} -o corrected.csv --prefix llm_ --corrections {paths.corrections}"
     assert command in page
+    assert "add --prefix" not in page
+
+
+def test_without_a_table_it_is_said_what_the_command_needs(results: Path) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="accept")
+        page = viewer.ask("/review/1").text
+    assert "batchrun join DATA" in page
+    assert "Where it has a column that is named as a field, add --prefix new_" in page
 
 
 def test_the_page_says_what_was_decided_last_where_its_own_row_has_no_decision(results: Path) -> None:

@@ -7,7 +7,7 @@ const review = () => document.getElementById("review");
 const fieldset = field => [...review().querySelectorAll("fieldset")].find(one => one.dataset.field === field);
 const chosen = () => document.activeElement?.closest?.("fieldset[data-field]");
 const active = () => chosen() || review().querySelector("[data-active]") || review().querySelector("fieldset");
-const PARTS_OF_REVIEW = ["queue", "review", "row"];
+const PARTS_OF_REVIEW = ["queue", "drawn", "review", "row"];
 const steps = []; // what is still to be done; the first one is under way
 let shown = location.pathname, last = null, isLeft = false, early = "", typed = null;
 
