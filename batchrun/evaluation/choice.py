@@ -16,7 +16,22 @@ _AND = r"(?:or|and|oder|und|maybe|perhaps)"
 _TURN = r"(?:(?i:wait|no|actually|sorry|rather|correction|instead|i mean|hmm+|make that)\b[\s,:.!–—-]{0,4}){0,3}"
 _MARKS = r"[ \t*_\"'()\[\]]{0,9}"
 # A choice beside such a word may be the one that it is not.
-_IN_DOUBT = re.compile(r"\b(?:not|none|neither|never|cannot|nor|nicht|kein\w*)\b|n['’]t\b|\bexcept\b", re.IGNORECASE)
+_IN_DOUBT = re.compile(
+    r"\b(?:not|none|neither|never|cannot|nor|nicht|kein\w*|could|might)\b|n['’]t\b|\bexcept\b", re.IGNORECASE
+)
+_DENIED = re.compile(
+    r"[\s)*_\"'\]}]*\b(?i:(?:is|are|was|seems|looks|would\s+be)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|out)\b"
+    r"|isn['’]t\b|fail(?:s|ed)\b)"
+)
+# What a choice in a sentence stands between where the sentence states it: `Plan B failed` and `A dog` do not.
+_CHOOSES = (
+    r"(?:^|[\n:=→]|[.,;!]\s|\s[-–—>]\s|\\boxed\{"
+    r"|(?i:\b(?:is|be|it['’]s|choose|chose|pick|select|say|guess|think|go(?:ing)?\s+with|option|choice|letter|ist)\s))"
+)
+_CHOSEN = (
+    r"[ \t*_\"'\]}]{0,9}(?:[.,;:!)\n]|$|\s[-–—]\s|\s(?i:because|since)\b"
+    r"|\s(?i:is|seems|looks|must\s+be|would\s+be)\s+(?i:the\s+)?(?i:right|correct|best|answer|true)\b)"
+)
 
 
 def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | None]]:
@@ -32,6 +47,7 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
         rf"\b{_SAYS}{mark}(?!\s*\?)(?:[\s)*_\"'\]}}.]*(?:\b{_AND}\b|[-,;&/|+–])(?:\s*{_AND}\b)?{mark})?"
     )
     alone = re.compile(rf"\W*({one})\W*", re.IGNORECASE)
+    in_sentence = re.compile(rf"{_CHOOSES}{_MARKS}(?:{one})(?![\w']){_CHOSEN}")
     named = re.compile(rf"(?<![\w'])({one})(?![\w'])")
     clause = re.compile(rf"[.,;:!?)]{_MARKS}{_TURN}({one}){_MARKS}(?:[.;!?\n]|$)")
     on_its_line = re.compile(
@@ -42,6 +58,8 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
         if whole := alone.fullmatch(text):
             return whole[1].upper()
         if statements := list(stated.finditer(text)):
+            if _DENIED.match(text, statements[-1].end()):
+                return None
             first, second = statements[-1].groups(default="")
             rest = text[statements[-1].end() :]
             said = {first.upper(), second.upper(), *clause.findall(rest), *on_its_line.findall(rest)} - {""}
@@ -53,7 +71,7 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
         if _IN_DOUBT.search(text) or re.search(rf"\b{one}\s*\?", text):
             return None
         found = set(named.findall(text))
-        return found.pop() if len(found) == 1 else None
+        return found.pop() if len(found) == 1 and in_sentence.search(text) else None
 
     return choices, read
 

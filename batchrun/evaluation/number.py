@@ -2,7 +2,7 @@
 
 1. The point is the decimal mark. Commas, apostrophes and narrow blanks group digits in threes: `10,005`, `10'005`.
 2. A number that cannot be told for certain is none: `0,5`, `10 005`, `2025-05-05`, `1.2.5`, `5/7`, `5 or 7`, `5k`. No
-   earlier number of the text takes its place.
+   earlier number of the text takes its place. Nor do `- 5`, `±5`, `<5`, `minus 5`, `½ 5` and `1 00` say one.
 3. `10,005`, `1.234` and `50%` have a second meaning elsewhere. `Doubtful` keeps it, so that nobody is told to be wrong
    for it.
 """
@@ -40,7 +40,7 @@ _ONE_COMMA_GROUP = re.compile(r"[1-9]\d{0,2},\d{3}")
 _JOINT = (
     r"[eE][-+]?"
     r"|[.,'’:/_^·–—-]"
-    r"|\N{NARROW NO-BREAK SPACE}(?=\d{3}(?!\d))| (?=\d{3}(?!\d))"
+    r"|[ \N{NARROW NO-BREAK SPACE}](?=\d)"
     rf"|{_BLANK}*(?:\+/-|[-–—/×xX*^÷+±~]){_BLANK}*"
     rf"|{_BLANK}+(?:or|oder|to|bis|of|out of|von){_BLANK}+"
 )
@@ -50,6 +50,14 @@ _IN_FORMULA = re.compile(
     r"[\^_√]\{?$|\\[a-z]*(?:frac|sqrt|binom)(?:\s*[{\[][^{}\[\]]*[}\]])*\s*[{\[]?[^{}\[\]=]*$|\d\\?[,.]+$"
 )
 _LONE_DASH = re.compile(rf"[^\s-]{_BLANK}*-{_BLANK}+$")
+# A sign or a word that changes the value: a bound, both signs, a minus apart from it. No arrow, and no end of a tag.
+_CHANGED = re.compile(
+    rf"(?:[±∓<≤≥≪≫¼-¾⅐-⅟]|(?<![-=>])>|\+/?-|-/?\+|^{_BLANK}*[-–—]{_BLANK}+"
+    r"|\b(?:not|minus|negative|(?:less|more|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|up to))"
+    rf"=?{_BLANK}*$",
+    re.IGNORECASE,
+)
+_TAG = re.compile(rf"<[^<>]+>{_BLANK}*$")
 _CURRENCY = re.compile(r"(?:USD|US|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs)$")
 # After them: what changes the value.
 _SCALED = re.compile(
@@ -109,12 +117,15 @@ def last_number(text: str) -> float | None:
         digits, sign = run[0], ""
         if before.endswith("."):
             before, digits = before[:-1], f".{digits}"
+        unsigned = before
         if before[-1:] in ("-", "+"):
             before, sign = before[:-1], before[-1]
         if _is_letter(before[-1:]) and not _CURRENCY.search(before):
             if digits.startswith("."):
                 return None
             continue  # H2O, GPT-4: part of a name
+        if _CHANGED.search(unsigned) and not _TAG.search(unsigned):
+            return None
         if before[-1:] in (*"_.-+", "–", "—") or _is_digit(before[-1:]) or _IN_FORMULA.search(before):
             return None
         if (not sign and _LONE_DASH.search(before)) or _is_letter(after[:1]) or _SCALED.match(after):

@@ -224,12 +224,19 @@ def _are_equal(gold: Any, answer: Any) -> bool:
 # ---------------------------------------------------------------------------------------------------- texts
 
 
-_WORD = re.compile(r"[^\W_]+")
+# A number is one word, with its sign and its decimal point, and without the marks that group its digits.
+_WORD = re.compile(r"(?:(?<![\w)\].-])-(?=\.?\d))?(?:(?<![\w.])\.(?=\d))?[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")
+_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_LIST = re.compile(r"\d+(?:,\d+){2,}")
+_MINUS = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}\N{EN DASH}", "-"))
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A text that is compared by its words: without case, punctuation and double spaces, with a space at either end."""
+    """A text that is compared by its words: without case, punctuation and double spaces, with a space at either end.
+
+    A number is a whole word, with its sign: neither `1.5` nor `-5` has the word `5`.
+    """
 
     words: str
     text: str = field(compare=False)
@@ -238,7 +245,9 @@ class Phrase:
     def of(cls, value: Any) -> Phrase | None:
         """Of a value of JSON, None of null and of a text without a letter or a digit."""
         text = as_text(value) or ""
-        words = _WORD.findall(text.casefold())
+        plain = _GROUPS.sub(lambda found: found[0].replace(",", ""), text.casefold().translate(_MINUS))
+        plain = _LIST.sub(lambda found: found[0].replace(",", " "), plain)
+        words = _WORD.findall(plain)
         return cls(f" {' '.join(words)} ", text) if words else None
 
     @classmethod
