@@ -16,8 +16,9 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.datasets.lookup import RecordFile
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
-from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, seen_fields
-from batchrun.evaluation.scorers import vote
+from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field
+from batchrun.evaluation.scorers import JSON, vote
+from batchrun.evaluation.seen import SeenFields
 from batchrun.evaluation.side import Spending, Spent, refuse_one_twice
 from batchrun.evaluation.summary import MOST_LABELS
 from batchrun.records.index import HashTable, LineSet, hash64
@@ -127,9 +128,9 @@ def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
 
 
 def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agreements:
-    seen = [seen_fields(file.results()) for file in files]
+    seen = [SeenFields(file.results()).scorers() for file in files]
     scorers = {name: scorer for name, scorer in seen[0].items() if all(name in other for other in seen)}
-    scorers = scorers or {ANSWER: TEXT}
+    scorers = {name: scorer for name, scorer in scorers.items() if scorer is not JSON} or {ANSWER: TEXT}
     said = [_Said(Field(name, name, scorer, is_text=scorer is TEXT), len(files)) for name, scorer in scorers.items()]
     numbers, told = HashTable(), list[AgreeingFile]()
     for at, file in enumerate(files):

@@ -16,7 +16,7 @@ from batchrun.datasets.row import Row
 from batchrun.datasets.row_ids import RowKeys, given_id
 from batchrun.errors import UsageError
 from batchrun.evaluation.fields import scorer_of_schema
-from batchrun.evaluation.scorers import Scorer, as_text
+from batchrun.evaluation.scorers import JSON, Scorer, as_text
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import RESPONSES
 from batchrun.results.parts import is_directory_of_results
@@ -40,10 +40,14 @@ def results_in(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known: how the requests were `prepared`, None where they were not; `schema` of the answers, if any."""
+    """What is known: how the requests were `prepared`, None where they were not; `schema` of the answers, if any.
+
+    `is_found`: whether there is a request file.
+    """
 
     prepared: Prepared | None = None
     schema: Mapping[str, Any] | None = None
+    is_found: bool = True
 
     @classmethod
     def of(cls, results: Path, requests: Path | None = None) -> Asked:
@@ -53,15 +57,26 @@ class Asked:
         """
         requests = find_requests(results, requests)
         if requests is None:
-            return cls()
+            return cls(is_found=False)
         prepared = read_prepared(requests)
         schema = _first_schema(requests) if prepared is None else (prepared.format or {}).get("schema")
         return cls(prepared, schema if isinstance(schema, dict) else None)
 
-    def scorers(self) -> dict[str, Scorer]:
-        """The scorers of the fields, by the schema."""
-        found = {name: scorer_of_schema(told) for name, told in leaves(self.schema or {})}
-        return {name: scorer for name, scorer in found.items() if scorer is not None}
+    def scorers(self) -> dict[str, Scorer | None]:
+        """The scorer of each field and object of the schema, None where the schema does not say what it is."""
+        return {name: scorer_of_schema(told) for name, told in members(self.schema or {})}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the schema tells of every field, so that no answer that fits has another one."""
+        schemas = [self.schema or {}, *(told for _, told in members(self.schema or {}))]
+        objects = [told for told in schemas if "properties" in told]
+        return (
+            bool(objects)
+            and None not in self.scorers().values()
+            and JSON not in [scorer_of_schema(told) for told in schemas if "properties" not in told]
+            and all(told.get("additionalProperties") is False for told in objects)
+        )
 
     def reader(self) -> LabelReader | None:
         """Reads answers as `join` does: one that misses its schema is none. None where not all have the schema."""
@@ -85,15 +100,18 @@ class Asked:
         return labels
 
 
-def leaves(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The fields of a schema of objects, `a.b` where they are nested."""
+def members(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The members of a schema of objects, and theirs: `a`, and `a.b` where they are nested."""
     properties = schema.get("properties")
     for name, told in properties.items() if isinstance(properties, dict) else ():
         if isinstance(told, dict):
-            if isinstance(told.get("properties"), dict):
-                yield from leaves(told, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", told
+            yield f"{prefix}{name}", told
+            yield from members(told, f"{prefix}{name}.")
+
+
+def leaves(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The fields of a schema of objects, without those that have fields themselves."""
+    return (pair for pair in members(schema) if not isinstance(pair[1].get("properties"), dict))
 
 
 def _first_schema(requests: Path) -> Any:

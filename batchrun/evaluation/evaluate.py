@@ -15,17 +15,18 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
-from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, choose_fields, seen_fields
+from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, choose_fields
 from batchrun.evaluation.figures import VERSION, Evaluation, Reviewed
-from batchrun.evaluation.gold import NO_CELL, Column, Gold, gold_column, group_column, ids_of
+from batchrun.evaluation.gold import CUSTOM_ID, NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.repeats import Seen, repeats
 from batchrun.evaluation.reviewed import Sample, of_sample, open_gold
 from batchrun.evaluation.rows_file import RowSink
-from batchrun.evaluation.scorers import Scorer, shown
+from batchrun.evaluation.scorers import EXACT, Scorer, shown
+from batchrun.evaluation.seen import SeenFields
 from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.evaluation.warnings import damaged, not_allowed, warnings_for, without_place
+from batchrun.evaluation.warnings import damaged, not_allowed, not_scored, warnings_for, without_place
 from batchrun.records.answer import Result
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
@@ -103,14 +104,13 @@ class Scoring:
         self._results, self._question, self._table, self._sample = results, question, table, sample
         self._asked = asked = Asked.of(results.path)
         self._reader = asked.reader()
-        seen = {ANSWER: TEXT} | seen_fields(results.results()) | asked.scorers()
-        try:
-            fields = choose_fields(seen, table.columns, question.columns, question.scorers, table.name)
-        except UsageError:
-            self._refuse_unanswered()  # then the answers have no fields at all, which says more
-            raise
+        wanted = {*table.columns, *question.columns, *question.scorers}
+        seen = SeenFields(() if asked.is_closed else results.results(), wanted)
+        fields = self._fields(seen, like)
         self._orders = _orders(question.ordinal, fields, asked)
         ids = ids_of(table, question.key, asked)
+        used = {*(one.column for one in fields), ids.name, CUSTOM_ID, question.by, question.cluster}
+        self._unscored = [name for name in table.columns if name not in used] if seen.objects else []
         self._known = known = self._known_of(fields, ids, like, keep_ids=keep_ids)
         self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
         self.tallies = [FieldTally(one, column) for one, column in zip(fields, known.columns, strict=True)]
@@ -118,6 +118,24 @@ class Scoring:
         self._seen = Seen(1 if asked.prepared is None else asked.prepared.repeat)
         self.duplicates = self._repeats_not_asked = 0
         self._copied = 0
+
+    def _fields(self, seen: SeenFields, like: Scoring | None) -> list[Field]:
+        """The fields that the schema or any answer names and gold has a column for, and those that were told."""
+        question, schema = self._question, self._asked.scorers()
+        scorers = {ANSWER: TEXT if seen.has_texts else EXACT} | seen.scorers()
+        if like is not None:  # a file whose values are all null does not say how they are scored
+            known = {tally.field.name: tally.field.scorer for tally in like.tallies}
+            scorers |= {name: known[name] for name in seen.without_value() if name in known}
+        scorers |= dict.fromkeys([name for name in schema if name not in scorers or name == ANSWER], EXACT)
+        scorers |= {name: scorer for name, scorer in schema.items() if scorer is not None}
+        is_text = seen.has_texts and not seen.are_objects and not schema
+        names = [*([ANSWER] if is_text else []), *dict.fromkeys([*schema, *seen.names])]
+        table = self._table
+        try:
+            return choose_fields(scorers, table.columns, question.columns, question.scorers, table.name, names)
+        except UsageError:
+            self._refuse_unanswered()  # then the answers have no fields at all, which says more
+            raise
 
     def _known_of(
         self, fields: Sequence[Field], ids: IdColumn | IdOfCells, like: Scoring | None, *, keep_ids: bool
@@ -282,6 +300,7 @@ class Scoring:
                 *without_place(self._orders, fields),
                 *self._copies(),
                 *not_allowed(self.tallies, self._asked),
+                *not_scored(self._unscored, self._asked, self._table.name, self._results.path),
                 *([] if self._sample is None else of_sample(self._sample)),
             ],
         )

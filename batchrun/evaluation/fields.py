@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +16,6 @@ ANSWER = "answer"
 DAMAGED = "damaged record"
 TEXT = replace(EXACT)
 """The scorer of that field where nobody has told another one; no field of an object has it."""
-_LOOKED_AT = 200
-_DEEPEST = 20  # levels of objects whose members are fields
 
 
 class Answer:
@@ -95,39 +91,6 @@ def nested(value: Any, name: str) -> Any:
     return nested(value.get(head), rest) if dot else None
 
 
-def seen_fields(results: Iterable[Result]) -> dict[str, Scorer]:
-    """The fields of the first answers, each with the scorer that suits its values; none where they are texts.
-
-    A field named `answer` is one where at least half of them have it; else the texts are that field.
-    """
-    kinds: dict[str, Counter[type]] = {}
-    looked_at = 0
-    for result in itertools.islice((result for result in results if result.outcome == "succeeded"), _LOOKED_AT):
-        looked_at += 1
-        for name, value in _members(result.parsed):
-            kinds.setdefault(name, Counter())[type(value)] += 1
-    if ANSWER in kinds and 2 * kinds[ANSWER].total() < looked_at:
-        del kinds[ANSWER]
-    return {name: _scorer_for(found) for name, found in kinds.items()}
-
-
-def _members(value: Any, prefix: str = "", levels: int = _DEEPEST) -> Iterator[tuple[str, Any]]:
-    for name, member in value.items() if isinstance(value, dict) else ():
-        if isinstance(member, dict) and levels:
-            yield from _members(member, f"{prefix}{name}.", levels - 1)
-        elif member is not None:
-            yield f"{prefix}{name}", member
-
-
-def _scorer_for(kinds: Counter[type]) -> Scorer:
-    kind = kinds.most_common(1)[0][0]
-    if kind is bool:
-        return TRUTH
-    if kind in (int, float):
-        return number()
-    return SET if kind is list else EXACT
-
-
 def scorer_of_schema(schema: Mapping[str, Any]) -> Scorer | None:
     """The scorer for a field by its JSON schema; None where the schema does not say what it is."""
     told = schema.get("type")
@@ -148,16 +111,18 @@ def choose_fields(
     told_columns: Mapping[str, str],
     told_scorers: Mapping[str, Scorer],
     table: str,
+    by_name: Iterable[str] = (),
 ) -> list[Field]:
-    """The fields that gold has a column for, by equal names or as it was told.
+    """The fields that gold has a column for, by equal names or as it was told, in the order of the columns.
 
+    `seen`: the scorers of fields. `by_name`: those that a column of the same name makes a field.
     Raises `UsageError` where there is none, or a column that was named is not there.
     """
-    known = list(columns)
+    known, names = list(columns), list(by_name)
     for field, column in told_columns.items():
         if column not in known:
             raise UsageError(f"--gold-column {field}={column}: {table} has no column {column!r}")
-    wanted = dict.fromkeys([*told_columns, *told_scorers, *(name for name in seen if name in known)])
+    wanted = dict.fromkeys([*told_columns, *told_scorers, *(column for column in known if column in names)])
     chosen = []
     for name in wanted:
         column = told_columns.get(name, name)
@@ -168,6 +133,6 @@ def choose_fields(
     if not chosen:
         raise UsageError(
             f"no column of {table} ({', '.join(known)}) is named like a field of the answers "
-            f"({', '.join(seen)}); pass --gold-column FIELD=COLUMN"
+            f"({', '.join(names)}); pass --gold-column FIELD=COLUMN"
         )
     return chosen

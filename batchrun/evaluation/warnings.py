@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from batchrun.datasets.lookup import RecordFile
@@ -19,6 +20,7 @@ from batchrun.records.words import counted
 FEW_ROWS = 10
 """A class with fewer rows of gold has intervals that are too narrow."""
 _SHOWN = 5
+_MOST_COLUMNS = 20
 
 
 def damaged(file: RecordFile) -> Iterator[str]:
@@ -40,9 +42,9 @@ def without_place(orders: Mapping[str, Sequence[Any]], fields: Mapping[str, Fiel
             yield f"{name}: no ordinal alpha, as the order of the enum has no place for {_listed(unknown)}"
 
 
-def _listed(labels: Sequence[str]) -> str:
+def _listed(labels: Sequence[str], most: int = _SHOWN) -> str:
     """The first labels, shortened."""
-    return ", ".join(map(label_of, labels[:_SHOWN])) + (", …" if len(labels) > _SHOWN else "")
+    return ", ".join(map(label_of, labels[:most])) + (", …" if len(labels) > most else "")
 
 
 def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
@@ -54,6 +56,18 @@ def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
         gold = {label for labels in tally.column.values for label in labels}
         if unknown := sorted(gold - allowed):
             yield f"{name}: gold has labels that the schema of the requests does not allow: {_listed(unknown)}"
+
+
+def not_scored(columns: Sequence[str], asked: Asked, table: str, results: Path) -> Iterator[str]:
+    """A warning where gold has columns that no answer names and no schema tells whether these are fields."""
+    used = () if asked.prepared is None else (*asked.prepared.columns, asked.prepared.id_column)
+    if asked.schema is not None or not (left := [name for name in columns if name not in used]):
+        return
+    why = "the requests have no schema" if asked.is_found else f"no request file with a schema was found for {results}"
+    yield (
+        f"{table}: no answer has {_listed(left, _MOST_COLUMNS)}, so not scored; {why}, which would say whether "
+        f"that is a field; if it is one, --score {label_of(left[0])}=exact counts rows without it as unanswered"
+    )
 
 
 def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:

@@ -13,6 +13,7 @@ from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import ANSWER, TEXT, Answer, choose_fields
 from batchrun.evaluation.gold import Gold, gold_column, ids_of
+from batchrun.evaluation.scorers import EXACT
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
 from batchrun.evaluation.warnings import not_allowed
@@ -87,7 +88,7 @@ class Agreement:
         asked = Asked(prepared, schema if isinstance(schema, dict) else None)
         with open_table(source) as table:
             self._reader = asked.reader()
-            known = {ANSWER: TEXT} | asked.scorers()
+            known = {ANSWER: TEXT} | {name: scorer or EXACT for name, scorer in asked.scorers().items()}
             fields = choose_fields(known, columns.values(), columns, {}, table.name)
             self._tallies = [FieldTally(one, gold_column(one.column, one.scorer)) for one in fields]
             ids = ids_of(table, None, asked)

@@ -166,7 +166,8 @@ def resample(
     hit share one small weight, which in each draw goes to one of them. `draws`: None: `DRAWS`, or
     fewer where there are very many cells.
     """
-    places, counts = list(cells), list(cells.values())
+    places = sorted(cells)  # the records may come in any order, and the draws are the same
+    counts = [cells[cell] for cell in places]
     total = sum(counts)
     values = [figure(Sums(places, list(map(float, counts)), labels)) for figure in figures]
     if not total:

@@ -28,6 +28,7 @@ def with_interval(
     value = figure(pairs)
     if value is None or len(pairs) > _MOST_PAIRS:
         return Interval(value, None, None)
+    pairs = dict(sorted(pairs.items()))  # in any order of the records, the draws are the same
     total = sum(pairs.values())
     scale = 1.0 if effective is None else effective / total
     gamma, drawn = random.Random(seed).gammavariate, list[float]()

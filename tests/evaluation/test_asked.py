@@ -106,7 +106,10 @@ def test_the_schema_of_requests_that_were_written_by_hand_is_found_too(tmp_path:
     run(Job(str(requests), results, Endpoint("http://127.0.0.1"), simulate=GatewayOptions()))
     asked = Asked.of(results)
     assert asked.order("level") == ["low", "high"]
-    assert {name: scorer.name for name, scorer in asked.scorers().items()} == {"level": "exact", "count": "number"}
+    assert {name: scorer and scorer.name for name, scorer in asked.scorers().items()} == {
+        "level": "exact",
+        "count": "number",
+    }
     requests.write_bytes(b"\x1f\x8b damaged")
     assert Asked.of(results).schema is None
 

@@ -618,7 +618,7 @@ def test_gold_is_matched_in_any_order_and_by_any_column(tmp_path: Path) -> None:
     [
         (["id", "topic"], [("a", "yes")], {}, "has no column custom_id; pass --key COLUMN"),
         (["custom_id", "topic"], [("a", "yes")], {"key": "id"}, "has no column 'id'; its columns are custom_id, topic"),
-        (["custom_id", "other"], [("a", "yes")], {}, "is named like a field of the answers .answer, topic."),
+        (["custom_id", "other"], [("a", "yes")], {}, "is named like a field of the answers .topic."),
         (["custom_id", "topic"], [("a", "yes")], {"columns": {"topic": "x"}}, "--gold-column topic=x: .* no column"),
         (["custom_id", "topic"], [("a", "yes")], {"by": "lang"}, "--by lang: .*; it has custom_id, topic"),
         (["custom_id", "topic"], [("a", "yes")], {"cluster": "doc"}, "--cluster doc: .* has no such column"),
