@@ -14,8 +14,9 @@ from batchrun.datasets.corrections import Correction
 from batchrun.datasets.fields import ANSWER, Column
 from batchrun.datasets.labels import Label
 from batchrun.datasets.output import prefix_apart
-from batchrun.errors import StopError, UsageError
+from batchrun.errors import StopError
 from batchrun.viewer.facts import label_text
+from batchrun.viewer.guard import Refused
 from batchrun.viewer.index import Index
 from batchrun.viewer.pages import Pages, title_of
 from batchrun.viewer.review import Review, choices, refuse_unfit, typed
@@ -130,11 +131,14 @@ class ReviewPages:
         )
 
     def decide(self, place: int, body: bytes) -> str:
-        """Keep what a page sent; the address to go to. Raises `UsageError` or `StopError` where it is not kept."""
+        """Keep what a page sent; the address to go to. Raises `UsageError` or `StopError` where it is not kept.
+
+        Raises `Refused` for what no page sends.
+        """
         try:
             change = _decode_change(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"this is no decision ({error})") from None
+            raise Refused(400, f"this is no decision ({error})") from None
         review, fields = self._review, self._fields
         if change.action == "undo":
             return f"/review/{review.undo()}"
@@ -151,7 +155,7 @@ class ReviewPages:
     def _decide_field(self, place: int, label: Label, change: Change) -> None:
         field = next((field for field in self._fields if field.name == change.field), None)
         if field is None:
-            raise UsageError(f"there is no field {change.field[:60]!r}")
+            raise Refused(400, f"there is no field {change.field[:60]!r}")
         if change.action == "wrong":
             self._review.mark_wrong(place, label, field)
         elif change.action == "note":
@@ -162,7 +166,7 @@ class ReviewPages:
                 refuse_unfit(self._rows.labels, label, field, value)
             self._review.set(place, label, field, value)
         else:
-            raise UsageError(f"{change.action[:60]!r} is nothing that can be done")
+            raise Refused(400, f"{change.action[:60]!r} is nothing that can be done")
 
     def _number(self, place: int) -> int:
         drawing = self._review.queue.rows[place]

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from batchrun.errors import BatchrunError, StopError, UsageError
+from batchrun.viewer.guard import Refused
 
 ASK_EVERY_S = 2.0
 
@@ -94,11 +95,14 @@ class RunWatch:
                 await self._asking
 
     async def change(self, body: bytes) -> Seen:
-        """Change limits as a page asks for it. Raises `UsageError` or `StopError` where they are not changed."""
+        """Change limits as a page asks for it. Raises `UsageError` or `StopError` where they are not changed.
+
+        Raises `Refused` for what no page asks.
+        """
         try:
             change = _decode_change(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"this is no change of limits ({error})") from None
+            raise Refused(400, f"this is no change of limits ({error})") from None
         if self._run is None:
             raise UsageError("No run is asked here.")
         async with self._turn:

@@ -183,7 +183,10 @@ class Viewer:
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _change(self, request: web.BaseRequest) -> web.Response:
-        """A decision on a row of the review, which is kept before this answers; or other limits of the run."""
+        """A decision on a row of the review, which is kept before this answers; or other limits of the run.
+
+        What cannot be done is answered by a `message`.
+        """
         is_review = self._review is not None and request.path.startswith("/review/")
         if request.method != "POST" or not (is_review or request.path == "/run"):
             raise Refused(405, "Nothing is changed here.")
@@ -192,11 +195,14 @@ class Viewer:
             body += piece
             if len(body) > LARGEST_CHANGE:
                 raise Refused(413, f"A change has {LARGEST_CHANGE:,} bytes at most.")
-        if not is_review or self._review is None:
-            return _json(await self._watch.change(bytes(body)))
-        place = _whole(request.path.removeprefix("/review/"), self._review.size)
-        async with self._deciding:
-            return _json({"next": await self._in_thread(self._review.decide, place, bytes(body))})
+        try:
+            if not is_review or self._review is None:
+                return _json(await self._watch.change(bytes(body)))
+            place = _whole(request.path.removeprefix("/review/"), self._review.size)
+            async with self._deciding:
+                return _json({"next": await self._in_thread(self._review.decide, place, bytes(body))})
+        except UsageError as error:  # what a person may well try is no fault of the page, and no error of HTTP
+            return _json({"message": str(error)})
 
     async def _table_json(self, request: web.BaseRequest) -> web.Response:
         view = self._view(request)

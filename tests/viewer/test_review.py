@@ -44,7 +44,7 @@ def review_of(
 
 def decide(viewer: Served, place: int, **change: Any) -> str:
     answer = post(viewer, place, **change)
-    assert answer.status == 200, answer.text
+    assert "next" in answer.json, answer.text
     return str(answer.json["next"])
 
 
@@ -214,23 +214,23 @@ def test_a_long_text_is_kept_whole_and_one_that_is_too_long_is_refused(results: 
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "status", "words"),
     [
-        ({"action": "edit", "field": "urgent", "text": "maybe"}, "is no boolean"),
-        ({"action": "set", "field": "topic", "value": "none of them"}, "would not fit its schema"),
-        ({"action": "set", "field": "nothing", "value": 1}, "there is no field"),
-        ({"action": "note", "field": "topic", "text": "x"}, "Decide on topic first"),
-        ({"action": "burn", "field": "topic"}, "nothing that can be done"),
-        ({}, "no decision"),
+        ({"action": "edit", "field": "urgent", "text": "maybe"}, 200, "is no boolean"),
+        ({"action": "set", "field": "topic", "value": "none of them"}, 200, "would not fit its schema"),
+        ({"action": "set", "field": "nothing", "value": 1}, 400, "there is no field"),
+        ({"action": "note", "field": "topic", "text": "x"}, 200, "Decide on topic first"),
+        ({"action": "burn", "field": "topic"}, 400, "nothing that can be done"),
+        ({}, 400, "no decision"),
     ],
 )
 def test_what_is_no_decision_is_refused_in_words_and_not_kept(
-    results: Path, change: dict[str, Any], words: str
+    results: Path, change: dict[str, Any], status: int, words: str
 ) -> None:
     review = review_of(results)
     with closing(review.file), serving(results, review) as viewer:
         answer = post(viewer, 0, **change)
-        assert answer.status == 400
+        assert answer.status == status, "only what no page sends is an error of HTTP"
         assert words in answer.json["message"]
         assert written(results) == []
 

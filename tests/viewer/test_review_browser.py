@@ -163,9 +163,7 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
 def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(browse: Any, tmp_path: Path) -> None:
     results = make_job(tmp_path, 40)
     review = review_of(results, 5)
-    with closing(review.file), serving(results, review) as served, browse() as browser:
-        page = browser.open_address(f"{served.guard.address}")
-        page.goto(f"{served.guard.origin}/review/0")
+    with in_review(browse, results, review) as (page, _):
         page.keyboard.press("e")
         page.keyboard.type("no topic")
         submit = "document.activeElement.form.requestSubmit();"
@@ -174,3 +172,30 @@ def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(brow
         page.wait_for_function("() => document.querySelector('[data-active]').dataset.field === 'topic'")
         assert written(results) == []
         assert page.locator("[data-field=topic] [data-key=e]").input_value() == "no topic"
+        page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
+        page.keyboard.press("Enter")  # refused again
+        page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
+
+
+def test_what_is_half_written_stays_with_its_row_and_the_page_says_so(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    first = review.queue.rows[0].id
+    with in_review(browse, results, review) as (page, _):
+        page.keyboard.press("u")
+        page.locator("#said", has_text="nothing to take back").wait_for()
+        page.keyboard.press("1")
+        page.locator("[data-field=topic] .done").wait_for()
+        page.keyboard.press("n")
+        page.keyboard.type("half a no")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/1")
+        page.locator("#said", has_text=f"Not saved: the note on topic of {first}").wait_for()
+        page.keyboard.press("k")
+        page.wait_for_url("**/review/0")
+        assert page.locator("[data-field=topic] [data-key=n]").input_value() == "half a no"
+        page.locator("[data-field=topic] [data-key=n]").focus()
+        page.keyboard.type("te")
+        page.keyboard.press("Enter")
+        page.locator("[data-field=topic] .done", has_text="half a note").wait_for()

@@ -8,6 +8,7 @@ const fieldset = field => [...review().querySelectorAll("fieldset")].find(one =>
 const chosen = () => document.activeElement?.closest?.("fieldset[data-field]");
 const active = () => chosen() || review().querySelector("[data-active]") || review().querySelector("fieldset");
 const PARTS_OF_REVIEW = ["queue", "drawn", "review", "row"];
+const drafts = new Map(); // by row: what is written and not sent
 const steps = []; // what is still to be done; the first one is under way
 let shown = location.pathname, last = null, isLeft = false, early = "", typed = null;
 
@@ -42,7 +43,16 @@ function decide(change, field, key) {
     steps.length = 1; // what was pressed after it, for this row, counted on it
     review().querySelectorAll("[data-sent]").forEach(input => { delete input.dataset.sent; });
     await show(path, said.textContent);
+    if (field) goBack(field.dataset.field, change);
   }, true);
+}
+
+/* Where a decision on a field was refused, the person is there again: in its field of text, if that was sent. */
+function goBack(name, change) {
+  const isElsewhere = document.activeElement?.tagName === "INPUT", key = change.action === "edit" ? "e" : "n";
+  if (isElsewhere) return;
+  if (change.text !== undefined) fieldset(name)?.querySelector(`[data-key=${key}]`).focus();
+  else if (chosen()) fieldset(name)?.focus({ preventScroll: true });
 }
 
 /* What decides nothing, and is done on the row that is shown then. */
@@ -77,12 +87,16 @@ async function show(path, words = "", isBack = false) {
   if (steps[1]?.isDecision) return;
   const fresh = new DOMParser().parseFromString(text, "text/html");
   if (!answer.ok || !fresh.getElementById("review")) { location.assign(path); return; }
-  const isSame = path === shown, kept = isSame ? unsent() : [], field = chosen()?.dataset.field;
+  const isSame = path === shown, written = unsent(), kept = isSame ? written : drafts.get(path) || [], field = chosen()?.dataset.field;
   for (const id of PARTS_OF_REVIEW) document.getElementById(id).replaceWith(document.adoptNode(fresh.getElementById(id)));
   document.getElementById("count").replaceChildren(...fresh.getElementById("count").childNodes); // is read out
   document.title = fresh.title;
   if (isSame) restore(kept, field);
   else {
+    const left = keep(written.filter(one => one.text));
+    words ||= left;
+    drafts.delete(path);
+    restore(kept);
     document.querySelector("h1").replaceChildren(...fresh.querySelector("h1").childNodes);
     if (!isBack) history.pushState(null, "", path);
     shown = path;
@@ -97,6 +111,14 @@ async function show(path, words = "", isBack = false) {
 const unsent = () => [...review().querySelectorAll("input")]
   .filter(input => (input.value || input === document.activeElement) && !("sent" in input.dataset))
   .map(input => ({ field: input.closest("fieldset").dataset.field, key: input.dataset.key, text: input.value, isHere: input === document.activeElement }));
+
+/* What is written on a row that is left stays for when it is shown again; says so. */
+function keep(written) {
+  if (!written.length) return "";
+  const parts = written.map(one => `${one.key === "n" ? "note" : "edit"} on ${one.field}`).join(", ");
+  drafts.set(shown, written.map(one => ({ ...one, isHere: false })));
+  return `Not saved: the ${parts} of ${document.querySelector("h1").textContent}. It is still there when you go back to that row.`;
+}
 
 function restore(kept, field) {
   if (field !== undefined) fieldset(field).focus({ preventScroll: true });
@@ -195,6 +217,6 @@ if (review()) {
     event.preventDefault();
     event.stopImmediatePropagation();
   }, true);
-  addEventListener("beforeunload", event => { if (steps.some(one => one.isDecision)) event.preventDefault(); });
+  addEventListener("beforeunload", event => { if (steps.some(one => one.isDecision) || drafts.size || unsent().some(one => one.text)) event.preventDefault(); });
   addEventListener("popstate", () => { last = null; move(() => show(location.pathname, "", true)); });
 }

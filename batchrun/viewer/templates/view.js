@@ -64,7 +64,7 @@ async function send(path, change, said, lost) {
       body: JSON.stringify(change),
     });
     const answered = await answer.json();
-    if (answer.ok) return answered;
+    if (answer.ok && answered.message === undefined) return answered;
     said.textContent = answered.message;
   } catch (error) {
     said.textContent = `${lost}. ${isGone()}`;
