@@ -11,18 +11,16 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
-from unicodedata import normalize
-
-import orjson
 
 from batchrun.errors import UsageError
 from batchrun.evaluation.choice import choice_reader
 from batchrun.evaluation.number import Doubtful, of_answer, of_gold
+from batchrun.evaluation.texts import Phrase, Truth, as_text, exact_text
 from batchrun.records.answer import NotJsonError, parse_json, unfenced
 
 WORDS = (
@@ -65,26 +63,6 @@ class NoneRight:
 NONE_RIGHT = NoneRight()
 
 
-def as_text(value: Any) -> str | None:
-    """A value as the text that is compared: trimmed, accents in one form; true and false as in JSON; None for null."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return (value if value.isascii() else normalize("NFC", value)).strip()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else float.__repr__(value)  # 1.10 of a table is 1.1, too
-    return str(value) if isinstance(value, int) else _as_json(value)
-
-
-def _as_json(value: Any) -> str:
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:  # a whole number beyond 64 bits, half a surrogate pair
-        return repr(value)
-
-
 def shown(value: Any) -> str:
     """A value that was read, as a person is shown it: a text as it was written, a set as gold has it."""
     if isinstance(value, (Phrase, _Unparsed)):
@@ -96,6 +74,8 @@ def shown(value: Any) -> str:
 
 def vote(value: Any) -> str:
     """The text by which repeats are counted: two that say the same have the same."""
+    if isinstance(value, Truth):
+        return value.casefold()
     return value.words if isinstance(value, Phrase) else shown(value)
 
 
@@ -224,49 +204,6 @@ def _are_equal(gold: Any, answer: Any) -> bool:
 # ---------------------------------------------------------------------------------------------------- texts
 
 
-# A number is one word, with its sign and its decimal point, and without the marks that group its digits.
-_WORD = re.compile(r"(?:(?<![\w)\].-])-(?=\.?\d))?(?:(?<![\w.])\.(?=\d))?[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")
-_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-_LIST = re.compile(r"\d+(?:,\d+){2,}")
-_MINUS = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}\N{EN DASH}", "-"))
-
-
-@dataclass(frozen=True, slots=True)
-class Phrase:
-    """A text that is compared by its words: without case, punctuation and double spaces, with a space at either end.
-
-    A number is a whole word, with its sign: neither `1.5` nor `-5` has the word `5`.
-    """
-
-    words: str
-    text: str = field(compare=False)
-
-    @classmethod
-    def of(cls, value: Any) -> Phrase | None:
-        """Of a value of JSON, None of null and of a text without a letter or a digit."""
-        text = as_text(value) or ""
-        plain = _GROUPS.sub(lambda found: found[0].replace(",", ""), text.casefold().translate(_MINUS))
-        plain = _LIST.sub(lambda found: found[0].replace(",", " "), plain)
-        words = _WORD.findall(plain)
-        return cls(f" {' '.join(words)} ", text) if words else None
-
-    @classmethod
-    def of_gold(cls, value: Any) -> Phrase:
-        """Of a cell of gold. Raises `ValueError` in words where there is no word in it."""
-        phrase = cls.of(value)
-        if phrase is None:
-            raise ValueError(f"{value!r} has no letter and no digit")
-        return phrase
-
-    def is_at_an_end_of(self, other: Phrase) -> bool:
-        """The other one begins or ends with it."""
-        return other.words.startswith(self.words) or other.words.endswith(self.words)
-
-    def is_in(self, other: Phrase) -> bool:
-        """The other one has it somewhere."""
-        return self.words in other.words
-
-
 def regex(pattern: str) -> Scorer:
     """The last match in the answer, or what its first group holds, equals gold."""
     try:
@@ -329,7 +266,7 @@ def _as_it_is(value: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- by name
 
-EXACT = Scorer("exact", Kind.LABEL, _text_of_gold, as_text)
+EXACT = Scorer("exact", Kind.LABEL, lambda value: exact_text(value) or "", exact_text)
 TRUTH = Scorer("exact", Kind.LABEL, _truth_of_gold, _truth)
 SET = Scorer("set", Kind.OTHER, _set_of_gold, _set, takes_many=False)
 JSON = Scorer("json", Kind.OTHER, _json_of_gold, _json, _is_same_json, takes_many=False)

@@ -16,8 +16,9 @@ from batchrun.evaluation.figures import (
     Numbers,
 )
 from batchrun.evaluation.repeats import repeats
-from batchrun.evaluation.scorers import Kind, as_text
+from batchrun.evaluation.scorers import Kind
 from batchrun.evaluation.tally import FieldTally, GroupTally, RowTally
+from batchrun.evaluation.texts import as_text
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample
@@ -108,7 +109,9 @@ def has_too_many_labels(tally: FieldTally) -> bool:
 
 
 def _values(tally: FieldTally) -> set[Any]:
-    return {value for pair in tally.cells for value in pair if value is not None}
+    """The labels, as gold writes those that it has."""
+    gold, answers = ({pair[side] for pair in tally.cells if pair[side] is not None} for side in (0, 1))
+    return gold | answers
 
 
 def _labels(tally: FieldTally, policy: Unanswered, order: Sequence[Any] | None, seed: int) -> Labels | None:

@@ -10,10 +10,11 @@ from typing import Any
 from batchrun.datasets.lookup import RecordFile
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
-from batchrun.evaluation.scorers import Kind, as_text
+from batchrun.evaluation.scorers import Kind
 from batchrun.evaluation.summary import MOST_LABELS, has_too_many_labels
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.text import label_of
+from batchrun.evaluation.texts import as_text
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import counted
 
@@ -50,10 +51,11 @@ def _listed(labels: Sequence[str], most: int = _SHOWN) -> str:
 def not_allowed(tallies: Iterable[FieldTally], asked: Asked) -> Iterator[str]:
     """A warning for each field whose gold has labels that the schema does not allow: no answer can be right."""
     for tally in tallies:
-        name, allowed = tally.field.name, set(asked.labels(tally.field.name))
-        if not allowed or tally.field.scorer.name != "exact":
+        name, labels = tally.field.name, asked.labels(tally.field.name)
+        if not labels or tally.field.scorer.name != "exact":
             continue
-        gold = {label for labels in tally.column.values for label in labels}
+        allowed = set(map(tally.field.scorer.read_gold, labels))
+        gold = {label for right in tally.column.values for label in right}
         if unknown := sorted(gold - allowed):
             yield f"{name}: gold has labels that the schema of the requests does not allow: {_listed(unknown)}"
 
@@ -70,13 +72,13 @@ def not_scored(columns: Sequence[str], asked: Asked, table: str, results: Path) 
     )
 
 
-def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[str]:
+def _further_repeats(tally: FieldTally, policy: Unanswered) -> Counter[Any]:
     """By label of gold: repeats that count for it and are no further rows, as their row has one."""
-    found = Counter[str]()
+    found = Counter[Any]()
     for tries in tally.tries.values():
         labels = Counter(label for _, _, label in tries.of(policy).said if label is not None)
         for label, count in labels.items():
-            found[as_text(label) or ""] += count - 1
+            found[label] += count - 1
     return found
 
 
@@ -96,8 +98,8 @@ def warnings_for(
         name = tally.field.name
         if (labels := fields[name].labels) is None:
             continue
-        further = _further_repeats(tally, policy)
-        rows = {label: one.support - further[label] for label, one in labels.classes.items()}
+        further, read = _further_repeats(tally, policy), tally.field.scorer.read_gold
+        rows = {label: one.support - further[read(label)] for label, one in labels.classes.items()}
         if few := {label: count for label, count in rows.items() if count < FEW_ROWS}:
             shown = ", ".join(
                 f"{label_of(label) or '(empty)'} ({count})" for label, count in list(few.items())[:_SHOWN]

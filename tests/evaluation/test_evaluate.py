@@ -543,6 +543,35 @@ def test_a_row_without_a_record_is_called_a_row_also_where_others_have_repeats(t
     assert "1 row of gold and 1 repeat not asked: no figure speaks of them" in found.warnings
 
 
+@pytest.mark.parametrize("told", [{}, {"scorers": {"u": scorer_of("exact")}}])
+@pytest.mark.parametrize("stray", [[], ["true", "TRUE", "False"]])
+def test_a_boolean_is_right_however_gold_writes_it_and_whatever_chose_the_scorer(
+    tmp_path: Path, told: dict[str, Any], stray: list[str]
+) -> None:
+    """Texts among the booleans of the answers, as many as change what a field is taken for, change no verdict."""
+    said = [True, False, True, True, *stray]
+    rows = [(at, gold) for at, gold in enumerate(["TRUE", "False", "true", "FALSE", "True", "true", "FALSE"])]
+    found = evaluated(tmp_path, {str(at): {"u": one} for at, one in enumerate(said)}, rows[: len(said)], "u", **told)
+    assert (found.counts.right, found.counts.wrong) == (len(said) - 1, 1)
+    labels = found.fields["u"].labels
+    assert labels is not None
+    assert [name.lower() for name in labels.classes] == ["false", "true"]
+
+
+def test_true_and_false_keep_the_spelling_of_gold_and_are_one_label_in_any(tmp_path: Path) -> None:
+    """Also among other labels of a text, as of what follows from a premise, and in repeats."""
+    answers = {"a#1": "TRUE", "a#2": "true", "b#1": "false", "b#2": "False", "c#1": "Neither", "c#2": "neither"}
+    found = evaluated(tmp_path, answers, [("a", "True"), ("b", "True"), ("c", "Neither")])
+    labels, repeats = found.fields["answer"].labels, found.repeats
+    assert labels is not None
+    assert repeats is not None
+    assert {name: one.support for name, one in labels.classes.items()} == {
+        "Neither": 2, "True": 4, "false": 0, "neither": 0
+    }  # fmt: skip
+    assert repeats.flips == wilson(1, 3)  # as another text has to be written alike
+    assert any("fewer than 10 rows of gold for Neither (1), True (2), false (0)" in one for one in found.warnings)
+
+
 def test_repeats_that_say_the_same_words_are_one_vote(tmp_path: Path) -> None:
     answers = {
         "a#1": {"topic": "Paris."},
