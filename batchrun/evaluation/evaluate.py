@@ -15,7 +15,7 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table
 from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
-from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field, choose_fields
+from batchrun.evaluation.fields import ANSWER, Answer, Field, choose_fields
 from batchrun.evaluation.figures import VERSION, Evaluation, Reviewed
 from batchrun.evaluation.gold import CUSTOM_ID, NO_CELL, Column, Gold, gold_column, group_column, ids_of
 from batchrun.evaluation.repeats import Seen, repeats
@@ -122,7 +122,7 @@ class Scoring:
     def _fields(self, seen: SeenFields, like: Scoring | None) -> list[Field]:
         """The fields that the schema or any answer names and gold has a column for, and those that were told."""
         question, schema = self._question, self._asked.scorers()
-        scorers = {ANSWER: TEXT if seen.has_texts else EXACT} | seen.scorers()
+        scorers = {ANSWER: seen.answer_scorer} | seen.scorers()
         if like is not None:  # a file whose values are all null does not say how they are scored
             known = {tally.field.name: tally.field.scorer for tally in like.tallies}
             scorers |= {name: known[name] for name in seen.without_value() if name in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,9 @@ ANSWER = "answer"
 DAMAGED = "damaged record"
 TEXT = replace(EXACT)
 """The scorer of that field where nobody has told another one; no field of an object has it."""
+MIXED = replace(EXACT)
+"""The same where some answers are objects with this member: what begins as an object without it is no text."""
+_BEGUN = re.compile(r"\s*(?:```[\w+-]*\s*)?\{")
 
 
 class Answer:
@@ -65,20 +69,26 @@ class Answer:
 class Field:
     """One field of the answers: its `name` (`a.b` where it is nested), its `column` in gold, its `scorer`.
 
-    `is_text`: it is the text of an answer that has no member of this name.
+    `is_text`: it is the text of an answer that has no member of this name. `is_mixed`: only of one that is plain.
     """
 
     name: str
     column: str
     scorer: Scorer
     is_text: bool = False
+    is_mixed: bool = False
 
     def read(self, answer: Answer) -> Any:
         """The field in an answer; None where the answer has none, or nothing but blanks."""
         value = nested(answer.parsed, self.name)
         if value is None and self.is_text and not (isinstance(answer.parsed, dict) and self.name in answer.parsed):
-            value = answer.text
+            value = answer.text if not self.is_mixed or is_plain(answer.text) else None
         return None if isinstance(value, str) and not value.strip() else value
+
+
+def is_plain(text: str | None) -> bool:
+    """Whether an answer is a text; one that begins as an object is not meant as one, also where it was cut."""
+    return text is not None and bool(text) and not text.isspace() and _BEGUN.match(text) is None
 
 
 def nested(value: Any, name: str) -> Any:
@@ -129,7 +139,8 @@ def choose_fields(
         if column not in known:
             raise UsageError(f"{table} has no column {column!r}; pass --gold-column {name}=COLUMN")
         scorer = seen.get(name, EXACT)
-        chosen.append(Field(name, column, told_scorers.get(name) or scorer, is_text=scorer is TEXT))
+        is_text = scorer is TEXT or scorer is MIXED
+        chosen.append(Field(name, column, told_scorers.get(name) or scorer, is_text, is_mixed=scorer is MIXED))
     if not chosen:
         raise UsageError(
             f"no column of {table} ({', '.join(known)}) is named like a field of the answers "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from batchrun.evaluation.fields import ANSWER
+from batchrun.evaluation.fields import ANSWER, MIXED, TEXT, is_plain
 from batchrun.evaluation.scorers import EXACT, JSON, SET, TRUTH, Scorer, number
 from batchrun.records.answer import Result, json_text_of
 
@@ -15,7 +14,6 @@ _DEEPEST = 20  # levels of objects whose members are fields
 _MOST_NAMES = 1_000  # fields that are looked for where no table says which
 _SHOWN = 20
 _NEARLY_ALL = 0.9
-_BEGUN = re.compile(r"\s*(?:```[\w+-]*\s*)?\{")
 _KINDS = {bool: "bool", int: "number", float: "number", list: "list", dict: "object"}
 _SCORERS = {"bool": TRUTH, "number": number(), "list": SET}
 
@@ -40,7 +38,7 @@ class SeenFields:
         if type(value) is dict:
             self.objects += 1
             self._add_object(value)
-        elif value is not None or _is_plain(json_text_of(result.body)):
+        elif value is not None or is_plain(json_text_of(result.body)):
             self.texts += 1
 
     def _add_object(self, value: dict[str, Any]) -> None:
@@ -71,6 +69,13 @@ class SeenFields:
         return ANSWER not in self._kinds or 0 < self.texts >= self._kinds[ANSWER].total()
 
     @property
+    def answer_scorer(self) -> Scorer:
+        """How the field `answer` is scored where nobody has told it, and its values do not tell."""
+        if not self.has_texts:
+            return EXACT
+        return MIXED if ANSWER in self._kinds else TEXT
+
+    @property
     def are_objects(self) -> bool:
         """Whether most answers are objects without a member `answer`: then no text is meant as one."""
         return self.objects > self.texts and ANSWER not in self._kinds
@@ -98,11 +103,6 @@ def _members(value: dict[str, Any], prefix: str = "", levels: int = _DEEPEST) ->
         yield f"{prefix}{name}", member
         if type(member) is dict and levels:
             yield from _members(member, f"{prefix}{name}.", levels - 1)
-
-
-def _is_plain(text: str | None) -> bool:
-    """Whether an answer that is no JSON is a text; one that begins as an object is not meant as one."""
-    return text is not None and bool(text) and not text.isspace() and _BEGUN.match(text) is None
 
 
 def _scorer_for(kinds: Counter[str]) -> Scorer:

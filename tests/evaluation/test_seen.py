@@ -124,6 +124,14 @@ def test_an_answer_that_is_no_object_makes_no_text_of_the_failures_of_others(tmp
     assert found.counts == Counts(right=2, unanswered=4)
 
 
+def test_among_texts_a_cut_object_is_no_text_where_others_have_the_member(tmp_path: Path) -> None:
+    answers = {"a": "yes", "b": "no", "c": {"answer": "yes"}, "d": {"foo": "yes"}, "e": '{"answer":"no"'}
+    rows = [(name, "yes") for name in answers]
+    assert evaluated(tmp_path, answers, rows).counts == Counts(right=2, wrong=1, unanswered=2)
+    del answers["c"]
+    assert evaluated(tmp_path, answers, rows[:2] + rows[3:]).counts == Counts(right=1, wrong=3)
+
+
 def test_a_column_named_answer_beside_answers_that_are_objects_is_no_field(tmp_path: Path) -> None:
     answers = {"a": {"topic": "x"}, "b": {"topic": "x"}, "c": "Sorry"}
     found = evaluated(tmp_path, answers, [(name, "x", "in full") for name in answers], "topic", "answer")
