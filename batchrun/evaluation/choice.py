@@ -16,13 +16,19 @@ _AND = r"(?:or|and|oder|und|maybe|perhaps)"
 _TURN = r"(?:(?i:wait|no|actually|sorry|rather|correction|instead|i mean|hmm+|make that)\b[\s,:.!–—-]{0,4}){0,3}"
 _MARKS = r"[ \t*_\"'()\[\]]{0,9}"
 # A choice beside such a word may be the one that it is not.
+_WRONG = r"wrong|incorrect|false|worst|avoid\w*|reject\w*|eliminat\w*|exclud\w*|rul\w+\s+out"
 _IN_DOUBT = re.compile(
-    r"\b(?:not|none|neither|never|cannot|nor|nicht|kein\w*|could|might)\b|n['’]t\b|\bexcept\b", re.IGNORECASE
+    rf"\b(?:not|none|neither|never|cannot|nor|no|nicht|kein\w*|could|might|refuse|{_WRONG})\b|n['’]t\b|\bexcept\b",
+    re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"[\s)*_\"'\]}]*\b(?i:(?:is|are|was|seems|looks|would\s+be)\s+(?:\w+\s+)?(?:wrong|incorrect|false|not|out)\b"
-    r"|isn['’]t\b|fail(?:s|ed)\b)"
+    r"[\s)*_\"'\]}:,;–-]*(?:(?:which|that)\s+)?(?:(?:(?:is|are|was|seems|looks|would\s+be)\s+(?:\w+\s+)?)?"
+    r"(?:wrong|incorrect|false)\b|(?:is|was)\s+(?:not|out)\b|isn['’]t\b|fail(?:s|ed)\b)",
+    re.IGNORECASE,
 )
+_DENIED_AHEAD = re.compile(rf"\b(?:{_WRONG})\s+(?:the\s+)?$", re.IGNORECASE)
+_NEAR = 60
+"""Characters before a statement that may deny it."""
 # What a choice in a sentence stands between where the sentence states it: `Plan B failed` and `A dog` do not.
 _CHOOSES = (
     r"(?:^|[\n:=→]|[.,;!]\s|\s[-–—>]\s|\\boxed\{"
@@ -58,7 +64,8 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
         if whole := alone.fullmatch(text):
             return whole[1].upper()
         if statements := list(stated.finditer(text)):
-            if _DENIED.match(text, statements[-1].end()):
+            start, end = statements[-1].span()
+            if _DENIED.match(text, end) or _DENIED_AHEAD.search(text, max(0, start - _NEAR), start):
                 return None
             first, second = statements[-1].groups(default="")
             rest = text[statements[-1].end() :]

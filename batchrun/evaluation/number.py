@@ -17,6 +17,7 @@ _MARKS = str.maketrans(
     {
         "\N{MINUS SIGN}": "-",
         "\N{NON-BREAKING HYPHEN}": "-",
+        "\N{FIGURE DASH}": "-",
         "\N{FULLWIDTH HYPHEN-MINUS}": "-",
         "\N{FULLWIDTH COMMA}": ",",
         "\N{FULLWIDTH FULL STOP}": ".",
@@ -52,7 +53,7 @@ _IN_FORMULA = re.compile(
 _LONE_DASH = re.compile(rf"[^\s-]{_BLANK}*-{_BLANK}+$")
 # A sign or a word that changes the value: a bound, both signs, a minus apart from it. No arrow, and no end of a tag.
 _CHANGED = re.compile(
-    rf"(?:[±∓<≤≥≪≫¼-¾⅐-⅟]|(?<![-=>])>|\+/?-|-/?\+|^{_BLANK}*[-–—]{_BLANK}+"
+    rf"(?:[±∓<≤≥≪≫¼-¾⅐-⅟]|(?<![-=>])>|\+/?-|-/?\+|[-–—]{_BLANK}*[$€£¥₹(]|^{_BLANK}*[-–—]{_BLANK}+"
     r"|\b(?:not|minus|negative|(?:less|more|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|up to))"
     rf"=?{_BLANK}*$",
     re.IGNORECASE,
@@ -63,7 +64,7 @@ _CURRENCY = re.compile(r"(?:USD|US|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs)$")
 _SCALED = re.compile(
     rf"\w*?[_²³¹⁰-₉¼-¾⅐-⅟①-⓿]|{_BLANK}*(?:[¼-¾⅐-⅟]|[百千万萬億亿兆年月日])"
     rf"|{_BLANK}*(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|tausend|milliarde"
-    r"|(?:mio|mrd|bn|mn)\b)",
+    rf"|(?:mio|mrd|bn|mn)\b)|\+|{_BLANK}+(?:or{_BLANK}+(?:more|less|fewer|above|below)|at{_BLANK}+(?:least|most)|below)\b",
     re.IGNORECASE,
 )
 

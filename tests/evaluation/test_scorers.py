@@ -117,7 +117,7 @@ def test_a_scorer(name: str, gold: Any, answer: Any, verdict: bool | None) -> No
         *("5k", "5 million", "3 Mio.", "5万", "10²", "2 ½", "5 × 10^3", "0x1F", "1st", "1e999", "9" * 400),
         *(r"\frac{1}{2}", r"\sqrt{2}", "2^{10}", "42, or rather 0,5"),
         *("- 5", "\N{EN DASH} 5", "1 00", "1 2", "±5", "± 5", "+/-5", "<5", "x > 5", "≥ 5", ">= 5", "½ 5", "minus 5"),
-        *("negative 5", "not 5", "at least 5", "less than 5"),
+        *("-$5", "-(5)", "5 or more", "5 at most", "5+", "negative 5", "not 5", "at least 5", "less than 5"),
     ],
 )
 def test_a_number_that_cannot_be_told_for_certain_is_no_answer_and_no_other_number(text: str) -> None:
@@ -191,6 +191,8 @@ def test_a_long_text_is_read_in_a_moment(text: str) -> None:
         *(
             ("A dog is one of these.", None),
             ("Vitamin C", None),
+            ("A: no.", None),
+            ("A - wrong", None),
             ("Option C is wrong.", None),
             ("It might be A.", None),
         ),
@@ -234,7 +236,13 @@ def test_the_last_stated_choice_counts_and_a_doubtful_one_does_not(answer: str, 
             "Answer: A; B",
         ),
         *("Answer: A or maybe B", "Answer: A oder B", "Answer: A-E", "Choose the answer: A, B, C, D or E?"),
-        *("Answer: A is wrong.", "Option A failed"),
+        *(
+            "Answer: A is wrong.",
+            "Option A failed",
+            "The wrong answer is A",
+            "Avoid option A",
+            "Answer: A, which is wrong",
+        ),
         *("Is the answer A?", "The answer is A? No, B", "I can't answer. A"),
     ],
 )
