@@ -198,4 +198,6 @@ def test_what_is_half_written_stays_with_its_row_and_the_page_says_so(browse: An
         page.locator("[data-field=topic] [data-key=n]").focus()
         page.keyboard.type("te")
         page.keyboard.press("Enter")
-        page.locator("[data-field=topic] .done", has_text="half a note").wait_for()
+        page.wait_for_url("**/review/1")
+    decided = read_corrections(ResultPaths.of(results).corrections)
+    assert decided.of(first)["topic"].note == "half a note"
