@@ -24,13 +24,23 @@ def where_answers_are(results: Path | None, report: Report) -> str | None:
     return f"{results}; look at one: {_command(results, has_failures=report.lines.failed > 0)}"
 
 
+def how_it_is_doing(results: Path) -> str:
+    """The command that shows how far the run is that writes `results`."""
+    return f"batchrun tune {_word(str(results))}"
+
+
+def _word(name: str) -> str:
+    """The name of a file as a word of a command, which is never taken for an option."""
+    return shlex.quote(name if not name.startswith("-") else f"./{name}")
+
+
 def _command(results: Path, *, has_failures: bool) -> str:
     from batchrun.results.parts import files_of
 
     name = str(next((path for path in files_of(results) if path.exists() and path.stat().st_size), results))
     if os.name == "nt":
         return f"powershell \"Get-Content -Encoding utf8 -TotalCount 1 '{name}'\""
-    path = shlex.quote(name if not name.startswith("-") else f"./{name}")
+    path = _word(name)
     first = f"grep -m 1 {shlex.quote(_SUCCEEDED)} {path}" if has_failures else f"head -n 1 {path}"
     python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
     return f"{first} | {python} -m json.tool --no-ensure-ascii"

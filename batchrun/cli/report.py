@@ -10,7 +10,7 @@ import click
 from batchrun.cli import console
 from batchrun.cli.eval_options import GOLD_OPTIONS, RESULTS_OR_JOB, SCORING, ScoringOptions
 from batchrun.cli.gateway_options import ENDPOINT_PRICES, EndpointPrices
-from batchrun.cli.last_words import where_answers_are
+from batchrun.cli.last_words import how_it_is_doing, where_answers_are
 from batchrun.cli.options import OUTPUT, PRICES, OutputOptions, PriceOptions
 from batchrun.cli.page_options import PAGE, PageOptions
 from batchrun.cli.table_options import DataOptions
@@ -41,6 +41,8 @@ def command(
       batchrun report results.jsonl --prices prices.toml
       batchrun report results.jsonl --html report.html --gold gold.csv --key id
     """
+    from msgspec.structs import replace
+
     from batchrun.billing.pricing import PriceBook
     from batchrun.evaluation.asked import results_in
     from batchrun.report.rebuild import rebuild
@@ -55,6 +57,8 @@ def command(
         lines = counted(rebuilt.damaged_lines, "damaged line")
         console.say(f"batchrun: skipped {lines} in {results}")
     report, where = rebuilt.report, where_answers_are(results, rebuilt.report)
+    if report.running:
+        report = replace(report, next_command=how_it_is_doing(results))
     console.print_out(report.to_json() if output.as_json else render(report, where))
     if page.html is not None:
         from batchrun.html.report import Source

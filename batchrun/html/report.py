@@ -124,7 +124,7 @@ def _sentence(report: Report, tally: Tally) -> str:
     said = verdict(report)
     if report.stopped:
         said += f"; the run stopped early: {report.stopped}"
-    return f"{said}." if report.next_command else f"{said}; {what_next(report, tally)}."
+    return f"{said}." if report.next_command and not report.running else f"{said}; {what_next(report, tally)}."
 
 
 def _capital(text: str) -> str:

@@ -22,7 +22,7 @@ def refuse_edited(paths: LabelPaths, before: Texts, now: Texts, prices: PriceBoo
     if not edited or not paths.results.exists():
         return
     report = rebuild(paths.results, prices).report
-    answers = report.lines.total
+    answers = report.lines.succeeded + report.lines.failed
     if answers:
         raise UsageError(
             f"the {' and the '.join(edited)} was edited; {counted(answers, 'answer')} from before cost "

@@ -16,6 +16,7 @@ from batchrun.billing.tally import Tally
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
+from batchrun.results.files import is_running
 from batchrun.results.last_run import LastRun
 from batchrun.results.parts import files_of
 from batchrun.results.paths import ResultPaths
@@ -47,7 +48,8 @@ def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | N
         damaged += damaged_lines
         tally.merge(sums)
     whole = LastRun.read(ResultPaths.of(results).log) if results.is_dir() else None
-    return Rebuilt(_with_logs(make_report(tally), logged, whole), damaged, tally)
+    report = _with_logs(make_report(tally, _pending(tally, logged, whole)), logged, whole)
+    return Rebuilt(structs.replace(report, running=_is_running(results)), damaged, tally)
 
 
 class Logged(NamedTuple):
@@ -79,6 +81,22 @@ def read_part(results: Path, tally: Tally) -> tuple[Logged | None, int]:
     left_in_flight = bound(last_run.in_flight, tally.book, tally.longest_answer, tally.books)
     unbilled_usd = total_usd((last_run.unbilled_usd, gone_usd))
     return Logged(last_run, last_run.billed_before + left_in_flight, unbilled_usd), damaged
+
+
+def _pending(tally: Tally, logged: Sequence[Logged], whole: LastRun | None) -> int | None:
+    """How many lines have no record, by the log of a run that has no record yet; None where records tell it."""
+    last_run = whole or (logged[0].last_run if logged else None)
+    if last_run is None or not last_run.lines:
+        return None
+    if tally.recorded and (whole is not None or last_run.started in tally.starts):
+        return None
+    return max(0, last_run.lines - tally.recorded)
+
+
+def _is_running(results: Path) -> bool:
+    """Whether some run writes the results; not so where there are no locks to tell it."""
+    logs = {ResultPaths.of(path).log for path in (results, *files_of(results))}
+    return any(is_running(log, if_unknown=False) for log in logs)
 
 
 def _with_logs(report: Report, logged: Sequence[Logged], whole: LastRun | None) -> Report:

@@ -177,9 +177,10 @@ class Report(msgspec.Struct, frozen=True):
     `at_output_limit`: successes of the last run with exactly as many output tokens as their request allows, which may
     be cut off; None if there are none, and in a report that is made later.
     `stopped`: why the last run ended early; None if it did not, and in a report that is made later.
+    `running`: whether a run was writing the result file when the report was made; False in the report of a run's end.
     `next_change`: what to change before that command, in words, for failed lines that would end the same way again.
     `next_command`: the command to run next. Both are None if there is nothing to do, from Python, and in a report that
-    is made later.
+    is made later, but for the command that shows how far a running job is.
     """
 
     lines: Lines
@@ -206,6 +207,7 @@ class Report(msgspec.Struct, frozen=True):
     tries: Tries | None = None
     at_output_limit: int | None = None
     stopped: str | None = None
+    running: bool = False
     next_change: str | None = None
     next_command: str | None = None
 

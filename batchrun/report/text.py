@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from batchrun.report.report import Cost, Lines, Report, Saved, UsageSum
 
 _COLUMNS = ("model", "lines", "ok", "failed", "input", "cached", "output", "reasoning", "USD")
+RUNNING = "the job was running when this was made; do not start it again while it runs"
+NO_RECORDS = "there are no records, and no run log says how many lines are to do"
 
 
 def render(report: Report, answers: str | None = None) -> str:
@@ -39,6 +41,8 @@ def render(report: Report, answers: str | None = None) -> str:
         parts.append("answers: " + printable(answers))
     if report.stopped:
         parts.append("stopped: " + printable(report.stopped))
+    if report.running:
+        parts.append("running: " + RUNNING)
     if report.next_change:
         parts.append("first: " + printable(report.next_change))
     if report.next_command:
@@ -102,6 +106,8 @@ def notes_on(report: Report) -> list[str]:
         (report.cost.unpriced_lines, "{:,} without a known price (not in the bill; see --prices)"),
     )
     notes = [text.format(count) for count, text in facts if count]
+    if not report.lines.total and not report.running:
+        notes.append(NO_RECORDS)
     if report.saved is not None:
         notes.append(saved_in_words(report.saved))
     if report.controls is not None:

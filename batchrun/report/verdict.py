@@ -13,6 +13,7 @@ from batchrun.records.outcome import FAMILIES, FailureCode
 from batchrun.records.remedies import SENT_AGAIN, WAYS_OUT, Remedy, by_remedy, remedy_for
 from batchrun.records.words import counted
 from batchrun.report.report import Lines, Report
+from batchrun.report.text import RUNNING
 
 _MEANINGS = {code.value: code.meaning for code in FailureCode}
 
@@ -27,7 +28,12 @@ class _Told(msgspec.Struct):
 
 
 def with_last_words(report: Report, path: Path) -> Report:
-    """The report with what the run itself said is next, where the report that it wrote at `path` has the same lines."""
+    """The report with what the run itself said is next, where the report that it wrote at `path` has the same lines.
+
+    While a run is going on, what the one before it said is next counts no more.
+    """
+    if report.running:
+        return report
     try:
         told = msgspec.json.decode(path.read_bytes(), type=_Told)
     except (OSError, ValueError):
@@ -70,7 +76,11 @@ def _have(count: int) -> str:
 
 
 def what_next(report: Report, tally: Tally) -> str:
-    """What to do next, in words, where no command is known."""
+    """What to do next, in words."""
+    if report.running:
+        return RUNNING
+    if not report.lines.total:
+        return "no run log says how many lines are to do: run the command that makes these results"
     if not report.lines.pending and not report.lines.failed:
         return "nothing is left to do"
     if report.lines.pending:
@@ -95,6 +105,8 @@ def meaning(code: str) -> str:
 def ways_out(report: Report, tally: Tally, code: str) -> Iterator[str]:
     """What to do about the lines that failed with a code, in sentences."""
     final = tally.final_errors[code]
+    if report.running and (final or tally.retryable):
+        yield "Once the run has ended:"
     if final < report.errors[code] and tally.retryable:
         yield SENT_AGAIN
     if final:

@@ -148,13 +148,13 @@ def open_locked(path: Path) -> IO[bytes] | None:
         file.close()  # removed or replaced between the opening and the locking
 
 
-def is_running(log: Path) -> bool:
-    """Whether a process has the lock of the run log at `log`."""
+def is_running(log: Path, *, if_unknown: bool = True) -> bool:
+    """Whether a process has the lock of the run log at `log`; where there are no locks, `if_unknown`."""
     try:
         with log.open("rb") as file:
-            return fcntl is None or not lock(file)
+            return if_unknown if fcntl is None else not lock(file)
     except NoLocksError:
-        return True  # for all that can be known
+        return if_unknown
     except OSError:
         return False  # no run has begun, or one ended before it sent anything and removed its log
 

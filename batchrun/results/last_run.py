@@ -39,7 +39,8 @@ _BATCH = 512  # events: decoded together, they take a third of the time
 class LastRun:
     """How the last run ended.
 
-    `starts` names all runs that the log knows or accounts for, `started` the last one. `stopped` tells whether its end
+    `starts` names all runs that the log knows or accounts for, `started` the last one. `lines`: how many lines that one
+    was to do, with those that had a record before; 0 if the log does not say. `stopped` tells whether its end
     was orderly, `pid` is the process that had the log last.
     `sent`: the attempts, by `key_of`, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
@@ -50,7 +51,7 @@ class LastRun:
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
-        self.started, self.pid, self.stopped = "", 0, True
+        self.started, self.lines, self.pid, self.stopped = "", 0, 0, True
         self.starts: set[str] = set()
         self.sent: dict[int, Sent] = {}
         self.billed_before = BilledTwice()
@@ -120,7 +121,7 @@ class LastRun:
 
     def _begin(self, start: Start) -> None:
         """A new run begins: its first event has the sums over all earlier runs."""
-        self.started, self.pid, self.stopped = start.started, start.pid, False
+        self.started, self.lines, self.pid, self.stopped = start.started, start.lines, start.pid, False
         self.starts.update((start.started, *start.without_log))
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd

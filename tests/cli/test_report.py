@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.results.events import Start, encode_events
+from batchrun.results.files import open_locked
 from tests.cli.commands import FAST, Command, Done
 
 
@@ -148,3 +150,30 @@ def test_the_page_has_no_secret(batchrun: Command, requests: Path, monkeypatch: 
     monkeypatch.setenv("OPENAI_API_KEY", canary)
     batchrun("run", requests, "-o", "r.jsonl", "--html", "r.html", "--with-text", *FAST)
     assert canary not in Path("r.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "-o my answers.jsonl"])
+def test_of_a_running_job_it_says_so_and_what_shows_how_far_it_is(batchrun: Command, requests: Path, name: str) -> None:
+    batchrun("run", requests, "--output", name, "--limit", "2", *FAST)
+    log = open_locked(Path(f"{name}.log"))
+    assert log is not None
+    with log:
+        printed = batchrun("report", "--html", "r.html", "--", name).out
+    running = "the job was running when this was made; do not start it again while it runs"
+    shows = "batchrun tune r.jsonl" if name == "r.jsonl" else "batchrun tune './-o my answers.jsonl'"
+    assert printed.splitlines()[-2:] == [f"running: {running}", f"next: {shows}"]
+    page = html.unescape(Path("r.html").read_text())
+    assert f"; {running}." in page
+    assert f"<pre>{shows}</pre>" in page
+    assert "run the same command again" not in page
+
+
+def test_of_no_record_it_says_how_many_lines_are_to_do_as_far_as_it_is_known(batchrun: Command) -> None:
+    Path("r.jsonl").touch()
+    told = "no run log says how many lines are to do"
+    assert f"note: there are no records, and {told}\n" in batchrun("report", "r.jsonl", "--html", "r.html").out
+    assert f"There are no records; {told}: run the command that makes these results." in Path("r.html").read_text()
+    Path("r.jsonl.log").write_bytes(encode_events([Start(t=0.1, started="2026-01-02T03:04:05.678Z", lines=292)]))
+    assert "note: 292 still to do\n" in batchrun("report", "r.jsonl", "--html", "r.html").out
+    said = "0 of 292 lines succeeded, 292 are still to do; the bill is $0.00; run the same command again: it sends"
+    assert said in Path("r.html").read_text()

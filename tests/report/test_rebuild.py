@@ -13,6 +13,8 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.report.rebuild import rebuild
 from batchrun.report.report import Report
+from batchrun.results.events import Event, Open, Start, Stop, encode_events
+from batchrun.results.files import open_locked
 from batchrun.simulator.options import GatewayOptions
 from tests.support import record, write_prices, write_requests
 
@@ -80,3 +82,56 @@ def test_an_empty_file_has_an_empty_report(tmp_path: Path, prices: PriceBook) ->
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"")
     assert rebuild(path, prices).report.lines.total == 0
+
+
+def begun(results: Path, *, lines: int, started: str = "2026-01-02T03:04:05.678Z") -> None:
+    """Add to the log of `results` a run that began and sent nothing."""
+    events: list[Event] = [
+        Open(t=0.0, pid=1, at=1.0),
+        Start(t=0.1, started=started, lines=lines, pending=lines),
+        Stop(t=0.2, why="interrupted"),
+    ]
+    with Path(f"{results}.log").open("ab") as log:
+        log.write(encode_events(events))
+
+
+def test_a_run_without_a_record_yet_says_how_many_lines_are_to_do(tmp_path: Path, prices: PriceBook) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"")
+    begun(path, lines=292)
+    lines = rebuild(path, prices).report.lines
+    assert (lines.total, lines.pending) == (292, 292)
+
+
+def test_a_run_of_more_lines_counts_them_before_its_first_record(
+    finished: tuple[Path, Report], prices: PriceBook
+) -> None:
+    results, _ = finished
+    begun(results, lines=5, started="2999-01-02T03:04:05.678Z")
+    lines = rebuild(results, prices).report.lines
+    assert (lines.total, lines.succeeded, lines.pending) == (5, 3, 2)
+
+
+def test_it_knows_a_run_by_the_lock_of_its_log(finished: tuple[Path, Report], prices: PriceBook) -> None:
+    results, _ = finished
+    log = open_locked(Path(f"{results}.log"))
+    assert log is not None
+    with log:
+        assert rebuild(results, prices).report.running
+    assert not rebuild(results, prices).report.running
+
+
+def test_the_lock_of_a_directory_or_of_one_shard_is_that_of_a_run(
+    finished: tuple[Path, Report], prices: PriceBook
+) -> None:
+    results, _ = finished
+    folder = results.parent / "many"
+    folder.mkdir()
+    (folder / "plan.json").write_text("{}")
+    results.rename(folder / "shard-00000.jsonl")
+    assert not rebuild(folder, prices).report.running
+    for name in ("run.log", "shard-00000.jsonl.log"):
+        log = open_locked(folder / name)
+        assert log is not None
+        with log:
+            assert rebuild(folder, prices).report.running, name

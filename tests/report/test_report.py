@@ -378,6 +378,7 @@ def test_nothing_at_all_is_a_table_too(prices: Path) -> None:
     assert render(make_report(tally_of(prices=prices))) == (
         "model  lines  ok  failed  input  cached  output  reasoning  USD\n"
         "all        0   0       0      0       0       0          0    -\n"
+        "note: there are no records, and no run log says how many lines are to do\n"
         "attempts for these records: 0, 0 retries, 0 throttled; 0.0 s\n"
     )
 

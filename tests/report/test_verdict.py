@@ -63,7 +63,17 @@ def said(tally: Tally, pending: int | None = None) -> str:
             0,
             "All 2 lines succeeded; 2 answers have no usage (their cost is not known); nothing is left to do",
         ),
-        (tally_of(), 0, "There are no records; nothing is left to do"),
+        (
+            tally_of(),
+            0,
+            "There are no records; no run log says how many lines are to do: run the command that makes these results",
+        ),
+        (
+            tally_of(),
+            3,
+            "0 of 3 lines succeeded, 3 are still to do; the bill is $0.00; "
+            "run the same command again: it sends the 3 lines left",
+        ),
     ],
 )
 def test_it_is_one_sentence(tally: Tally, pending: int, expected: str) -> None:
@@ -107,3 +117,13 @@ def test_the_last_words_of_the_run_count_while_the_lines_are_those_of_its_end(tm
     path.write_bytes(b"{nonsense")
     assert with_last_words(report, path) == report
     assert with_last_words(report, tmp_path / "none.json") == report
+
+
+def test_a_running_job_is_not_to_be_started_again_whatever_the_run_before_said(tmp_path: Path) -> None:
+    tally = tally_of(head(1), failed(2, "http_503", retryable=True))
+    report = msgspec.structs.replace(make_report(tally, 5), running=True)
+    assert what_next(report, tally) == "the job was running when this was made; do not start it again while it runs"
+    assert next(ways_out(report, tally, "http_503")) == "Once the run has ended:"
+    path = tmp_path / "results.jsonl.report.json"
+    path.write_bytes(msgspec.structs.replace(report, running=False, next_command="batchrun run again").to_json())
+    assert with_last_words(report, path) == report
