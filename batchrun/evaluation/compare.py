@@ -16,6 +16,7 @@ from msgspec import structs
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.evaluation.evaluate import Question, Scoring, scoring
+from batchrun.evaluation.scorers import TRUTH
 from batchrun.evaluation.side import ABSENT, RIGHT, UNANSWERED, WRONG, Side, Spent, counts_as, refuse_one_twice
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import printable_json
@@ -173,7 +174,9 @@ def _common_fields(scorings: Sequence[Scoring], paths: Sequence[Path]) -> tuple[
     known: dict[str, dict[str, str]] = {}  # by field, the scorer of each file
     for path, one in zip(paths, scorings, strict=True):
         for tally in one.tallies:
-            known.setdefault(tally.field.name, {})[str(path)] = tally.field.scorer.name
+            scorer = tally.field.scorer
+            name = f"{scorer.name} of booleans" if scorer is TRUTH else scorer.name
+            known.setdefault(tally.field.name, {})[str(path)] = name
     common = {name for name, scorers in known.items() if len(scorers) == len(scorings)}
     if not common:
         raise UsageError(f"{', '.join(map(str, paths))} have no field in common")

@@ -136,6 +136,16 @@ def test_with_several_files_the_smallest_difference_is_that_of_corrected_tests(t
     assert one.smallest_difference == smallest_difference(one.pairs, tests=3)
 
 
+def test_booleans_and_texts_of_true_are_not_compared_by_two_rules(tmp_path: Path) -> None:
+    """Else what is neither would be unanswered in the one file and wrong in the other."""
+    one, other = {"a": {"u": True}, "b": {"u": "maybe"}, "c": {"u": False}}, {at: {"u": "true"} for at in "abc"}
+    rows = [("a", "TRUE"), ("b", "True"), ("c", "true")]
+    with pytest.raises(UsageError, match=r"u would be scored in two ways \(exact of booleans in .*, exact in "):
+        compared(tmp_path, rows, one, other, columns=("u",))
+    found = compared(tmp_path, rows, one, other, columns=("u",), scorers={"u": scorer_of("exact")})
+    assert found.fields["u"][0].pairs == Pairs(both=1, first_only=0, second_only=2, neither=0)
+
+
 def test_a_field_is_scored_by_one_rule_in_all_files(tmp_path: Path) -> None:
     """Else a text that is a number would be wrong in the one file and right in the other."""
     texts, numbers = ({f"r-{at}": {"n": value} for at in range(4)} for value in ("5.0", 5))
