@@ -53,8 +53,9 @@ def exact_text(value: Any) -> str | None:
 
 
 # A number is one word, with its sign and its decimal point, and without the marks that group its digits.
-_WORD = re.compile(r"(?:(?<![\w)\].-])-(?=\.?\d))?(?:(?<![\w.])\.(?=\d))?[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")
+_WORD = re.compile(r"(?:(?<![\w)\].-])[-±](?=\.?\d))?(?:(?<![\w.])\.(?=\d))?[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_SIGNED_MONEY = re.compile(r"-[$€£¥₹](?=\.?\d)")
 _LIST = re.compile(r"\d+(?:,\d+){2,}")
 _MINUS = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}\N{EN DASH}", "-"))
 
@@ -75,7 +76,7 @@ class Phrase:
         text = as_text(value) or ""
         plain = _GROUPS.sub(lambda found: found[0].replace(",", ""), text.casefold().translate(_MINUS))
         plain = _LIST.sub(lambda found: found[0].replace(",", " "), plain)
-        words = _WORD.findall(plain)
+        words = _WORD.findall(_SIGNED_MONEY.sub("-", plain))
         return cls(f" {' '.join(words)} ", text) if words else None
 
     @classmethod
