@@ -23,7 +23,7 @@ from batchrun.records.result import UnknownVersionError
 from batchrun.results.scan import lines_at, other_version
 from batchrun.viewer.columns import OTHERS_CODE, Codes, Columns, numbers_of
 from batchrun.viewer.facts import Facts, FactsReader
-from batchrun.viewer.index_file import as_json
+from batchrun.viewer.index_file import as_json, in_pairs
 
 FIRST_BYTES, MOST_BYTES = 1 << 19, 1 << 21
 """Of the file, in the first block and in later ones."""
@@ -135,7 +135,7 @@ class _Rows:
         for numbers, values in zip(self._numbers, zip(*[one.numbers for one in facts], strict=True), strict=True):
             numbers += numbers_of(numbers.typecode, values)
         texts = [
-            one.text if code != OTHERS_CODE else f"{one.text}\n{one.shared}"
+            in_pairs(one.text if code != OTHERS_CODE else f"{one.text}\n{one.shared}")
             for one, code in zip(facts, self._coded[-1][-len(facts) :], strict=True)
         ]
         self._texts.append(as_json(texts)[1:-1])

@@ -209,7 +209,7 @@ class Columns:
         ("latency", "d"),
         ("attempts", "i"),
     )
-    FACETS = ("compared", "status", "model", "endpoint", "error", "verdict")
+    FACETS = ("compared", "status", "status_b", "model", "endpoint", "error", "verdict")
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.offsets = array("Q")

@@ -13,7 +13,7 @@ from batchrun.billing.line_cost import LineCosts
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import cost_of
 from batchrun.datasets.fields import Column, columns_of
-from batchrun.datasets.labels import Label, LabelReader
+from batchrun.datasets.labels import Label, LabelReader, RowStatus
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result, plain_text, refusal_of
 from batchrun.viewer.gold import Judge
@@ -93,7 +93,7 @@ class FactsReader:
             label = self.labels.read_text(text)
         else:
             label, text = self.label(result), answer_text(result)
-        compared = None if self.second is None else self.second.compare(result, label, self.fields)
+        compared = (None, None) if self.second is None else self.second.compare(result, label, self.fields)
         return self._facts(result, label, text, self.fields, compared, self.requests)
 
     def read_second(self, result: Result, second: Second) -> Facts:
@@ -101,7 +101,8 @@ class FactsReader:
         theirs = {field.name: field for field in second.fields}
         fields = [theirs.get(field.name) for field in self.fields]
         label = second.labels.read(result)
-        return self._facts(result, label, answer_text(result), fields, Compared.ONLY_SECOND, second.requests)
+        compared = (Compared.ONLY_SECOND, label.status)
+        return self._facts(result, label, answer_text(result), fields, compared, second.requests)
 
     def _facts(
         self,
@@ -109,7 +110,7 @@ class FactsReader:
         label: Label,
         text: str,
         fields: Sequence[Column | None],
-        compared: Compared | None,
+        compared: tuple[Compared | None, RowStatus | None],
         requests: Requests | None,
     ) -> Facts:
         run = result.run
@@ -118,8 +119,9 @@ class FactsReader:
         if label.is_ok:
             values = [None if field is None else _short(field.value(label.value)) for field in fields]
         facets = (
-            compared,
+            compared[0],
             label.status,
+            compared[1],
             run.model or run.requested_model,
             run.endpoint or run.gateway,
             None if result.error is None else result.error.code,

@@ -34,7 +34,7 @@ from batchrun.viewer.index_file import IndexFile, queries
 from batchrun.viewer.quiet_hours import QuietHours
 from batchrun.viewer.reading import ReadingProcess, is_worthwhile
 
-VERSION = 2
+VERSION = 3
 OF_SECOND = 1 << 63
 """The bit of an offset that is one of the second file."""
 _HEAD_BYTES = 4096

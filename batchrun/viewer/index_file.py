@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import tempfile
 import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from pathlib import Path
 
 import orjson
@@ -34,6 +36,11 @@ _SETTINGS = (("hashsize", 1 << 24), ("automerge", 0), ("crisismerge", 1000))
 """The words of a block are kept in memory until all are there, and its list of them is merged with others later."""
 _MOST_AT_ONCE = 100_000  # rows whose numbers are given as one list
 _MERGED_PAGES = 200  # in one step
+
+_CJK = "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+_CJK += "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+"""The signs of Chinese and Japanese, which are written without spaces between words."""
+_RUN, _PIECE = re.compile(f"[{_CJK}]+"), re.compile(f"[{_CJK}]+|[^{_CJK}]+")
 
 Block = tuple[int, int, bytes, bytes, bytes]
 
@@ -112,7 +119,7 @@ class IndexFile:
         """End the block: its columns, and the new values of facets; those of `SHARED` are searched as well."""
         database = self._database
         database.executemany("INSERT INTO label VALUES (?, ?, ?)", labels)
-        shared = [(code, _plain(text)) for name, code, text in labels if name == SHARED]
+        shared = [(code, _plain(in_pairs(text))) for name, code, text in labels if name == SHARED]
         database.executemany("INSERT INTO shared(rowid, text) VALUES (?, ?)", shared)
         database.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)", block)
         self._set_meta(meta)
@@ -217,11 +224,31 @@ def _plain(text: str) -> str:
 
 
 def queries(words: str) -> list[str]:
-    """A query of FTS5 for each word. Words are split as FTS5 splits texts: at all that is no letter and no digit."""
+    """A query of FTS5 for each word. Words are split as FTS5 splits texts: at all that is no letter and no digit.
+
+    Of Chinese and Japanese there is one for each two signs (`in_pairs`).
+    """
     found = []
     for word in unicodedata.normalize("NFC", words).lower().split():
         parts = "".join(letter if letter.isalnum() else " " for letter in word).split()
-        found += [f'"{part}"' for part in parts]
-        if parts and word.endswith("*"):
+        pieces = [piece for part in parts for piece in _PIECE.findall(part)]
+        for piece in pieces:
+            if not _RUN.match(piece):
+                found.append(f'"{piece}"')
+            elif len(piece) == 1:
+                found.append(f'"{piece}"*')  # a pair begins with it, or it is the last one
+            else:
+                found += [f'"{pair}"' for pair in map(add, piece, piece[1:])]
+        if pieces and word.endswith("*") and not _RUN.match(pieces[-1]):
             found[-1] += "*"
     return found
+
+
+def in_pairs(text: str) -> str:
+    """A text with a word for each two Chinese or Japanese signs that stand together, and for the last one.
+
+    No space tells where a word of theirs begins; by its pairs it is found wherever it stands.
+    """
+    if text.isascii():
+        return text
+    return _RUN.sub(lambda run: f" {' '.join(map(add, run[0], run[0][1:]))} {run[0][-1]} ", text)

@@ -29,7 +29,7 @@ _NAMES = {
     "output_tokens": "output tokens",
     "latency": "latency, seconds",
 }
-_TITLES = {"verdict": "against gold", "compared": "A and B"}
+_TITLES = {"verdict": "against gold", "compared": "A and B", "status_b": "status in B"}
 PLACE = "place"
 """The name, in an address, of the place of a row in its view."""
 BOTH_CELL = LONGEST_CELL // 2

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from batchrun.datasets.fields import ANSWER, Column, columns_of
-from batchrun.datasets.labels import Label, LabelReader
+from batchrun.datasets.labels import Label, LabelReader, RowStatus
 from batchrun.datasets.lookup import RecordFile, RecordsById
 from batchrun.evaluation.asked import Asked
 from batchrun.records.answer import Result
@@ -76,18 +76,19 @@ class Second:
         if self._records is not None:
             self._records = RecordsById(self.file)  # whoever asks meanwhile has the one before
 
-    def compare(self, result: Result, label: Label, fields: Sequence[Column]) -> Compared:
-        """How a row of the first file goes with this one; it is noted as found."""
+    def compare(self, result: Result, label: Label, fields: Sequence[Column]) -> tuple[Compared, RowStatus | None]:
+        """How a row of the first file goes with this one, and what became of it here; it is noted as found."""
         records = self.open()
         other = records.find(result.custom_id)
         if other is None:
-            return Compared.ONLY_FIRST
+            return Compared.ONLY_FIRST, None
         self._found.append(records.offset(result.custom_id) or 0)
         their_label = self.labels.read(other)
         if label.status is not their_label.status:
-            return Compared.DIFFERS
+            return Compared.DIFFERS, their_label.status
         pairs = field_pairs(label, fields, their_label, self.fields)
-        return Compared.DIFFERS if any(pair.first != pair.second for pair in pairs) else Compared.SAME
+        differs = any(pair.first != pair.second for pair in pairs)
+        return Compared.DIFFERS if differs else Compared.SAME, their_label.status
 
     def find(self, custom_id: str) -> Result | None:
         """The record of that id; None if there is none. Raises `StopError` if the file was changed since."""

@@ -58,6 +58,30 @@ def test_words_of_prompts_are_found(results: Path) -> None:
     assert found(results, "prompt delivery zebra") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("退款", [7]),
+        ("退", [7]),
+        ("处", [7]),
+        ("款尽", [7]),
+        ("尽快退款", []),
+        ("荷物", [8]),
+        ("荷物 ください", [8]),
+        ("メール", [8]),
+        ("メル", []),
+        ("3月", [8]),
+        ("退款*", [7]),
+        ("共同", list(range(1, ROWS + 1))),
+    ],
+)
+def test_chinese_and_japanese_words_are_found_inside_a_sentence(results: Path, words: str, lines: list[int]) -> None:
+    for line in range(1, ROWS + 1):
+        text = {7: "我要退款尽快处", 8: "3月の荷物をメールで知らせてください。"}.get(line, "another")
+        rewrite(results, line, input=text, instructions="大家共同的说明")
+    assert found(results, words) == lines
+
+
 def test_a_request_that_was_changed_since_is_not_searched(results: Path) -> None:
     assert found(results, "prompt 7") == [7]
     requests = results.with_name("requests.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from batchrun.viewer.word_diff import Kind, Piece, word_diff
 from tests.html.made import TOPICS, make_job
 from tests.support import until
 from tests.viewer.serving import Served, index_of, second_of, serving
+from tests.viewer.test_review import review_of
 
 ROWS = 60
 CHANGED, REASONED, NOW_FAILED, GONE, NEW = 3, 7, 9, 12, 61
@@ -107,6 +109,31 @@ def test_both_answers_are_shown_by_field(served: Served) -> None:
         assert shown in page, shown
     same = served.rows("compared=same&size=1")["rows"][0]["number"]
     assert "They are the same." in served.ask(f"/rows/{same}").text
+
+
+def test_rows_are_filtered_by_what_became_of_them_in_the_second_file(served: Served) -> None:
+    assert lines(served.rows("status=ok&status_b=failed")["rows"]) == [NOW_FAILED]
+    page = served.ask("/rows?status_b=failed").text
+    assert 'aria-label="status in B"' in page
+    assert lines(served.rows("compared=only+in+B&status_b=ok")["rows"]) == [NEW]
+    assert GONE not in lines(served.rows("status_b=ok&size=500")["rows"]), "only A has it"
+
+
+def test_the_head_says_the_order_and_a_row_says_that_one_file_alone_has_it(served: Served) -> None:
+    assert "Rows that differ come first" in served.ask("/rows").text
+    assert "Rows that differ come first" not in served.ask("/rows?sort=-cost").text
+    number = served.rows("compared=only+in+A")["rows"][0]["number"]
+    assert "This row is only in A." in served.ask(f"/rows/{number}").text
+
+
+def test_the_review_of_a_row_that_one_file_alone_has_says_so(files: tuple[Path, Path]) -> None:
+    review = review_of(files[0], ROWS)
+    place = next(place for place, row in enumerate(review.queue.rows) if row.line == GONE)
+    with closing(review.file), serving(files[0], review, second=files[1]) as viewer:
+        assert 'data-no-diff="This row is only in A:' in viewer.ask(f"/review/{place}").text
+    review = review_of(files[0], ROWS)
+    with closing(review.file), serving(files[0], review) as viewer:
+        assert "this page was opened with one" in viewer.ask(f"/review/{place}").text
 
 
 def test_texts_are_compared_word_by_word(served: Served) -> None:

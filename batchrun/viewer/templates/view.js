@@ -105,7 +105,7 @@ document.addEventListener("click", async event => {
 keys.d = () => {
   const button = document.getElementById("both-texts"), said = document.getElementById("said");
   if (button) button.click();
-  else if (said) said.textContent = "d shows where two files differ; this page was opened with one.";
+  else if (said) said.textContent = document.getElementById("row").dataset.noDiff;
   const all = rows(), next = all.findIndex((row, place) => place > here && row.dataset.differs !== undefined);
   if (next >= 0) go(next - here);
 };
