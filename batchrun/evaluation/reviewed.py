@@ -1,6 +1,6 @@
 """Corrections as gold: what people decided in a review of labels, and how likely each of their rows was drawn.
 
-1. A row counts as many times as it stands for rows of the file of then: 1 by the probability with which it was drawn.
+1. A row counts as many times as it stands for rows that the file had then: 1 by the probability of its drawing.
 2. A label that was marked as wrong, where nobody knows the right one, is a row of gold for which no answer is right.
 3. Where no row tells how it was drawn, all count alike. Where some do, those that do not are left out.
 """
