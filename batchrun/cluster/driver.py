@@ -279,7 +279,8 @@ def _look(results: Path, prices: Path | None, endpoints: tuple[NamedEndpoint, ..
     earlier = Earlier(BilledTwice(), NOTHING, None, {})
     recent: tuple[tuple[float, int, float], ...] = ()
     if logged is not None:
-        earlier = Earlier(logged.billed_twice, logged.unbilled_usd, logged.last_run.limited_s, {})
+        last = logged.last_run
+        earlier = Earlier(logged.billed_twice, logged.unbilled_usd, last.limited_s, last.limited_s_by_model)
         recent = recent_of(logged.last_run, tally)
     spent = total_usd((tally.cost_usd(), earlier.billed_twice.upper_usd, earlier.unbilled_usd))
     return Looked(tally, earlier, spent, running, quiet_s, recent)

@@ -23,7 +23,7 @@ from batchrun.records.money import total_usd
 from batchrun.report.rebuild import Logged, read_part
 from batchrun.results.events import Start, Stop, encode_events
 from batchrun.results.files import is_running, sync_directory, writing_whole
-from batchrun.results.last_run import last_start
+from batchrun.results.last_run import by_model_together, last_start, seconds_together
 from batchrun.results.parts import parts_of
 from batchrun.results.paths import ResultPaths, are_one
 from batchrun.version import __version__
@@ -121,6 +121,8 @@ def _events(directory: Path, plan: Plan, tally: Tally, logged: list[Logged]) -> 
         controls=[control for one in last for control in one.controls],
         records=tally.recorded,
         records_usd=tally.cost_of_records_usd(),
+        limited_s=seconds_together(one.limited_s for one in last) or None,
+        limited_s_by_model=by_model_together([one.limited_s_by_model for one in last]),
         options=told.options,
         base_url=told.base_url,
         endpoints=told.endpoints,

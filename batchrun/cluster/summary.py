@@ -14,6 +14,7 @@ from batchrun.limits.budget import Budget
 from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import NOTHING, total_usd
 from batchrun.requests.survey import Survey
+from batchrun.results.last_run import by_model_together, seconds_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ def together(ends: Sequence[Ended], stopped: Stopped | None, budget: Budget | No
         passed_over=sum(one.passed_over for one in ends),
         dearest_usd=max((one.dearest_usd for one in ends), default=NOTHING),
         budget=budget,
-        limited_s=_sums([one.limited_s or {} for one in ends]) or None,
-        limited_s_by_model=_by_model(ends),
+        limited_s=seconds_together(one.limited_s for one in ends) or None,
+        limited_s_by_model=by_model_together([one.limited_s_by_model for one in ends]),
         at_output_limit=sum(one.at_output_limit for one in ends),
     )
 
@@ -51,21 +52,8 @@ def earlier_of(all_earlier: Sequence[Earlier]) -> Earlier:
     return Earlier(
         billed_twice=sum((one.billed_twice for one in all_earlier), BilledTwice()),
         unbilled_usd=total_usd(one.unbilled_usd for one in all_earlier),
-        limited_s=_sums([one.limited_s or {} for one in all_earlier]) or None,
-        limited_s_by_model={},
+        limited_s=seconds_together(one.limited_s for one in all_earlier) or None,
+        limited_s_by_model=by_model_together([one.limited_s_by_model for one in all_earlier]),
         without_log=frozenset(start for one in all_earlier for start in one.without_log),
         controls=tuple(control for one in all_earlier for control in one.controls),
     )
-
-
-def _sums(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    sums = dict[str, float]()
-    for part in parts:
-        for name, seconds in part.items():
-            sums[name] = sums.get(name, 0.0) + seconds
-    return {name: round(seconds, 2) for name, seconds in sorted(sums.items(), key=lambda item: -item[1])}
-
-
-def _by_model(ends: Sequence[Ended]) -> dict[str, dict[str, float]]:
-    models = {model for one in ends for model in one.limited_s_by_model}
-    return {model: _sums([one.limited_s_by_model.get(model, {}) for one in ends]) for model in sorted(models)}

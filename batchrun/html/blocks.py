@@ -48,10 +48,11 @@ def bill(report: Report) -> Table:
 # ------------------------------------------------------------------------------------------------ over time
 
 
-def limits(timeline: Timeline) -> list[tuple[str, float]]:
-    """What limited the runs, with the share of the time of each."""
-    total = sum(timeline.limited_s.values()) or 1.0
-    return [(name, taken / total) for name, taken in timeline.limited_s.items()]
+def limits(report: Report, timeline: Timeline) -> list[tuple[str, float]]:
+    """What limited the runs, with the share of the time of each, as the report's text has it."""
+    limited_s = report.limited_s or timeline.limited_s
+    total = sum(limited_s.values()) or 1.0
+    return [(name, taken / total) for name, taken in limited_s.items()]
 
 
 def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
@@ -68,10 +69,10 @@ def limit_table(report: Report, found: Sequence[tuple[str, float]]) -> Table:
     return Table(caption, ["limited by", "all", *map(cut, models)], rows)
 
 
-def over_time(timeline: Timeline, *, are_drawn: bool) -> Chart:
-    """What limited the runs, throughput and requests in flight over time."""
+def over_time(timeline: Timeline, limited: Sequence[tuple[str, float]], *, are_drawn: bool) -> Chart:
+    """What limited the runs, by `limits`, throughput and requests in flight over time."""
     is_short = timeline.seconds < SHORT_S
-    found = [] if is_short else limits(timeline)
+    found = [] if is_short else limited
     title = "Lines a second and requests in flight, over time"
     if not is_short:
         title = "What limited the runs, lines a second, and requests in flight, over time"

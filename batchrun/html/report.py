@@ -64,8 +64,9 @@ def make_page(source: Source) -> bytes:
     timeline = read_timeline(ResultPaths.of(source.results).log)
     over_time = limits = None
     if timeline is not None:
-        over_time = blocks.over_time(timeline, are_drawn=are_drawn)
-        limits = blocks.limit_table(report, blocks.limits(timeline))
+        limited = blocks.limits(report, timeline)
+        over_time = blocks.over_time(timeline, limited, are_drawn=are_drawn)
+        limits = blocks.limit_table(report, limited)
     return render(
         "report.html.j2",
         name=_name(source.results),

@@ -56,7 +56,7 @@ class Earlier:
     """What the run log says about earlier runs, beyond their records.
 
     `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
-    bill, in US dollars. `limited_s`: the seconds of the last run by what limited it; None if it sent nothing.
+    bill, in US dollars. `limited_s`: the seconds of them all by what limited them; None if the log does not say.
     `limited_s_by_model`: the same for each model that has limits of its own.
     `without_log`: the starts of runs whose log is gone; the amounts have their worst case. `controls`: the control
     requests that were answered; they are on the bill.

@@ -347,6 +347,8 @@ def _start_event(prepared: Prepared, started: str) -> Start:
         records_usd=prepared.tally.cost_of_records_usd(),
         options=as_options(job.overrides),
         controls=list(earlier.controls) if earlier is not None else [],
+        limited_s=earlier.limited_s if earlier is not None else None,
+        limited_s_by_model=earlier.limited_s_by_model if earlier is not None else {},
         max_cost_usd=job.max_cost_usd,
         base_url="simulated" if job.simulate else "" if job.endpoint is None else job.endpoint.base_url,
         endpoints={one.name: one.endpoint.base_url for one in job.endpoints},

@@ -18,6 +18,7 @@ from batchrun.job.run import Ended
 from batchrun.records.money import total_usd, usd
 from batchrun.report.report import Report, make_report
 from batchrun.requests.survey import Survey
+from batchrun.results.last_run import by_model_together, seconds_together
 
 
 class Known(Protocol):
@@ -126,6 +127,6 @@ class Summary:
             report,
             possibly_billed_twice=earlier.billed_twice + lost,
             unbilled_usd=total_usd((earlier.unbilled_usd, self.ended.unbilled_usd)),
-            limited_s=report.limited_s if report.limited_s is not None else earlier.limited_s,
-            limited_s_by_model=report.limited_s_by_model or earlier.limited_s_by_model,
+            limited_s=seconds_together([earlier.limited_s, report.limited_s]) or None,
+            limited_s_by_model=by_model_together([earlier.limited_s_by_model, report.limited_s_by_model]),
         )

@@ -17,7 +17,7 @@ from batchrun.records.attempt import BilledTwice
 from batchrun.records.money import total_usd
 from batchrun.report.report import Report, make_report
 from batchrun.results.files import is_running
-from batchrun.results.last_run import LastRun
+from batchrun.results.last_run import LastRun, by_model_together, seconds_together
 from batchrun.results.parts import files_of
 from batchrun.results.paths import ResultPaths
 from batchrun.results.scan import read_many
@@ -48,7 +48,7 @@ def rebuild(results: Path, prices: PriceBook, books: Mapping[str, PriceBook] | N
         damaged += damaged_lines
         tally.merge(sums)
     whole = LastRun.read(ResultPaths.of(results).log) if results.is_dir() else None
-    report = _with_logs(make_report(tally, _pending(tally, logged, whole)), logged, whole)
+    report = _with_logs(make_report(tally, _pending(tally, logged, whole)), logged)
     return Rebuilt(structs.replace(report, running=_is_running(results)), damaged, tally)
 
 
@@ -99,15 +99,14 @@ def _is_running(results: Path) -> bool:
     return any(is_running(log, if_unknown=False) for log in logs)
 
 
-def _with_logs(report: Report, logged: Sequence[Logged], whole: LastRun | None) -> Report:
-    """Add the figures that only run logs have; `whole`: what that of a directory says."""
+def _with_logs(report: Report, logged: Sequence[Logged]) -> Report:
+    """Add the figures that only run logs have."""
     if not logged:
         return report
-    last_run = whole or logged[0].last_run
     return structs.replace(
         report,
         possibly_billed_twice=sum((one.billed_twice for one in logged), BilledTwice()),
         unbilled_usd=total_usd(one.unbilled_usd for one in logged),
-        limited_s=last_run.limited_s,
-        limited_s_by_model=last_run.limited_s_by_model,
+        limited_s=seconds_together(one.last_run.limited_s for one in logged) or None,
+        limited_s_by_model=by_model_together([one.last_run.limited_s_by_model for one in logged]),
     )

@@ -168,7 +168,7 @@ class Report(msgspec.Struct, frozen=True):
     field and the next two come from the run log; they are None without one.
     `unbilled_usd`: US dollars, an upper bound: what may have been spent in addition to `cost`, on attempts that failed
     halfway, on answers without a usage, and on records that were replaced or are gone from the result file.
-    `limited_s`: seconds of the last run by what limited it, the longest first; `limited_s_by_model`: the same for each
+    `limited_s`: seconds of all runs by what limited them, the longest first; `limited_s_by_model`: the same for each
     model that has limits of its own.
     `saved`: lines that were copied or reused, which cost nothing; None if there are none. They are in `lines` and in
     `errors`, and not in `usage`, `cost`, `attempts` and the seconds.

@@ -34,7 +34,8 @@ class Start(_Timed, tag="start", kw_only=True):
 
     `without_log` names, by their starts, runs that have records but no events in this log; the sums have their worst
     case. `controls`: the control requests that earlier runs sent and that were answered. `records`: how many records
-    the result file has, and `records_usd` what they cost. `options`: the options that change bodies, by name.
+    the result file has, and `records_usd` what they cost. `limited_s`, `limited_s_by_model`: as in `Limited`, of all
+    earlier runs. `options`: the options that change bodies, by name.
     `endpoints`: the base URLs of several endpoints, by name.
     """
 
@@ -51,6 +52,8 @@ class Start(_Timed, tag="start", kw_only=True):
     controls: list[AnsweredControl] = []
     records: int = 0
     records_usd: Decimal = NOTHING
+    limited_s: dict[str, float] | None = None
+    limited_s_by_model: dict[str, dict[str, float]] = {}
     options: dict[str, str] | None = None
     max_cost_usd: Decimal | None = None
     base_url: str = ""

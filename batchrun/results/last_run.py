@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from batchrun.records.attempt import AnsweredControl, BilledTwice, InFlight
 from batchrun.records.money import NOTHING, total_usd
@@ -36,6 +36,28 @@ from batchrun.results.recent import RecentRequests
 _BATCH = 512  # events: decoded together, they take a third of the time
 
 
+class _Limits(NamedTuple):
+    """Seconds by what limited some runs, together and for each model with limits of its own."""
+
+    limited_s: dict[str, float] | None
+    by_model: dict[str, dict[str, float]]
+
+
+def seconds_together(parts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
+    """The sums of seconds by what limited some runs, the longest first; in hundredths, so that no order matters."""
+    sums = dict[str, float]()
+    for part in parts:
+        for name, seconds in (part or {}).items():
+            sums[name] = round(sums.get(name, 0.0) + seconds, 2)
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def by_model_together(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The same for each model, by name."""
+    models = sorted({model for part in parts for model in part})
+    return {model: seconds_together([part.get(model) for part in parts]) for model in models}
+
+
 class LastRun:
     """How the last run ended.
 
@@ -44,8 +66,9 @@ class LastRun:
     was orderly, `pid` is the process that had the log last.
     `sent`: the attempts, by `key_of`, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
-    US dollars. `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of the run by
-    what it was limited by. `recent`: what was sent of late. `options`: the options of the last run that change bodies,
+    US dollars. `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of all runs by
+    what limited them, None if no run says so, and `limited_s_by_model` those of models with limits of their own.
+    `recent`: what was sent of late. `options`: the options of the last run that change bodies,
     None if the log does not say. `records`: how many records the result file should have, and `records_usd` what those
     cost, in US dollars.
     """
@@ -57,14 +80,23 @@ class LastRun:
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
         self.controls: list[AnsweredControl] = []
-        self.limited_s: dict[str, float] | None = None
-        self.limited_s_by_model: dict[str, dict[str, float]] = {}
+        self._limited = (_Limits(None, {}), _Limits(None, {}))  # of the runs before the last one, and of that one
         self.recent = RecentRequests()
         self.options: dict[str, str] | None = None
         self.records, self.records_usd = 0, NOTHING
         left = iter(lines)
         while batch := list(islice(left, _BATCH)):
             self._add_all(decode_events(batch))
+
+    @property
+    def limited_s(self) -> dict[str, float] | None:
+        """The seconds of all runs by what limited them, the longest first; None if no run says so."""
+        return seconds_together([one.limited_s for one in self._limited]) or None
+
+    @property
+    def limited_s_by_model(self) -> dict[str, dict[str, float]]:
+        """The same for each model with limits of its own."""
+        return by_model_together([one.by_model for one in self._limited])
 
     @property
     def in_flight(self) -> list[InFlight]:
@@ -105,12 +137,11 @@ class LastRun:
             case Start():
                 self._begin(event)
             case Limited():
-                self.limited_s, self.limited_s_by_model = event.limited_s, event.limited_s_by_model
+                self._limit(event)
             case Stop():
                 self.stopped = True
                 self._recorded(event)
-                self.limited_s = event.limited_s or self.limited_s
-                self.limited_s_by_model = event.limited_s_by_model or self.limited_s_by_model
+                self._limit(event)
             case Replaced():
                 self.records -= event.lines
                 self.records_usd = total_usd((self.records_usd, -event.unbilled_usd))
@@ -129,7 +160,12 @@ class LastRun:
         self.options = start.options
         self.records, self.records_usd = start.records, start.records_usd
         self.sent.clear()
-        self.limited_s, self.limited_s_by_model = None, {}
+        self._limited = (_Limits(start.limited_s, start.limited_s_by_model), _Limits(None, {}))
+
+    def _limit(self, event: Limited | Stop) -> None:
+        """Each event has the sums since the start of its run."""
+        before, last = self._limited
+        self._limited = before, _Limits(event.limited_s or last.limited_s, event.limited_s_by_model or last.by_model)
 
     def _recorded(self, event: Recorded | Stop) -> None:
         self._drop(event.numbers)

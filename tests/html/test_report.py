@@ -23,9 +23,11 @@ from batchrun.html.page import Table, first_rows
 from batchrun.html.report import Source, make_page
 from batchrun.report.rebuild import rebuild
 from batchrun.report.survey import FieldShares, Share
+from batchrun.report.text import render
 from batchrun.report.timeline import Stretch, Timeline
+from batchrun.results.events import Event, Sent, Start, Stop, encode_events
 from batchrun.stats.proportions import Interval
-from tests.html.made import HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
+from tests.html.made import AGAIN, HOSTILE, SECRET_ANSWER, SECRET_PROMPT, SHOWN, make_job, write_gold
 from tests.html.reading import Page
 from tests.support import KEY, write_prices
 
@@ -244,11 +246,28 @@ def test_many_fields_are_shown_in_less_room_and_then_not_at_all(no_charts: None)
 def test_what_limited_a_short_run_is_not_drawn_over_time() -> None:
     stretches = [Stretch(0.25 * n, 0.25, 4, 1.0, 8, {"slow_start": 0.25}) for n in range(160)]
     for seconds, is_drawn in ((15, False), (40, True)):
-        chart = blocks.over_time(
-            Timeline(stretches[: 4 * seconds], 0.25, [], {"slow_start": 1.0, "tail": 39.0}), are_drawn=True
-        )
+        timeline = Timeline(stretches[: 4 * seconds], 0.25, [], {"slow_start": 1.0, "tail": 39.0})
+        chart = blocks.over_time(timeline, [("tail", 0.975), ("slow_start", 0.025)], are_drawn=True)
         assert ("slow start 2%" in str(chart.drawn)) is is_drawn
         assert ("What limited the runs" in chart.title, len(chart.table.head)) == (is_drawn, 5 if is_drawn else 3)
+
+
+def test_text_and_page_name_the_same_limits_of_all_runs(tmp_path: Path) -> None:
+    results = make_job(tmp_path)
+    earlier, of_model = {"gateway_requests": 41.0, "slow_start": 20.0}, {"m": {"rpm": 61.0}}
+    events: list[Event] = [
+        Start(t=0.0, started=AGAIN, limited_s=earlier, limited_s_by_model=of_model),
+        Sent(t=1.0, line=1, attempt=1, model="m", body_bytes=1),
+        Stop(t=61.0, why="done", limited_s={"paused": 61.0}, limited_s_by_model={"m": {"paused": 61.0}}),
+    ]
+    Path(f"{results}.log").write_bytes(encode_events(events))
+    text = render(rebuild(results, PriceBook.load(write_prices(tmp_path))).report)
+    assert "\nlimited by: paused 50%, gateway requests 34%, slow start 16%\n" in text
+    assert "\nlimited by, m: rpm 50%, paused 50%\n" in text
+    page = " ".join(Page(page_of(results)).text.split())
+    assert (
+        "limited by all m paused 50.0% 50.0% gateway requests 33.6% 0.0% slow start 16.4% 0.0% rpm 0.0% 50.0%" in page
+    )
 
 
 def test_the_same_files_make_the_same_page(tmp_path: Path) -> None:

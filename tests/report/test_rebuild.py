@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
 from batchrun.report.rebuild import rebuild
 from batchrun.report.report import Report
-from batchrun.results.events import Event, Open, Start, Stop, encode_events
+from batchrun.results.events import Event, Limited, Open, Start, Stop, decode_events, encode_events
 from batchrun.results.files import open_locked
 from batchrun.simulator.options import GatewayOptions
 from tests.support import record, write_prices, write_requests
@@ -135,3 +136,41 @@ def test_the_lock_of_a_directory_or_of_one_shard_is_that_of_a_run(
         assert log is not None
         with log:
             assert rebuild(folder, prices).report.running, name
+
+
+def test_what_limited_it_is_that_of_all_runs_together(finished: tuple[Path, Report], prices: PriceBook) -> None:
+    results, _ = finished
+    of_model = {"gpt-4.1": {"rpm": 4.0}}
+    runs: list[Event] = [
+        Start(t=0.0, started="a"),
+        Limited(t=0.5, limited_by="slow_start", limited_s={"slow_start": 0.5}),
+        Limited(t=9.0, limited_by="rpm", limited_s={"rpm": 8.0, "slow_start": 1.0}, limited_s_by_model=of_model),
+        Start(t=0.0, started="b", limited_s={"rpm": 8.0, "slow_start": 1.0}, limited_s_by_model=of_model),
+        Limited(t=0.5, limited_by="slow_start", limited_s={"slow_start": 0.5}),
+        Stop(t=3.0, why="done", limited_s={"paused": 2.1, "rpm": 0.9}, limited_s_by_model=of_model),
+    ]
+    Path(f"{results}.log").write_bytes(encode_events(runs))
+    report = rebuild(results, prices).report
+    assert list((report.limited_s or {}).items()) == [("rpm", 8.9), ("paused", 2.1), ("slow_start", 1.0)]
+    assert report.limited_s_by_model == {"gpt-4.1": {"rpm": 8.0}}
+
+
+def test_a_run_adds_to_the_sums_of_those_before_it_but_for_overwritten_ones(tmp_path: Path, prices: PriceBook) -> None:
+    results = tmp_path / "results.jsonl"
+    job = Job(
+        str(write_requests(tmp_path / "requests.jsonl", 3)),
+        results,
+        Endpoint("http://127.0.0.1"),
+        prices=write_prices(tmp_path),
+        simulate=GatewayOptions(latency_median_s=0.03),
+    )
+    first, both = batchrun.run(replace(job, limit=1)).report, batchrun.run(job).report
+    ends = [end for end in decode_events(Path(f"{results}.log").read_bytes().splitlines()) if isinstance(end, Stop)]
+    seconds = [sum((end.limited_s or {}).values()) for end in ends]
+    assert len(seconds) == 2
+    assert min(seconds) > 0.0
+    assert sum((first.limited_s or {}).values()) == pytest.approx(seconds[0], abs=0.001)
+    assert sum((both.limited_s or {}).values()) == pytest.approx(sum(seconds), abs=0.001)
+    assert rebuild(results, prices).report.to_json() == both.to_json()
+    anew = batchrun.run(replace(job, overwrite=True)).report
+    assert rebuild(results, prices).report.limited_s == anew.limited_s
