@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun import UsageError, run
+from batchrun import GatewayOptions, UsageError, run
 from batchrun.billing.pricing import PriceBook
 from batchrun.cluster.merge import Merged, merge
 from batchrun.cluster.secrets import Secrets, with_secrets, without_secrets
@@ -149,3 +149,15 @@ def test_a_shard_tells_how_it_goes(tmp_path: Path) -> None:
     (end,) = run_shards(job, plan, [0], here)
     assert isinstance(end, Refused)
     assert "contains no batchrun results" in end.why
+
+
+def test_what_limited_all_shards_together_stays_known_of_the_merged_file(tmp_path: Path) -> None:
+    requests, directory = mixed_requests(tmp_path / "requests.jsonl", 12), tmp_path / "results"
+    job = job_of(requests, directory, simulate=GatewayOptions(latency_median_s=0.02))
+    ends = run_shards(job, planned(requests, directory, 2))
+    seconds = [sum((whole(end).ended.limited_s or {}).values()) for end in ends]
+    merge(directory, tmp_path / "merged.jsonl")
+    told = [rebuild(results, PriceBook()).report.limited_s or {} for results in (directory, tmp_path / "merged.jsonl")]
+    assert min(seconds) > 0.0
+    assert sum(told[0].values()) == pytest.approx(sum(seconds), abs=0.001)
+    assert told[1] == told[0]
