@@ -122,9 +122,9 @@ class Case(msgspec.Struct, gc=False):
         failures = self.failures if peers is self.peers else (self.elsewhere or {}).get(peers, (None, None))[0]
         return 0 if failures is None else failures.proven + failures.open
 
-    def has_failed_at(self, peers: Peers) -> bool:
-        """Whether it has failed there."""
-        return self.has_failed and self.failures_at(peers) > 0
+    def was_at(self, peers: Peers) -> bool:
+        """Whether it has been sent there and failed, also in an outage, which is forgotten."""
+        return peers is self.peers or (self.elsewhere is not None and peers in self.elsewhere)
 
     def streaks(self) -> Iterable[tuple[Peers, _Streaks]]:
         """Its failures and refusals at all peers that it was sent to."""

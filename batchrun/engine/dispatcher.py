@@ -327,10 +327,10 @@ class Dispatcher:
         return None
 
     def _waiting_or_elsewhere(self, case: Case, peers: Peers, now: float) -> Next | None:
-        """Let a line wait, one that has failed or moved for room at just these peers; send it where it cannot wait."""
+        """Let a line wait, one that was sent or moved for room at just these peers; send it where it cannot wait."""
         if self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
             return self._given(case, other)
-        is_bound = self._only is None and (case.has_failed or case.queue.home not in (None, peers.gateway))
+        is_bound = self._only is None and (case.peers is not None or case.queue.home not in (None, peers.gateway))
         self.wait_for_room(case, peers if is_bound else None)
         return None
 

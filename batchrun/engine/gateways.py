@@ -156,6 +156,7 @@ class Gateway:
         self.has_answered = False
         self.shut_since: float | None = None
         self.why = ""  # it is shut
+        self.refuses_all = False  # it is shut because it refused line after line: another refusal does not open it
         self.probe: Case | None = None  # the line that finds out whether it is back
         self._probe_at = math.inf
 
@@ -220,7 +221,7 @@ class Gateway:
 
     def open(self) -> None:
         """It is back."""
-        self.shut_since, self.why = None, ""
+        self.shut_since, self.why, self.refuses_all = None, "", False
 
     def put_off(self, now: float) -> None:
         """A probe told nothing."""

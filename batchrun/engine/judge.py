@@ -129,8 +129,13 @@ class Judge:
         case.last = failure
         refusals.looked(failure)
         gateway.has_answered = gateway.has_answered or failure.may_be_billed
-        if (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now())) or (
-            decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last)
+        is_probe = gateway.shut_since is not None and permit.sent.at > gateway.shut_since  # of one that is shut
+        is_no_answer = decision.stops_fresh_job or (gateway.refuses_all and decision.kind is Kind.FATAL)
+        stays_shut = is_probe and is_no_answer
+        if (
+            stays_shut
+            or (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now()))
+            or (decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last))
         ):
             self._stopped(one, permit, why_stopped(failure, gateway.address))
         elif decision.kind is Kind.THROTTLE:
@@ -140,7 +145,7 @@ class Judge:
             self._refused(one, permit, failure)
         else:
             self._transient(one, permit, failure)
-        if gateway.shut_since is not None and permit.sent.at > gateway.shut_since:
+        if is_probe and not stays_shut:
             if decision.kind in (Kind.THROTTLE, Kind.FATAL):
                 self._reopen(gateway)  # the key is good
             elif decision.kind is Kind.TRANSIENT:
@@ -201,9 +206,10 @@ class Judge:
         else:
             self._dispatcher.set_aside(one.case, now)
 
-    def _shut(self, gateway: Gateway, why: str, held: Iterable[Held] = ()) -> None:
+    def _shut(self, gateway: Gateway, why: str, held: Sequence[Held] = ()) -> None:
         """Shut one of several endpoints; the lines whose refusals were held back go to the others."""
         now = self._now()
+        gateway.refuses_all = gateway.refuses_all or bool(held)
         if gateway.shut(why, now):
             self._observer.notice(
                 f"{gateway.name} is shut: {why}; its lines go elsewhere, and one request in "

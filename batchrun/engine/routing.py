@@ -5,7 +5,7 @@
    to the endpoint with room that has had the fewest lines for its weight.
 3. A line that belongs to one endpoint (`homes.py`) goes there. While that is away, it goes to another and stays there,
    unless it may go nowhere else.
-4. An endpoint that is away gets one line now and then, as a probe.
+4. An endpoint that is away gets one line now and then, as a probe. While others are open, a line is that once.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Queue:
             return peers, peers.lane.has_room(now)
         routes = may_get_lines(self.routes)
         probed = self._due(now) if len(routes) < len(self.routes) else None
-        if probed is not None and self._shares.has_room and not case.has_failed_at(probed):
+        if probed is not None and self._shares.has_room and not case.was_at(probed):
             return probed, True
         group = self._first_choice(routes, case if case.has_failed or self.home is not None else None)
         return self._in_turn(group, now) if group else (None, False)

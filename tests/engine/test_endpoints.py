@@ -22,6 +22,7 @@ from batchrun.job.endpoints import NamedEndpoint
 from batchrun.job.tune import Tuning
 from batchrun.limits.options import Limits
 from batchrun.transport.endpoint import Endpoint
+from tests import hostile
 from tests.asking import in_virtual_time
 from tests.engine.test_lanes import NO_MODEL, SPENT, Bucket
 from tests.engine.test_runner import BROKEN, Desk, Ran, desk, error
@@ -42,12 +43,17 @@ __all__ = ["desk"]
 
 DEAD_KEY = error(401, "invalid_api_key", "Incorrect API key provided")
 EMPTY = error(429, "insufficient_quota", "You exceeded your current quota, please check your plan and billing details")
+NO_PAGE = error(404, None, "Not Found")
 
 Choose = Callable[[Json, int], Bad | None]
 
 
 def good(body: Json, number: int) -> None:
     """Every request is answered."""
+
+
+def always(bad: Bad) -> Choose:
+    return lambda body, number: bad
 
 
 class Place(Behaving):
@@ -154,6 +160,27 @@ def test_an_endpoint_whose_key_is_dead_or_account_empty_is_shut_alone_and_said_o
     assert len(dead.asked) <= 8 + ran.took_s / 300
     assert ran.took_s > 300
     assert sum("a is shut: " in notice for notice in ran.told.notices) == 1
+
+
+@pytest.mark.parametrize("lines", [24, 56, 59])
+def test_a_line_that_was_at_an_endpoint_that_is_away_goes_to_one_that_is_not(desk: Desk, lines: int) -> None:
+    """Each time that its next attempt was due, a probe was due there, too: it took half an hour, 75 attempts."""
+    away = [Place(always(bad)) for bad in (DEAD_KEY, EMPTY, NO_PAGE, hostile.reset)]
+    ran = play(desk, Place(), *away, lines=lines)
+    assert (ran.exit_code, ran.report.lines.succeeded, by_endpoint(ran)) == (0, lines, {"a": lines})
+    assert ran.took_s < 20
+    assert max(record["run"]["attempts"] for record in ran.records) <= 6
+
+
+@pytest.mark.slow
+def test_an_endpoint_with_a_wrong_address_is_not_back_because_it_answers(desk: Desk) -> None:
+    wrong, alive = Place(lambda body, _: NO_PAGE), Place(at_once=4)
+    ran = play(desk, wrong, alive, lines=4000)
+    assert (ran.exit_code, ran.report.lines.succeeded, by_endpoint(ran)) == (0, 4000, {"b": 4000})
+    assert ran.took_s > 300
+    assert sum("a is shut: " in notice for notice in ran.told.notices) == 1
+    assert not is_said(ran, "a is back")
+    assert len(wrong.asked) <= 30
 
 
 @pytest.mark.slow
