@@ -225,7 +225,8 @@ class Judge:
         """The budget of one of several endpoints is used up: nothing more is sent there in this run."""
         budget = gateway.spending.own_budget
         assert budget is not None, "only a budget has no room for a line"
-        why = f"its max_cost_usd of {usd(budget.cap)} is used up (up to ${usd(budget.spent)} spent)"
+        spent = f"its max_cost_usd of {usd(budget.cap)} is used up (up to ${usd(budget.spent)} spent)"
+        why = f"{spent}; raise it in the endpoints file to send more there"
         if gateway.shut(why, math.inf):
             self._observer.notice(f"{gateway.name} is shut: {why}")
 

@@ -86,15 +86,21 @@ def changed(
     if request.max_cost_usd is not None:
         cap = _usd(request.max_cost_usd)
         if now.max_cost_usd is None:
-            raise UsageError(
-                "this run began without --max-cost, so nothing is reserved for what is in flight; "
-                "stop it (Ctrl-C) and run the same command with --max-cost: it resumes"
-            )
+            raise UsageError(_without_cap(request.endpoint))
         changes.append(f"--max-cost {cap:f}")
     if request.paused is not None:
         is_paused = request.paused
         changes.append("paused" if is_paused else "resumed")
     return Tunable(limits, cap, is_paused), changes
+
+
+def _without_cap(endpoint: str | None) -> str:
+    """Why there is no cap to change, and what to do for one."""
+    what, way_out = "this run began without --max-cost", "run the same command with --max-cost"
+    if endpoint is not None:
+        what = f"endpoint {endpoint} began without max_cost_usd"
+        way_out = "write it in the endpoints file, then run the same command"
+    return f"{what}, so nothing is reserved for what is in flight; stop it (Ctrl-C) and {way_out}: it resumes"
 
 
 def _usd(text: str) -> Decimal:

@@ -305,6 +305,7 @@ def test_no_cap_is_passed(desk: Desk, whole: Decimal | None) -> None:
         assert one.cost.total_usd <= cap
     assert ran.report.cost.total_usd <= (whole or sum(caps))
     assert ran.report.cost.total_usd >= Decimal("0.8") * (whole or sum(caps))
+    assert whole is not None or "; raise it in the endpoints file" in ran.why
 
 
 def test_lines_that_continue_a_response_go_to_the_first_endpoint_alone(desk: Desk) -> None:

@@ -269,6 +269,13 @@ def test_a_run_without_a_cap_takes_none_and_changes_nothing_else(tmp_path: Path,
         run.kill()
 
 
+def test_an_endpoint_without_a_cap_names_its_own_way_to_one() -> None:
+    """The run may have one."""
+    request = tune.Tuning(endpoint="a", max_cost_usd="5")
+    with pytest.raises(UsageError, match=r"^endpoint a began without max_cost_usd, .*write it in the endpoints file"):
+        tune.changed(request, tune.Tunable(Limits(), None, is_paused=False))
+
+
 def test_who_tunes_at_once_is_heard_one_after_the_other(tmp_path: Path, gateway: GatewayThread) -> None:
     requests, results = write_requests(tmp_path / "requests.jsonl", 4000), tmp_path / "results.jsonl"
     with RunProcess(gateway.base_url, requests, results, "-c", "2") as run:
