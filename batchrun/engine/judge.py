@@ -130,8 +130,7 @@ class Judge:
         refusals.looked(failure)
         gateway.has_answered = gateway.has_answered or failure.may_be_billed
         is_probe = gateway.shut_since is not None and permit.sent.at > gateway.shut_since  # of one that is shut
-        is_no_answer = decision.stops_fresh_job or (gateway.refuses_all and decision.kind is Kind.FATAL)
-        stays_shut = is_probe and is_no_answer
+        stays_shut = is_probe and (decision.stops_fresh_job or (gateway.refuses_all and decision.kind is Kind.FATAL))
         if (
             stays_shut
             or (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now()))

@@ -15,9 +15,9 @@ from batchrun.datasets.requests_of import find_requests
 from batchrun.datasets.row import Row
 from batchrun.datasets.row_ids import RowKeys, given_id
 from batchrun.errors import UsageError
+from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.fields import scorer_of_schema
 from batchrun.evaluation.scorers import JSON, Scorer
-from batchrun.evaluation.texts import as_text
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import RESPONSES
 from batchrun.results.parts import is_directory_of_results

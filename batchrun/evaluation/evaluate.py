@@ -356,10 +356,7 @@ def _orders(told: Sequence[str], fields: Sequence[Field], asked: Asked) -> dict[
 def scoring(
     results: Path, question: Question, like: Scoring | None = None, *, keep_ids: bool = False
 ) -> Iterator[Scoring]:
-    """A result file and its gold, opened; as `Scoring` says, which raises errors, too;
-
-    `UsageError` for a file that is not there.
-    """
+    """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
     try:
         with RecordFile(results) as file, open_gold(question.gold) as (table, sample):
             yield Scoring(file, table, question, like, sample, keep_ids=keep_ids)

@@ -12,9 +12,9 @@ import orjson
 from batchrun.datasets.row import Row
 from batchrun.datasets.tables import Table
 from batchrun.errors import UsageError
+from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.asked import Asked, IdColumn, IdOfCells
 from batchrun.evaluation.scorers import NONE_RIGHT, Scorer
-from batchrun.evaluation.texts import as_text
 from batchrun.records.index import HashTable, hash64, hash64_all
 
 CUSTOM_ID = "custom_id"

@@ -19,10 +19,10 @@ from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.prepared import Prepared
 from batchrun.datasets.requests_of import find_requests, sent_as
 from batchrun.errors import UsageError
+from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.asked import Asked, leaves
 from batchrun.evaluation.fields import nested
 from batchrun.evaluation.judge_requests import hash_of_file
-from batchrun.evaluation.texts import as_text
 from batchrun.records.answer import Result
 from batchrun.records.index import HashTable, hash64
 from batchrun.records.request import Overrides, RequestLineError, parse_request

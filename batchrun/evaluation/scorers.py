@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any
 
 from batchrun.errors import UsageError
+from batchrun.evaluation.as_text import Phrase, Truth, as_text, exact_text
 from batchrun.evaluation.choice import choice_reader
 from batchrun.evaluation.number import Doubtful, of_answer, of_gold
-from batchrun.evaluation.texts import Phrase, Truth, as_text, exact_text
 from batchrun.records.answer import NotJsonError, parse_json, unfenced
 
 WORDS = (

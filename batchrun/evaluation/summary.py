@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.figures import (
     Accuracy,
     ClassFigures,
@@ -18,7 +19,6 @@ from batchrun.evaluation.figures import (
 from batchrun.evaluation.repeats import repeats
 from batchrun.evaluation.scorers import Kind
 from batchrun.evaluation.tally import FieldTally, GroupTally, RowTally
-from batchrun.evaluation.texts import as_text
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.stats import confusion
 from batchrun.stats.confusion import UNANSWERED, Cell, Figure, Resampled, Sums, resample

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.datasets.lookup import RecordFile
+from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.figures import FieldFigures
 from batchrun.evaluation.scorers import Kind
 from batchrun.evaluation.summary import MOST_LABELS, has_too_many_labels
 from batchrun.evaluation.tally import FieldTally
 from batchrun.evaluation.text import label_of
-from batchrun.evaluation.texts import as_text
 from batchrun.evaluation.verdict import Counts, Unanswered
 from batchrun.records.words import counted
 
