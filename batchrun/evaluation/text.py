@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchrun.evaluation.figures import Confusion, Evaluation, FieldFigures, Group, Labels, Repeats
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict
-from batchrun.records.words import counted, printable
+from batchrun.records.words import counted, printable, shortened
 from batchrun.stats.proportions import Interval
 
 ALL_FIELDS = "all fields"
@@ -124,8 +124,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def label_of(text: str, longest: int = _LONGEST_LABEL) -> str:
     """A label as it is shown: on one line, not too long, and never nothing."""
-    shown = printable(text.strip()) or "(empty)"
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return shortened(printable(text.strip()) or "(empty)", longest)
 
 
 def count_words(counts: Counts) -> str:

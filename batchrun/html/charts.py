@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from batchrun.records.words import printable
+from batchrun.records.words import printable, shortened
 from batchrun.report.survey import Share
 from batchrun.report.timeline import Timeline
 from batchrun.stats.bins import Bars, ticks
@@ -307,10 +307,10 @@ def _distinct(labels: Sequence[str]) -> list[str]:
     names = list[str]()
     for label in labels:
         clean = printable(label) or "(empty)"
-        name = cut = clean if len(clean) <= _LONGEST_LABEL else clean[: _LONGEST_LABEL - 1] + "…"
+        name = short = shortened(clean, _LONGEST_LABEL)
         count = 1
         while name in names:
             count += 1
-            name = f"{cut} ({count})"
+            name = f"{short} ({count})"
         names.append(name)
     return names

@@ -19,7 +19,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from batchrun.records.words import counted, printable, printable_lines
+from batchrun.records.words import counted, printable, printable_lines, shortened
 from batchrun.version import __version__
 
 GENERATOR = f"batchrun {__version__}"
@@ -52,8 +52,8 @@ def most_labels(fields: int) -> int:
 
 
 def cut(text: str, longest: int = LONGEST_CELL) -> str:
-    """A text that is no longer than that."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    """A text that is no longer than a name in a table may be."""
+    return shortened(text, longest)
 
 
 def first_rows(rows: Sequence[Sequence[str]], most: int, noun: str) -> list[Sequence[str]]:

@@ -13,7 +13,7 @@ from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.prepared import read_prepared
 from batchrun.datasets.results import Results
 from batchrun.labelling.paths import LabelPaths
-from batchrun.records.words import printable
+from batchrun.records.words import printable, shortened
 
 _ASKED, _TOLD = 200, 200  # characters
 _PROMPT = 1_600  # characters of the first prompt: a screenful
@@ -89,5 +89,4 @@ def _from_word(text: str, start: int) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    text = printable(" ".join(text.split()))
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return shortened(printable(" ".join(text.split())), length)

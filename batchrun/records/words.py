@@ -43,6 +43,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters; one that was longer ends in `…`."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def duration(seconds: float) -> str:
     """A length of time: `4.2 s`, `1m 06s`, `2h 03m 04s`."""
     if seconds < 59.95:

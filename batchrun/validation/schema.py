@@ -23,6 +23,7 @@ from msgspec import Raw
 
 from batchrun.records.answer import final_texts, refuse_doubled_keys, unfenced
 from batchrun.records.request import ENDPOINTS, RESPONSES, RequestLine
+from batchrun.records.words import shortened
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
@@ -254,5 +255,4 @@ def _as_shown(value: Any) -> str:
 def _shortened(text: str, limit: int = WHY_LIMIT) -> str:
     """A message on one line, without control characters, and at most `limit` characters long."""
     text = "".join(char if char.isprintable() else " " for char in text)
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shortened(" ".join(text.split()), limit)

@@ -12,7 +12,7 @@ import orjson
 
 from batchrun.html.page import Templates
 from batchrun.records.money import usd
-from batchrun.records.words import counted
+from batchrun.records.words import counted, shortened
 from batchrun.viewer.index import Index
 from batchrun.viewer.running import NO_RUN, Seen
 from batchrun.viewer.second import Compared
@@ -339,4 +339,4 @@ def _table_in_words(table: DataTable | None) -> str:
 
 
 def _short(text: str, longest: int = LONGEST_CELL) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return shortened(text, longest)
