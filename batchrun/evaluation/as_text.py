@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from unicodedata import normalize
@@ -57,6 +59,15 @@ _WORD = re.compile(r"(?:(?<![\w)\].-])[-±](?=\.?\d))?(?:(?<![\w.])\.(?=\d))?[^\
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SIGNED_MONEY = re.compile(r"-[$€£¥₹](?=\.?\d)")
 _LIST = re.compile(r"\d+(?:,\d+){2,}")
+# What makes another number of one: a bound, a minus apart from it, and no dash of a list; the other half of a fraction.
+_TAG = re.compile(r"</?[a-z][^<>]*>")
+_CHANGED = re.compile(
+    r"(?:(?:[<≤≥≪≫]|(?<![-=>])>)=?\s*"
+    r"|\b(?:not|minus|negative|at (?:least|most)|(?:less|more|fewer|greater) than|up to)\s+"
+    r"|[^\s\d-][ \t]*-[ \t]+|^\s*-[ \t]+(?![\s\S]*\n[ \t]*-[ \t]))(?=\.?\d)"
+)
+_FRACTION = re.compile(r"(?<![\d/.])(\d+)/(\d+)(?![\d/])")
+_CHANGED_MARK = "changed"
 _MINUS = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}\N{EN DASH}", "-"))
 
 
@@ -74,9 +85,7 @@ class Phrase:
     def of(cls, value: Any) -> Phrase | None:
         """Of a value of JSON, None of null and of a text without a letter or a digit."""
         text = as_text(value) or ""
-        plain = _GROUPS.sub(lambda found: found[0].replace(",", ""), text.casefold().translate(_MINUS))
-        plain = _LIST.sub(lambda found: found[0].replace(",", " "), plain)
-        words = _WORD.findall(_SIGNED_MONEY.sub("-", plain))
+        words = _WORD.findall(_plain(text))
         return cls(f" {' '.join(words)} ", text) if words else None
 
     @classmethod
@@ -87,10 +96,34 @@ class Phrase:
             raise ValueError(f"{value!r} has no letter and no digit")
         return phrase
 
-    def is_at_an_end_of(self, other: Phrase) -> bool:
-        """The other one begins or ends with it."""
-        return other.words.startswith(self.words) or other.words.endswith(self.words)
+    def is_at_an_end_of(self, other: Phrase) -> bool | None:
+        """The other one begins or ends with it; None where its number may be another one there, as in `<5`."""
+        return self._is(_is_at_an_end, other)
 
-    def is_in(self, other: Phrase) -> bool:
-        """The other one has it somewhere."""
-        return self.words in other.words
+    def is_in(self, other: Phrase) -> bool | None:
+        """The other one has it somewhere; None where its number may be another one there, as in `1/3`."""
+        return self._is(operator.contains, other)
+
+    def _is(self, has: Callable[[str, str], bool], other: Phrase) -> bool | None:
+        if not has(other.words, self.words):
+            return False
+        has_number = any(map(str.isdigit, self.words))
+        return True if not has_number or has(_marked(other.text), _marked(self.text)) else None
+
+
+def _is_at_an_end(words: str, of: str) -> bool:
+    return words.startswith(of) or words.endswith(of)
+
+
+def _plain(text: str) -> str:
+    """The text without case, with one sign for each mark, and without the marks that group digits."""
+    plain = _GROUPS.sub(lambda found: found[0].replace(",", ""), text.casefold().translate(_MINUS))
+    plain = _LIST.sub(lambda found: found[0].replace(",", " "), plain)
+    return _SIGNED_MONEY.sub("-", plain)
+
+
+def _marked(text: str) -> str:
+    """The words of a text, in which a number that may be another one has a mark before it."""
+    plain = _CHANGED.sub(lambda found: f"{found[0]}{_CHANGED_MARK}", _TAG.sub(" ", _plain(text)))
+    plain = _FRACTION.sub(rf"{_CHANGED_MARK}\1 {_CHANGED_MARK}\2", plain)
+    return f" {' '.join(_WORD.findall(plain))} "

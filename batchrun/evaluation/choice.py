@@ -38,6 +38,12 @@ _CHOSEN = (
     r"[ \t*_\"'\]}]{0,9}(?:[.,;:!)\n]|$|\s[-–—]\s|\s(?i:because|since)\b"
     r"|\s(?i:is|seems|looks|must\s+be|would\s+be)\s+(?i:the\s+)?(?i:right|correct|best|answer|true)\b)"
 )
+# A letter that is an initial: `E. coli`, `A. J. Foyt`. Of `B. mitochondria` nothing tells it from a choice.
+_SPECIES = (
+    r"\.[ \t]?(?:coli|elegans|thaliana|cerevisiae|melanogaster|aureus|pylori|difficile|botulinum|albicans|anthracis"
+    r"|subtilis|cholerae|falciparum|sapiens|erectus)\b"
+)
+_INITIALS = rf"\.[ \t]?[A-Z](?!{_SPECIES})\."
 
 
 def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | None]]:
@@ -48,12 +54,12 @@ def choice_reader(told: str) -> tuple[tuple[str, ...], Callable[[str], str | Non
     choices = _choices(told)
     one = f"(?:{'|'.join(map(re.escape, choices))})"
     small = rf"(?i:{one})(?=[\s*_\"')\]}}]*(?:[.,;:!]|$))"  # "a" is a word, but at the end of a sentence
-    mark = rf"[\s(*_\"'\[{{]*({one}|{small})(?![\w'])"
+    mark = rf"[\s(*_\"'\[{{]*({one}|{small})(?![\w']|{_SPECIES})"
     stated = re.compile(
         rf"\b{_SAYS}{mark}(?!\s*\?)(?:[\s)*_\"'\]}}.]*(?:\b{_AND}\b|[-,;&/|+–])(?:\s*{_AND}\b)?{mark})?"
     )
     alone = re.compile(rf"\W*({one})\W*", re.IGNORECASE)
-    in_sentence = re.compile(rf"{_CHOOSES}{_MARKS}(?:{one})(?![\w']){_CHOSEN}")
+    in_sentence = re.compile(rf"{_CHOOSES}{_MARKS}(?:{one})(?![\w']|{_SPECIES}|{_INITIALS}){_CHOSEN}")
     named = re.compile(rf"(?<![\w'])({one})(?![\w'])")
     clause = re.compile(rf"[.,;:!?)]{_MARKS}{_TURN}({one}){_MARKS}(?:[.;!?\n]|$)")
     on_its_line = re.compile(

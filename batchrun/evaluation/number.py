@@ -3,8 +3,8 @@
 1. The point is the decimal mark. Commas, apostrophes and narrow blanks group digits in threes: `10,005`, `10'005`.
 2. A number that cannot be told for certain is none: `0,5`, `10 005`, `2025-05-05`, `1.2.5`, `5/7`, `5 or 7`, `5k`. No
    earlier number of the text takes its place. Nor do `- 5`, `±5`, `<5`, `minus 5`, `½ 5` and `1 00` say one.
-3. `10,005`, `1.234` and `50%` have a second meaning elsewhere. `Doubtful` keeps it, so that nobody is told to be wrong
-   for it.
+3. `10,005`, `1.234`, `50%` and `5 bps` have a second meaning elsewhere. `Doubtful` keeps it, so that nobody is told to
+   be wrong for it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ _LONE_DASH = re.compile(rf"[^\s-]{_BLANK}*-{_BLANK}+$")
 # A sign or a word that changes the value: a bound, both signs, a minus apart from it. No arrow, and no end of a tag.
 _CHANGED = re.compile(
     rf"(?:[±∓<≤≥≪≫¼-¾⅐-⅟]|(?<![-=>])>|\+/?-|-/?\+|[-–—]{_BLANK}*[$€£¥₹(]|^{_BLANK}*[-–—]{_BLANK}+"
-    r"|\b(?:not|minus|negative|(?:less|more|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|up to))"
+    r"|\b(?:not|minus|negative|(?:less|more|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|up to"
+    r"|over|under|above|below|exceed(?:s|ed|ing)?|mindestens|höchstens|(?:mehr|weniger) als|über|unter))"
     rf"=?{_BLANK}*$",
     re.IGNORECASE,
 )
@@ -64,8 +65,16 @@ _CURRENCY = re.compile(r"(?:USD|US|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|Rs)$")
 _SCALED = re.compile(
     rf"\w*?[_²³¹⁰-₉¼-¾⅐-⅟①-⓿]|{_BLANK}*(?:[¼-¾⅐-⅟]|[百千万萬億亿兆年月日])"
     rf"|{_BLANK}*(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|tausend|milliarde"
-    rf"|(?:mio|mrd|bn|mn)\b)|\+|{_BLANK}+(?:or{_BLANK}+(?:more|less|fewer|above|below)|at{_BLANK}+(?:least|most)|below)\b",
+    rf"|(?:mio|mrd|bn|mn|(?-i:k))\b)"
+    rf"|\+|{_BLANK}+(?:or{_BLANK}+(?:more|less|fewer|above|below|over|under)|at{_BLANK}+(?:least|most)|below)\b",
     re.IGNORECASE,
+)
+_MONEY, _OF_MONEY = re.compile(rf"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|CHF)){_BLANK}*$"), re.compile(rf"{_BLANK}*[KMBT]\b")
+# What makes parts of it, where the parts themselves may be meant.
+_PARTS = (
+    (re.compile(rf"{_BLANK}*(?:%|per ?cent\b|pct\b|prozent\b)", re.IGNORECASE), 100),
+    (re.compile(rf"{_BLANK}*‰"), 1_000),
+    (re.compile(rf"{_BLANK}*(?:bps?|basis points?)\b", re.IGNORECASE), 10_000),
 )
 
 
@@ -131,11 +140,16 @@ def last_number(text: str) -> float | None:
             return None
         if (not sign and _LONE_DASH.search(before)) or _is_letter(after[:1]) or _SCALED.match(after):
             return None
-        value = _value(sign, digits)
-        if value is not None and re.match(rf"{_BLANK}*[%‰]", after):
-            return Doubtful(value, value / (1000 if "‰" in after[:2] else 100))
-        return value
+        if _MONEY.search(before) and _OF_MONEY.match(after):
+            return None
+        return _in_parts(_value(sign, digits), after)
     return None
+
+
+def _in_parts(value: float | None, after: str) -> float | None:
+    """The number, with what it means as parts of a hundred where it is followed by such a word."""
+    parts = next((parts for word, parts in _PARTS if word.match(after)), 0)
+    return value if value is None or not parts else Doubtful(value, value / parts)
 
 
 def _normal(text: str) -> str:
