@@ -114,8 +114,8 @@ class Facet:
         return len(self.values) - 1 <= MOST_LABELS and (len(self.values) - 1) * LEAST_REPEATS <= len(self.codes)
 
     def value(self, row: int) -> str | None:
-        """The value of a row; None where it has none."""
-        code = self.codes[row]
+        """The value of a row; None where it has none, or is not there any more."""
+        code = self.codes[row] if row < len(self.codes) else NO_VALUE
         return None if code == NO_VALUE else OTHERS if code == OTHERS_CODE else self.values[code]
 
     def rows(self, code: int) -> int:

@@ -32,6 +32,7 @@ FOLLOW_S = 0.5
 THREADS = 2
 """Pages that are made at once: each thread takes some memory, and they take turns anyway."""
 _EXPORT_BYTES = 1 << 18
+_LONGEST_NUMBER = len(str(sys.maxsize))
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _log.addFilter(lambda record: not _is_of_bad_request(record))
@@ -103,8 +104,10 @@ class Viewer:
             response = self._said(request, refused.status, str(refused))
         except UsageError as error:
             response = self._said(request, 400, str(error))
-        except (BatchrunError, OSError) as error:
+        except BatchrunError as error:
             response = self._said(request, 500, str(error))
+        except OSError as error:
+            response = self._said(request, 500, f"cannot read {error.filename}: {error.strerror}")
         if not response.prepared:
             response.headers.update(self._headers)
         return response
@@ -243,7 +246,7 @@ class Viewer:
 
 def _whole(text: str, count: int) -> int:
     """A number below `count` in an address. Raises `Refused`."""
-    if not text.isdecimal() or int(text[:12]) >= count:
+    if not text.isdecimal() or len(text) > _LONGEST_NUMBER or int(text) >= count:
         raise Refused(404, "There is no such row.")
     return int(text)
 

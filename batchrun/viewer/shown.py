@@ -10,6 +10,7 @@ from typing import Any
 from batchrun.datasets.fields import Column
 from batchrun.datasets.labels import Label, LabelReader
 from batchrun.datasets.lookup import RecordFile
+from batchrun.errors import StopError
 from batchrun.records.answer import Result
 from batchrun.records.prompt import Turn
 from batchrun.viewer.comparison import Comparison, RowOfBoth
@@ -146,11 +147,17 @@ class Rows:
 
     def is_of_second(self, number: int) -> bool:
         """Whether only the second file has a row."""
-        return self._index.columns.offsets[number] >= OF_SECOND
+        return self._offset(number) >= OF_SECOND
 
     def _result(self, number: int) -> Result:
         with RecordFile(self._index.results) as file:
-            return self._at(file, self._index.columns.offsets[number])
+            return self._at(file, self._offset(number))
+
+    def _offset(self, number: int) -> int:
+        offsets = self._index.columns.offsets
+        if number >= len(offsets):  # the file is another one since the page was asked for
+            raise StopError(f"{self._index.results} has no row {number + 1:,} any more; load the page again")
+        return offsets[number]
 
     def _at(self, file: RecordFile, offset: int) -> Result:
         second = self._reader.second
@@ -167,7 +174,7 @@ class Rows:
     def page(self, numbers: Sequence[int]) -> list[ShownRow]:
         """The cells of some rows. Raises `StopError` if the file was changed meanwhile."""
         with RecordFile(self._index.results) as file:
-            results = [self._at(file, self._index.columns.offsets[number]) for number in numbers]
+            results = [self._at(file, self._offset(number)) for number in numbers]
         return [
             self._shown(number, result, self._label(number, result))
             for number, result in zip(numbers, results, strict=True)

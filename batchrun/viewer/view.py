@@ -49,7 +49,7 @@ class View:
             return self._sorted(value, columns)
         if name in ("page", "size"):
             most = MOST_PAGE_ROWS if name == "size" else 10**9
-            if not value.isdecimal() or not 1 <= int(value[:12]) <= most:
+            if not value.isdecimal() or len(value) > len(str(most)) or not 1 <= int(value) <= most:
                 raise UsageError(f"{name}: {value!r} is not a whole number from 1 to {most}")
             return replace(self, page=int(value)) if name == "page" else replace(self, size=int(value))
         if name in columns.facets:

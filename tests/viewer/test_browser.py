@@ -24,6 +24,14 @@ from tests.viewer.test_texts import with_long_reason
 
 __all__ = ["browse", "playwright", "pytestmark", "table_results"]
 
+LINES_OF_COUNTS = """
+[...document.querySelectorAll("#facets .count")].map(one => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return range.getClientRects().length;
+})
+"""
+
 
 def opened(browser: Browser, served: Served) -> Any:
     """The page, opened by the address that is printed; all that it asks for must be of the server."""
@@ -117,6 +125,8 @@ def test_it_fits_and_can_be_read_and_script_stays_text(browse: Any, tmp_path: Pa
         page.goto(f"{served.guard.origin}/rows?size=60")
         heights = page.evaluate("[...document.querySelectorAll('#rows tbody tr')].map(row => row.offsetHeight)")
         assert max(heights) < 40, "each row has one line, however long its id"
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert set(page.evaluate(LINES_OF_COUNTS)) == {1}, "a number is never broken, however long the value beside it"
         assert SHOWN in page.inner_text("body")
         assert_quiet(browser, served)
 

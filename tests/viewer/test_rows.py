@@ -10,9 +10,11 @@ from urllib.parse import quote
 import pytest
 
 from batchrun.datasets.tables import Source
+from batchrun.errors import StopError
 from batchrun.evaluation.evaluate import Question, evaluate, scoring
 from batchrun.records.index import hash_body
 from batchrun.viewer.gold import Judge
+from batchrun.viewer.shown import Rows
 from tests.html.made import HOSTILE, SHOWN, TOPICS, make_job, write_gold
 from tests.viewer.serving import Served, serving
 
@@ -110,6 +112,7 @@ def test_words_are_found_in_ids_answers_and_errors(served: Served, words: str, c
         "page=0",
         "page=x",
         "page=99999999999999999999",
+        "page=0000000000019999999999999",
         "size=501",
         "sort=reason",
         "nothing=1",
@@ -122,6 +125,27 @@ def test_what_cannot_be_looked_for_is_said(served: Served, query: str) -> None:
         answer = served.ask(f"{path}?{query}")
         assert answer.status == 400
         assert query.split("=")[0].split(".")[0] in answer.text
+
+
+@pytest.mark.parametrize("path", ["/rows/000000000000999999", "/rows/120", f"/rows/{'9' * 5000}", "/rows/0?place=-1"])
+def test_a_row_that_is_not_there_is_not_found(served: Served, path: str) -> None:
+    assert served.ask(path).status == 404
+
+
+def test_where_the_file_became_shorter_meanwhile_its_rows_are_said_to_be_gone(served: Served) -> None:
+    """Between the question and the answer the index may be made anew."""
+    rows = Rows(served.index)
+    for ask in (rows.whole, rows.label_at, rows.is_of_second, lambda number: rows.page([number])):
+        with pytest.raises(StopError, match=r"has no row 121 any more; load the page again"):
+            ask(ROWS)
+
+
+def test_a_file_that_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
+    job = make_job(tmp_path, 12)
+    with serving(job) as viewer:
+        job.rename(job.with_name("elsewhere"))
+        answer = viewer.ask("/rows.json")
+    assert (answer.status, answer.json) == (500, {"message": f"cannot read {job}: No such file or directory"})
 
 
 def test_the_page_of_a_row_has_its_prompt_and_its_answer(served: Served) -> None:
