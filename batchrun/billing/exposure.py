@@ -8,6 +8,7 @@ names: files, images by URL, earlier responses, a stored prompt.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
@@ -38,3 +39,14 @@ def bound(
         estimated += attempt.max_output_tokens is None
         costs.append(price.upper_bound(attempt.body_bytes, output_tokens))
     return BilledTwice(lines, total_usd(costs), estimated, unknown)
+
+
+def bound_by_endpoint(
+    attempts: Iterable[InFlight], book: PriceBook, longest_answer: int, books: Mapping[str, PriceBook]
+) -> dict[str, Decimal]:
+    """What these attempts may have cost at each of several endpoints, by name, in US dollars."""
+    at = defaultdict[str, list[InFlight]](list)
+    for attempt in attempts:
+        if attempt.endpoint is not None:
+            at[attempt.endpoint].append(attempt)
+    return {name: bound(sent, book, longest_answer, books).upper_usd for name, sent in at.items()}

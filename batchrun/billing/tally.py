@@ -58,7 +58,7 @@ class Totals:
         self.latency, self.first_event, self.first_text = Histogram(), Histogram(), Histogram()
 
     def add(self, kind: Kind, records: Columns, book: PriceBook | None = None) -> None:
-        """Add records of one kind; `book` has the prices of their endpoint, if it has its own."""
+        """Add records of one kind, but not the cost of their earlier tries. `book`: the prices of their endpoint."""
         runs = records.runs
         self.outcomes[kind.outcome] += len(runs)
         self.attempts += sum(records.attempts)
@@ -79,18 +79,12 @@ class Totals:
             bill = self.saved
         bill.add(kind.answered, kind.requested_model, usages, when, later_s, kind.service_tier, charged, book)
         if kind.source is None and records.tried:
-            self._add_tries(records.tried, book)
+            self.asked_again += len(records.tried)
+            self.tries += sum(len(run.tries) - 1 for run in records.tried)
         self.latency.add([run.latency_s for run in runs if run.latency_s is not None])
         if streamed := [run for run in runs if run.first_event_s is not None or run.first_text_s is not None]:
             self.first_event.add([run.first_event_s for run in streamed if run.first_event_s is not None])
             self.first_text.add([run.first_text_s for run in streamed if run.first_text_s is not None])
-
-    def _add_tries(self, runs: Sequence[RunInfo], book: PriceBook | None) -> None:
-        """Add what lines cost that were asked again, beyond their last answers."""
-        self.asked_again += len(runs)
-        for run in runs:
-            self.tries += len(run.tries) - 1
-            add_tries(self.bill, run.requested_model, run.tries[:-1], book)
 
     def merge(self, other: Totals) -> None:
         """Add the sums of `other`."""
@@ -161,6 +155,7 @@ class Tally:
         """The lines of the request file, as the record that was added last says."""
         self._run_times: dict[str, float] = {}
         self.controls = Bill(self.book)
+        self._controls_at: dict[str | None, Bill] = {}
         self.control_requests = 0
         self._open: dict[tuple[str, str], ResultHead] = {}
 
@@ -184,16 +179,17 @@ class Tally:
         """Add control requests that were answered."""
         for one in controls:
             self.control_requests += 1
-            self.controls.add(
-                one.model,
-                one.requested_model,
-                [one.usage],
-                _moment(one.started),
-                [one.elapsed_s],
-                one.service_tier,
-                [one.gateway_cost_usd],
-                self.book_of(one.endpoint),
-            )
+            for bill in (self.controls, self._controls_at.setdefault(one.endpoint, Bill(self.book))):
+                bill.add(
+                    one.model,
+                    one.requested_model,
+                    [one.usage],
+                    _moment(one.started),
+                    [one.elapsed_s],
+                    one.service_tier,
+                    [one.gateway_cost_usd],
+                    self.book_of(one.endpoint),
+                )
 
     def add_open(self, heads: Iterable[ResultHead]) -> None:
         """Add answers whose lines are asked again, of each line the last one; its record takes their place."""
@@ -202,11 +198,19 @@ class Tally:
 
     def open_tries(self) -> tuple[int, Bill]:
         """How many answers lines have that have no record yet, and their bill."""
-        bill, count = Bill(self.book), 0
-        for head in self._open.values():
-            add_tries(bill, head.run.requested_model, head.run.all_tries, self.book_of(head.run.endpoint))
-            count += len(head.run.all_tries)
-        return count, bill
+        bill = Bill(self.book)
+        return sum(self._add_open(bill, run) for run in self._open_runs()), bill
+
+    def _open_runs(self) -> list[RunInfo]:
+        return [head.run for head in self._open.values()]
+
+    def _add_open(self, bill: Bill, run: RunInfo, only_at: str | None = None) -> int:
+        """Add the answers that a line without a record has, or those from one endpoint; returns how many."""
+        tries = [(one, one.endpoint or run.endpoint) for one in run.all_tries]
+        chosen = [(one, endpoint) for one, endpoint in tries if only_at in (None, endpoint)]
+        for one, endpoint in chosen:
+            add_tries(bill, run.requested_model, [one], self.book_of(endpoint))
+        return len(chosen)
 
     def book_of(self, endpoint: str | None) -> PriceBook:
         """The prices of what was sent to that endpoint."""
@@ -225,7 +229,9 @@ class Tally:
         else:
             book = self.book_of(kind.endpoint)
             totals.add(kind, records, book)
-            self.by_endpoint.setdefault(kind.endpoint, Totals(self.book)).add(kind, records, book)
+            self._at(kind.endpoint).add(kind, records, book)
+        if kind.source is None and records.tried:
+            self._add_tries(totals, records.tried)
         self.longest_answer = max(self.longest_answer, *usages.output, 0)
         if kind.source is not None:
             return
@@ -233,6 +239,18 @@ class Tally:
         self.sent_failed += count if kind.error_code is not None else 0
         self.tokens += sum(usages.total)
         self.output_tokens += sum(usages.output)
+
+    def _add_tries(self, totals: Totals, runs: Sequence[RunInfo]) -> None:
+        """Add what lines cost that were asked again, beyond their last answers: each where it was asked."""
+        for run in runs:
+            for one in run.tries[:-1]:
+                endpoint = one.endpoint or run.endpoint
+                bills = [totals.bill] if endpoint is None else [totals.bill, self._at(endpoint).bill]
+                for bill in bills:
+                    add_tries(bill, run.requested_model, [one], self.book_of(endpoint))
+
+    def _at(self, endpoint: str) -> Totals:
+        return self.by_endpoint.setdefault(endpoint, Totals(self.book))
 
     def _add_failed(self, code: str, heads: Sequence[ResultHead]) -> None:
         self.failed += len(heads)
@@ -273,6 +291,8 @@ class Tally:
         self.total_lines = other.total_lines or self.total_lines
         self._open.update(other._open)
         self.controls.merge(other.controls)
+        for name, bill in other._controls_at.items():
+            self._controls_at.setdefault(name, Bill(self.book)).merge(bill)
         self.control_requests += other.control_requests
 
     def total(self) -> Totals:
@@ -308,6 +328,15 @@ class Tally:
         """What the priced records, control requests and open tries cost so far, in US dollars."""
         open_usd = self.open_tries()[1].cost_usd if self._open else NOTHING
         return total_usd((self.cost_of_records_usd(), self.controls.cost_usd, open_usd))
+
+    def cost_usd_at(self, endpoint: str) -> Decimal:
+        """The same at one of several endpoints."""
+        open_bill, nothing = Bill(self.book), Bill(self.book)
+        for run in self._open_runs():
+            self._add_open(open_bill, run, endpoint)
+        totals, controls = self.by_endpoint.get(endpoint), self._controls_at.get(endpoint, nothing)
+        recorded = nothing if totals is None else totals.bill
+        return total_usd((recorded.cost_usd, controls.cost_usd, open_bill.cost_usd))
 
     def cost_of_records_usd(self) -> Decimal:
         """What the priced records cost so far, in US dollars: divided by their number, what a line costs."""

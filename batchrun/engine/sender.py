@@ -41,13 +41,13 @@ class Sender:
         outcome = await gateway.transport.send(line)
         permit.cost_usd, unbilled_usd = spending.settled(line, outcome, permit.upper_usd)
         if not isinstance(outcome, Reply):
-            self.writer.ended(line, outcome, unbilled_usd, is_control=is_control)
+            self.writer.ended(line, outcome, unbilled_usd, gateway.name, is_control=is_control)
             what = "control request" if is_control else f"attempt {attempt}"
             what += f" of ask {ask}" if ask > 1 else ""
             where = "" if gateway.name is None else f" at {gateway.name}"
             self.observer.detail(f"line {line.line_number}, {what}{where}: {describe(outcome)}")
         elif unbilled_usd:
-            self.writer.log(Unmeasured(line.line_number, unbilled_usd))
+            self.writer.log(Unmeasured(line.line_number, unbilled_usd, gateway.name))
         return outcome
 
     def _tokens_at_most(self, line: RequestLine) -> float:

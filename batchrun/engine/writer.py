@@ -132,10 +132,16 @@ class Writer:
         self._unsent(Sent(line.line_number, 0, line.model, 0, control=is_control))
 
     def ended(
-        self, line: RequestLine, failure: Failure, unbilled_usd: Decimal = Decimal(0), *, is_control: bool = False
+        self,
+        line: RequestLine,
+        failure: Failure,
+        unbilled_usd: Decimal = NOTHING,
+        endpoint: str | None = None,
+        *,
+        is_control: bool = False,
     ) -> None:
         """Log that an attempt failed; it may have cost `unbilled_usd`, which is on no bill."""
-        event = Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING, is_control)
+        event = Ended(line.line_number, failure.code, failure.status, unbilled_usd or NOTHING, is_control, endpoint)
         del self._unanswered[key_of(event)]
         self.log(event)
 
@@ -304,7 +310,7 @@ class Writer:
         if isinstance(outcome, Reply):
             return
         if billed_usd := self._spending.at(done.endpoint).recorded(line, outcome):
-            self.log(Billed(line.line_number, -billed_usd))
+            self.log(Billed(line.line_number, -billed_usd, done.endpoint))
 
     def _add_up_if_priced(self) -> None:
         if self._prices is not None and self._prices.done():

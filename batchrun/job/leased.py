@@ -11,7 +11,7 @@ from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import LeasedErrorLimit
 from batchrun.job.prepare import Prepared
 from batchrun.limits.leased import LeasedBudget, LeasedPromises
-from batchrun.records.money import total_usd
+from batchrun.records.money import NOTHING, total_usd
 from batchrun.results.last_run import LastRun
 
 
@@ -54,3 +54,13 @@ def spent_usd(prepared: Prepared, billed_usd: Decimal) -> Decimal:
     if earlier is None:
         return billed_usd
     return total_usd((billed_usd, earlier.billed_twice.upper_usd, earlier.unbilled_usd))
+
+
+def spent_usd_at(prepared: Prepared, endpoint: str) -> Decimal:
+    """The same for one of several endpoints: what nobody knows the endpoint of may have been spent at each."""
+    billed_usd, earlier = prepared.tally.cost_usd_at(endpoint), prepared.earlier
+    if earlier is None:
+        return billed_usd
+    known = earlier.unbilled_by_endpoint
+    unknown_usd = total_usd((earlier.billed_twice.upper_usd, earlier.unbilled_usd, -total_usd(known.values())))
+    return total_usd((billed_usd, known.get(endpoint, NOTHING), max(unknown_usd, NOTHING)))

@@ -10,17 +10,17 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
 
-from batchrun.billing.bounds import Bounds
 from batchrun.billing.exposure import bound
 from batchrun.billing.tally import Tally
 from batchrun.records.attempt import BilledTwice, InFlight
 from batchrun.records.index import LineSet
 from batchrun.records.money import NOTHING, total_usd, usd
+from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.reader import RequestFile
@@ -91,16 +91,21 @@ class WorstCase:
 
 
 def worst_case(
-    requests: RequestFile, done: LineSet, lost: LostRuns, most_in_flight: int, bounds: Bounds, tally: Tally
+    requests: RequestFile,
+    done: LineSet,
+    lost: LostRuns,
+    most_in_flight: int,
+    upper: Callable[[RequestLine], Decimal | None],
+    tally: Tally,
 ) -> WorstCase:
-    """The most that the runs without a log may have cost beyond their records."""
+    """The most that the runs without a log may have cost beyond their records; `upper` is the most for one attempt."""
     unbilled: list[Decimal] = []
     dearest: list[tuple[Decimal, int, InFlight]] = []
     for line in requests.requests(_Settled(done, lost), min(done.first_gap(), lost.first_line)):
         if line.line_number in done:
-            unbilled.append((bounds.upper(line) or NOTHING) * lost.attempts_of(line.line_number))
+            unbilled.append((upper(line) or NOTHING) * lost.attempts_of(line.line_number))
             continue
-        upper_usd = bounds.upper(line)
+        upper_usd = upper(line)
         attempt = InFlight(line.model, len(line.body), line.max_output_tokens, upper_usd)
         entry = (upper_usd or NOTHING, line.line_number, attempt)
         if len(dearest) < most_in_flight:

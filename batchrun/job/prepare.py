@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from batchrun.billing.bounds import Bounds, Unbounded
-from batchrun.billing.exposure import bound
+from batchrun.billing.exposure import bound, bound_by_endpoint
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.engine.error_limit import ErrorLimit
@@ -30,8 +30,9 @@ from batchrun.job.plan import Plan, Skipped
 from batchrun.job.resume import Changed, Resume
 from batchrun.records.attempt import AnsweredControl, BilledTwice
 from batchrun.records.index import LineSet
-from batchrun.records.money import total_usd
+from batchrun.records.money import total_usd, usd_by_endpoint
 from batchrun.records.outcome import MISMATCH
+from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
 from batchrun.requests.overrides import as_options
@@ -56,7 +57,8 @@ class Earlier:
     """What the run log says about earlier runs, beyond their records.
 
     `billed_twice`: lines that were in flight when a run ended. `unbilled_usd`: what may have been spent and is on no
-    bill, in US dollars. `limited_s`: the seconds of them all by what limited them; None if the log does not say.
+    bill, in US dollars. `unbilled_by_endpoint`: what of both was spent at one of several endpoints, as far as that is
+    known. `limited_s`: the seconds of them all by what limited them; None if the log does not say.
     `limited_s_by_model`: the same for each model that has limits of its own.
     `without_log`: the starts of runs whose log is gone; the amounts have their worst case. `controls`: the control
     requests that were answered; they are on the bill.
@@ -68,6 +70,7 @@ class Earlier:
     limited_s_by_model: dict[str, dict[str, float]]
     without_log: frozenset[str] = frozenset()
     controls: tuple[AnsweredControl, ...] = ()
+    unbilled_by_endpoint: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +266,11 @@ class _Start:
         for notice in resume.notices:
             self.observer.notice(notice)
         earlier = self._earlier(store.log.last_run)
-        earlier = replace(earlier, unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)))
+        earlier = replace(
+            earlier,
+            unbilled_usd=total_usd((earlier.unbilled_usd, resume.unbilled_usd)),
+            unbilled_by_endpoint=usd_by_endpoint(earlier.unbilled_by_endpoint, resume.unbilled_by_endpoint),
+        )
         return store, done, self._with_lost(earlier, resume.lost, done, store.paths.log.name)
 
     def _begin_tries(self, store: FileStore) -> None:
@@ -317,16 +324,28 @@ class _Start:
         job = self.job
         if job.max_cost_usd is None and all(one.max_cost_usd is None for one in job.endpoints):
             return None
-        max_line_usd, tally = job.max_line_cost_usd, self.tally
-        return Unbounded(
-            self.bounds, [(one.serves, Bounds(tally.book_of(one.name), max_line_usd)) for one in job.endpoints]
-        )
+        return Unbounded(self.bounds, self._bounds_by_endpoint())
+
+    def _bounds_by_endpoint(self) -> list[tuple[Callable[[str], bool], Bounds]]:
+        """For each of several endpoints, whether it serves a model, and the bounds there."""
+        max_line_usd, tally = self.job.max_line_cost_usd, self.tally
+        return [(one.serves, Bounds(tally.book_of(one.name), max_line_usd)) for one in self.job.endpoints]
+
+    def _upper_anywhere(self) -> Callable[[RequestLine], Decimal | None]:
+        """The most that an attempt of a line may cost, wherever it was sent; None if no price is known."""
+        everywhere = self._bounds_by_endpoint() or [(lambda model: True, self.bounds)]
+
+        def upper(line: RequestLine) -> Decimal | None:
+            amounts = [bounds.upper(line) for serves, bounds in everywhere if serves(line.model)]
+            return max((amount for amount in amounts if amount is not None), default=None)
+
+        return upper
 
     def _with_lost(self, earlier: Earlier, lost: LostRuns, done: LineSet, log: str) -> Earlier:
         """Add the worst case of runs whose log is gone, and say so."""
         if not lost.starts:
             return earlier
-        worst = worst_case(self.requests, done, lost, self.job.limits.bounds.most, self.bounds, self.tally)
+        worst = worst_case(self.requests, done, lost, self.job.limits.bounds.most, self._upper_anywhere(), self.tally)
         self.observer.notice(worst.in_words(log))
         return replace(
             earlier,
@@ -337,7 +356,8 @@ class _Start:
 
     def _earlier(self, last_run: LastRun) -> Earlier:
         """What the run log says about earlier runs; shows a notice about lines that the last one left in flight."""
-        new = bound(last_run.in_flight, self.tally.book, self.tally.longest_answer, self.tally.books)
+        prices = (self.tally.book, self.tally.longest_answer, self.tally.books)
+        new, by_endpoint = bound(last_run.in_flight, *prices), bound_by_endpoint(last_run.in_flight, *prices)
         if new.lines:
             how = "was stopped" if last_run.stopped else "died"
             self.observer.notice(f"{counted(new.lines, 'line')} in flight when the last run {how}; {new.in_words()}")
@@ -347,4 +367,5 @@ class _Start:
             last_run.limited_s,
             last_run.limited_s_by_model,
             controls=tuple(last_run.controls),
+            unbilled_by_endpoint=usd_by_endpoint(last_run.unbilled_by_endpoint, by_endpoint),
         )

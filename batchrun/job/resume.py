@@ -12,9 +12,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 
-from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
 from batchrun.errors import ResultFileError
 from batchrun.job.lost_log import LostRuns
@@ -55,9 +55,10 @@ class Resume:
 
     `lost` has the runs without a log, as their records tell. `unbilled_usd` is what the removed records cost, in US
     dollars: it is on no bill any more, so the run log keeps it. It includes records that the log knows and that are
-    gone from the file. `options` are those of this run that change bodies. `check_new()` checks the request file of a
-    job without records; `look_ahead(done, staying)` is called for any other one, before a record is removed: it gets
-    the lines that are done, and the heads of the records that stay.
+    gone from the file; `unbilled_by_endpoint`: what of it was spent at one of several endpoints. `options` are those of
+    this run that change bodies. `check_new()` checks the request file of a job without records;
+    `look_ahead(done, staying)` is called for any other one, before a record is removed: it gets the lines that are
+    done, and the heads of the records that stay.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Resume:
     ) -> None:
         self.notices: list[str] = []
         self.unbilled_usd = NOTHING
+        self.unbilled_by_endpoint: dict[str, Decimal] = {}
         self.lost = LostRuns(store.log.last_run.starts)
         self.open_tries = OpenTries()
         self._tries: TriesReader | None = None
@@ -105,7 +107,7 @@ class Resume:
         if tally.recorded:
             self._look_ahead(self._done, self._staying())
         if self._replaced:
-            self._log_cost_of_replaced(tally.book)
+            self._log_cost_of_replaced(Tally(tally.book, tally.books))
             if self._tries is not None:  # before the records: they have the cost of all their tries
                 self._store.tries.remove(lambda head: hash64(head.custom_id) in self._replaced)
             count = self._store.remove(lambda head: hash64(head.custom_id) in self._replaced)
@@ -196,14 +198,14 @@ class Resume:
         if doubled:
             self._set_aside_doubles()
 
-    def _log_cost_of_replaced(self, book: PriceBook) -> None:
+    def _log_cost_of_replaced(self, replaced: Tally) -> None:
         """Log the cost of the records that will be removed, because that money stays spent."""
-        replaced = Tally(book)
         for heads in self._store.heads():
             replaced.add([head for head in heads if hash64(head.custom_id) in self._replaced])
         replaced_usd = replaced.cost_usd()
         self.unbilled_usd = total_usd((self.unbilled_usd, replaced_usd))
-        self._store.log.write(Replaced(replaced.recorded, replaced_usd))
+        self.unbilled_by_endpoint = {name: replaced.cost_usd_at(name) for name in replaced.by_endpoint}
+        self._store.log.write(Replaced(replaced.recorded, replaced_usd, self.unbilled_by_endpoint))
 
     def _staying(self) -> Iterator[ResultHead]:
         """The heads of the records that are not removed."""

@@ -33,7 +33,7 @@ from batchrun.job.control import smallest_success
 from batchrun.job.copying import Copying
 from batchrun.job.endpoints import NamedEndpoint, lowest_tier
 from batchrun.job.handout import HandingStore, PacedSource
-from batchrun.job.leased import Leased, sent_before, spent_usd
+from batchrun.job.leased import Leased, sent_before, spent_usd, spent_usd_at
 from batchrun.job.monitor import Monitor
 from batchrun.job.plan import Skipped
 from batchrun.job.prepare import Prepared
@@ -41,7 +41,7 @@ from batchrun.limits.budget import CAUTION, Budget
 from batchrun.limits.open_files import within_open_files
 from batchrun.limits.options import Limits
 from batchrun.records.attempt import InFlight
-from batchrun.records.money import NOTHING, total_usd
+from batchrun.records.money import NOTHING
 from batchrun.requests.overrides import as_options
 from batchrun.requests.selection import Unwanted, first
 from batchrun.results.events import Start, Stop
@@ -238,14 +238,10 @@ class Run:
         return Budget(cap, spent_usd(prepared, prepared.tally.cost_usd()), CAUTION)
 
     def _own_budget(self, endpoint: NamedEndpoint) -> Budget | None:
-        """The budget of one endpoint. What is on no bill counts for each: nobody knows at which it was spent."""
+        """The budget of one endpoint."""
         if endpoint.max_cost_usd is None:
             return None
-        tally = self._prepared.tally
-        totals = tally.by_endpoint.get(endpoint.name)
-        recorded_usd = NOTHING if totals is None else totals.bill.cost_usd
-        billed_usd = total_usd((recorded_usd, tally.controls.cost_usd))
-        return Budget(endpoint.max_cost_usd, spent_usd(self._prepared, billed_usd), CAUTION)
+        return Budget(endpoint.max_cost_usd, spent_usd_at(self._prepared, endpoint.name), CAUTION)
 
     def _fitted(self, limits: Limits) -> Limits:
         """The limits, lowered to the number of files that this process may open."""
@@ -342,6 +338,7 @@ def _start_event(prepared: Prepared, started: str) -> Start:
         pending=prepared.pending,
         possibly_billed_twice=earlier.billed_twice if earlier is not None else None,
         unbilled_usd=earlier.unbilled_usd if earlier is not None else NOTHING,
+        unbilled_by_endpoint=dict(earlier.unbilled_by_endpoint) if earlier is not None else {},
         without_log=sorted(earlier.without_log) if earlier is not None else [],
         records=prepared.tally.recorded,
         records_usd=prepared.tally.cost_of_records_usd(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from itertools import chain
 
 # 60 digits hold 10 million lines of 2**53 tokens at a price of 19 digits; a bill beyond that raises.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
@@ -16,6 +17,11 @@ def total_usd(costs: Iterable[Decimal]) -> Decimal:
     for cost in costs:
         total = EXACT.add(total, cost)
     return total
+
+
+def usd_by_endpoint(*parts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """The exact sums for each endpoint, by name, in US dollars."""
+    return {name: total_usd(part.get(name, NOTHING) for part in parts) for name in sorted({*chain(*parts)})}
 
 
 def usd(amount: Decimal) -> str:

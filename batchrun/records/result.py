@@ -64,7 +64,8 @@ class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One answer to a line that was asked more than once: what it cost, and why it was not taken.
 
-    It came `elapsed_s` seconds after the start of the run `started`, and `model` gave it.
+    It came `elapsed_s` seconds after the start of the run `started`, and `model` gave it; at `endpoint`, if there are
+    several.
     """
 
     usage: Usage | None = None
@@ -74,6 +75,7 @@ class Try(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     elapsed_s: float = 0.0
     service_tier: str | None = None
     gateway_cost_usd: Decimal | None = None
+    endpoint: str | None = None
 
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -129,6 +131,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             self.elapsed_s,
             self.service_tier,
             self.gateway_cost_usd,
+            self.endpoint,
         )
 
 

@@ -1,7 +1,8 @@
 """The events of the run log: one tagged union of structs, encoded and decoded by type.
 
 1. `t` is in seconds since the process opened the log; the log sets it.
-2. `unbilled_usd` is in US dollars: money that may have been spent and is on no bill.
+2. `unbilled_usd` is in US dollars: money that may have been spent and is on no bill. `endpoint`, or
+   `unbilled_by_endpoint`, says at which of several endpoints.
 3. No event contains a secret.
 """
 
@@ -36,7 +37,8 @@ class Start(_Timed, tag="start", kw_only=True):
     case. `controls`: the control requests that earlier runs sent and that were answered. `records`: how many records
     the result file has, and `records_usd` what they cost. `limited_s`, `limited_s_by_model`: as in `Limited`, of all
     earlier runs. `options`: the options that change bodies, by name.
-    `endpoints`: the base URLs of several endpoints, by name.
+    `unbilled_by_endpoint`: what of `possibly_billed_twice` and `unbilled_usd` was spent at one of several endpoints,
+    as far as that is known. `endpoints`: the base URLs of several endpoints, by name.
     """
 
     version: str = ""
@@ -48,6 +50,7 @@ class Start(_Timed, tag="start", kw_only=True):
     pending: int = 0
     possibly_billed_twice: BilledTwice | None = None
     unbilled_usd: Decimal = NOTHING
+    unbilled_by_endpoint: dict[str, Decimal] = {}
     without_log: list[str] = []
     controls: list[AnsweredControl] = []
     records: int = 0
@@ -91,6 +94,7 @@ class Ended(_Timed, tag="ended"):
     status: int | None = None
     unbilled_usd: Decimal = NOTHING
     control: bool = False
+    endpoint: str | None = None
 
 
 class Tried(_Timed, tag="tried"):
@@ -116,6 +120,7 @@ class Unmeasured(_Timed, tag="unmeasured"):
 
     line: int
     unbilled_usd: Decimal = NOTHING
+    endpoint: str | None = None
 
 
 class Billed(_Timed, tag="billed"):
@@ -123,6 +128,7 @@ class Billed(_Timed, tag="billed"):
 
     line: int
     unbilled_usd: Decimal = NOTHING
+    endpoint: str | None = None
 
 
 class Control(_Timed, tag="control"):
@@ -143,6 +149,7 @@ class Replaced(_Timed, tag="replaced"):
 
     lines: int
     unbilled_usd: Decimal = NOTHING
+    unbilled_by_endpoint: dict[str, Decimal] = {}
 
 
 class Limited(_Timed, tag="limits", kw_only=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from batchrun.records.attempt import AnsweredControl, BilledTwice, InFlight
-from batchrun.records.money import NOTHING, total_usd
+from batchrun.records.money import NOTHING, total_usd, usd_by_endpoint
 from batchrun.records.result import ResultHead
 from batchrun.results.events import (
     Billed,
@@ -66,7 +66,8 @@ class LastRun:
     was orderly, `pid` is the process that had the log last.
     `sent`: the attempts, by `key_of`, that have neither an end nor a record; see `settle`.
     `billed_before`: what earlier runs left in flight. `unbilled_usd`: what all runs may have spent without a bill, in
-    US dollars. `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of all runs by
+    US dollars. `unbilled_by_endpoint`: what of both was spent at one of several endpoints, as far as that is known.
+    `controls`: the control requests of all runs that were answered. `limited_s`: the seconds of all runs by
     what limited them, None if no run says so, and `limited_s_by_model` those of models with limits of their own.
     `recent`: what was sent of late. `options`: the options of the last run that change bodies,
     None if the log does not say. `records`: how many records the result file should have, and `records_usd` what those
@@ -79,6 +80,7 @@ class LastRun:
         self.sent: dict[int, Sent] = {}
         self.billed_before = BilledTwice()
         self.unbilled_usd = NOTHING
+        self.unbilled_by_endpoint: dict[str, Decimal] = {}
         self.controls: list[AnsweredControl] = []
         self._limited = (_Limits(None, {}), _Limits(None, {}))  # of the runs before the last one, and of that one
         self.recent = RecentRequests()
@@ -148,7 +150,16 @@ class LastRun:
             case _:
                 pass
         if isinstance(event, (Ended, Unmeasured, Billed, Replaced)) and event.unbilled_usd:
-            self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
+            self._unbilled(event)
+
+    def _unbilled(self, event: Ended | Unmeasured | Billed | Replaced) -> None:
+        self.unbilled_usd = total_usd((self.unbilled_usd, event.unbilled_usd))
+        if isinstance(event, Replaced):
+            more = event.unbilled_by_endpoint
+        else:
+            more = {} if event.endpoint is None else {event.endpoint: event.unbilled_usd}
+        if more:
+            self.unbilled_by_endpoint = usd_by_endpoint(self.unbilled_by_endpoint, more)
 
     def _begin(self, start: Start) -> None:
         """A new run begins: its first event has the sums over all earlier runs."""
@@ -156,6 +167,7 @@ class LastRun:
         self.starts.update((start.started, *start.without_log))
         self.billed_before = start.possibly_billed_twice or BilledTwice()
         self.unbilled_usd = start.unbilled_usd
+        self.unbilled_by_endpoint = start.unbilled_by_endpoint
         self.controls = start.controls
         self.options = start.options
         self.records, self.records_usd = start.records, start.records_usd
