@@ -14,7 +14,8 @@ from batchrun.datasets.corrections import Correction
 from batchrun.datasets.fields import ANSWER, Column
 from batchrun.datasets.labels import Label
 from batchrun.datasets.output import prefix_apart
-from batchrun.errors import StopError
+from batchrun.errors import StopError, UsageError
+from batchrun.viewer.blocks import digest
 from batchrun.viewer.facts import label_text
 from batchrun.viewer.guard import Refused
 from batchrun.viewer.index import Index
@@ -24,12 +25,13 @@ from batchrun.viewer.shown import Rows
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What a page sends. `action`: accept, set, edit, wrong, note, undo or skip."""
+    """What a page sends. `action`: accept, set, edit, wrong, note, undo or skip. `seen`: names the label it showed."""
 
     action: str
     field: str = ""
     value: Any = None
     text: str = ""
+    seen: str = ""
 
 
 _decode_change = msgspec.json.Decoder(Change).decode
@@ -91,6 +93,7 @@ class ReviewPages:
             whole=whole,
             why=whole.why or whole.error.text,
             is_ok=label.is_ok,
+            seen=_name_of(label),
             is_decided=all(field.decision for field in shown),
             hides_answer=any(field.hidden for field in shown),
             hidden_columns=self._hidden_columns(shown),
@@ -145,6 +148,8 @@ class ReviewPages:
         if change.action == "skip":
             return f"/review/{(place + 1) % self.size}"
         label = self._rows.label_at(self._number(place))
+        if change.action != "note" and change.seen not in ("", _name_of(label)):
+            raise UsageError("This row has another answer now than was shown. Nothing was decided; decide on this one.")
         if change.action == "accept":
             review.accept(place, label, fields)
             return f"/review/{review.next_open(place, fields)}"
@@ -195,6 +200,11 @@ class ReviewPages:
                 is_active=field.name == (undecided or [self._fields[0].name])[0],
                 choices=[_choice(value, one) for value in values],
             )
+
+
+def _name_of(label: Label) -> str:
+    """Names a label: nobody decides on one that was not shown."""
+    return digest(json.dumps([label.status, label.value]).encode())
 
 
 def _choice(value: Any, one: Correction | None) -> ShownChoice:

@@ -127,6 +127,44 @@ def test_a_decision_is_written_with_how_its_row_was_drawn(results: Path) -> None
     assert read_corrections(ResultPaths.of(results).corrections).values(row.id)["topic"] == other
 
 
+def answer_anew(results: Path, row: str, serving: Served) -> None:
+    """Another run answers a row anew, with another reason."""
+    lines = results.read_bytes().splitlines(keepends=True)
+    place = next(place for place, line in enumerate(lines) if f'"{row}"'.encode() in line)
+    lines[place] = lines[place].replace(b"the reason of row", b"another reason of row")
+    fresh, before = results.with_name("fresh"), serving.index.generation
+    fresh.write_bytes(b"".join(lines))
+    fresh.replace(results)
+    until(lambda: serving.index.generation > before and serving.index.progress.is_done)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "accept"},
+        {"action": "set", "field": "topic", "value": "praise"},
+        {"action": "edit", "field": "reason", "text": "so"},
+        {"action": "wrong", "field": "reason"},
+    ],
+)
+def test_an_answer_that_was_not_shown_is_not_decided_on(results: Path, change: dict[str, Any]) -> None:
+    review = review_of(results)
+    with closing(review.file), serving(results, review) as viewer:
+        seen = shown_label(viewer.ask("/review/0").text)
+        answer_anew(results, review.queue.rows[0].id, viewer)
+        assert "another answer now than was shown" in post(viewer, 0, **change, seen=seen).json["message"]
+        assert written(results) == []
+        page = viewer.ask("/review/0").text
+        assert "another reason of row" in page
+        decide(viewer, 0, **change, seen=shown_label(page))
+        assert written(results)
+
+
+def shown_label(page: str) -> str:
+    """What names the label of a page."""
+    return page.partition('data-seen="')[2].partition('"')[0]
+
+
 def test_undo_skip_wrong_note_and_edit(results: Path) -> None:
     review = review_of(results)
     with closing(review.file), serving(results, review) as viewer:

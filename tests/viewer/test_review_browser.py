@@ -16,7 +16,7 @@ from tests.support import until
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_browser import assert_quiet, opened
 from tests.viewer.test_corrected_join import job, joined
-from tests.viewer.test_review import review_of, written
+from tests.viewer.test_review import answer_anew, review_of, written
 
 __all__ = ["browse", "job", "playwright", "pytestmark"]
 
@@ -175,6 +175,24 @@ def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(brow
         page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
         page.keyboard.press("Enter")  # refused again
         page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
+
+
+def test_an_answer_that_came_after_the_page_is_shown_before_it_is_decided_on(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    with in_review(browse, results, review) as (page, served):
+        answer_anew(results, review.queue.rows[0].id, served)
+        page.keyboard.press("Enter")
+        page.locator("#said", has_text="another answer now than was shown").wait_for()
+        assert written(results) == []
+        assert page.locator("[data-field=reason] .said").inner_text().startswith("another reason")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/1")
+    assert (
+        read_corrections(ResultPaths.of(results).corrections)
+        .values(review.queue.rows[0].id)["reason"]
+        .startswith("another reason")
+    )
 
 
 def test_what_is_half_written_stays_with_its_row_and_the_page_says_so(browse: Any, tmp_path: Path) -> None:

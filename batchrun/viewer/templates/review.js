@@ -27,7 +27,7 @@ async function step(work, isDecision = false) {
 /* Decide on a field, or on all that is open (`field` null), of the row that is shown. */
 function decide(change, field, key) {
   if (isLeft) { early = key; return; }
-  const said = document.getElementById("said"), path = shown, open = review().querySelector("[data-open]");
+  const said = document.getElementById("said"), path = shown, { seen } = review().dataset, open = review().querySelector("[data-open]");
   if (field) last = { path, field: field.dataset.field };
   else if (open) last = { path, field: open.dataset.field };
   if (change.action !== "note") (field ? [field] : review().querySelectorAll("[data-open]")).forEach(one => one.removeAttribute("data-open"));
@@ -37,7 +37,7 @@ function decide(change, field, key) {
   if (chosen()) (next || document.querySelector("h1")).focus({ preventScroll: true });
   isLeft = !next;
   step(async () => {
-    const told = await send(path, field ? { ...change, field: field.dataset.field } : change, said, "This decision is not kept");
+    const told = await send(path, { ...change, seen, ...(field && { field: field.dataset.field }) }, said, "This decision is not kept");
     steps[0].isDecision = false;
     if (told) { await show(told.next); return; }
     steps.length = 1; // what was pressed after it, for this row, counted on it
