@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from batchrun.errors import UsageError
 from batchrun.simulator.options import GatewayOptions
 from batchrun.viewer import running
 from batchrun.viewer.running import Change, RunState
@@ -258,6 +259,34 @@ def test_a_run_that_ended_while_a_row_was_open_is_not_shown_on_the_rows(
         page.wait_for_url("**/rows#row-*")
         page.locator("#run-pause button").wait_for(state="detached")
         page.locator("#run progress").wait_for(state="detached")
+        assert_quiet(browser, served)
+
+
+class _Refusing(_Run):
+    """A run that refuses the first change."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def tune(self, change: Change) -> RunState:
+        if change != Change():
+            self.asked.append(change.rpm)
+            if len(self.asked) == 1:
+                raise UsageError("The run does not take that now.")
+        return super().tune(change)
+
+
+def test_limits_that_were_refused_can_be_sent_again_as_they_are(browse: Any, tmp_path: Path) -> None:
+    run = _Refusing()
+    with serving(make_job(tmp_path, 20), writer=run) as served, browse() as browser:
+        page = opened(browser, served)
+        page.locator("#run-limits summary").click(timeout=8000)
+        page.get_by_label("Requests a minute").fill("600")
+        page.keyboard.press("Enter")
+        page.locator("#run-said", has_text="does not take that now").wait_for()
+        page.get_by_label("Requests a minute").press("Enter")
+        until(lambda: run.asked == ["600", "600"])
+        page.locator("#run-said", has_not_text="now").wait_for(state="attached")
         assert_quiet(browser, served)
 
 

@@ -178,7 +178,9 @@ async function refresh() {
 /* The run that writes the file: paused, resumed, given other limits. */
 const run = document.getElementById("run");
 async function tune(change) {
-  if (await send("/run", change, document.getElementById("run-said"), "Nothing was changed")) await refresh();
+  const isMade = await send("/run", change, document.getElementById("run-said"), "Nothing was changed");
+  if (isMade) await refresh();
+  return isMade;
 }
 if (run) {
   keys.p = () => document.querySelector("#run-pause button")?.click();
@@ -186,12 +188,14 @@ if (run) {
     const button = event.target.closest("button[data-paused]");
     if (button) tune({ paused: button.dataset.paused === "true" });
   });
-  run.addEventListener("submit", event => {
+  run.addEventListener("submit", async event => {
     event.preventDefault();
     const changed = [...event.target.querySelectorAll("input")].filter(input => input.value !== input.defaultValue);
     document.activeElement?.blur();
-    if (changed.length) tune(Object.fromEntries(changed.map(input => [input.name, input.value.trim() || "off"])));
-    changed.forEach(input => { input.defaultValue = input.value; });
+    if (!changed.length) return;
+    const told = changed.map(input => input.value), names = changed.map(input => input.name);
+    const isMade = await tune(Object.fromEntries(names.map((name, place) => [name, told[place].trim() || "off"])));
+    if (isMade) changed.forEach((input, place) => { input.defaultValue = told[place]; }); // what was refused is sent again
   });
 }
 
