@@ -97,6 +97,10 @@ class Facet:
         if self.known[value] != code:
             raise ValueError(f"{value!r} does not have the code {code}")
 
+    def is_among_others(self, value: str) -> bool:
+        """Whether a value, if any row has it, is one of those without a code of their own."""
+        return len(self.values) == OTHERS_CODE and value != OTHERS and value not in self.known
+
     def having(self, value: str) -> int:
         """The rows that have a value."""
         code = OTHERS_CODE if value == OTHERS else self.known.get(value)

@@ -121,8 +121,8 @@ class Pages:
         """A page that says one thing."""
         return self._templates.render("message.html.j2", message=text)
 
-    def table(self, index: Index, view: View, run: Seen = NO_RUN) -> bytes:
-        """The page of a view. `run`: what is known of the run that writes the file."""
+    def table(self, index: Index, view: View, run: Seen = NO_RUN, refused: Sequence[str] = ()) -> bytes:
+        """The page of a view. `run`: what is known of the run that writes the file. `refused`: what the view is not."""
         state, progress = state_of(index), index.progress  # first: what comes meanwhile is newer than this page
         selection = select(index, view)
         last, start = max(1, -(-selection.total // view.size)), (view.page - 1) * view.size
@@ -134,6 +134,7 @@ class Pages:
             run=run,
             unfinished="" if run != NO_RUN else self._unfinished(index),
             view=view,
+            refused=refused,
             is_filtered=bool(view.search or view.facets or view.ranges),
             kept=[pair for pair in view.pairs() if pair[0] in (*view.facets, "sort", "size")],
             found=f"{counted(selection.total, 'row')} of {progress.rows:,}",

@@ -161,7 +161,8 @@ class Viewer:
         return web.Response(body=SCRIPT, content_type="text/javascript", charset="utf-8")
 
     async def _table(self, request: web.BaseRequest) -> web.Response:
-        page = await self._in_thread(self._pages.table, self._index, self._view(request), self._watch.look())
+        view, refused = View.as_far_as(_pairs(request), self._index.columns)
+        page = await self._in_thread(self._pages.table, self._index, view, self._watch.look(), refused)
         return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _row(self, request: web.BaseRequest, number: str) -> web.Response:
@@ -240,8 +241,12 @@ class Viewer:
         return response
 
     def _view(self, request: web.BaseRequest) -> View:
-        pairs = [pair for pair in request.query.items() if pair[0] != PLACE]
-        return View.of(pairs, self._index.columns)
+        return View.of(_pairs(request), self._index.columns)
+
+
+def _pairs(request: web.BaseRequest) -> list[tuple[str, str]]:
+    """What the address of a view says of it."""
+    return [pair for pair in request.query.items() if pair[0] != PLACE]
 
 
 def _whole(text: str, count: int) -> int:

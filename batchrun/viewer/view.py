@@ -41,6 +41,17 @@ class View:
             view = view._with(name, value, columns)
         return view
 
+    @classmethod
+    def as_far_as(cls, pairs: Sequence[tuple[str, str]], columns: Columns) -> tuple[View, list[str]]:
+        """The view of what an address can be, and in words what in it cannot be."""
+        view, refused = cls(), list[str]()
+        for name, value in pairs:
+            try:
+                view = view._with(name, value, columns)
+            except UsageError as error:
+                refused.append(str(error))
+        return view, refused
+
     def _with(self, name: str, value: str, columns: Columns) -> View:
         number = name.removesuffix(_FROM).removesuffix(_TO)
         if name == "q":
@@ -53,6 +64,10 @@ class View:
                 raise UsageError(f"{name}: {value!r} is not a whole number from 1 to {most}")
             return replace(self, page=int(value)) if name == "page" else replace(self, size=int(value))
         if name in columns.facets:
+            if columns.facets[name].is_among_others(value):
+                raise UsageError(
+                    f"{name}: {value!r} is none of the first 254 values, and no filter knows others; search for it"
+                )
             values = dict.fromkeys((*self.facets.get(name, ()), value))
             return replace(self, facets={**self.facets, name: tuple(values)})
         if number != name and number in columns.numbers:

@@ -10,11 +10,13 @@ from urllib.parse import quote
 import pytest
 
 from batchrun.datasets.tables import Source
-from batchrun.errors import StopError
+from batchrun.errors import StopError, UsageError
 from batchrun.evaluation.evaluate import Question, evaluate, scoring
 from batchrun.records.index import hash_body
+from batchrun.viewer.columns import OTHERS, Columns
 from batchrun.viewer.gold import Judge
 from batchrun.viewer.shown import Rows
+from batchrun.viewer.view import View
 from tests.html.made import HOSTILE, SHOWN, TOPICS, make_job, write_gold
 from tests.viewer.serving import Served, serving
 
@@ -121,10 +123,27 @@ def test_words_are_found_in_ids_answers_and_errors(served: Served, words: str, c
     ],
 )
 def test_what_cannot_be_looked_for_is_said(served: Served, query: str) -> None:
-    for path in ("/rows", "/rows.json", "/rows.jsonl"):
+    name = query.split("=")[0].split(".")[0]
+    for path in ("/rows.json", "/rows.jsonl", "/rows/1"):
         answer = served.ask(f"{path}?{query}")
         assert answer.status == 400
-        assert query.split("=")[0].split(".")[0] in answer.text
+        assert name in answer.text
+    page = served.ask(f"/rows?field.topic=billing&{query}")
+    said = page.text[page.text.index('<p class="failed" role="alert">') :].partition("</p>")[0]
+    assert page.status == 200
+    assert name in said
+    assert said.endswith("These rows are shown without it.")
+    assert f"{served.rows('field.topic=billing')['total']} rows of {ROWS}" in page.text
+
+
+def test_a_value_that_no_filter_knows_is_said_and_not_taken_for_one_of_no_row() -> None:
+    columns = Columns([])
+    columns.facets["model"].known.of([f"m{number}" for number in range(300)])
+    for known in ("m0", "m253", OTHERS):
+        assert View.of([("model", known)], columns).facets == {"model": (known,)}
+    with pytest.raises(UsageError, match="model: 'm254' is none of the first 254 values"):
+        View.of([("model", "m254")], columns)
+    assert View.of([("error", "m254")], columns).facets, "it has few values: no row has that one"
 
 
 @pytest.mark.parametrize("path", ["/rows/000000000000999999", "/rows/120", f"/rows/{'9' * 5000}", "/rows/0?place=-1"])
