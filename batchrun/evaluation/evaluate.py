@@ -322,7 +322,7 @@ class Scoring:
             hint = "every cell of gold is empty" if is_empty else "look at --key"
             raise UsageError(
                 f"nothing was scored: no record of {self._results.path} has gold in {self._table.name} "
-                f"({counted(counts.unscored, 'record')} without gold, {counts.not_asked:,} rows of gold not asked); "
+                f"({counted(counts.unscored, 'record')} without gold, {counted(counts.not_asked, 'row')} of gold not asked); "
                 f"{hint}"
             )
         self.refuse_no_answer(counts)

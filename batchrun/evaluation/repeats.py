@@ -55,10 +55,13 @@ class Seen:
         return not known & bit
 
     def missing(self, rows: int) -> Iterator[tuple[int, int]]:
-        """The rows without a record, of so many, each with its repeats if it has some, else 0; then single repeats."""
-        every = range(1, self._expected + 1)
+        """The rows without a record, of so many, each with its repeats if it has some, else 0; then single repeats.
+
+        Where nobody knows how often a row is asked, no repeat is missing.
+        """
+        every = range(1, self._expected + 1) if self._expected > 1 else range(0)
         for row in self._rows.missing(rows):
-            yield from ((row, repeat) for repeat in (every if self._repeats and len(every) > 1 else (0,)))
+            yield from ((row, repeat) for repeat in (every if self._repeats and every else (0,)))
         for row, known in sorted(self._repeats.items()):
             yield from ((row, repeat) for repeat in every if not known >> repeat & 1)
 

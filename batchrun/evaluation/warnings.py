@@ -115,7 +115,7 @@ def warnings_for(
         parts = [f"{counted(rows_not_asked, 'row')} of gold"] if rows_not_asked else []
         parts += [counted(repeats_not_asked, "repeat")] if repeats_not_asked else []
         found.append(f"{' and '.join(parts)} not asked: no figure speaks of them")
-    elif repeats is not None and repeats.least < repeats.most:
+    if repeats is not None and repeats.least < repeats.most and not repeats_not_asked:
         found.append(f"not every row has {repeats.most:,} repeats that count: pass@k is shown up to {repeats.least:,}")
     for tally in tallies:
         if has_too_many_labels(tally) and tally.weights.are_even and tally.field.scorer.kind is not Kind.NUMBER:

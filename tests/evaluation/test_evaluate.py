@@ -536,11 +536,12 @@ def test_a_row_with_several_right_answers_is_a_row_of_each_that_the_class_table_
 
 
 def test_a_row_without_a_record_is_called_a_row_also_where_others_have_repeats(tmp_path: Path) -> None:
-    """Nobody knows that c was to be asked twice; the first repeat of b has no record."""
-    answers = {name: {"topic": "x"} for name in ("a#1", "a#2", "b#2")}
+    """Nobody knows how often a row was to be asked, so neither b#1, b#3 nor c#1 is told of as one that is missing."""
+    answers = {name: {"topic": "x"} for name in ("a#1", "a#2", "a#3", "b#2")}
     found = evaluated(tmp_path, answers, [(name, "x") for name in "abc"], "topic")
-    assert found.counts.not_asked == 2
-    assert "1 row of gold and 1 repeat not asked: no figure speaks of them" in found.warnings
+    assert found.counts.not_asked == 1
+    assert "1 row of gold not asked: no figure speaks of them" in found.warnings
+    assert "not every row has 3 repeats that count: pass@k is shown up to 1" in found.warnings
 
 
 @pytest.mark.parametrize("told", [{}, {"scorers": {"u": scorer_of("exact")}}])
