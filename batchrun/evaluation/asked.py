@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import orjson
 
 from batchrun.datasets.labels import LabelReader
 from batchrun.datasets.prepared import Prepared, read_prepared
-from batchrun.datasets.requests_of import find_requests
+from batchrun.datasets.requests_of import find_requests, sent_as
 from batchrun.datasets.row import Row
 from batchrun.datasets.row_ids import RowKeys, given_id
-from batchrun.errors import UsageError
+from batchrun.errors import InputError, UsageError
 from batchrun.evaluation.as_text import as_text
 from batchrun.evaluation.fields import scorer_of_schema
 from batchrun.evaluation.scorers import JSON, Scorer
 from batchrun.records.index import HashTable, hash64
-from batchrun.records.request import RESPONSES
+from batchrun.records.request import RESPONSES, Overrides
+from batchrun.requests.reader import RequestFile
 from batchrun.results.parts import is_directory_of_results
 from batchrun.validation.schema import wanted_schema
 
@@ -113,6 +114,19 @@ def members(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def leaves(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The fields of a schema of objects, without those that have fields themselves."""
     return (pair for pair in members(schema) if not isinstance(pair[1].get("properties"), dict))
+
+
+def ids_of_requests(results: Path) -> list[str]:
+    """The ids of the requests of a result file; none where its request file is not known, or not as it was any more."""
+    if (requests := find_requests(results, None)) is None:
+        return []
+    found, sent = list[str](), sent_as(results) or Overrides()
+    try:
+        with RequestFile(str(requests), replace(sent, model=sent.model or "any")) as file:  # nothing is sent
+            file.check(lambda line: found.append(line.custom_id))
+    except (InputError, UsageError):
+        return []
+    return found
 
 
 def _first_schema(requests: Path) -> Any:

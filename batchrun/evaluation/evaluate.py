@@ -322,8 +322,8 @@ class Scoring:
             hint = "every cell of gold is empty" if is_empty else "look at --key"
             raise UsageError(
                 f"nothing was scored: no record of {self._results.path} has gold in {self._table.name} "
-                f"({counted(counts.unscored, 'record')} without gold, {counted(counts.not_asked, 'row')} of gold not asked); "
-                f"{hint}"
+                f"({counted(counts.unscored, 'record')} without gold, {counted(counts.not_asked, 'row')} of gold not "
+                f"asked); {hint}"
             )
         self.refuse_no_answer(counts)
 

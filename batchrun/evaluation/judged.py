@@ -11,7 +11,7 @@ from pathlib import Path
 from batchrun.datasets.lookup import RecordFile
 from batchrun.datasets.tables import Source, Table, open_table
 from batchrun.errors import UsageError
-from batchrun.evaluation.asked import Asked
+from batchrun.evaluation.asked import Asked, ids_of_requests
 from batchrun.evaluation.fields import DAMAGED
 from batchrun.evaluation.figures import VERSION, Accuracy, Evaluation, FieldFigures, Judge, People
 from batchrun.evaluation.gold import NO_CELL, REPEAT, Column, Gold, group_column, ids_of
@@ -52,7 +52,7 @@ class JudgeQuestion:
 
 
 def evaluate_judged(results: Path, question: JudgeQuestion, sinks: Sequence[RowSink] = ()) -> Evaluation:
-    """The figures of a result file by the verdicts of a judge. `sinks` get every row that has a record.
+    """The figures of a result file by the verdicts of a judge. `sinks` get every row.
 
     Raises `UsageError` where nothing was answered, or no verdict can be read, or a file or an option cannot serve;
     `InputError` for rows of the table that cannot be used; `ResultFileError` for records of another version.
@@ -69,6 +69,9 @@ def evaluate_judged(results: Path, question: JudgeQuestion, sinks: Sequence[RowS
             for place, judged in work.rows():
                 for sink in sinks:
                     sink.take(place, judged.verdict, [judged])
+            for place in work.not_asked() if sinks else ():
+                for sink in sinks:
+                    sink.take(place, Verdict.NOT_ASKED, [Judged(Verdict.NOT_ASKED)])
             return work.evaluation()
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
@@ -124,10 +127,24 @@ class _Judging:
             return Judged(Verdict.UNSCORED, said.in_words)
         return Judged(_VERDICTS[said], "", (None, said.name.lower()))
 
+    @property
+    def _requests_without_record(self) -> int:
+        return max(0, self._total - self._records)
+
+    def not_asked(self) -> Iterator[Place]:
+        """The requests that have no record, after `rows`; without an id where the request file cannot tell it."""
+        if not self._requests_without_record:
+            return
+        left = [custom_id for custom_id in ids_of_requests(self._file.path) if not self.judge.is_second(custom_id)]
+        for custom_id in left[: self._requests_without_record]:
+            yield self._rows.place(custom_id)
+        for _ in range(self._requests_without_record - len(left)):
+            yield Place("", None)
+
     def evaluation(self) -> Evaluation:
         """The figures; after `rows`."""
         tally, question, mark = self._tally, self._question, self.judge.mark
-        tally.count(Verdict.NOT_ASKED, None, max(0, self._total - self._records))
+        tally.count(Verdict.NOT_ASKED, None, self._requests_without_record)
         counts = Counts.of(tally.verdicts)
         self._refuse_nothing(counts)
         both = accuracies(tally)

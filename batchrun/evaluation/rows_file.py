@@ -90,7 +90,8 @@ class RowTable:
     def take(self, place: Place, verdict: Verdict, fields: Sequence[Judged]) -> None:
         """Write one row."""
         assert self._table is not None, "begin comes first"
-        cells: list[object] = [place.custom_id, "" if place.row is None else str(place.row + 1), verdict.value]
+        row = "" if place.row is None or place.row < 0 else str(place.row + 1)  # below 0: repeats, of no row of gold
+        cells: list[object] = [place.custom_id, row, verdict.value]
         for judged in fields:
             gold, answer = judged.pair
             cells += [judged.verdict.value, shown(gold), shown(answer), judged.why]

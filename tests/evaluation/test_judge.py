@@ -283,8 +283,40 @@ def test_an_answer_that_is_not_judged_yet_is_unscored_and_one_without_a_record_n
     assert found.counts == Counts(not_asked=2, right=1, unscored=2)
     assert batchrun("eval", "r.jsonl", *JUDGED, "--junit", "j.xml").code == 0
     rows = ElementTree.parse("j.xml").getroot()[1]
-    assert (rows.get("tests"), rows.get("skipped"), len(rows)) == ("3", "2", 3)  # as many as there are cases
+    assert (rows.get("tests"), rows.get("skipped"), len(rows)) == ("5", "4", 5)  # as many as there are cases
+    assert [case.get("name") for case in rows] == ["a", "b", "c", "", ""]  # nobody knows what else was to be asked
     assert judge_of(found).unscored == {"not judged yet": 2}
+
+
+def test_a_request_without_a_record_is_a_skipped_case_by_its_id(batchrun: Command) -> None:
+    write_gold(Path("data.csv"), ["id", "question"], [(name, f"question {name}") for name in "abc"])
+    made = (
+        "prepare",
+        "data.csv",
+        "--id",
+        "id",
+        "-p",
+        "{{ question }}",
+        "--model",
+        "m",
+        "-o",
+        "q.jsonl",
+        "--repeat",
+        "2",
+    )
+    assert batchrun(*made).code == 0
+    assert batchrun("run", "q.jsonl", "-o", "r.jsonl", *FAST, "-c", "1", "-n", "4").code == 0
+    judged_results(
+        batchrun, {f"{name}#{repeat}": PASS for name in "ab" for repeat in (1, 2)}, SCHEMA, "ok", "--key", "id"
+    )
+    assert figures().counts == Counts(not_asked=2, right=4)
+    assert batchrun("eval", "r.jsonl", *JUDGED, "--junit", "j.xml", "--csv", "rows.csv").code == 0
+    rows = ElementTree.parse("j.xml").getroot()[1]
+    assert [(case.get("name"), len(case)) for case in rows][4:] == [("c#1", 1), ("c#2", 1)]
+    assert rows[4][0].get("message") == "verdict: not asked"
+    with Path("rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["row"], row["verdict"]) for row in table] == [("", "right")] * 4 + [("", "not_asked")] * 2
 
 
 def test_a_verdict_on_another_answer_never_counts(batchrun: Command) -> None:
