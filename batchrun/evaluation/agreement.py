@@ -18,9 +18,10 @@ from batchrun.errors import UsageError
 from batchrun.evaluation.asked import Asked
 from batchrun.evaluation.fields import ANSWER, TEXT, Answer, Field
 from batchrun.evaluation.scorers import JSON, vote
-from batchrun.evaluation.seen import SeenFields
+from batchrun.evaluation.seen import SeenFields, scorers_of_all
 from batchrun.evaluation.side import Spending, Spent, refuse_one_twice
 from batchrun.evaluation.summary import MOST_LABELS
+from batchrun.evaluation.warnings import copied, damaged
 from batchrun.records.index import HashTable, LineSet, hash64
 from batchrun.records.words import printable_json
 from batchrun.stats.confusion import SEED, kappa, resample
@@ -59,7 +60,8 @@ class Agreements(msgspec.Struct, frozen=True):
     """All files without gold, and how far each pair of them agrees by field.
 
     `v`: the version of this form. `confidence`: of all intervals. `seed`: of the resampled ones. `files`, `fields`: the
-    figures.
+    figures. `fields_left_out`: fields that not every file has a value in, each with the files that have. `warnings`:
+    when not to trust a figure.
     """
 
     v: Literal[1]
@@ -67,6 +69,8 @@ class Agreements(msgspec.Struct, frozen=True):
     seed: int
     files: list[AgreeingFile]
     fields: dict[str, list[Agreement]]
+    fields_left_out: dict[str, list[str]]
+    warnings: list[str]
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline."""
@@ -128,14 +132,18 @@ def agree(results: Sequence[Path], book: PriceBook) -> Agreements:
 
 
 def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agreements:
-    seen = [SeenFields(file.results()).scorers() for file in files]
-    scorers = {name: scorer for name, scorer in seen[0].items() if all(name in other for other in seen)}
-    scorers = {name: scorer for name, scorer in scorers.items() if scorer is not JSON} or {ANSWER: TEXT}
+    seen = [SeenFields(file.results()) for file in files]
+    common = scorers_of_all(seen)
+    left_out = {
+        name: [str(path) for path, one in zip(paths, seen, strict=True) if one.kinds(name)]
+        for name in sorted(set[str]().union(*(one.scorers() for one in seen)) - common.keys())
+    }
+    scorers = {name: scorer for name, scorer in common.items() if scorer is not JSON} or {ANSWER: TEXT}
     said = [_Said(Field(name, name, scorer, is_text=scorer is TEXT), len(files)) for name, scorer in scorers.items()]
-    numbers, told = HashTable(), list[AgreeingFile]()
+    numbers, told, warnings = HashTable(), list[AgreeingFile](), list[str]()
     for at, file in enumerate(files):
         spending, reader = Spending(book), Asked.of(paths[at]).reader()
-        known, duplicates = LineSet(), 0
+        known, duplicates, copies = LineSet(), 0, 0
         for results, _ in file.batches():
             spending.add(results)
             for result in results:
@@ -143,6 +151,7 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
                 if not known.add(number):
                     duplicates += 1
                     continue
+                copies += result.run.source is not None and result.run.source.kind == "copied"
                 answer = Answer(result, reader)
                 for one in said:
                     one.take(at, number, answer)
@@ -150,6 +159,7 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
             number = numbers.setdefault(hash64(custom_id), len(numbers))
             for one in said if known.add(number) else ():
                 one.take(at, number, Answer(None))
+        warnings += [f"{paths[at]}: {line}" for line in (*damaged(file), *copied(copies))]
         told.append(AgreeingFile(str(paths[at]), spending.total(), duplicates, file.damaged))
     fields = {
         one.field.name: [one.compare(first, second, paths) for first, second in combinations(range(len(files)), 2)]
@@ -157,4 +167,4 @@ def _agree(files: list[RecordFile], paths: list[Path], book: PriceBook) -> Agree
     }
     if not any(agreement.rows for found in fields.values() for agreement in found):
         raise UsageError("the files have no answered row in common; there is nothing to compare")
-    return Agreements(1, CONFIDENCE, SEED, told, fields)
+    return Agreements(1, CONFIDENCE, SEED, told, fields, left_out, warnings)

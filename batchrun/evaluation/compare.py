@@ -101,7 +101,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     `v`: the version of this form. `gold`: the table of right answers. `policy`: what unanswered rows count as.
     `confidence`: of all intervals. `method`: of the differences. `files`, `fields`: the figures. `fields_left_out`:
-    fields that gold has and not every file, each with the files that have it.
+    fields that gold has and not every file, each with the files that have it. `warnings`: when not to trust a figure.
     """
 
     v: Literal[1]
@@ -112,6 +112,7 @@ class Comparison(msgspec.Struct, frozen=True):
     files: list[File]
     fields: dict[str, list[Difference]]
     fields_left_out: dict[str, list[str]]
+    warnings: list[str]
 
     def to_json(self) -> bytes:
         """Indented JSON with a newline."""
@@ -133,9 +134,7 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook, shown_
             "--cluster out, or leave out what compares (--fail-if-worse, --fail-unless-as-good)"
         )
     with ExitStack() as files:
-        scorings: list[Scoring] = []
-        for path in results:
-            scorings.append(files.enter_context(scoring(path, question, like=scorings[0] if scorings else None)))
+        scorings = _opened(results, question, files)
         if scorings[0].is_weighted:
             raise UsageError(
                 f"{question.gold.name} has rows that were drawn with different probabilities, which a comparison does "
@@ -162,7 +161,34 @@ def compare(results: Sequence[Path], question: Question, book: PriceBook, shown_
             files=[_file(side) for side in sides],
             fields=fields,
             fields_left_out=left_out,
+            warnings=_warnings(sides),
         )
+
+
+def _opened(results: Sequence[Path], question: Question, files: ExitStack) -> list[Scoring]:
+    """All files, each with its fields; one whose values are all null is scored as the others have it, in any order."""
+    found: list[Scoring] = []
+    for path in results:
+        found.append(files.enter_context(scoring(path, question, like=found[0] if found else None)))
+    known = {
+        tally.field.name: tally.field.scorer
+        for one in found
+        for tally in one.tallies
+        if tally.field.name not in one.without_value
+    }
+    for at, one in enumerate(found):
+        if any(known.get(tally.field.name, tally.field.scorer) != tally.field.scorer for tally in one.tallies):
+            found[at] = files.enter_context(scoring(results[at], question, like=found[at - 1], known=known))
+    return found
+
+
+def _warnings(sides: Sequence[Side]) -> list[str]:
+    """What must be known of the figures: of each file, and of gold once."""
+    scorings = [side.scoring for side in sides]
+    of_gold = dict.fromkeys(line for one in scorings for line in one.not_allowed())
+    everywhere = [name for name in scorings[0].unscored if all(name in one.unscored for one in scorings)]
+    not_scored = next(filter(None, (list(one.not_scored(everywhere)) for one in scorings)), [])
+    return [*(f"{side.path}: {line}" for side in sides for line in side.scoring.of_answers()), *of_gold, *not_scored]
 
 
 def _common_fields(scorings: Sequence[Scoring], paths: Sequence[Path]) -> tuple[set[str], dict[str, list[str]]]:

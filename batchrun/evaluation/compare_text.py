@@ -20,14 +20,19 @@ def render(found: Comparison) -> str:
     for name, differences in found.fields.items():
         for difference in differences:
             lines += [*_difference(name or ALL_FIELDS, difference, found.policy, len(differences) > 1), ""]
-    lines += [_field_left_out(name, files) for name, files in found.fields_left_out.items()]
+    lines += _of_all(found)
     policy = "count as wrong" if found.policy is Unanswered.WRONG else "are left out"
     lines.append(f"unanswered rows {policy}; intervals are {found.confidence:.0%}; {found.method}")
     return "\n".join(lines) + "\n"
 
 
-def _field_left_out(name: str, files: Sequence[str]) -> str:
-    return f"not compared: {label_of(name)}, which is only in {', '.join(map(_name, files))}"
+def _of_all(found: Comparison | Agreements) -> list[str]:
+    """What is not compared, and the warnings."""
+    left_out = [
+        f"not compared: {label_of(name)}, which is only in {', '.join(map(_name, files))}"
+        for name, files in found.fields_left_out.items()
+    ]
+    return [*left_out, *(f"warning: {printable(warning)}" for warning in found.warnings)]
 
 
 def render_agreement(found: Agreements) -> str:
@@ -36,6 +41,7 @@ def render_agreement(found: Agreements) -> str:
     for name, agreements in found.fields.items():
         for one in agreements:
             lines += [*_agreement(name, one), ""]
+    lines += _of_all(found)
     lines.append(f"there is no gold: who agrees may be wrong together; intervals are {found.confidence:.0%}")
     lines.append(f"intervals of kappa: resampled, seed {found.seed}")
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -26,11 +27,14 @@ from batchrun.evaluation.seen import SeenFields
 from batchrun.evaluation.summary import accuracies, field_figures, groups
 from batchrun.evaluation.tally import FieldTally, Judged, Place, RowTally
 from batchrun.evaluation.verdict import Counts, Unanswered, Verdict, of_all_fields
-from batchrun.evaluation.warnings import damaged, not_allowed, not_scored, warnings_for, without_place
+from batchrun.evaluation.warnings import copied, damaged, not_allowed, not_scored, warnings_for, without_place
 from batchrun.records.answer import Result
 from batchrun.records.words import counted
 from batchrun.stats.confusion import SEED
 from batchrun.stats.proportions import CONFIDENCE
+
+_NOTHING: Mapping[str, Scorer] = MappingProxyType({})
+_CLUSTER = "; --cluster COLUMN takes rows together that have one value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Scoring:
 
     `like`: another file that is held against the same gold, which is not read again where both look for the same.
     `sample`: how the rows of gold were drawn, where they are those of a review. `keep_ids`: rows without a record are
-    given with their ids.
+    given with their ids. `known`: how fields are scored that are null in all answers, which do not tell.
 
     Raises `UsageError`, `InputError` or `ResultFileError` where one of the two cannot serve.
     """
@@ -100,32 +104,32 @@ class Scoring:
         sample: Sample | None = None,
         *,
         keep_ids: bool = False,
+        known: Mapping[str, Scorer] = _NOTHING,
     ) -> None:
         self._results, self._question, self._table, self._sample = results, question, table, sample
         self._asked = asked = Asked.of(results.path)
         self._reader = asked.reader()
         wanted = {*table.columns, *question.columns, *question.scorers}
         seen = SeenFields(() if asked.is_closed else results.results(), wanted)
-        fields = self._fields(seen, like)
+        self.without_value = seen.without_value()
+        fields = self._fields(seen, known)
         self._orders = _orders(question.ordinal, fields, asked)
         ids = ids_of(table, question.key, asked)
         used = {*(one.column for one in fields), ids.name, CUSTOM_ID, question.by, question.cluster}
-        self._unscored = [name for name in table.columns if name not in used] if seen.objects else []
-        self._known = known = self._known_of(fields, ids, like, keep_ids=keep_ids)
-        self.gold, self._by, self._cluster = known.rows, known.by, known.cluster
-        self.tallies = [FieldTally(one, column) for one, column in zip(fields, known.columns, strict=True)]
+        self.unscored = [name for name in table.columns if name not in used] if seen.objects else []
+        self._known = gold = self._known_of(fields, ids, like, keep_ids=keep_ids)
+        self.gold, self._by, self._cluster = gold.rows, gold.by, gold.cluster
+        self.tallies = [FieldTally(one, column) for one, column in zip(fields, gold.columns, strict=True)]
         self.rows_tally = RowTally()
         self._seen = Seen(1 if asked.prepared is None else asked.prepared.repeat)
         self.duplicates = self._repeats_not_asked = 0
         self._copied = 0
 
-    def _fields(self, seen: SeenFields, like: Scoring | None) -> list[Field]:
+    def _fields(self, seen: SeenFields, known: Mapping[str, Scorer]) -> list[Field]:
         """The fields that the schema or any answer names and gold has a column for, and those that were told."""
         question, schema = self._question, self._asked.scorers()
         scorers = {ANSWER: seen.answer_scorer} | seen.scorers()
-        if like is not None:  # a file whose values are all null does not say how they are scored
-            known = {tally.field.name: tally.field.scorer for tally in like.tallies}
-            scorers |= {name: known[name] for name in seen.without_value() if name in known}
+        scorers |= {name: known[name] for name in self.without_value if name in known}
         scorers |= dict.fromkeys([name for name in schema if name not in scorers or name == ANSWER], EXACT)
         scorers |= {name: scorer for name, scorer in schema.items() if scorer is not None}
         is_text = seen.has_texts and not seen.are_objects and not schema
@@ -162,6 +166,18 @@ class Scoring:
     def is_weighted(self) -> bool:
         """Whether rows of gold stand for different numbers of rows."""
         return self._sample is not None and not self._sample.is_even
+
+    def of_answers(self) -> list[str]:
+        """What must be known of the answers of this file beside others; after `rows`."""
+        return [*damaged(self._results), *copied(self._copied)]
+
+    def not_allowed(self) -> Iterator[str]:
+        """A warning for each field whose gold no answer can be."""
+        return not_allowed(self.tallies, self._asked)
+
+    def not_scored(self, columns: Sequence[str]) -> Iterator[str]:
+        """A warning where columns of gold, which no answer names, may be fields all the same."""
+        return not_scored(columns, self._asked, self._table.name, self._results.path)
 
     def keep(self, names: Container[str]) -> None:
         """Judge these fields only; before `rows`."""
@@ -298,20 +314,12 @@ class Scoring:
                 *warnings_for(self.tallies, fields, counts, question.policy, self._repeats_not_asked),
                 *damaged(self._results),
                 *without_place(self._orders, fields),
-                *self._copies(),
-                *not_allowed(self.tallies, self._asked),
-                *not_scored(self._unscored, self._asked, self._table.name, self._results.path),
+                *copied(self._copied if self._cluster is None else 0, _CLUSTER),
+                *self.not_allowed(),
+                *self.not_scored(self.unscored),
                 *([] if self._sample is None else of_sample(self._sample)),
             ],
         )
-
-    def _copies(self) -> Iterator[str]:
-        """A warning where answers stand for several rows: then intervals take these for more than they tell."""
-        if self._copied and self._cluster is None:
-            yield (
-                f"{counted(self._copied, 'answer')} copied from equal requests: right or wrong together with their "
-                "originals, so the intervals are too narrow; --cluster COLUMN takes rows together that have one value"
-            )
 
     def _refuse_nothing(self, counts: Counts) -> None:
         """No figure is made where there is nothing to make it of."""
@@ -354,12 +362,17 @@ def _orders(told: Sequence[str], fields: Sequence[Field], asked: Asked) -> dict[
 
 @contextmanager
 def scoring(
-    results: Path, question: Question, like: Scoring | None = None, *, keep_ids: bool = False
+    results: Path,
+    question: Question,
+    like: Scoring | None = None,
+    *,
+    keep_ids: bool = False,
+    known: Mapping[str, Scorer] = _NOTHING,
 ) -> Iterator[Scoring]:
     """A result file and its gold, opened. Raises as `Scoring` does, and `UsageError` for a file that is not there."""
     try:
         with RecordFile(results) as file, open_gold(question.gold) as (table, sample):
-            yield Scoring(file, table, question, like, sample, keep_ids=keep_ids)
+            yield Scoring(file, table, question, like, sample, keep_ids=keep_ids, known=known)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or results}: {error.strerror}") from error
 

@@ -87,6 +87,7 @@ def against(base: Path, results: Path, question: Question, margin: float | None)
         )
     gate = check_base(next(iter(found.fields.values()))[0], margin)
     left_out = list(left_out_lines(found.files[0].duplicates, found.files[0].damaged_lines))
+    left_out += [f"it has no {name}, which is not compared" for name in found.fields_left_out]
     return structs.replace(gate, words="; ".join([gate.words, *(f"{base}: {line}" for line in left_out)]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from batchrun.evaluation.fields import ANSWER, MIXED, TEXT, is_plain
@@ -85,17 +85,27 @@ class SeenFields:
         """The fields, and some members that are not wanted; not `answer` where that is a text."""
         return sorted({*self._kinds, *self._others} - ({ANSWER} if self.has_texts else set()))
 
+    def kinds(self, name: str) -> Counter[str]:
+        """How many values of a field are of which kind; none where the field is a text."""
+        return Counter() if name == ANSWER and self.has_texts else self._kinds.get(name, Counter())
+
     def scorers(self) -> dict[str, Scorer]:
         """The scorer that suits most values of each field that has any; of as many, the one for texts."""
-        return {
-            name: _scorer_for(kinds)
-            for name, kinds in sorted(self._kinds.items())
-            if kinds and not (name == ANSWER and self.has_texts)
-        }
+        return {name: _scorer_for(kinds) for name in sorted(self._kinds) if (kinds := self.kinds(name))}
 
     def without_value(self) -> list[str]:
         """The fields that are null wherever an answer has them."""
         return sorted(name for name, kinds in self._kinds.items() if not kinds)
+
+
+def scorers_of_all(seen: Sequence[SeenFields]) -> dict[str, Scorer]:
+    """The scorer that suits most values of all files, of each field that has some in every file."""
+    found = {}
+    for name in sorted(set[str]().union(*(one._kinds for one in seen))):
+        kinds = [one.kinds(name) for one in seen]
+        if all(kinds):
+            found[name] = _scorer_for(sum(kinds, Counter()))
+    return found
 
 
 def _members(value: dict[str, Any], prefix: str = "", levels: int = _DEEPEST) -> Iterator[tuple[str, Any]]:

@@ -33,6 +33,15 @@ def damaged(file: RecordFile) -> Iterator[str]:
         )
 
 
+def copied(answers: int, what_to_do: str = "") -> Iterator[str]:
+    """A warning where answers stand for several rows: then intervals take these for more than they tell."""
+    if answers:
+        yield (
+            f"{counted(answers, 'answer')} copied from equal requests: right or wrong together with their originals, "
+            f"so the intervals are too narrow{what_to_do}"
+        )
+
+
 def without_place(orders: Mapping[str, Sequence[Any]], fields: Mapping[str, FieldFigures]) -> Iterator[str]:
     """A warning for each ordinal field with labels that are not in its enum: nobody knows their place."""
     for name, order in orders.items():

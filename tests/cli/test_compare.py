@@ -86,7 +86,9 @@ def test_a_field_that_the_base_alone_has_is_no_verdict(batchrun: Command, option
     assert (done.code, done.out) == (2, "")
     assert "b: base.jsonl has that field and lost.jsonl has not" in done.err
     assert batchrun(*told, "--score", "b=exact").code == 4
-    assert batchrun("eval", "base.jsonl", "--gold", "gold.csv", "--fail-if-worse", "lost.jsonl").code == 0
+    done = batchrun("eval", "base.jsonl", "--gold", "gold.csv", "--fail-if-worse", "lost.jsonl")
+    assert done.code == 0
+    assert "no loss is shown; lost.jsonl: it has no b, which is not compared" in done.out
     both = ("compare", "base.jsonl", "lost.jsonl", "--gold", "gold.csv")
     assert "not compared: b, which is only in base.jsonl" in batchrun(*both).out
     assert json.loads(batchrun(*both, "--json").out)["fields_left_out"] == {"b": ["base.jsonl"]}

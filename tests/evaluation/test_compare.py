@@ -156,6 +156,32 @@ def test_a_field_is_scored_by_one_rule_in_all_files(tmp_path: Path) -> None:
     assert found.fields["n"][0].pairs == Pairs(4, 0, 0, 0)
 
 
+def test_what_must_be_known_of_a_comparison_stands_in_its_warnings(tmp_path: Path) -> None:
+    """A column that no file names, copies, and damaged lines, as eval has them, each with its file."""
+    rows = [(at, "x", "en", "1") for at in "abc"]
+    answers = {at: {"topic": "x", "n": 1} for at in "abc"}
+    (first, second), gold = files(tmp_path, answers, answers), tmp_path / "gold.csv"
+    write_gold(gold, ["custom_id", "topic", "lang", "n"], rows)
+    lines = second.read_bytes().splitlines(keepends=True)
+    copy = lines[1].replace(b'"attempts":1', b'"attempts":0,"source":{"kind":"copied","line":1}')
+    second.write_bytes(b"".join([lines[0], copy, b"rubbish\n"]))
+    found = compare([first, second], Question(Source(str(gold))), PriceBook())
+    told = [
+        f"{second}: 1 damaged line without an id that can be read: what was asked there counts as not asked, unless it "
+        "has another record",
+        f"{second}: 1 answer copied from equal requests: right or wrong together with their originals, so the "
+        "intervals are too narrow",
+    ]
+    assert found.warnings[:2] == told
+    assert found.warnings[2].startswith(f"{gold}: no answer has lang, so not scored")
+    assert len(found.warnings) == 3
+    assert f"warning: {gold}: no answer has lang" in render(found)
+    assert json.loads(found.to_json())["warnings"] == found.warnings
+    without = agree([first, second], PriceBook())
+    assert without.warnings == told
+    assert f"warning: {told[0]}" in render_agreement(without)
+
+
 def test_flips_show_what_each_said(tmp_path: Path) -> None:
     first = {"r-0": {"topic": "x", "urgent": True}, "r-1": {"topic": "x", "urgent": True}}
     second = {"r-0": {"topic": "y", "urgent": True}, "r-1": Outcome("failed")}
@@ -346,6 +372,18 @@ def test_answers_agree_as_they_are_scored(tmp_path: Path) -> None:
     assert found["n"][0].agreement == wilson(1, 2)
     assert found["n"][0].unanswered == 1
     assert found["tags"][0].agreement == wilson(2, 3)
+
+
+def test_files_agree_as_far_in_either_order_and_what_is_not_compared_is_named(tmp_path: Path) -> None:
+    """How a field is scored is said by the values of both."""
+    numbers = {at: {"n": 5, "only": 1, "null": 1} for at in "abc"}
+    texts = {"a": {"n": "5 apples", "null": None}, "b": {"n": "5"}, "c": {"n": "five"}, "d": {"n": "six"}}
+    paths = files(tmp_path, numbers, texts)
+    one, other = agree(paths, PriceBook()), agree(paths[::-1], PriceBook())
+    assert one.fields["n"][0].agreement == other.fields["n"][0].agreement == wilson(1, 3)
+    assert list(one.fields) == ["n"]
+    assert one.fields_left_out == other.fields_left_out == {"null": [str(paths[0])], "only": [str(paths[0])]}
+    assert "not compared: only, which is only in " in render_agreement(one)
 
 
 def test_free_text_agrees_without_a_kappa(tmp_path: Path) -> None:

@@ -154,12 +154,19 @@ def test_objects_are_compared_whatever_single_answer_is_none(tmp_path: Path) -> 
     assert (found.fields["d"].scorer, found.counts) == ("json", Counts(right=1, wrong=18, unanswered=1))
 
 
-def test_a_file_whose_values_are_all_null_is_compared_by_the_scorer_of_the_other(tmp_path: Path) -> None:
-    one = write_results(tmp_path / "one.jsonl", {name: {"topic": "x", "n": 1} for name in "abc"})
-    other = write_results(tmp_path / "other.jsonl", {name: {"topic": "x", "n": None} for name in "abc"})
+@pytest.mark.parametrize("order", [("one", "null", "more"), ("null", "one", "more"), ("more", "null", "one")])
+def test_a_file_whose_values_are_all_null_is_compared_by_the_scorer_of_the_others(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    values = {"one": 1, "null": None, "more": 2}
+    paths = [
+        write_results(tmp_path / f"{told}.jsonl", {name: {"topic": "x", "n": values[told]} for name in "abc"})
+        for told in order
+    ]
     gold = write_gold(tmp_path / "gold.csv", ["custom_id", "topic", "n"], [(name, "x", "1.0") for name in "abc"])
-    found = compare([one, other], Question(Source(str(gold))), PriceBook())
-    assert [file.counts["n"] for file in found.files] == [Counts(right=3), Counts(unanswered=3)]
+    found = compare(paths, Question(Source(str(gold))), PriceBook())
+    counts = {"one": Counts(right=3), "null": Counts(unanswered=3), "more": Counts(wrong=3)}
+    assert [file.counts["n"] for file in found.files] == [counts[told] for told in order]
     assert not found.fields_left_out
 
 
