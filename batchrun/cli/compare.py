@@ -14,6 +14,7 @@ from batchrun.cli.table_options import DataOptions
 from batchrun.cli.types import WholeNumber
 from batchrun.cli.verb import Option, OptionGroup, Verb
 from batchrun.errors import UsageError
+from batchrun.evaluation.defaults import SHOWN_FLIPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ FLIPS = OptionGroup(
         Option(
             ["--flips"],
             type=WholeNumber(0),
-            default=20,
+            default=SHOWN_FLIPS,
             metavar="N",
             help="Show at most N rows, of each pair and field, that one has right and the other has not.",
         ),

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from batchrun.billing.pricing import PriceBook
 from batchrun.errors import UsageError
+from batchrun.evaluation.defaults import SHOWN_FLIPS
 from batchrun.evaluation.evaluate import Question, Scoring, scoring
 from batchrun.evaluation.scorers import TRUTH
 from batchrun.evaluation.side import ABSENT, RIGHT, UNANSWERED, WRONG, Side, Spent, counts_as, refuse_one_twice
@@ -33,7 +34,6 @@ from batchrun.stats.proportions import (
 
 VERSION: Literal[1] = 1
 METHOD = "Newcombe 1998, method 10; McNemar's exact test with mid-p"
-SHOWN_FLIPS = 20
 
 
 class Winner(StrEnum):

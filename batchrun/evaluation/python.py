@@ -17,7 +17,8 @@ from batchrun.evaluation import compare as comparing
 from batchrun.evaluation import evaluate as evaluating
 from batchrun.evaluation.agreement import Agreements, agree
 from batchrun.evaluation.asked import results_in
-from batchrun.evaluation.compare import SHOWN_FLIPS, Comparison
+from batchrun.evaluation.compare import Comparison
+from batchrun.evaluation.defaults import SHOWN_FLIPS
 from batchrun.evaluation.evaluate import Question
 from batchrun.evaluation.figures import Evaluation
 from batchrun.evaluation.gold import CUSTOM_ID
@@ -68,7 +69,10 @@ def evaluate(
         told = JudgeQuestion(verdicts, passing, table, key, judge_gold, by, cluster, _policy(unanswered))
         return evaluate_judged(path, told)
     if table is None or passing is not None or judge_gold is not None:
-        raise UsageError("gold is missing, or judge, which passing and judge_gold belong to")
+        raise UsageError(
+            "gold is missing (the table, also where results is the folder of a job), or judge, which passing and "
+            "judge_gold belong to"
+        )
     question = Question(
         gold=table,
         key=key,
@@ -151,9 +155,9 @@ def compare(
 ) -> Comparison | Agreements:
     """The figures of `batchrun compare`: two result files or more, row by row. The values are those of `evaluate`.
 
-    Without gold, how far they agree. `flips`: how many rows, of each pair and field, that one has right and the other
-    has not. `prices`: a price file. Raises as `evaluate` does, and `UsageError` where two
-    files have no row in common, and for values that need gold and have none.
+    Without gold, how far they agree, also where the folder of a job has gold. `flips`: how many rows, of each pair and
+    field, that one has right and the other has not. `prices`: a price file. Raises as `evaluate` does, and
+    `UsageError` where two files have no row in common, and for values that need gold and have none.
     """
     paths = [
         results_in(checks.path("results", path)) for path in _several("results", results, '["old.jsonl", "new.jsonl"]')

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchrun.stats.confusion import SEED
 from tests.cli.commands import FAST, Command
 from tests.evaluation.made import Outcome, write_gold, write_results
 
@@ -254,3 +255,7 @@ def test_a_function_of_ones_own_scores(batchrun: Command, gold: Path, monkeypatc
     Path("own_scorer.py").write_text("def same_end(gold, answer):\n    return answer[-1] == gold[-1]\n")
     done = batchrun("eval", "r.jsonl", "--gold", gold, "--score", "topic=own_scorer:same_end", "--json")
     assert json.loads(done.out)["fields"]["topic"]["scorer"] == "own_scorer:same_end"
+
+
+def test_the_seed_of_the_help_is_the_one_that_is_taken(batchrun: Command) -> None:
+    assert f"[default: {SEED}]" in " ".join(batchrun("eval", "--help").out.split())

@@ -95,3 +95,14 @@ def test_a_path_in_place_of_a_list_of_them_is_refused(files: tuple[Path, Path, P
 def test_one_file_alone_is_not_compared(files: tuple[Path, Path, Path]) -> None:
     with pytest.raises(UsageError, match="needs two result files"):
         batchrun.compare(files[:1], files[2], key="id")
+
+
+def test_the_gold_of_a_job_is_named_from_python(files: tuple[Path, Path, Path]) -> None:
+    """A folder is a result file; without gold the message says that it is not taken from there."""
+    folder = files[0].parent / "labelled.csv.job"
+    folder.mkdir()
+    (folder / "results.jsonl").write_bytes(files[0].read_bytes())
+    found = batchrun.evaluate(folder, files[2], key="id")
+    assert found.counts == batchrun.evaluate(files[0], files[2], key="id").counts
+    with pytest.raises(UsageError, match=r"gold is missing .*also where results is the folder of a job"):
+        batchrun.evaluate(folder)
