@@ -1,6 +1,7 @@
 """A job over time, from its run log: records a second, requests in flight, and what limited it.
 
-1. Time is that of the runs, one after another; the time between two runs is left out.
+1. Time is that of the runs, one after another; the time between two runs is left out, and so are runs whose results
+   were discarded (`--overwrite`).
 2. Memory does not grow with the log: time is cut into at most `MOST_STRETCHES`, which double when they do not suffice.
 """
 
@@ -126,6 +127,9 @@ class _Clock:
     """Adds up events. `_now` is the time of all runs so far, `_started` the log's own time at the start of this run."""
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._stretches: list[Stretch] = []
         self._width = LEAST_STRETCH_S
         self._now, self._started = 0.0, 0.0
@@ -183,6 +187,8 @@ class _Clock:
             self._is_running = False
 
     def _begin(self, start: _Event) -> None:
+        if self._told and not start.limited_s:  # it has the sums of all runs before it whose results are there
+            self._forget()
         self._name_unknown("slow_start")
         self._base, self._started, self._is_running = self._now, start.t, True
         self._in_flight.clear()

@@ -97,11 +97,20 @@ def _events(rows: int, requests: Path) -> list[Event]:
     """Two runs of a minute each, which sent two requests a second at most."""
     events: list[Event] = []
     half = rows // 2
-    for started, first in ((STARTED, 1), (AGAIN, half + 1)):
+    limited = {"gateway_requests": 41.0, "slow_start": 20.0}
+    for started, first, before in ((STARTED, 1, None), (AGAIN, half + 1, limited)):
         size = requests.stat().st_size
         events += [
             Open(t=0.0, pid=1, at=1.0),
-            Start(t=0.0, started=started, requests=requests.name, input_bytes=size, options={}, lines=rows),
+            Start(
+                t=0.0,
+                started=started,
+                requests=requests.name,
+                input_bytes=size,
+                options={},
+                lines=rows,
+                limited_s=before,
+            ),
             Limited(t=0.5, slots=8, in_flight=1, limited_by="slow_start"),
         ]
         for line in range(first, first + half):
@@ -112,7 +121,7 @@ def _events(rows: int, requests: Path) -> list[Event]:
             events.append(Recorded(t=at + 0.5, numbers=[line]))
             if line == first + half // 3:
                 events.append(Limited(t=at + 0.5, slots=4, in_flight=2, limited_by="gateway_requests"))
-        events.append(Stop(t=61.0, why="done", limited_s={"gateway_requests": 41.0, "slow_start": 20.0}))
+        events.append(Stop(t=61.0, why="done", limited_s=limited))
     return sorted(events[: len(events) // 2], key=lambda event: event.t) + sorted(
         events[len(events) // 2 :], key=lambda event: event.t
     )

@@ -61,9 +61,10 @@ def test_a_run_too_short_for_a_word_of_it_takes_that_of_its_end() -> None:
 
 def test_the_shares_are_the_runs_own_sums() -> None:
     """Those are exact; what the log says in between is said once a second at most."""
+    first = {"slow_start": 1.0, "rpm": 2.0}
     found = timeline(
         *(Start(t=0.0), sent(0.0, 1), Limited(t=0.5, limited_by="slow_start", limited_s={"slow_start": 0.5})),
-        *(Stop(t=3.0, limited_s={"slow_start": 1.0, "rpm": 2.0}), Start(t=0.0), sent(0.0, 2)),
+        *(Stop(t=3.0, limited_s=first), Start(t=0.0, limited_s=first), sent(0.0, 2)),
         Limited(t=5.0, limited_by="rpm", limited_s={"rpm": 4.0, "paused": 1.0}),
     )
     assert list(found.limited_s.items()) == [("rpm", 6.0), ("slow_start", 1.0), ("paused", 1.0)]
@@ -77,6 +78,19 @@ def test_the_time_between_runs_is_left_out_and_a_killed_run_ends_with_its_last_e
     assert found.seconds == pytest.approx(4)
     assert found.later_runs_s == pytest.approx([2.0])
     assert sum(stretch.in_flight_s for stretch in found.stretches) == pytest.approx(3), "nothing outlives its run"
+
+
+def test_runs_whose_results_were_discarded_are_left_out() -> None:
+    """The start of a run has the sums of those before it, unless it began with an empty file."""
+    found = timeline(
+        *(Start(t=0.0), sent(0.0, 1), Recorded(t=3.0, numbers=[1]), Stop(t=4.0, limited_s={"rpm": 4.0})),
+        *(Start(t=9.0), sent(9.0, 1), Recorded(t=10.0, numbers=[1]), Stop(t=11.0, limited_s={"tpm": 2.0})),
+        *(Start(t=0.0, limited_s={"tpm": 2.0}), sent(0.0, 2), Stop(t=1.0, limited_s={"tpm": 1.0})),
+    )
+    assert found.seconds == pytest.approx(3)
+    assert found.later_runs_s == pytest.approx([2.0])
+    assert found.limited_s == pytest.approx({"tpm": 3.0})
+    assert sum(stretch.records for stretch in found.stretches) == 1
 
 
 def test_a_long_log_takes_no_more_stretches() -> None:
