@@ -119,7 +119,7 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
         page.keyboard.press("Enter")
         page.locator("[data-field=urgent] .done", has_text="sx").wait_for()
         page.evaluate(PRESS, ["Enter", "1", "Enter"])  # the next row is not shown yet
-        page.locator("#said", has_text="Enter was pressed before this row was shown").wait_for()
+        page.locator("#said", has_text=f"Enter was pressed before {second} was shown").wait_for()
         assert page.url.endswith("/review/1")
         decided = read_corrections(ResultPaths.of(results).corrections)
         assert set(decided.by_row) == {first}
@@ -158,6 +158,20 @@ def test_fast_keys_decide_what_is_shown_and_nothing_else(browse: Any, tmp_path: 
         page.wait_for_function("() => document.activeElement.id === 'q'")
     decided = read_corrections(ResultPaths.of(results).corrections)
     assert set(decided.of(second)) == {"topic", "urgent"}
+
+
+def test_what_was_pressed_too_early_is_still_said_when_the_next_row_is_there(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, 40)
+    review = review_of(results, 5)
+    first, second = (row.id for row in review.queue.rows[:2])
+    said = f"Enter was pressed before {second} was shown, and decided nothing."
+    with in_review(browse, results, review) as (page, _):
+        page.evaluate(PRESS, ["Enter", "Enter"])
+        page.locator("#said", has_text=said).wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/review/2")
+        assert page.inner_text("#said") == said
+    assert set(read_corrections(ResultPaths.of(results).corrections).by_row) == {first, second}
 
 
 def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(browse: Any, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ const active = () => chosen() || review().querySelector("[data-active]") || revi
 const PARTS_OF_REVIEW = ["queue", "drawn", "review", "row"];
 const drafts = new Map(); // by row: what is written and not sent
 const steps = []; // what is still to be done; the first one is under way
-let shown = location.pathname, last = null, isLeft = false, early = "", typed = null;
+const IN_VAIN_MS = 6000;
+let shown = location.pathname, last = null, isLeft = false, early = "", typed = null, inVain = [];
 
 async function step(work, isDecision = false) {
   steps.push({ work, isDecision });
@@ -20,8 +21,16 @@ async function step(work, isDecision = false) {
     steps.shift();
   }
   if (!early) return;
-  document.getElementById("said").textContent = `${early} was pressed before this row was shown, and decided nothing.`;
+  const row = document.querySelector("h1").textContent;
+  inVain.push({ words: `${early} was pressed before ${row} was shown, and decided nothing.`, at: performance.now() });
+  document.getElementById("said").textContent = saidInVain();
   early = "";
+}
+
+/* What was pressed too early is said for some seconds, also where the next rows are shown meanwhile. */
+function saidInVain() {
+  inVain = inVain.filter(one => performance.now() - one.at < IN_VAIN_MS);
+  return inVain.map(one => one.words).join(" ");
 }
 
 /* Decide on a field, or on all that is open (`field` null), of the row that is shown. */
@@ -103,7 +112,7 @@ async function show(path, words = "", isBack = false) {
     scrollTo(0, 0);
     document.querySelector("h1").focus({ preventScroll: true });
   }
-  document.getElementById("said").textContent = words;
+  document.getElementById("said").textContent = words || saidInVain();
   isLeft = steps.length > 1;
 }
 
