@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from batchrun.datasets.cells import cell_text
 from batchrun.datasets.row import Row
 from batchrun.datasets.tables import Table
 from batchrun.errors import UsageError
@@ -25,6 +28,17 @@ REPEAT = re.compile(r"(.*)#([1-9][0-9]{0,5})", re.DOTALL)
 def _is_empty(cell: Any) -> bool:
     """Null, a text of blanks, and what is no number where others are (NaN)."""
     return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+
+
+def _in_json(cell: Any) -> Any:
+    """A cell as an answer in JSON would say it: Parquet has dates, decimal numbers and bytes, also in lists."""
+    if isinstance(cell, Decimal):
+        return int(cell) if cell.is_finite() and cell == cell.to_integral_value() else float(cell)
+    if isinstance(cell, list):
+        return list(map(_in_json, cell))
+    if isinstance(cell, dict):
+        return {name: _in_json(one) for name, one in cell.items()}
+    return cell_text(cell) if isinstance(cell, (date, time, bytes)) else cell
 
 
 def _as_key(cell: Any) -> bytes | str:
@@ -50,6 +64,8 @@ class Column:
 
     def append(self, cell: Any) -> None:
         """Add the cell of the next row. Raises `ValueError` in words for one that cannot be read; it counts as none."""
+        if not isinstance(cell, str):
+            cell = _in_json(cell)
         if _is_empty(cell):
             self.codes.append(NO_CELL)
             return

@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import random
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from batchrun.datasets.tables import Source
@@ -309,6 +313,34 @@ def test_gold_may_be_a_huge_number_or_lists_in_lists(tmp_path: Path) -> None:
     question = Question(Source(str(gold)), scorers={"n": scorer_of("json")}, by="lang")
     found = evaluate(results, question)
     assert (found.counts.right, found.counts.wrong, len(found.groups)) == (2, 1, 2)
+
+
+def test_a_cell_of_parquet_is_what_json_says_it_to_be(tmp_path: Path) -> None:
+    """Dates, times, decimal numbers and bytes, alone and in lists; as gold, and as what groups the rows."""
+    day, number = date(2024, 1, 2), Decimal("1.10")
+    gold = {
+        "custom_id": ["a", "b"],
+        "day": [day, day],
+        "at": [datetime(2024, 1, 2, 3), None],
+        "price": [number, Decimal("2.00")],
+        "text": [number, Decimal("2.00")],
+        "raw": [b"\x00\x01", None],
+        "days": [[day], []],
+        "object": [{"on": day, "price": number}, None],
+        "due": [day, day],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(gold), tmp_path / "gold.parquet")
+    answer = {"day": "2024-01-02", "at": "2024-01-02T03:00:00", "price": 1.1, "text": "1.1", "raw": "AAE="}
+    answer |= {"days": ["2024-01-02"], "object": {"price": 1.1, "on": "2024-01-02"}, "due": "2024-01-02T09:30:00"}
+    other = answer | {"price": 2, "text": "2", "days": []}
+    results = write_results(tmp_path / "r.jsonl", {"a": answer, "b": other})
+    question = Question(Source(str(tmp_path / "gold.parquet")), scorers={"due": scorer_of("date")}, by="day")
+    found = evaluate(results, question)
+    assert {name: one.counts.right for name, one in found.fields.items()} == {
+        "day": 2, "at": 1, "price": 2, "text": 2, "raw": 1, "days": 2, "object": 1, "due": 2
+    }  # fmt: skip
+    assert found.counts == Counts(right=2)
+    assert list(found.groups) == ["2024-01-02"]
 
 
 def test_what_is_no_number_in_a_column_of_numbers_is_no_gold() -> None:
