@@ -162,7 +162,7 @@ class Dispatcher:
             if self._only is None:
                 times += gateway.pauses(now)
         if self._only is None:
-            times += [at for queue in self._left() for at in queue.probe_times(now)]
+            times += [at for queue in self.left() for at in queue.probe_times(now)]
         if self._has_any_room(now):
             times.append(self.room.next_due)
         return min(times, default=math.inf)
@@ -171,9 +171,10 @@ class Dispatcher:
         """The queues that have lines left, and how many, if these can go nowhere in this run; else none."""
         if self._released or not self.can_read_no_more or self.remaining():
             return {}
-        return {queue: self.room.undone(queue) for queue in self._left()}
+        return {queue: self.room.undone(queue) for queue in self.left()}
 
-    def _left(self) -> list[Queue]:
+    def left(self) -> list[Queue]:
+        """The queues that have lines left, as far as the source was read."""
         return [queue for queue in self._queues if queue.left or self._has_unread(queue)]
 
     def release(self, due: Due) -> bool:
@@ -200,8 +201,8 @@ class Dispatcher:
         return self.remaining() == [queue]
 
     def remaining(self) -> list[Queue]:
-        """The queues that have lines left, as far as the source was read, and that can go somewhere."""
-        return [queue for queue in self._left() if not queue.is_closed]
+        """Those that can go somewhere."""
+        return [queue for queue in self.left() if not queue.is_closed]
 
     def note_last_model(self) -> None:
         """Once all lines that are left ask for one model, there is nothing any more to tell its limits from."""

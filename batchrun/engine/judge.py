@@ -136,7 +136,7 @@ class Judge:
             or (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now()))
             or (decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last))
         ):
-            self._stopped(one, permit, why_stopped(failure, gateway.address))
+            self._stopped(one, permit, why_stopped(failure, gateway.address, gateway.name))
         elif decision.kind is Kind.THROTTLE:
             self._throttled(one, permit, failure)
         elif decision.kind is Kind.FATAL and not refusals.is_outage_sign(failure):
@@ -187,7 +187,7 @@ class Judge:
             elif gateway.name is None:
                 self._stop(why_stopped(odd, gateway.address))
             else:
-                self._shut(gateway, why_stopped(odd, gateway.address), held)
+                self._shut(gateway, why_stopped(odd, gateway.address, gateway.name), held)
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from batchrun.engine.attribution import Peers
 from batchrun.engine.dispatcher import Dispatcher
 from batchrun.engine.observer import Observer
+from batchrun.engine.stopping import why_none_is_left
 from batchrun.limits.options import Limits
 from batchrun.results.events import Back, Event, Outage
 
@@ -52,7 +53,9 @@ class Outages:
         if begun is None or now - begun < longest_s:
             return None
         queue = self._dispatcher.remaining()[0]
-        why = next(peers.breaker.why for peers in queue.routes if peers.breaker.is_open)
+        if queue.only is None:
+            return why_none_is_left(self._dispatcher.left(), now)
+        why = queue.only.breaker.why
         return f"no answer from the gateway for {longest_s:g} s ({why})"
 
     def next_at(self, limits: Limits) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -37,7 +38,7 @@ from tests.engine.test_whose_fault import (
     number_of,
 )
 from tests.hostile import KEY, Asked
-from tests.support import Json, events
+from tests.support import MODEL, Json, events
 
 __all__ = ["desk"]
 
@@ -200,10 +201,33 @@ def test_the_job_stops_where_no_endpoint_is_left(desk: Desk) -> None:
     dead, empty = Place(lambda body, _: DEAD_KEY), Place(lambda body, _: EMPTY)
     ran = play(desk, dead, empty, lines=100)
     assert (ran.exit_code, len(ran.records)) == (3, 0)
-    assert "no endpoint is left: a: the gateway refuses the key" in ran.why
-    assert "b: the account cannot pay for more" in ran.why
+    assert "no endpoint is left for the lines that remain: a: the gateway refuses the key" in ran.why
+    assert " check its key. b: the account cannot pay for more" in ran.why
     assert len(dead.asked) <= 8
     assert len(empty.asked) <= 8
+
+
+def test_where_each_endpoint_has_another_fault_the_last_line_names_each_and_what_to_do(desk: Desk) -> None:
+    dead, empty, away = Place(always(DEAD_KEY)), Place(always(EMPTY)), Place(always(hostile.reset))
+    ran = play(desk, dead, empty, away, lines=100, limits=Limits("auto", max_outage_s=8))
+    assert ran.exit_code == 3
+    start, *faults = re.split(r" ?\b([abc]): ", ran.why)
+    assert start == "no endpoint is left for the lines that remain:"
+    assert faults[0::2] == ["a", "b", "c"]
+    assert faults[1].startswith("the gateway refuses the key (HTTP 401 invalid_api_key")
+    assert faults[3].startswith("the account cannot pay for more (HTTP 429 insufficient_quota")
+    assert faults[5].startswith("it does not answer (connection_lost")
+    assert ran.why.endswith("looks at each), then run the same command again")
+
+
+def test_lines_that_only_an_endpoint_that_is_away_may_have_name_that_alone(desk: Desk) -> None:
+    lines = [{"custom_id": f"r-{number}", "endpoint": "ab"[number % 2]} for number in range(20)]
+    body = {"model": MODEL, "input": "hello", "max_output_tokens": 9}
+    desk.requests.write_text("".join(json.dumps(line | {"body": body}) + "\n" for line in lines))
+    ran = play(desk, Place(), Place(always(hostile.reset)), limits=Limits("auto", max_outage_s=8))
+    assert (ran.exit_code, by_endpoint(ran)) == (3, {"a": 10})
+    assert ran.why.startswith("no endpoint is left for the lines that remain: b: it does not answer (connection_lost")
+    assert " a: " not in ran.why
 
 
 @pytest.mark.slow
