@@ -156,11 +156,9 @@ class CorrectionsFile:
             raise UsageError(f"{path} is open in another viewer; close that first")
         self._file = file
         self.decisions = read_corrections(path)
-        size = file.seek(0, os.SEEK_END)
-        if not size:
+        if not os.fstat(file.fileno()).st_size:
             sync_directory(path.parent)  # the file may be new
-        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-            write_whole(file, b"\n")  # a kill tore the last line; it stays apart from the next one
+        self._end_line()
 
     def close(self) -> None:
         """Close the file."""
@@ -168,8 +166,14 @@ class CorrectionsFile:
 
     def append(self, made: list[Correction]) -> None:
         """Keep decisions: they are on the disk when this returns. Raises `StopError` where they cannot be written."""
+        if not self._is_there():
+            raise StopError(
+                f"{self.path} was removed or replaced by another program; the decision is not kept. End the viewer, "
+                "and start it again"
+            )
         size = os.fstat(self._file.fileno()).st_size
         try:
+            self._end_line()
             write_whole(self._file, b"".join(_encode(one) + b"\n" for one in made))
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -177,3 +181,15 @@ class CorrectionsFile:
                 self._file.truncate(size)  # what is said not to be kept must not be found later
             raise StopError(f"cannot write {self.path}: {error.strerror}; the decision is not kept") from error
         self.decisions = read_corrections(self.path)
+
+    def _is_there(self) -> bool:
+        """Whether the path still leads to the file that is open."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        return False
+
+    def _end_line(self) -> None:
+        """A last line that a kill tore, or an editor left without its end, stays apart from the next one."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
+            write_whole(self._file, b"\n")

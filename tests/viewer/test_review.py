@@ -309,6 +309,39 @@ def test_a_torn_decision_is_left_out_and_the_next_one_stands_apart(results: Path
     assert set(read_corrections(path).by_row) == {row.id for row in again.queue.rows[:2]}
 
 
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_where_the_file_of_decisions_was_replaced_or_removed_nothing_is_said_to_be_kept(
+    results: Path, is_replaced: bool
+) -> None:
+    review, path = review_of(results), ResultPaths.of(results).corrections
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="accept")
+        before = path.read_bytes()
+        path.unlink()
+        if is_replaced:
+            path.write_bytes(before)  # as editors and copies do
+        assert (
+            "removed or replaced by another program; the decision is not kept" in post(viewer, 1, action="accept").text
+        )
+        assert (path.read_bytes() if is_replaced else before) == before
+    again = review_of(results)
+    with closing(again.file), serving(results, again) as viewer:
+        decide(viewer, 1, action="accept")
+    kept = {row.id for row in review.queue.rows[0 if is_replaced else 1 : 2]}
+    assert set(read_corrections(path).by_row) == kept
+
+
+def test_a_line_that_an_editor_left_without_its_end_stays_apart_from_the_next_decision(results: Path) -> None:
+    review, path = review_of(results), ResultPaths.of(results).corrections
+    with closing(review.file), serving(results, review) as viewer:
+        decide(viewer, 0, action="accept")
+        os.truncate(path, path.stat().st_size - 1)
+        decide(viewer, 1, action="accept")
+    known = read_corrections(path)
+    assert [len(known.of(row.id)) for row in review.queue.rows[:2]] == [3, 3]
+    assert not known.damaged
+
+
 def test_a_second_person_is_refused(results: Path) -> None:
     with closing(review_of(results).file), pytest.raises(UsageError, match="open in another viewer"):
         review_of(results)

@@ -132,7 +132,7 @@ def test_what_cannot_be_looked_for_is_said(served: Served, query: str) -> None:
     said = page.text[page.text.index('<p class="failed" role="alert">') :].partition("</p>")[0]
     assert page.status == 200
     assert name in said
-    assert said.endswith("These rows are shown without it.")
+    assert said.endswith("These rows are shown without that.")
     assert f"{served.rows('field.topic=billing')['total']} rows of {ROWS}" in page.text
 
 
