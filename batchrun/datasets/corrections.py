@@ -87,7 +87,7 @@ def read_corrections(path: Path) -> Decisions:
     for place, raw in enumerate(filter(None, data.split(b"\n"))):
         try:
             one = _decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             damaged += 1
             continue
         stack = stacks.setdefault((one.id, one.field), [])
@@ -108,7 +108,7 @@ def is_corrections(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             _decode(file.readline(_LONGEST_LINE))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

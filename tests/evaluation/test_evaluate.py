@@ -315,6 +315,14 @@ def test_gold_may_be_a_huge_number_or_lists_in_lists(tmp_path: Path) -> None:
     assert (found.counts.right, found.counts.wrong, len(found.groups)) == (2, 1, 2)
 
 
+def test_gold_that_is_nested_too_deeply_is_an_error_with_its_row(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "r.jsonl", {"a": {"d": []}})
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"custom_id": "a", "d": ' + "[" * 5000 + "]" * 5000 + "}\n")
+    with pytest.raises(InputError, match=r"gold\.jsonl:1 \(row 1\): nested too deeply"):
+        evaluate(results, Question(Source(str(gold))))
+
+
 def test_a_cell_of_parquet_is_what_json_says_it_to_be(tmp_path: Path) -> None:
     """Dates, times, decimal numbers and bytes, alone and in lists; as gold, and as what groups the rows."""
     day, number = date(2024, 1, 2), Decimal("1.10")
@@ -382,6 +390,13 @@ def test_the_worst_mix_ups_come_first_with_an_example_each(tmp_path: Path) -> No
         ("a", "b", 3, "r-0"),
         ("a", "c", 2, "r-3"),
     ]
+
+
+def test_ten_mix_ups_are_shown(tmp_path: Path) -> None:
+    answers = {f"r-{at}": {"topic": f"label {at}"} for at in range(11)}
+    found = evaluated(tmp_path, answers, [(f"r-{at}", "a") for at in range(11)], "topic").fields["topic"].labels
+    assert found is not None
+    assert len(found.mix_ups) == 10
 
 
 def test_free_text_has_no_classes(tmp_path: Path) -> None:

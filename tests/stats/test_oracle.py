@@ -125,7 +125,7 @@ def of_numpy(table: dict[Cell, int], draws: int) -> dict[str, tuple[float, float
     import numpy
 
     labels = max(max(cell) for cell in table) + 1
-    shape = numpy.full((labels, labels), confusion.PRIOR / labels**2)
+    shape = numpy.full((labels, labels), 0.5 / labels**2)  # half a row, as the manual says
     for (gold, answer), count in table.items():
         shape[gold, answer] += count
     drawn = numpy.random.default_rng(1).dirichlet(shape.ravel(), draws).reshape(draws, labels, labels)
