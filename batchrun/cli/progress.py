@@ -34,8 +34,11 @@ LIMITED_BY = {
     "rpm": "--rpm",
     "tpm": "--tpm",
     "budget": "--max-cost",
+    "lower_tier": "lower tier",
+    "no_lines": "no lines",
 }
 NOTEBOOK_COLUMNS = 110
+NAMES_COLUMNS = 16  # of names with the same limit: more are counted
 SPARE_COLUMNS = 2  # the `^C` that a terminal echoes stays on the bar's line
 
 
@@ -146,14 +149,14 @@ def _limit(name: str) -> str:
 
 
 def _limits_of_models(limited_by: Mapping[str, str]) -> list[str]:
-    """What limits models that have limits of their own: `gpt-x: gateway rpm`, or `3 models: gateway rpm`."""
-    models: dict[str, list[str]] = {}
-    for model, limit in limited_by.items():
-        if limit != LimitedBy.TAIL.value:  # its lines are done
-            models.setdefault(limit, []).append(model)
-    return [
-        f"{printable(of[0]) if len(of) == 1 else f'{len(of)} models'}: {_limit(limit)}" for limit, of in models.items()
-    ]
+    """What limits endpoints, and models that have limits of their own: `gpt-x: gateway rpm`, `4 more: gateway rpm`."""
+    names: dict[str, list[str]] = {}
+    for name, limit in limited_by.items():
+        if limit not in (LimitedBy.TAIL.value, LimitedBy.STOPPING.value):  # its lines are done; all are stopping
+            names.setdefault(limit, []).append(printable(name))
+    named = {limit: ", ".join(of) for limit, of in names.items()}
+    shown = {limit: of if len(of) <= NAMES_COLUMNS else f"{len(names[limit])} more" for limit, of in named.items()}
+    return [f"{of if len(names[limit]) > 1 else names[limit][0]}: {_limit(limit)}" for limit, of in shown.items()]
 
 
 def _is_notebook() -> bool:

@@ -61,7 +61,7 @@ class Dispatcher:
         self._capacity = capacity
         self._bytes = held
         self._reask = reask
-        self._gateways, self._only, self._shares = queues.gateways, queues.only, queues.gateways[0].shares
+        self.gateways, self._only, self._shares = queues.gateways, queues.only, queues.gateways[0].shares
         self._released: deque[tuple[Case, Peers]] = deque()
         self._roomy: Queue | None = None  # had room when it was last looked for: others are looked at only after it
         self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
@@ -80,7 +80,7 @@ class Dispatcher:
         if self._can_read(now):
             return sum(
                 limits.controller.slots - limits.taken
-                for gateway in self._gateways
+                for gateway in self.gateways
                 for limits in gateway.limiter.lanes.limits
                 if limits.has_room
             )
@@ -157,7 +157,7 @@ class Dispatcher:
     def next_at(self, now: float) -> float:
         """When the next line is due, if there is room for it, or a lane that is held, or the next step."""
         times = [due.at for queue in self._queues for due in self._steps(queue, now)]
-        for gateway in self._gateways:
+        for gateway in self.gateways:
             times += [lane.held_until for lane in gateway.limiter.lanes if lane.held_until > now]
             if self._only is None:
                 times += gateway.pauses(now)
@@ -208,7 +208,7 @@ class Dispatcher:
         """Once all lines that are left ask for one model, there is nothing any more to tell its limits from."""
         models = {queue.model for queue in self.remaining()} if self.is_read else set()
         if len(models) == 1:
-            for gateway in self._gateways:
+            for gateway in self.gateways:
                 (gateway.limiter.lanes.last_model,) = models
 
     @property
@@ -230,6 +230,16 @@ class Dispatcher:
         return self.is_read or not self._may_read(self._clock())
 
     # ------------------------------------------------------------------------------------------ inside
+
+    def has_lower_tier(self, peers: Peers) -> bool:
+        """Whether lines for these peers go elsewhere, because an endpoint of a lower tier is open."""
+        tier = peers.gateway.tier
+        return any(
+            other.is_open and other.gateway.tier < tier
+            for queue in self._queues
+            if peers in queue.routes
+            for other in queue.routes
+        )
 
     def _steps(self, queue: Queue, now: float) -> Iterator[Due]:
         """The next steps for these lines, and when."""

@@ -184,6 +184,11 @@ class Gateway:
         elif peers.breaker.is_open:
             peers.probed_by = case
 
+    @property
+    def has_had_lines(self) -> bool:
+        """Whether a worker has had a line for it in this run."""
+        return self.next_turn > 0
+
     def ended(self, peers: Peers, case: Case) -> None:
         """The worker is done with it."""
         self.shares.taken -= 1

@@ -19,10 +19,12 @@ import math
 import signal
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 
 from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
 from batchrun.engine.gateways import Destination, Gateway, Shares, fleet_of
+from batchrun.engine.idle import why_idle
 from batchrun.engine.judge import Judge
 from batchrun.engine.observer import Observer
 from batchrun.engine.outages import Outages
@@ -97,13 +99,10 @@ class Runner:
             stop=self._stop_in_order,
             changed=self._changed,
         )
-        self._standstill = Standstill(
-            self._sender,
-            self._dispatcher,
-            self._judge,
-            work.find_control,
-            lambda why: self.stop(why, StopError.exit_code),
-        )
+        see = self._sender, self._dispatcher, self._judge
+        self._standstill = Standstill(*see, work.find_control, self._stop_in_order)
+        if isinstance(self.limiter, Fleet):
+            self.limiter.why_idle = partial(why_idle, self._dispatcher)
 
     def _gateways(
         self, work: Work, rules: Rules, transport: Transport | Sequence[Destination]

@@ -22,6 +22,9 @@ _OUTSIDE = frozenset(
         LimitedBy.MEMORY,
         LimitedBy.PAUSED,
         LimitedBy.TAIL,
+        LimitedBy.SHUT,
+        LimitedBy.LOWER_TIER,
+        LimitedBy.NO_LINES,
         LimitedBy.STOPPING,
     }
 )

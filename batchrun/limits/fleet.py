@@ -21,12 +21,13 @@ from batchrun.limits.promises import Promises
 class Fleet:
     """The limiters of several endpoints, by name. `whole` is what the job may do; `limiters` keep it, too.
 
-    Set `has_lines` and `is_outage` as for a `Limiter`.
+    Set `has_lines` and `is_outage` as for a `Limiter`. `why_idle(name)`: why an endpoint gets no lines, or None.
     """
 
     def __init__(self, whole: Promises, limiters: Mapping[str, Limiter], clock: Callable[[], float]) -> None:
         self.bytes = InFlightBytes(whole.limits.max_in_flight_bytes)
         self.is_outage = False
+        self.why_idle: Callable[[str], LimitedBy | None] = lambda name: None
         self.by_name = dict(limiters)
         self._all = list(limiters.values())
         self._whole = whole
@@ -113,9 +114,16 @@ class Fleet:
         """What limits each endpoint now, and each model there that has limits of its own."""
         found: dict[str, LimitedBy] = {}
         for name, limiter in self.by_name.items():
-            found[name] = limiter.limited_by
+            found[name] = self._limited_by_at(name, limiter)
             found |= {f"{model} at {name}": limit for model, limit in limiter.limited_by_lane().items()}
         return found
+
+    def _limited_by_at(self, name: str, limiter: Limiter) -> LimitedBy:
+        limited_by = limiter.limited_by
+        if limited_by in (LimitedBy.STOPPING, LimitedBy.PAUSED) or (why := self.why_idle(name)) is None:
+            return limited_by
+        is_waiting = limited_by is LimitedBy.THROTTLED and why in (LimitedBy.LOWER_TIER, LimitedBy.NO_LINES)
+        return limited_by if is_waiting else why
 
     # ----------------------------------------------------------------------------------------- steering
 

@@ -22,5 +22,8 @@ class LimitedBy(Enum):
     BUDGET = "budget"  # --max-cost: all that is left is reserved for requests in flight
     MEMORY = "memory"  # --max-in-flight-bytes
     CLIENT = "processor"  # this process can do no more
+    SHUT = "shut"  # of one of several endpoints: its key, its account, its address or its cap lets no line past
+    LOWER_TIER = "lower_tier"  # of one of several endpoints: those of a lower tier get the lines
+    NO_LINES = "no_lines"  # of one of several endpoints: no line that is left goes there, or not now
     STOPPING = "stopping"  # nothing more is sent; requests in flight are finishing
     PAUSED = "paused"  # batchrun tune --pause

@@ -32,7 +32,9 @@ def render(report: Report, answers: str | None = None) -> str:
     )
     if report.limited_s and (shares := _shares(report.limited_s)):
         parts.append("limited by: " + shares)
-    parts += [f"limited by, {printable(model)}: {_shares(of)}" for model, of in report.limited_s_by_model.items()]
+    for name, of in report.limited_s_by_model.items():
+        if shares := _shares(of):
+            parts.append(f"limited by, {printable(name)}: {shares}")
     if report.latency_s.p50 is not None:
         parts.append("latency: " + _quantiles(report.latency_s))
     if report.first_text_s.p50 is not None:

@@ -152,9 +152,18 @@ def test_a_model_with_a_limit_of_its_own_is_named_where_there_is_room(
 
 def test_models_with_the_same_limit_are_counted(open_window: OpenWindow) -> None:
     limits = {"a": "gateway_requests", "b": "throttled", "c": "gateway_requests"}
-    assert "(gateway cap; 2 models: gateway rpm; b: throttled)" in drawn(
+    assert "(gateway cap; a, c: gateway rpm; b: throttled)" in drawn(
         open_window(160), replace(STATUS, limited_by_model=limits)
     )
+    limits = {f"a-model-{number}": "gateway_requests" for number in range(3)} | {"b": "throttled"}
+    assert "(gateway cap; 3 more: gateway rpm; b: throttled)" in drawn(
+        open_window(160), replace(STATUS, limited_by_model=limits)
+    )
+
+
+def test_where_all_is_stopping_that_is_said_once(open_window: OpenWindow) -> None:
+    limits = {"a": "stopping", "b": "stopping"}
+    assert "(gateway cap)" in drawn(open_window(160), replace(STATUS, limited_by_model=limits))
 
 
 def test_no_short_name_is_left_over() -> None:

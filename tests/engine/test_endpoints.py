@@ -20,7 +20,9 @@ import pytest
 from batchrun.engine import routing
 from batchrun.engine.retry import RetryPolicy
 from batchrun.job.endpoints import NamedEndpoint
+from batchrun.job.run import Run
 from batchrun.job.tune import Tuning
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.limits.options import Limits
 from batchrun.transport.endpoint import Endpoint
 from tests import hostile
@@ -218,6 +220,38 @@ def test_where_each_endpoint_has_another_fault_the_last_line_names_each_and_what
     assert faults[3].startswith("the account cannot pay for more (HTTP 429 insufficient_quota")
     assert faults[5].startswith("it does not answer (connection_lost")
     assert ran.why.endswith("looks at each), then run the same command again")
+
+
+def test_an_endpoint_that_gets_no_lines_is_said_to_be_limited_by_the_reason(desk: Desk) -> None:
+    """Four of these get none: by its tier, its models, its key, and as it does not answer."""
+    places = [
+        Place(at_once=4),
+        Place(tier=2),
+        Place(models=["another"]),
+        Place(always(DEAD_KEY)),
+        Place(always(hostile.reset)),
+    ]
+    said = dict[str, set[LimitedBy]]()
+
+    async def watch(run: Run) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            if run._runner is not None and asyncio.get_running_loop().time() > 5 and not run._runner.stopped:
+                for name, limit in run._runner.limiter.limited_by_lane().items():
+                    said.setdefault(name, set()).add(limit)
+
+    ran = play(desk, *places, lines=200, meanwhile=watch)
+    assert (ran.exit_code, by_endpoint(ran)) == (0, {"a": 200})
+    assert said.pop("a") & {LimitedBy.CAPACITY, LimitedBy.SLOW_START}
+    assert said == {
+        "b": {LimitedBy.LOWER_TIER},
+        "c": {LimitedBy.NO_LINES},
+        "d": {LimitedBy.SHUT},
+        "e": {LimitedBy.OUTAGE},
+    }
+    shown = str(ran.report)
+    assert "limited by, d: shut" in shown
+    assert not re.search(r"limited by, .: (tail|\n|$)", shown.replace("limited by, a: ", ""))
 
 
 def test_lines_that_only_an_endpoint_that_is_away_may_have_name_that_alone(desk: Desk) -> None:
