@@ -172,6 +172,9 @@ def command(
     from batchrun.evaluation.asked import results_in
     from batchrun.viewer.server import serve
 
+    for path in filter(None, (results, results_b)):
+        if not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is not a regular file, which a page needs: write the results to a file first")
     told, results = results, results_in(results)
     console.say_rescue(results)
     table = JobTable.of(told)

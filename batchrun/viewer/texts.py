@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -81,9 +83,15 @@ def _summaries(body: Any) -> Iterator[str]:
                     yield part["text"]
 
 
+_LONG_NUMBER = re.compile(rb"[0-9]{16}")
+
+
 def _indented(text: str | bytes) -> str:
     """JSON with its lines indented; any other text as it is."""
+    raw = text.encode(errors="replace") if isinstance(text, str) else text
     try:
+        if _LONG_NUMBER.search(raw):  # slower, and every digit stays
+            return json.dumps(json.loads(raw), indent=2, ensure_ascii=False).encode(errors="backslashreplace").decode()
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return text if isinstance(text, str) else text.decode(errors="replace")

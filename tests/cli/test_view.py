@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from batchrun.labelling.job_file import JobFile
 from batchrun.results.files import open_locked
 from batchrun.results.paths import ResultPaths
 from batchrun.viewer.gold import Judge
+from batchrun.viewer.guard import Guard
 from tests.html.made import make_job
 from tests.viewer.test_corrected_join import call, simulated
 
@@ -55,11 +57,43 @@ def test_view_serves_the_rows_until_it_is_interrupted(tmp_path: Path) -> None:
     assert all(token.encode() not in path.read_bytes() for path in tmp_path.iterdir()), "it is in no file"
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_the_address_is_printed_and_opened_by_one_that_works_once(
+    opens: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened, guard = list[str](), Guard(1234)
+
+    def open_browser(address: str) -> bool:
+        opened.append(address)
+        return opens
+
+    monkeypatch.setattr("webbrowser.open", open_browser)
+    view._tell(guard, view.ViewOptions(None, None, 0, True, None, None, False))
+    assert opened == [], "--no-open"
+    view._tell(guard, view.ViewOptions(None, None, 0, False, None, None, False))
+    out, err = capsys.readouterr()
+    assert out == f"page: {guard.address}\n" * 2
+    assert ("no browser could be opened" in err) is not opens
+    (address,) = opened
+    assert guard.token not in address
+    guard.admit(address.partition("token=")[2])
+
+
 def test_view_says_what_it_cannot_show(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "batchrun", "view", str(tmp_path / "nothing.jsonl"), "--no-open"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "nothing.jsonl" in done.stderr
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, is_first: bool) -> None:
+    pipe, results = tmp_path / "pipe", make_job(tmp_path, 5)
+    os.mkfifo(pipe)
+    files = (pipe, results) if is_first else (results, pipe)
+    done = CliRunner().invoke(cli, ["view", *map(str, files), "--no-open"])
+    assert isinstance(done.exception, UsageError)
+    assert f"{pipe} is not a regular file" in str(done.exception)
 
 
 @pytest.mark.parametrize("text", ["custom_id,text\nm1,hello\n", '{"custom_id": "r", "body": {}}\n'])

@@ -84,6 +84,16 @@ def test_with_the_extra_each_chart_has_a_name_and_its_figures_as_a_table(tmp_pat
         assert unit in page.text
 
 
+def test_each_histogram_says_its_percentiles_and_those_of_latency_are_the_texts(tmp_path: Path) -> None:
+    results = make_job(tmp_path)
+    page = " ".join(Page(page_of(results)).text.split())
+    assert len(re.findall(r"p50 \S+, p95 \S+, p99 \S+ (?:s|tokens)?;? ?", page)) == 4
+    text = render(rebuild(results, PriceBook.load(write_prices(tmp_path))).report)
+    told = re.search(r"latency: p50 (\S+) s, p95 (\S+) s, p99 (\S+) s", text)
+    assert told is not None
+    assert "p50 {}, p95 {}, p99 {} s".format(*told.groups()) in page
+
+
 def test_it_has_everything_in_its_order(tmp_path: Path) -> None:
     text = Page(page_of(make_job(tmp_path), gold=write_gold(tmp_path))).text
     places = [text.index(part) for part in IN_ORDER]

@@ -335,7 +335,10 @@ def test_two_runs_are_compared_by_keys(browse: Any, tmp_path: Path) -> None:
         page.keyboard.press("Enter")
         page.locator("#comparison .diff").first.wait_for()
         assert page.locator("#comparison .both").first.is_hidden()
-        assert page.locator("#comparison del, #comparison ins").count() > 0
+        lines = "name => getComputedStyle(document.querySelector(`#comparison ${name}`)).textDecorationLine"
+        assert [page.evaluate(lines, name) for name in ("del", "ins")] == ["line-through", "underline"], (
+            "no colour alone"
+        )
         page.keyboard.press("d")
         page.locator("#comparison .both").first.wait_for()
         assert page.locator("#comparison .diff").first.is_hidden()

@@ -67,6 +67,29 @@ def test_a_name_that_was_made_to_lead_here_gets_nothing(served: Served, path: st
     assert answer.headers["Set-Cookie"] is None
 
 
+def test_it_listens_on_this_machine_alone(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.guard.port), timeout=5):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", served.guard.port), timeout=5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/secret.txt", "/../secret.txt", "/rows/../secret.txt", "/rows/%2e%2e%2fsecret.txt", "//secret.txt"),
+        *("{folder}/secret.txt", "/rows/{folder}/secret.txt", "/review/../secret.txt", "/results.jsonl"),
+        *("/rows/0/text.json?part=../secret.txt&from=0", "/rows/0/text.json?part={folder}/secret.txt&from=0"),
+    ],
+)
+def test_no_file_is_read_that_was_not_given(served: Served, path: str) -> None:
+    folder = served.index.results.parent
+    (folder / "secret.txt").write_text("a secret that was not given")
+    answer = served.ask(path.format(folder=folder))
+    assert answer.status == 404
+    assert "a secret" not in answer.text
+
+
 def test_another_host_in_the_path_gets_nothing(served: Served) -> None:
     assert_refused(served.ask("http://evil.example/rows"), 421, "127.0.0.1 alone")
 

@@ -17,6 +17,7 @@ from tests.viewer.serving import Served, serving
 from tests.viewer.test_browser import assert_quiet, opened
 from tests.viewer.test_corrected_join import job, joined
 from tests.viewer.test_review import answer_anew, review_of, written
+from tests.viewer.test_second import CHANGED, ROWS, make_second
 
 __all__ = ["browse", "job", "playwright", "pytestmark"]
 
@@ -189,6 +190,37 @@ def test_a_decision_that_is_refused_takes_what_was_pressed_after_it_with_it(brow
         page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
         page.keyboard.press("Enter")  # refused again
         page.wait_for_function("() => document.activeElement.matches('[data-field=topic] [data-key=e]')")
+
+
+def test_wrong_skip_note_and_the_differences_of_two_files_by_keys(browse: Any, tmp_path: Path) -> None:
+    results = make_job(tmp_path, ROWS)
+    second = make_second(tmp_path / "b")
+    review = review_of(results, ROWS)
+    place = next(place for place, row in enumerate(review.queue.rows) if row.line == CHANGED)
+    with closing(review.file), serving(results, review, second=second) as served, browse() as browser:
+        page = opened(browser, served)
+        page.goto(f"{served.guard.origin}/review/{place}")
+        page.keyboard.press("d")
+        page.locator("#comparison .both").first.wait_for()
+        page.keyboard.press("d")
+        page.locator("#comparison .diff").first.wait_for()
+        page.keyboard.press("x")
+        page.locator("[data-field=topic] .done", has_text="wrong").wait_for()
+        page.keyboard.press("n")
+        page.keyboard.type("see B")
+        page.keyboard.press("Enter")
+        page.locator("[data-field=topic] .done", has_text="see B").wait_for()
+        page.keyboard.press("s")
+        page.wait_for_url(f"**/review/{place + 1}")
+        page.keyboard.press("k")
+        page.wait_for_url(f"**/review/{place}")
+        page.keyboard.press("j")
+        page.wait_for_url(f"**/review/{place + 1}")
+        assert_quiet(browser, served)
+    known = read_corrections(ResultPaths.of(results).corrections).by_row
+    assert {row: list(fields) for row, fields in known.items()} == {review.queue.rows[place].id: ["topic"]}
+    (one,) = known[review.queue.rows[place].id].values()
+    assert (one.is_wrong, one.note) == (True, "see B")
 
 
 def test_an_answer_that_came_after_the_page_is_shown_before_it_is_decided_on(browse: Any, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.html.made import make_job
 from tests.viewer.serving import Served, serving
 from tests.viewer.test_second import rewritten, with_label
 
+LONG_NUMBER = "12345678901234567890123"
 LONG = "".join(f"word{number} " for number in range(30_000))
 
 
@@ -64,6 +67,31 @@ def test_each_text_of_a_row_can_be_asked_for(served: Served, part: str) -> None:
 )
 def test_what_is_not_there_is_not_found(served: Served, path: str) -> None:
     assert served.ask(f"/rows/{path}").status == 404
+
+
+def test_tool_calls_reasoning_error_and_attempts_stand_on_the_page_of_a_row(tmp_path: Path) -> None:
+    said = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "First I weighed it."}]}
+    arguments = f'{{"order": {LONG_NUMBER}}}'
+    call = {"type": "function_call", "name": "look_up", "arguments": arguments, "call_id": int(LONG_NUMBER)}
+
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        if record["run"]["line"] == 7:
+            record["response"]["body"]["output"] += [said, call]
+        return record
+
+    results = make_job(tmp_path, 20)
+    rewritten(results, change)
+    with serving(results) as viewer:
+        page = html.unescape(viewer.ask(f"/rows/{number_of(viewer, 7)}").text)
+        places = [page.index(part) for part in ("Reasoning summary", "First I weighed it.", "Tool calls", "look_up")]
+        assert places == sorted(places)
+        assert page.count(f'"order": {LONG_NUMBER}') == 1
+        assert page.count(LONG_NUMBER) == 3, "no digit of it is lost in the record"
+        assert "The raw record" in page
+        assert viewer.rows(f"q=look_up+{LONG_NUMBER}")["total"] == 1
+        failed = viewer.ask(f"/rows/{number_of(viewer, 10)}").text
+        for shown in ("it broke", "<dt>attempts</dt><dd>3</dd>", "<dt>outcome</dt><dd>failed</dd>"):
+            assert shown in failed, shown
 
 
 def test_a_piece_of_what_means_harm_is_safe_to_show(tmp_path: Path) -> None:
