@@ -23,7 +23,7 @@ from batchrun.cluster.mistakes import Mistakes
 from batchrun.cluster.outage import SharedOutage
 from batchrun.cluster.places import Places, Seat
 from batchrun.cluster.purse import Cap, Purse
-from batchrun.cluster.share import BEAT_S, QUICK_BEAT_S, Share, beat_s, lifetime_s
+from batchrun.cluster.share import Pulse, Share, beat_s, lifetime_s
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.limits.options import Limits
 from batchrun.records.money import NOTHING
@@ -70,7 +70,7 @@ class Coordinator:
         self._flows = [self._requests, *([] if self._tokens is None else [self._tokens])]
         self._purse = Purse(promised.max_cost_usd) if promised.max_cost_usd is not None else None
         self._mistakes = Mistakes(promised.max_errors) if promised.max_errors is not None else None
-        self._outage = SharedOutage()
+        self._outage, self._pulse = SharedOutage(), Pulse(now)
         self._is_paused = False
         self._shares: dict[int, Share] = {}
         self._live: dict[int, Share] = {}
@@ -253,7 +253,7 @@ class Coordinator:
             share.lines, share.errors = report.lines, report.errors
         if self._finder.is_fed or report.ended:
             self._finder.hear(share.sendings, report, now)
-        self._outage.hear(report, self.beat_s, now)
+        self._outage.hear(report, self._pulse.longest_s(self.beat_s, now), now)
         self.stop = self.stop or report.stop
 
     def _correct(self, share: Share, report: Report, now: float) -> None:
@@ -277,7 +277,10 @@ class Coordinator:
         share.expires_at = now + self.lifetime_s
         is_outage = self._outage.prober is not None
         waits = is_outage and report.shard != self._outage.prober
+        before = share.seat.granted
         slots = self._places.grant(share.seat, is_paused=self._is_paused or bool(self.stop) or waits)
+        if is_outage or report.needs_usd or (slots != before and report.peak >= before):
+            self._pulse.changed(now)
         period_s, is_idle = share.period_s, not slots and not report.in_flight
         requests = tokens = per_s = math.inf
         if (account := share.requests) is not None and self._requests.per_minute is not None:
@@ -364,7 +367,8 @@ class Coordinator:
             self._ghosts.remove(ghost)
             self._places.leave(ghost[1])
         live = self._live.values()
-        self.beat_s = beat_s(len(live), QUICK_BEAT_S if self._finder.is_fed else BEAT_S)
+        is_free = self._requests.per_minute is None and self._tokens is None and self._mistakes is None
+        self.beat_s = self._pulse.beat_s(len(live), now, is_fed=self._finder.is_fed, may_calm=is_free)
         self.lifetime_s = lifetime_s(len(live))
         self._share_at = now + max(self.SHARE_S, len(live) * self.SHARE_EACH_S)
         period_s = sum(share.period_s for share in live) / max(1, len(live))

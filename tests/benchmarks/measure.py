@@ -82,6 +82,11 @@ class Server:
         self.base_url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
         self.drawn_s = self.first_at = 0.0
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def stop(self) -> None:
         output, _ = self._process.communicate()
         self.drawn_s, self.first_at = map(float, output.split() or (0, 0))

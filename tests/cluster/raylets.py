@@ -77,11 +77,13 @@ class Nodes:
 
     def __enter__(self) -> Self:
         os.environ.update(ENVIRONMENT)
-        from ray._common.utils import get_default_ray_temp_dir
+        from ray._common import utils
         from ray.cluster_utils import Cluster
 
+        untyped: Any = utils
+
         # `Cluster` writes its address there, whatever folder it is given, and fails where Ray has never been started.
-        Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)
+        Path(untyped.get_default_ray_temp_dir()).mkdir(exist_ok=True)
         store = 80 << 20
         head = {"num_cpus": 0, "object_store_memory": store, "temp_dir": str(self.folder)} | self._LITTLE
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)

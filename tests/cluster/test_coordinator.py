@@ -9,6 +9,7 @@ import pytest
 
 from batchrun.cluster.coordinator import Coordinator, Promised
 from batchrun.cluster.lease import Everything, Lease, Report
+from batchrun.cluster.share import BEAT_S, CALM_BEAT_S
 from batchrun.engine.error_limit import MaxErrors
 from batchrun.limits.options import Limits
 from tests.cluster.virtual_cluster import Cluster, World
@@ -167,6 +168,58 @@ def test_what_a_dead_shard_has_spent_is_read_from_its_files() -> None:
     one.heard(1, Decimal("0.3"), 4.1, ())
     assert one.unheard == frozenset()
     assert follow(one, 2, 6, other, 4.2, needs_usd=needs, is_usd_sure=True).usd == needs
+
+
+def test_shards_report_less_often_once_nothing_changes_and_at_once_more_often_when_something_does() -> None:
+    """A beat costs milliseconds of the processor, where a process has to wake up for it."""
+    one = Coordinator(Promised(Limits(400)), 0.0)
+    leases, beats = {shard: first(one, shard, 0.0) for shard in (1, 2)}, dict.fromkeys((1, 2), 1)
+
+    def beat(shard: int, now: float) -> float:
+        beats[shard] += 1
+        leases[shard] = follow(one, shard, beats[shard], leases[shard], now, in_flight=leases[shard].slots)
+        return leases[shard].beat_s
+
+    def beats_of(*tenths: int) -> set[float]:
+        return {beat(shard, tenth / 10) for tenth in range(*tenths) for shard in (1, 2)}
+
+    assert beats_of(2, 30, 2) == {BEAT_S}
+    beats_of(30, 50, 2)
+    assert beats_of(50, 100, 5) == {CALM_BEAT_S}
+    first(one, 3, 10.0)
+    assert beat(1, 10.2) == BEAT_S
+
+
+@pytest.mark.parametrize(
+    "promised",
+    [
+        Promised(Limits(400, 6000)),
+        Promised(Limits(400, tokens_per_minute=60_000)),
+        Promised(Limits(400), max_errors=MaxErrors.parse("10")),
+    ],
+)
+def test_leases_that_are_used_up_by_sending_are_renewed_as_often_as_ever(promised: Promised) -> None:
+    one = Coordinator(promised, 0.0)
+    lease, beats = first(one, 1, 0.0), set[float]()
+    for beat in range(2, 60):
+        lease = follow(one, 1, beat, lease, beat / 5, in_flight=lease.slots)
+        beats.add(lease.beat_s)
+    assert beats == {BEAT_S}
+
+
+def test_calm_shards_that_have_not_told_for_half_a_second_are_not_taken_for_shards_without_answers() -> None:
+    """Else one shard's trouble stops them all for as long as it takes them to tell of their answers."""
+    one = Coordinator(Promised(Limits(400)), 0.0)
+    leases = [first(one, shard, 0.0, in_flight=200) for shard in (1, 2)]
+    for beat in range(2, 22):
+        for shard in (1, 2):
+            leases[shard - 1] = follow(
+                one, shard, beat, leases[shard - 1], beat / 2, in_flight=leases[shard - 1].slots, answered=100 * beat
+            )
+    assert leases[0].beat_s == CALM_BEAT_S
+    first(one, 3, 10.6)  # from now on beats are as quick as ever
+    own = follow(one, 1, 22, leases[0], 10.95, is_outage=True, answered=2100)
+    assert not own.is_outage, "the other one tells of its answers in a moment"
 
 
 def first(one: Coordinator, shard: int, now: float, **facts: object) -> Lease:
