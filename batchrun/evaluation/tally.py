@@ -187,18 +187,19 @@ class FieldTally(RowTally):
         answer = scorer.read_answer(value)
         if answer is None:
             return Judged(_UNANSWERED, UNREADABLE, (meant, None))
-        verdict = _WRONG
+        verdict, is_doubtful = _WRONG, False
         for one in gold:
             try:
                 is_right = scorer.is_right(one, answer)
             except ScorerError as error:
                 custom_id = said.result.custom_id[:60] if said.result is not None else ""
                 raise UsageError(f"the field {self.field.name} of {custom_id!r} cannot be scored: {error}") from error
-            if is_right is None:
-                return Judged(_UNANSWERED, UNREADABLE, (meant, None))
             if is_right:
                 verdict, meant = _RIGHT, one
                 break
+            is_doubtful |= is_right is None
+        if is_doubtful and verdict is _WRONG:  # of several right answers, one may be meant and none is for certain
+            return Judged(_UNANSWERED, UNREADABLE, (meant, None))
         return Judged(verdict, "", (meant, answer))
 
     def take(self, judged: Judged, place: Place) -> None:

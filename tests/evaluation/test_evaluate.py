@@ -293,6 +293,16 @@ def test_a_list_in_gold_holds_several_right_answers(tmp_path: Path) -> None:
     assert found.counts == Counts(right=1, wrong=1)
 
 
+@pytest.mark.parametrize("gold", [[50, 0.5], [0.5, 50], [50, 7], [0.5, 7], [7, 0.5], [7, 8]])
+def test_of_several_right_answers_the_order_does_not_matter_where_one_is_in_doubt(tmp_path: Path, gold: Any) -> None:
+    results = write_results(tmp_path / "r.jsonl", {"a": {"n": "50%"}, "b": {"n": 1}})
+    table = tmp_path / "gold.jsonl"
+    table.write_text(f'{{"custom_id": "a", "n": {gold}}}\n{{"custom_id": "b", "n": 1}}\n')
+    found = evaluate(results, Question(Source(str(table)), scorers={"n": scorer_of("number")})).counts
+    verdict = "right" if 50 in gold else "unanswered" if 0.5 in gold else "wrong"
+    assert getattr(found, verdict) == 1 + (verdict == "right")
+
+
 def test_a_list_in_gold_that_names_no_answer_is_no_gold_and_an_empty_set_is_one(tmp_path: Path) -> None:
     results = write_results(tmp_path / "r.jsonl", {"a": {"t": "x", "s": []}, "b": {"t": "x", "s": ["p"]}, "c": YES})
     gold = tmp_path / "gold.jsonl"
