@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,22 +35,31 @@ class Place:
 def divided(estimate: Estimate, places: Sequence[Place], book: PriceBook) -> Estimate:
     """The estimate with a part for each endpoint; `book` has the prices of those without their own.
 
-    The cost that is left is then the sum of theirs.
+    Where they have prices of their own, the cost that is left is the sum of theirs.
     """
     own_prices = any(place.book is not None for place in places)
     parts = {place.name: EndpointEstimate(0, NONE) for place in places}
+    models, unpriced = dict(estimate.models), Counter[str]()
     for model, whole in estimate.models.items():
+        model_usd = NONE
         for place, lines in _shares(model, whole, places, estimate.named_endpoints).items():
             price = (place.book or book).price(model)
             cost = _cost(whole, price) if own_prices else whole.left_usd
-            before = parts[place.name]
-            parts[place.name] = EndpointEstimate(
-                before.lines_left + lines, before.left_usd + cost.scaled(lines / whole.lines_left)
-            )
+            unpriced[model] += lines if price is None else 0
+            part_usd, before = cost.scaled(lines / whole.lines_left), parts[place.name]
+            parts[place.name] = EndpointEstimate(before.lines_left + lines, before.left_usd + part_usd)
+            model_usd += part_usd
+        if own_prices:
+            models[model] = msgspec.structs.replace(whole, left_usd=model_usd)
     left_usd = sum((part.left_usd for part in parts.values()), NONE) if own_prices else estimate.left_usd
     spent = float(estimate.spent_usd)
     return msgspec.structs.replace(
-        estimate, endpoints=parts, left_usd=left_usd, total_usd=left_usd + Range(spent, spent, spent)
+        estimate,
+        endpoints=parts,
+        models=models,
+        unpriced_models=dict(+unpriced) if own_prices else estimate.unpriced_models,
+        left_usd=left_usd,
+        total_usd=left_usd + Range(spent, spent, spent),
     )
 
 

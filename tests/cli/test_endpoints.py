@@ -119,6 +119,29 @@ def test_an_estimate_divides_lines_and_cost_by_weight_at_the_prices_of_each(batc
     assert json.loads(batchrun(*command, "--json").out)["endpoints"] == {}
 
 
+@pytest.mark.parametrize(("weight_of_b", "unpriced"), [(None, 0), (2, 6)])
+def test_lines_have_a_price_where_their_endpoint_has_one(
+    batchrun: Command, tmp_path: Path, weight_of_b: int | None, unpriced: int
+) -> None:
+    """The model is in no list of prices, but in the price file of a; b, if there is one, has none."""
+    requests = write_requests(tmp_path / "r.jsonl", 9, model="house-model", max_output_tokens=100)
+    (tmp_path / "a.json").write_text(json.dumps({"house-model": {"input": 0, "output": 10}}))
+    path = write(tmp_path, "https://a.example")
+    path.write_text(path.read_text() + 'prices = "a.json"\n')
+    if weight_of_b is not None:
+        url = "https://b.example"
+        path.write_text(path.read_text() + f'[[endpoint]]\nname = "b"\nbase_url = "{url}"\nweight = {weight_of_b}\n')
+    command = ("estimate", requests, "--endpoints", path, "--prices", write_prices(tmp_path))
+    made = json.loads(batchrun(*command, "--json").out)
+    assert made["unpriced_models"] == ({"house-model": unpriced} if unpriced else {})
+    most = None if unpriced else pytest.approx(9e-3)
+    assert made["endpoints"]["a"]["left_usd"]["high"] == pytest.approx((9 - unpriced) * 1e-3)
+    assert [made[name]["high"] for name in ("left_usd", "total_usd")] == [most, most]
+    assert made["models"]["house-model"]["left_usd"]["high"] == most
+    shown = batchrun(*command).out
+    assert ("no price is known" in shown, f"({unpriced} lines; see --prices)" in shown) == (unpriced > 0, unpriced > 0)
+
+
 def test_an_estimate_has_what_was_spent_at_the_prices_of_each(
     batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
