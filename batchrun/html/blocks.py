@@ -135,8 +135,10 @@ def _histogram(title: str, unit: str, sign: str, values: Histogram, least: float
     told = ", ".join(f"{mark.name} {sign}{_number(mark.value)}" for mark in marks)
     about = f"{told}{'' if sign else ' ' + ('s' if unit == 'seconds' else unit)}; {counted(len(values), 'line')}"
     if len(values.buckets()) == 1:
-        name = f"{sign}{_number(marks[0].value)}{'' if sign else f' {unit}'}"
-        return Chart(title, f"{name} for each of {counted(len(values), 'line')}.", Table(title, [], []))
+        ends = (0.0 if value < least else value for value in (values.lowest, values.highest))
+        name = " to ".join(dict.fromkeys(f"{sign}{_number(value)}" for value in ends))  # exact, and not within 1%
+        about = f"{name}{'' if sign else f' {unit}'} for each of {counted(len(values), 'line')}."
+        return Chart(title, about, Table(title, [], []))
     about += ", on a logarithmic axis." if bars is not None and bars.is_log and are_drawn else "."
     if bars is not None and bars.is_log and bars.zeros and are_drawn:
         about += f" {counted(bars.zeros, 'line')} of 0 {'is' if bars.zeros == 1 else 'are'} not drawn."

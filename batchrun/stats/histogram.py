@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -33,25 +33,29 @@ class Histogram:
     """Numbers, such as durations in seconds, counted in buckets that are each 2 % wider than the one before.
 
     `least`: a smaller value counts as this one. Without another, it is a microsecond.
+    `lowest`, `highest`: the extreme values themselves, infinite without values.
     """
 
     _LOG_STEP = math.log(1.02)
 
     def __init__(self, least: float = 1e-6) -> None:
         self.least = least
+        self.lowest, self.highest = math.inf, -math.inf
         self._buckets: Counter[float] = Counter()
 
     def __len__(self) -> int:
         """How many values were counted."""
         return self._buckets.total()
 
-    def add(self, values: Iterable[float]) -> None:
+    def add(self, values: Sequence[float]) -> None:
         """Count values."""
+        self.lowest, self.highest = min(self.lowest, *values, math.inf), max(self.highest, *values, -math.inf)
         log, step, least = math.log, self._LOG_STEP, self.least
         self._buckets.update([log(value if value > least else least) // step for value in values])
 
     def merge(self, other: Histogram) -> None:
         """Count all that `other` counted."""
+        self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
         self._buckets.update(other._buckets)
 
     def quantile(self, share: float) -> float | None:
