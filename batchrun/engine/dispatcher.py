@@ -65,6 +65,7 @@ class Dispatcher:
         self._released: deque[tuple[Case, Peers]] = deque()
         self._roomy: Queue | None = None  # had room when it was last looked for: others are looked at only after it
         self._again: dict[Queue, LineSource] = {}  # of lines that were kept as numbers
+        self._again_left: dict[Queue, int] = {}  # of them
         self._was_throttled = False  # the last line that waited: an unread one follows it, so that others can speak
 
     # ------------------------------------------------------------------------------------ for the workers
@@ -140,10 +141,12 @@ class Dispatcher:
         self.room.park(case)
 
     def news(self, peers: Peers) -> None:
-        """Something was found out: judge the lines again that are parked."""
+        """Something was found out: judge the lines again that are parked, or wait for a model that there is not."""
         for queue in [queue for queue in self.room.parked if peers in queue.routes]:
             for case in self.room.unpark(queue):
                 self.room.put(case)
+        for queue in [queue for queue in self._queues if peers in queue.routes and queue.missing is not None]:
+            self.room.unready(queue)
 
     # -------------------------------------------------------------------------------- for lines that are stuck
 
@@ -171,7 +174,7 @@ class Dispatcher:
         """The queues that have lines left, and how many, if these can go nowhere in this run; else none."""
         if self._released or not self.can_read_no_more or self.remaining():
             return {}
-        return {queue: self.room.undone(queue) for queue in self.left()}
+        return {queue: self.room.undone(queue) + self._again_left.get(queue, 0) for queue in self.left()}
 
     def left(self) -> list[Queue]:
         """The queues that have lines left, as far as the source was read."""
@@ -206,7 +209,7 @@ class Dispatcher:
 
     def note_last_model(self) -> None:
         """Once all lines that are left ask for one model, there is nothing any more to tell its limits from."""
-        models = {queue.model for queue in self.remaining()} if self.is_read else set()
+        models = {queue.model for queue in self.remaining() if queue.missing is None} if self.is_read else set()
         if len(models) == 1:
             for gateway in self.gateways:
                 (gateway.limiter.lanes.last_model,) = models
@@ -286,10 +289,14 @@ class Dispatcher:
             return line
         source = self._again.get(queue)
         if source is None:
-            source = self._again[queue] = self._source.again(self.room.take_later(queue))
+            numbers = self.room.take_later(queue)
+            source = self._again[queue] = self._source.again(numbers)
+            self._again_left[queue] = len(numbers)
         line = await source.next()
-        if line is None:
-            self._again.pop(queue, None)
+        if self._again.get(queue) is source:
+            self._again_left[queue] -= line is not None
+            if line is None:
+                del self._again[queue]
         return line
 
     def _taken_up(self, line: RequestLine, now: float) -> Next | None:
@@ -357,7 +364,7 @@ class Dispatcher:
         return self.room.size > self._capacity() or self._bytes.is_full
 
     def _has_any_room(self, now: float) -> bool:
-        return any(queue.has_room(now) for queue in self._queues)
+        return any(queue.has_room(now) or queue.missing is not None for queue in self._queues)
 
     def _can_read(self, now: float) -> bool:
         """Whether there is an unread line, or one that is kept as a number, and a lane with room for it."""
@@ -373,7 +380,15 @@ class Dispatcher:
             if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 self._roomy = queue
                 return True
-        return self._queues.has_room_for_others(now)
+        return self._queues.has_room_for_others(now) or self._reads_what_is_not_sent()
+
+    def _reads_what_is_not_sent(self) -> bool:
+        """Whether lines are read although none can go: those of a missing model are recorded, others are counted."""
+        if any(queue.missing is not None for queue in (*self._again, *self.room.later)):
+            return True
+        if self.is_read or not self._queues.all:
+            return False
+        return all(queue.missing is not None or queue.is_spent for queue in self._queues)
 
     def _has_unread(self, queue: Queue) -> bool:
         """Whether some of these lines are kept as numbers."""
@@ -382,6 +397,6 @@ class Dispatcher:
     def _readable_again(self, now: float) -> Queue | None:
         """A queue that may go, of which lines are kept as numbers."""
         for queue in (*self._again, *self.room.later):
-            if queue.may_go(now) and queue not in self.room.ready:
+            if queue.missing is not None or (queue.may_go(now) and queue not in self.room.ready):
                 return queue
         return None

@@ -271,8 +271,8 @@ class Judge:
             self.at_fault(case, gateway)
         else:
             asked_s = failure.retry_after_s
-            if gateway.name is not None:
-                asked_s = None  # elsewhere it need not wait
+            if gateway.name is not None or peers.lane.asks_for_longer(gateway.limiter.limits.longest_outage_s, now):
+                asked_s = None  # elsewhere it need not wait, and so long a wait closes the lane
             elif case.throttles < FOLLOWED_FROM:
                 asked_s = peers.lane.limits.followed_s(asked_s, now)
             self._dispatcher.set_aside(case, now + self._retry.throttle_wait_s(case.throttles, asked_s))
@@ -281,10 +281,12 @@ class Judge:
         """The line was refused: hold its record back until a success follows, or too many are refused alike."""
         now, case, peers, refusals = self._now(), one.case, one.peers, one.peers.gateway.refusals
         in_outage = peers.breaker.is_open and refusals.has_succeeded
-        is_news = peers.missing is None and peers.succeeded_at == -math.inf and tells_of_model(failure)
-        if is_news and case.queue.has_other(peers):
+        was_there = peers.missing is None
+        if was_there and peers.succeeded_at == -math.inf and tells_of_model(failure) and case.queue.has_other(peers):
             self._has_no(peers, failure)
         peers.refused(permit.sent, now, failure)
+        if was_there and peers.missing is not None:
+            self.news(peers)
         if peers.missing is not None and case.queue.has_other(peers):
             self._dispatcher.set_aside(case, now)
             return
@@ -305,7 +307,6 @@ class Judge:
         self._observer.notice(
             f"{peers.gateway.name} has no {peers.model} ({describe(failure)}); its lines go elsewhere"
         )
-        self.news(peers)
 
     def _all_refused(self, one: Next, failure: Failure, held: list[Held]) -> None:
         why = why_all_refused(failure, one.case.number)

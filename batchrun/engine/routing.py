@@ -46,7 +46,7 @@ class Queue:
     def has_room(self, now: float) -> bool:
         """Whether a line that has never failed could be given to a worker now, as far as room goes."""
         if self.only is not None:
-            return self.only.lane.has_room(now)
+            return self.only.missing is None and self.only.lane.has_room(now)
         return self._has_room(may_get_lines(self.routes), now)
 
     def _has_room(self, routes: list[Peers], now: float) -> bool:
@@ -59,7 +59,7 @@ class Queue:
     def may_go(self, now: float) -> bool:
         """Whether such a line could be given to a worker now, and not as a probe."""
         if self.only is not None:
-            return self.only.breaker.open_since is None and self.only.lane.has_room(now)
+            return self.only.breaker.open_since is None and self.has_room(now)
         routes = may_get_lines(self.routes)
         return self._has_room(routes, now) if routes else self.has_room(now) and not self.is_away
 
@@ -163,17 +163,24 @@ class Queue:
 
     @property
     def is_closed(self) -> bool:
-        """Whether no endpoint is left that these lines could go to in this run."""
+        """Whether these lines can get no record in this run, because no endpoint is left that they could go to."""
+        if self.missing is not None:
+            return False  # what is said of the model is their record
         if self.only is not None:
             return self.only.lane.is_closed
         return all(peers.is_closed for peers in self.routes)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether they can get none because of their model, whatever becomes of the endpoints."""
+        return self.missing is None and all(peers.lane.is_closed or peers.missing is not None for peers in self.routes)
 
     @property
     def is_away(self) -> bool:
         """Whether nothing but probes can be sent."""
         if self.only is not None:
             return self.only.breaker.open_since is not None
-        return not any(peers.is_open for peers in self.routes)
+        return self.missing is None and not any(peers.is_open for peers in self.routes)
 
     def away_since(self) -> float | None:
         """Since when nothing but probes can be sent; None if a line can."""

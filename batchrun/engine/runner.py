@@ -148,9 +148,10 @@ class Runner:
             if self.stopped is None:
                 self._judge.record_rest()
             return self.stopped is None and not self._dispatcher.is_done
-        if not self._workers and (closed := self._dispatcher.all_closed()):
-            now = asyncio.get_running_loop().time()
-            self.stop(why_closed(closed, self.recorded, now), StopError.exit_code)
+        if not self._workers and self._control is None and (closed := self._dispatcher.all_closed()):
+            self._judge.record_rest()
+            self._writer.finish()  # what is said to be done is
+            self._stop_in_order(why_closed(closed, self.recorded, asyncio.get_running_loop().time()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until if until < math.inf else None):
                 await self._changed.wait()
@@ -336,9 +337,7 @@ class Runner:
         self._leave_at_once()
 
     def _held_too_long(self, why: str) -> None:
-        self.stop(
-            f"no answer from the gateway for {self.limiter.limits.longest_outage_s:g} s ({why})", StopError.exit_code
-        )
+        self._stop_in_order(f"no answer from the gateway for {self.limiter.limits.longest_outage_s:g} s ({why})")
 
     # ---------------------------------------------------------------------------------------- the rest
 

@@ -89,6 +89,7 @@ def why_closed(closed: Mapping[Queue, int], recorded: int, now: float) -> str:
         return why_none_is_left(closed, now)
     parts = []
     for queue, count in closed.items():
-        peers = min(queue.routes, key=lambda peers: peers.lane.back_at)
+        there = [peers for peers in queue.routes if peers.missing is None]
+        peers = min(there, key=lambda peers: peers.lane.back_at)
         parts.append(f"{counted(count, 'line')} of {queue.model} wait for its limit ({_limit_of(peers, now)})")
     return f"{recorded:,} done; {'; '.join(parts)}; run the same command then"

@@ -55,6 +55,13 @@ class WaitingRoom:
         self.size -= 1
         return case
 
+    def unready(self, place: Queue | Peers) -> None:
+        """Those that wait for room there are due now: they are to be judged again."""
+        cases = self.ready.pop(place, ())
+        self.size -= len(cases)
+        for case in cases:
+            self.put(case)
+
     @property
     def next_due(self) -> float:
         """When the next line is due."""

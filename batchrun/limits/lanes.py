@@ -59,6 +59,8 @@ class Lane:
     """
 
     FIRST_HOLD_S = 0.1
+    SURE = 3  # refusals in a row, each of a request that was sent after the one before was refused
+    ASK_AGAIN_S = 1.0  # after a refusal, where nothing else is to be sent
 
     def __init__(self, model: str, limits: EndpointLimits) -> None:
         self.model = model
@@ -66,20 +68,37 @@ class Lane:
         self.held_until = -math.inf
         self.is_closed = False
         self.taken = 0  # lines that workers have
-        self.refused_in_a_row = 0  # without an answer
         self.back_at = -math.inf  # as the last refusal said
+        self._refused_in_a_row, self._refused_at = 0, -math.inf  # without an answer
         self._holds_in_a_row = 0
         self.answers = Recent()  # while it shares its limits
         self.waiters: deque[Any] = deque()
 
     def answered(self) -> None:
         """A request was answered."""
-        self.refused_in_a_row = self._holds_in_a_row = 0
+        self._refused_in_a_row = self._holds_in_a_row = 0
 
-    def refused(self, asked_s: float | None, now: float) -> None:
+    def refused(self, asked_s: float | None, sent_at: float, now: float) -> None:
         """A request was throttled; the gateway asked to wait so many seconds."""
-        self.refused_in_a_row += 1
+        if sent_at >= self._refused_at:  # a burst counts once
+            self._refused_in_a_row += 1
+            self._refused_at = now
         self.back_at = now + (asked_s or 0.0)
+
+    def asks_for_longer(self, longest_outage_s: float, now: float) -> bool:
+        """Whether it asks for a longer wait than an outage may last, and than any wait that is followed."""
+        return self.back_at - now > max(longest_outage_s, Controller.MAX_ASKED_S)
+
+    def is_spent(self, longest_outage_s: float, now: float) -> bool:
+        """Whether it surely asks for so long: its quota is spent."""
+        return self._refused_in_a_row >= self.SURE and self.asks_for_longer(longest_outage_s, now)
+
+    def ask_again(self, longest_outage_s: float, now: float) -> None:
+        """Nothing else is to be sent: if it asks for so long, find out soon whether that is sure."""
+        if self._refused_in_a_row < self.SURE and self.asks_for_longer(longest_outage_s, now):
+            at, controller = self._refused_at + self.ASK_AGAIN_S, self.limits.controller
+            self.held_until = min(self.held_until, at)
+            controller.paused_until = min(controller.paused_until, at)
 
     def hold(self, asked_s: float | None, now: float) -> None:
         """Send nothing for as long as the gateway asked for, or else for a time that doubles."""
@@ -142,11 +161,6 @@ class Lanes:
     def busiest(self) -> EndpointLimits:
         """The limits that the most lines wait for or are in flight by."""
         return self.limits[0] if len(self.limits) == 1 else max(self.limits, key=lambda limits: limits.taken)
-
-    def close(self, limits: EndpointLimits) -> None:
-        """Send nothing more in the lanes with these limits."""
-        for lane in self._lanes.values():
-            lane.is_closed = lane.is_closed or lane.limits is limits
 
     @property
     def are_closed(self) -> bool:

@@ -39,7 +39,6 @@ class Limiter:
     """
 
     LOOK_EVERY_S = 1.0  # at what is in flight while all is refused
-    SURE_REFUSALS = 3  # in a row, that ask for longer than an outage may last
 
     def __init__(
         self,
@@ -219,9 +218,11 @@ class Limiter:
         if lane.held_until > now:
             self._send_back(lane)
         self._settle(permit, 0.0, now)
-        lane.refused(retry_after_s, now)
-        if self._is_hopeless(lane, now):
+        lane.refused(lane.limits.followed_s(retry_after_s, now), permit.sent.at, now)
+        if lane.limits.throttled_s(now) > self.limits.longest_outage_s:
             self._close(lane.limits)
+        elif lane.is_spent(self.limits.longest_outage_s, now):
+            self.close_lane(lane)
 
     def failed(self, permit: Permit) -> None:
         """The attempt failed in a way that says nothing about limits."""
@@ -264,6 +265,10 @@ class Limiter:
                 self._close(limits, f"; it asks to wait for {limits.controller.paused_until - now:.0f} s more")
             else:
                 looks.append(max(at, now + self.LOOK_EVERY_S))
+        if not (self._whole or self.promises).in_flight:  # then nothing else is to be done
+            for lane in self.lanes:
+                lane.ask_again(self.limits.longest_outage_s, now)
+            self.pump()
         return min(looks)
 
     def close(self) -> None:
@@ -294,20 +299,16 @@ class Limiter:
         """Whether no budget will ever have room for a request that may cost so much."""
         return self.promises.never_fit(upper_usd) or (self._whole is not None and self._whole.never_fit(upper_usd))
 
-    def _is_hopeless(self, lane: Lane, now: float) -> bool:
-        """Whether all was refused for too long, or one of several lanes is known to be refused for longer."""
-        longest_s = self.limits.longest_outage_s
-        if lane.limits.throttled_s(now) > longest_s:
-            return True
-        is_own = lane.limits is not self.lanes.shared or self._whole is not None
-        return is_own and lane.back_at - now > longest_s and lane.refused_in_a_row >= self.SURE_REFUSALS
+    def close_lane(self, lane: Lane) -> None:
+        """Send nothing more for this model in this run."""
+        lane.is_closed = True
+        self._send_back(lane)
 
     def _close(self, limits: EndpointLimits, back: str = "") -> None:
         """Close all lanes with these limits; if no other is left, the job stops. `back`: when the gateway is back."""
-        self.lanes.close(limits)
-        for other in self.lanes:
-            if other.is_closed:
-                self._send_back(other)
+        for lane in self.lanes:
+            if lane.limits is limits:
+                self.close_lane(lane)
         if self.lanes.are_closed:
             self._on_hold_too_long(f"throttled without a break{back}")
 
@@ -393,8 +394,4 @@ class Limiter:
             self._timer.cancel()
             self._timer = None
         if wait_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.pump()
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self.pump)

@@ -266,3 +266,36 @@ def test_a_hold_that_nobody_asked_for_doubles_with_each_try() -> None:
         holds.append(lane.held_until - now)
         now = lane.held_until
     assert holds == [pytest.approx(min(0.1 * 2**number, Controller.MAX_PAUSE_S)) for number in range(12)]
+
+
+def test_a_lane_is_spent_after_three_refusals_one_after_the_other_that_ask_for_hours() -> None:
+    _, (lane, _) = lanes("a", "b")
+    for _ in range(8):
+        lane.refused(10800.0, 0.0, 1.0)  # a burst counts once
+    assert not lane.is_spent(1800.0, 1.0)
+    lane.refused(10800.0, 2.0, 3.0)
+    lane.refused(10800.0, 4.0, 5.0)
+    assert lane.is_spent(1800.0, 5.0)
+    assert not lane.is_spent(20000.0, 5.0)  # that long an outage may last
+    lane.answered()
+    assert not lane.is_spent(1800.0, 5.0)
+
+
+def test_a_wait_that_is_followed_is_no_spent_quota_however_short_an_outage_may_be() -> None:
+    _, (lane, _) = lanes("a", "b")
+    for at in (0.0, 2.0, 4.0):
+        lane.refused(60.0, at, at + 1)
+    assert not lane.is_spent(6.0, 5.0)
+
+
+def test_only_a_lane_that_was_refused_for_hours_is_asked_again_at_once() -> None:
+    _, (lane, other) = lanes("a", "b")
+    lane.refused(10800.0, 0.0, 1.0)
+    lane.hold(10800.0, 1.0)
+    other.refused(60.0, 0.0, 1.0)
+    other.hold(60.0, 1.0)
+    other.limits.controller.paused_until = 30.0
+    other.ask_again(1800.0, 1.0)
+    assert (other.held_until, other.limits.controller.paused_until) == (61.0, 30.0)
+    lane.ask_again(1800.0, 1.0)
+    assert lane.held_until == 2.0
