@@ -97,6 +97,7 @@ class Peers:
         self._success_sent_at = self._void_at = self._vouched_until = -math.inf
         self._control_bytes = 1 << 62
         self._not_found = 0
+        self._barred, self._barred_at = list[int](), -math.inf
 
     # ---------------------------------------------------------------------------------- what came of a request
 
@@ -163,6 +164,16 @@ class Peers:
             if self._not_found >= ALIKE:
                 self.missing = failure
         self.breaker.refused(sent.number, now)
+
+    def is_barred_again(self, line_number: int, now: float, *, is_last: bool) -> bool:
+        """Another line is told that it is not paid for: whether two were, or twice the last one that is left, without
+        an answer to what was sent after the first time."""
+        if self._success_sent_at > self._barred_at:
+            self._barred.clear()
+        if not self._barred:
+            self._barred_at = now
+        self._barred.append(line_number)
+        return len(self._barred if is_last else set(self._barred)) > 1
 
     def abandoned(self, sent: Sent, now: float) -> None:
         """It was given up, or not sent."""

@@ -56,7 +56,7 @@ class Dispatcher:
         self.room = WaitingRoom()
         self.is_read = False  # to its end
         self._source = source
-        self._queues = queues
+        self.queues = queues
         self._clock = clock
         self._capacity = capacity
         self._bytes = held
@@ -145,21 +145,21 @@ class Dispatcher:
         for queue in [queue for queue in self.room.parked if peers in queue.routes]:
             for case in self.room.unpark(queue):
                 self.room.put(case)
-        for queue in [queue for queue in self._queues if peers in queue.routes and queue.missing is not None]:
+        for queue in [queue for queue in self.queues if peers in queue.routes and queue.missing is not None]:
             self.room.unready(queue)
 
     # -------------------------------------------------------------------------------- for lines that are stuck
 
     def __iter__(self) -> Iterator[Peers]:
-        return iter(self._queues.peers.values())
+        return iter(self.queues.peers.values())
 
     def steps(self, now: float) -> list[Due]:
         """What may be done now for lines that are stuck."""
-        return [due for queue in self._queues for due in self._steps(queue, now) if due.at <= now]
+        return [due for queue in self.queues for due in self._steps(queue, now) if due.at <= now]
 
     def next_at(self, now: float) -> float:
         """When the next line is due, if there is room for it, or a lane that is held, or the next step."""
-        times = [due.at for queue in self._queues for due in self._steps(queue, now)]
+        times = [due.at for queue in self.queues for due in self._steps(queue, now)]
         for gateway in self.gateways:
             times += [lane.held_until for lane in gateway.limiter.lanes if lane.held_until > now]
             if self._only is None:
@@ -178,7 +178,7 @@ class Dispatcher:
 
     def left(self) -> list[Queue]:
         """The queues that have lines left, as far as the source was read."""
-        return [queue for queue in self._queues if queue.left or self._has_unread(queue)]
+        return [queue for queue in self.queues if queue.left or self._has_unread(queue)]
 
     def release(self, due: Due) -> bool:
         """Send one line that is stuck, as a probe or for its last try; False if there is none.
@@ -239,7 +239,7 @@ class Dispatcher:
         tier = peers.gateway.tier
         return any(
             other.is_open and other.gateway.tier < tier
-            for queue in self._queues
+            for queue in self.queues
             if peers in queue.routes
             for other in queue.routes
         )
@@ -293,10 +293,9 @@ class Dispatcher:
             source = self._again[queue] = self._source.again(numbers)
             self._again_left[queue] = len(numbers)
         line = await source.next()
-        if self._again.get(queue) is source:
-            self._again_left[queue] -= line is not None
-            if line is None:
-                del self._again[queue]
+        self._again_left[queue] -= line is not None
+        if line is None and self._again.get(queue) is source:
+            del self._again[queue]
         return line
 
     def _taken_up(self, line: RequestLine, now: float) -> Next | None:
@@ -304,7 +303,7 @@ class Dispatcher:
         self._bytes.add(len(line.body))
         case = self.room.back(line.line_number)
         if case is None:
-            case = Case(line.line_number, line, self._queues.of(line))
+            case = Case(line.line_number, line, self.queues.of(line))
             case.queue.left += 1
             if self._reask is not None and self._reask.take_up(case, self._bytes):
                 return Next(case, case.queue.routes[0], None)
@@ -364,7 +363,7 @@ class Dispatcher:
         return self.room.size > self._capacity() or self._bytes.is_full
 
     def _has_any_room(self, now: float) -> bool:
-        return any(queue.has_room(now) or queue.missing is not None for queue in self._queues)
+        return any(queue.has_room(now) or queue.missing is not None for queue in self.queues)
 
     def _can_read(self, now: float) -> bool:
         """Whether there is an unread line, or one that is kept as a number, and a lane with room for it."""
@@ -376,19 +375,18 @@ class Dispatcher:
             return False
         if self._roomy is not None and self._roomy.may_go(now):
             return True
-        for queue in self._queues:
+        for queue in self.queues:
             if queue.has_room(now) and (not queue.is_away or self.room.size < self._capacity()):
                 self._roomy = queue
                 return True
-        return self._queues.has_room_for_others(now) or self._reads_what_is_not_sent()
+        return self.queues.has_room_for_others(now) or self._reads_what_is_not_sent()
 
     def _reads_what_is_not_sent(self) -> bool:
         """Whether lines are read although none can go: those of a missing model are recorded, others are counted."""
         if any(queue.missing is not None for queue in (*self._again, *self.room.later)):
             return True
-        if self.is_read or not self._queues.all:
-            return False
-        return all(queue.missing is not None or queue.is_spent for queue in self._queues)
+        can_none_go = all(queue.missing is not None or queue.is_spent for queue in self.queues)
+        return not self.is_read and can_none_go and bool(self.queues.all)
 
     def _has_unread(self, queue: Queue) -> bool:
         """Whether some of these lines are kept as numbers."""

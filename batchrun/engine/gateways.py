@@ -158,6 +158,8 @@ class Gateway:
         self.why = ""  # it is shut
         self.refuses_all = False  # it is shut because it refused line after line: another refusal does not open it
         self.probe: Case | None = None  # the line that finds out whether it is back
+        self.spent: list[Lane] = []  # of models whose quota is spent
+        self.more_models = 0  # found so since anything was answered, beside those in flight by then
         self._probe_at = math.inf
 
     def has_room(self, lane: Lane, now: float) -> bool:
@@ -222,6 +224,9 @@ class Gateway:
         self._probe_at = now + PROBE_EVERY_S
         if was_open:
             self.limiter.send_back_all()
+            for lane in self.spent:  # it was no quota of theirs, or they find out again
+                lane.is_closed = False
+            self.spent.clear()
         return was_open
 
     def open(self) -> None:

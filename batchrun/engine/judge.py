@@ -16,7 +16,9 @@ from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
 from batchrun.engine.done import Done
 from batchrun.engine.gateways import PROBE_EVERY_S, Gateway
+from batchrun.engine.money import About, Money
 from batchrun.engine.outages import Outages
+from batchrun.engine.pauses import Pauses
 from batchrun.engine.reask import Reask
 from batchrun.engine.refusals import Alike, Held
 from batchrun.engine.retry import RetryPolicy
@@ -33,8 +35,6 @@ from batchrun.transport.failures import Kind, classify
 from batchrun.transport.words import tells_of_no_model
 from batchrun.validation.schema import Fit, MismatchCheck
 
-LONG_PAUSE_S = 3.0
-TELL_PAUSE_EVERY_S = 60.0
 OVERLOADED = (503, 529)
 FOLLOWED_FROM = 3  # throttles of one line: from then on it waits as long as was asked for, whatever others got
 
@@ -77,8 +77,9 @@ class Judge:
         self._reask = reask if reask is not None and reask.most else None
         self._stop = stop
         self._changed = changed
+        self._money = Money(dispatcher, sender.observer, asyncio.get_running_loop().time)
         self._now = asyncio.get_running_loop().time
-        self._pause_told_at, self._longest_pause_told_s = -math.inf, 0.0
+        self._pauses = Pauses(sender.observer, asyncio.get_running_loop().time)
 
     # ---------------------------------------------------------------------------------------- outcomes
 
@@ -114,8 +115,9 @@ class Judge:
             self._ask_again(one, reply, fit)
         if gateway.refusals.held:
             self._record_held(gateway, gateway.refusals.released(sent.at, now))
-        if sent.at > gateway.refusals.barred_at:
-            gateway.refusals.unbar()
+        if gateway.refusals.barred_at < math.inf:
+            self._money.answered(gateway, sent)
+            self._changed.set()
         if gateway.shut_since is not None and sent.at > gateway.shut_since:
             self._reopen(gateway)
         if was_open or queue in self._dispatcher.room.parked:
@@ -131,9 +133,14 @@ class Judge:
         gateway.has_answered = gateway.has_answered or failure.may_be_billed
         is_probe = gateway.shut_since is not None and permit.sent.at > gateway.shut_since  # of one that is shut
         stays_shut = is_probe and (decision.stops_fresh_job or (gateway.refuses_all and decision.kind is Kind.FATAL))
-        if (
+        about = self._money.about(one, permit.sent, failure) if decision.kind is Kind.STOP else None
+        if about is About.MODEL:
+            limiter.failed(permit)
+            peers.abandoned(permit.sent, self._now())
+            self._dispatcher.set_aside(case, self._now())
+        elif (
             stays_shut
-            or (decision.kind is Kind.STOP and refusals.is_final(case.number, failure, self._now()))
+            or (about is About.ACCOUNT and refusals.is_final(case.number, failure, self._now()))
             or (decision.stops_fresh_job and refusals.stops_fresh(failure, is_last=self._is_last))
         ):
             self._stopped(one, permit, why_stopped(failure, gateway.address, gateway.name))
@@ -266,7 +273,7 @@ class Judge:
             gateway.limiter.refused(permit, 0.0)
         else:
             gateway.limiter.throttled(permit, failure.retry_after_s, failure.rate)
-            self._tell_pause(failure, peers)
+            self._pauses.tell(failure, peers)
         if case.is_last_try:
             self.at_fault(case, gateway)
         else:
@@ -366,22 +373,6 @@ class Judge:
     def _is_last(self) -> bool:
         """Whether nothing else is in flight or waits."""
         return self._limiter.in_flight == 1 and self._dispatcher.is_read and not self._dispatcher.room
-
-    def _tell_pause(self, failure: Failure, peers: Peers) -> None:
-        """Show a notice if nothing is sent for a while, for one model or at all; again if it lasts."""
-        lane, gateway = peers.lane, peers.gateway
-        until, now = max(lane.limits.controller.paused_until, lane.held_until), self._now()
-        is_longer = until - now > 1.5 * self._longest_pause_told_s
-        if (
-            not lane.is_closed
-            and until - now >= LONG_PAUSE_S
-            and (is_longer or now > self._pause_told_at + TELL_PAUSE_EVERY_S)
-        ):
-            self._pause_told_at, self._longest_pause_told_s = now, until - now
-            is_of_all = len(gateway.limiter.lanes.limits) == 1 and until > lane.held_until
-            whom = ([] if is_of_all else [lane.model]) + ([] if gateway.name is None else [gateway.name])
-            shown = f" {' at '.join(whom)}" if whom else ""
-            self._observer.notice(f"pausing{shown} for {until - now:.0f} s: {describe(failure)}")
 
 
 def tokens_used(outcome: Reply | Failure) -> float | None:

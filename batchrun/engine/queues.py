@@ -40,9 +40,14 @@ class Queues:
         queue = self.all.get((line.url, line.model, place))
         return self._made(line, place) if queue is None else queue
 
+    @property
+    def may_be_more(self) -> bool:
+        """Whether there may be lines of a queue that is not made yet."""
+        return self._found < self._most
+
     def has_room_for_others(self, now: float) -> bool:
         """Whether there may be unread lines of a queue that is not made yet, and room for them."""
-        if self._found >= self._most:
+        if not self.may_be_more:
             return False
         if self.only is not None:
             return self.only.limiter.lanes.shared.has_room

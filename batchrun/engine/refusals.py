@@ -115,11 +115,15 @@ class Refusals:
 
     def is_final(self, line_number: int, failure: Failure, now: float) -> bool:
         """Whether a failure that no line can get past stops the job; see the module's rule 4."""
-        self.barred_at = min(self.barred_at, now)
-        self._barred.append(line_number)
+        self.bar(line_number, now)
         is_of_money = failure.status_for_rules != 402 and tells_of_money(failure)
         times = len(set(self._barred)) if is_of_money else len(self._barred)
         return self.is_fresh or times > 1
+
+    def bar(self, line_number: int, now: float) -> None:
+        """A line was told so."""
+        self.barred_at = min(self.barred_at, now)
+        self._barred.append(line_number)
 
     def unbar(self) -> None:
         """A line that was sent later got past."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from batchrun.engine.attribution import Peers
 from batchrun.engine.routing import Queue
 from batchrun.records.outcome import Failure, FailureCode, describe
 from batchrun.records.words import counted, duration
-from batchrun.transport.words import tells_of_key, tells_of_money, tells_of_no_model
+from batchrun.transport.words import is_about_money, tells_of_key, tells_of_no_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,10 @@ def why_stopped(failure: Failure, address: str, endpoint: str | None = None) -> 
         return f"{what}; is {base_url} right?"
     if status == 407:
         return f"the proxy refuses every request ({what}); check the login in {proxy}"
-    if status == 402 or tells_of_money(failure):
+    if is_about_money(failure):
+        if failure.retry_after_s:
+            back = f"back in {duration(failure.retry_after_s)}"
+            return f"the account cannot pay for more ({what}, {back}); run the same command then, or use another key"
         return f"the account cannot pay for more ({what}); top it up, or use the key of another one"
     if failure.code in (FailureCode.HTML_INSTEAD_OF_JSON, FailureCode.HTML_PAGE) or status in (404, 405, 501):
         return f"{address} answered {what}; is {base_url} right?"
@@ -85,11 +89,17 @@ def why_closed(closed: Mapping[Queue, int], recorded: int, now: float) -> str:
 
     Where not only limits are waited for at several endpoints, it is what is wrong with each.
     """
-    if any(peers.gateway.name is not None and not peers.lane.is_closed for queue in closed for peers in queue.routes):
+    routes = [peers for queue in closed for peers in queue.routes if peers.missing is None]
+    if any(peers.gateway.name is not None and not peers.lane.is_closed for peers in routes):
         return why_none_is_left(closed, now)
-    parts = []
+    waiting, then = Counter[str](), "run the same command then"
     for queue, count in closed.items():
         there = [peers for peers in queue.routes if peers.missing is None]
-        peers = min(there, key=lambda peers: peers.lane.back_at)
-        parts.append(f"{counted(count, 'line')} of {queue.model} wait for its limit ({_limit_of(peers, now)})")
-    return f"{recorded:,} done; {'; '.join(parts)}; run the same command then"
+        peers = min(there, key=lambda peers: (peers.lane.back_at <= now, peers.lane.back_at))
+        is_of_money = peers.throttle is not None and is_about_money(peers.throttle)
+        limit = "quota" if is_of_money else "limit"
+        waiting[f"of {queue.model} wait for its {limit} ({_limit_of(peers, now)})"] += count
+        if is_of_money and peers.lane.back_at <= now:
+            then = "raise it or top up the account, then run the same command"
+    parts = [f"{counted(count, 'line')} {what}" for what, count in waiting.items()]
+    return f"{recorded:,} done; {'; '.join(parts)}; {then}"

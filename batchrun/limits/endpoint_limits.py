@@ -21,12 +21,14 @@ from batchrun.records.outcome import RateHeaders
 class EndpointLimits:
     """The limits of one gateway, or of one model there, and the number of requests that are in flight to it.
 
-    `taken` counts the lines that workers have: they are in flight, or wait for it.
+    `taken` counts the lines that workers have: they are in flight, or wait for it. `is_doubted`: no more than one of
+    them, until it is known whether anything is answered.
     """
 
     def __init__(self, bounds: Concurrency, now: float, controller: Controller | None = None) -> None:
         self.controller = Controller(bounds, now) if controller is None else controller
         self.in_flight = self.taken = 0
+        self.is_doubted = False
         self._pacer = Pacer(now)
         self._asked_wait = AskedWait()
         self._throttled_since: float | None = None
@@ -47,7 +49,7 @@ class EndpointLimits:
     @property
     def has_room(self) -> bool:
         """Whether a further line may be given to a worker."""
-        return self.taken < self.controller.slots
+        return self.taken < (1 if self.is_doubted else self.controller.slots)
 
     @property
     def is_full(self) -> bool:

@@ -95,7 +95,7 @@ class Lane:
 
     def ask_again(self, longest_outage_s: float, now: float) -> None:
         """Nothing else is to be sent: if it asks for so long, find out soon whether that is sure."""
-        if self._refused_in_a_row < self.SURE and self.asks_for_longer(longest_outage_s, now):
+        if 0 < self._refused_in_a_row < self.SURE and self.asks_for_longer(longest_outage_s, now):
             at, controller = self._refused_at + self.ASK_AGAIN_S, self.limits.controller
             self.held_until = min(self.held_until, at)
             controller.paused_until = min(controller.paused_until, at)
@@ -116,6 +116,8 @@ class Lane:
         if self._holds_in_a_row and self.taken:
             return False  # one finds out whether requests are let through again
         limits = self.limits
+        if limits.is_doubted and limits.taken:
+            return False
         return limits.taken < limits.controller.slots and now >= self.held_until and not self.is_closed
 
     def is_held(self, now: float) -> bool:
@@ -137,6 +139,7 @@ class Lanes:
         self, bounds: Concurrency, now: float, controller: Controller | None = None, *, has_several: bool = False
     ) -> None:
         self.has_several = has_several
+        self.is_doubted = False
         self.last_model: str | None = None
         self.shared = EndpointLimits(bounds, now, controller)
         self.limits = [self.shared]
@@ -161,6 +164,12 @@ class Lanes:
     def busiest(self) -> EndpointLimits:
         """The limits that the most lines wait for or are in flight by."""
         return self.limits[0] if len(self.limits) == 1 else max(self.limits, key=lambda limits: limits.taken)
+
+    def doubt(self, *, is_over: bool = False) -> None:
+        """Nobody knows whether anything is still answered: send one request at a time, until the doubt `is_over`."""
+        self.is_doubted = not is_over
+        for limits in {self.shared, *self.limits}:
+            limits.is_doubted = not is_over
 
     @property
     def are_closed(self) -> bool:

@@ -105,6 +105,11 @@ def tells_of_money(failure: Failure) -> bool:
     return _has_money_name(failure) or _says_money(_words(failure))
 
 
+def is_about_money(failure: Failure) -> bool:
+    """Whether a failure that no line can get past is about money, by its status or its words."""
+    return failure.status_for_rules == 402 or tells_of_money(failure)
+
+
 def tells_of_rate(failure: Failure) -> bool:
     """Whether a failure says that requests come too fast, or too many at once."""
     if failure.type in ("requests", "tokens") or _is_rate_name(failure.code) or _is_rate_name(failure.type):

@@ -11,6 +11,7 @@ from batchrun.transport.failures import Kind, classify
 ADDRESS = "https://gateway.example/v1/responses"
 KEY = "the gateway refuses the key ({}); check your API key"
 MONEY = "the account cannot pay for more ({}); top it up, or use the key of another one"
+MONEY_LATER = "the account cannot pay for more ({}, back in 3h 00m 00s); run the same command then, or use another key"
 BASE_URL = ADDRESS + " answered {}; is --base-url right?"
 ACCESS = "the gateway refuses every request ({}); ask whether this key may use this API and model from here"
 PROXY = "the proxy refuses every request ({}); check the login in --proxy"
@@ -26,6 +27,7 @@ PROXY = "the proxy refuses every request ({}); check the login in --proxy"
         (Failure("error_in_200", "pay", 200, inner_status=402), MONEY),
         (Failure("insufficient_quota", "You exceeded your current quota", 429), MONEY),
         (Failure("1113", "余额不足", 400), MONEY),
+        (Failure("insufficient_quota", "Daily quota", 429, retry_after_s=10800.0), MONEY_LATER),
         (Failure("http_407", "Proxy Authentication Required", 407), PROXY),
         (Failure("http_404", "Not Found", 404), BASE_URL),
         (Failure("error_in_200", "Not Found", 200, inner_status=404), BASE_URL),
