@@ -136,7 +136,7 @@ def _histogram(title: str, unit: str, sign: str, values: Histogram, least: float
     about = f"{told}{'' if sign else ' ' + ('s' if unit == 'seconds' else unit)}; {counted(len(values), 'line')}"
     if len(values.buckets()) == 1:
         ends = (0.0 if value < least else value for value in (values.lowest, values.highest))
-        name = " to ".join(dict.fromkeys(f"{sign}{_number(value)}" for value in ends))  # exact, and not within 1%
+        name = " to ".join(dict.fromkeys(f"{sign}{_number(value)}" for value in ends))  # themselves, and no bounds
         about = f"{name}{'' if sign else f' {unit}'} for each of {counted(len(values), 'line')}."
         return Chart(title, about, Table(title, [], []))
     about += ", on a logarithmic axis." if bars is not None and bars.is_log and are_drawn else "."

@@ -36,6 +36,7 @@ MOST_LABELS = 50
 """A field with more different values has no labels but texts or numbers."""
 _LONGEST_LABEL, _LEAST_REPEATS = 60, 5  # of a text without an enum: characters, and rows a value
 _BATCH = 1 << 18
+_BUCKET = 1.001  # up to a thousand, one for each number of tokens: those of one template are near one another
 LEAST_USD = 1e-9
 
 
@@ -159,8 +160,8 @@ class _Pass:
     """Adds up lines of a result file."""
 
     def __init__(self, book: PriceBook, asked: Asked, drawn: int) -> None:
-        self.input_tokens, self.output_tokens = Histogram(least=0.5), Histogram(least=0.5)
-        self.cost_usd = Histogram(least=LEAST_USD)
+        self.input_tokens, self.output_tokens = Histogram(0.5, _BUCKET), Histogram(0.5, _BUCKET)
+        self.cost_usd = Histogram(LEAST_USD, _BUCKET)
         self.labels = _Labels(asked) if asked.schema is not None else None
         self.reader = self.labels.reader if self.labels is not None else None
         self._costs = LineCosts(book)

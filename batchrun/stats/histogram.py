@@ -32,14 +32,14 @@ class Bucket(NamedTuple):
 class Histogram:
     """Numbers, such as durations in seconds, counted in buckets that are each 2 % wider than the one before.
 
+    `width`: another one, as the ratio of two bounds; quantiles are within half of it.
     `least`: a smaller value counts as this one. Without another, it is a microsecond.
     `lowest`, `highest`: the extreme values themselves, infinite without values.
     """
 
-    _LOG_STEP = math.log(1.02)
-
-    def __init__(self, least: float = 1e-6) -> None:
+    def __init__(self, least: float = 1e-6, width: float = 1.02) -> None:
         self.least = least
+        self._log_step = math.log(width)
         self.lowest, self.highest = math.inf, -math.inf
         self._buckets: Counter[float] = Counter()
 
@@ -50,7 +50,7 @@ class Histogram:
     def add(self, values: Sequence[float]) -> None:
         """Count values."""
         self.lowest, self.highest = min(self.lowest, *values, math.inf), max(self.highest, *values, -math.inf)
-        log, step, least = math.log, self._LOG_STEP, self.least
+        log, step, least = math.log, self._log_step, self.least
         self._buckets.update([log(value if value > least else least) // step for value in values])
 
     def merge(self, other: Histogram) -> None:
@@ -59,17 +59,17 @@ class Histogram:
         self._buckets.update(other._buckets)
 
     def quantile(self, share: float) -> float | None:
-        """The value, within 1 %, below which `share` (0 to 1) of all values lie; None without values."""
+        """The value, within half a bucket, below which `share` (0 to 1) of all values lie; None without values."""
         left = share * self._buckets.total()
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
             if left <= 0:
-                return float(f"{math.exp((bucket + 0.5) * self._LOG_STEP):.3g}")
+                return float(f"{math.exp((bucket + 0.5) * self._log_step):.3g}")
         return None
 
     def buckets(self) -> list[Bucket]:
         """The buckets that have values, from the lowest on."""
-        step = self._LOG_STEP
+        step = self._log_step
         found = sorted(self._buckets.items())
         return [Bucket(math.exp(at * step), math.exp((at + 1) * step), count) for at, count in found]
 

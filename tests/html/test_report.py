@@ -214,7 +214,8 @@ def test_it_is_small_however_many_codes_and_models_there_are(tmp_path: Path, no_
 
 
 @pytest.mark.parametrize(
-    ("tokens", "said"), [(lambda place: 489, "489 tokens"), (lambda place: 486 + place % 5, "486 to 490 tokens")]
+    ("tokens", "said"),
+    [(lambda _: 489, "489 tokens"), (lambda place: 100_000 + place % 5, "100,000 to 100,004 tokens")],
 )
 def test_one_value_is_said_exactly_and_no_price_shows_no_cost(
     tmp_path: Path, tokens: Callable[[int], int], said: str
@@ -231,6 +232,30 @@ def test_one_value_is_said_exactly_and_no_price_shows_no_cost(
     assert "Cost of a line" not in page.text
     assert f" {said} for each of 108 lines." in " ".join(page.text.split())
     assert not [svg for svg in page.all("svg") if svg["aria-label"] == "Input tokens"]
+
+
+def test_bars_and_percentiles_of_narrow_numbers_are_those_of_the_lines(tmp_path: Path) -> None:
+    """Prompts of one template differ by a few tokens: each bar has the lines that are within its bounds."""
+
+    def change(place: int, record: dict[str, Any]) -> None:
+        if (usage := record["run"].get("usage")) is not None:
+            usage |= {"input_tokens": (tokens := 470 + place % 55), "total_tokens": tokens + usage["output_tokens"]}
+
+    results = changed(make_job(tmp_path), change)
+    found = sorted(
+        record["run"]["usage"]["input_tokens"]
+        for record in map(json.loads, results.read_bytes().splitlines())
+        if record["run"].get("usage")
+    )
+    text = " ".join(Page(page_of(results)).text.split())
+    (figures,) = re.findall(r"Input tokens, tokens from below lines ((?:\d+ )+)", text)
+    bars = re.findall(r"(\d+) (\d+) (\d+) ", figures)
+    assert len(bars) > 2
+    for lower, upper, lines in bars:
+        assert sum(int(lower) <= one < int(upper) for one in found) == int(lines)
+    ((p50, p95),) = re.findall(r"Input tokens p50 (\d+), p95 (\d+)", text)
+    assert abs(int(p50) - found[len(found) // 2]) <= 1
+    assert abs(int(p95) - found[len(found) * 95 // 100]) <= 1
 
 
 def test_gold_of_many_fields_labels_and_groups_is_cut(tmp_path: Path) -> None:
