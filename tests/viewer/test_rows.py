@@ -59,6 +59,9 @@ def test_facets_count_what_all_other_choices_leave(served: Served) -> None:
     everything = served.rows()
     assert everything["facets"]["status"] == {"ok": ROWS * 9 // 10, "failed": ROWS // 10}
     assert sum(everything["facets"]["field.topic"].values()) == ROWS * 9 // 10
+    assert everything["facets"]["error"] == {"http_503": ROWS // 20, "invalid_request_error": ROWS // 20}
+    assert [sum(everything["facets"][name].values()) for name in ("model", "endpoint")] == [ROWS, ROWS]
+    assert served.rows("error=http_503")["total"] == ROWS // 20
     topic = TOPICS[0]
     chosen = served.rows(f"field.topic={topic}&size=500")
     assert chosen["total"] == everything["facets"]["field.topic"][topic] == len(chosen["rows"])
