@@ -312,6 +312,7 @@ class Coordinator:
             pause_s=self._finder.pause_s(now) if self._finder.is_fed else 0.0,
             wants_events=self._finder.is_fed,
             is_outage=is_outage,
+            is_paused=self._is_paused,
             stop=self.stop,
         )
 

@@ -176,7 +176,7 @@ class Driver:
         why = ended.stopped.why if ended.stopped else "done"
         with contextlib.suppress(DiskError):
             self._log.write(Stop(why=why, limited_s=ended.limited_s, limited_s_by_model=ended.limited_s_by_model))
-        self._observer.tick(self._board.status({}, is_stopping=True))
+        self._observer.tick(self._board.status({}, is_stopping=ended.stopped is not None))
 
     def _tasks(self, job: Job) -> list[Task]:
         mtime_ns, limits = self._requests.stat().st_mtime_ns, self._limits

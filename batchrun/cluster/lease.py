@@ -33,7 +33,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     worth. `errors_left`: how many more lines may go wrong; infinite without a limit.
     `pause_s`: nothing is sent for so long. `wants_events`: the reports are to have `sends` and `ended`.
     `is_outage`: the gateway is gone, for all that is known; one shard has slots, and probes.
-    `stop`: why the job ends; empty while it goes on. `wants_all`: the next report must have `everything`.
+    `is_paused`: by the user. `stop`: why the job ends; empty while it goes on. `wants_all`: the next report must have
+    `everything`.
     """
 
     epoch: int
@@ -52,6 +53,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     pause_s: float = 0.0
     wants_events: bool = False
     is_outage: bool = False
+    is_paused: bool = False
     stop: str = ""
     wants_all: bool = False
 

@@ -88,8 +88,10 @@ class Board:
         return self.last
 
     def _limited_by(self, *, is_stopping: bool) -> LimitedBy:
-        """What limits most of the shards."""
+        """What limits most of the shards; between two of them, that there is none."""
         if is_stopping:
             return LimitedBy.STOPPING
         found = Counter(one.limited_by for one in self._live.values()).most_common(1)
-        return LimitedBy(found[0][0]) if found else LimitedBy.SLOW_START
+        if found:
+            return LimitedBy(found[0][0])
+        return LimitedBy.TAIL if sum(self._done.values()) >= self.lines else LimitedBy.SHARDS

@@ -19,6 +19,7 @@ from typing import Protocol
 from batchrun.cluster.lease import Ended, Everything, Lease, Report
 from batchrun.job.leased import Leased
 from batchrun.limits.leased import Part
+from batchrun.limits.limited_by import LimitedBy
 from batchrun.records.money import NOTHING
 
 
@@ -113,7 +114,15 @@ class Tenant:
             usd_left=lease.usd_left,
             usd_margin=lease.usd_margin,
             paused_until=now + lease.pause_s,
+            paused_by=_paused_by(lease),
             keeps_events=lease.wants_events,
             is_back=was_outage and not lease.is_outage,
         )
         self._promises.take_part(part, now)
+
+
+def _paused_by(lease: Lease) -> LimitedBy:
+    """Why a lease has no slots, where it has none."""
+    if lease.is_paused:
+        return LimitedBy.PAUSED
+    return LimitedBy.OUTAGE if lease.is_outage else LimitedBy.SHARDS

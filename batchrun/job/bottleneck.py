@@ -25,6 +25,7 @@ _OUTSIDE = frozenset(
         LimitedBy.SHUT,
         LimitedBy.LOWER_TIER,
         LimitedBy.NO_LINES,
+        LimitedBy.SHARDS,
         LimitedBy.STOPPING,
     }
 )

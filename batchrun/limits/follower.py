@@ -84,7 +84,7 @@ class Follower(Controller):
             return LimitedBy.THROTTLED
         if in_flight >= self.allowed or has_lines:
             return LimitedBy.MAXIMUM
-        return LimitedBy.TAIL
+        return LimitedBy.SHARDS
 
     def sent(self, in_flight: int, now: float) -> Sent:
         """A request goes out."""

@@ -31,7 +31,8 @@ class Part:
     `version`: of the lease. `slots`: requests in flight. `requests`, `tokens`: what it may have sent in all, `per_s`
     requests a second. `usd`: its cap, and `usd_left` what is left for all shards, in US dollars; None without one.
     `usd_margin`: how many times its bound is reserved for a request. `paused_until`: nothing is sent before.
-    `keeps_events`: what is sent and how it ends is to be reported. `is_back`: the gateway was away, and has answered.
+    `paused_by`: why there are no slots, where there are none. `keeps_events`: what is sent and how it ends is to be
+    reported. `is_back`: the gateway was away, and has answered.
     """
 
     version: int = 0
@@ -44,6 +45,7 @@ class Part:
     usd_left: Decimal | None = None
     usd_margin: int = 1
     paused_until: float = -math.inf
+    paused_by: LimitedBy = LimitedBy.SHARDS
     keeps_events: bool = False
     is_back: bool = False
 
@@ -101,7 +103,7 @@ class LeasedPromises(Promises):
         self.most_here = limits.bounds.most
         self.leased_budget = budget
         self.most_in_flight = 0
-        self.is_paused = True
+        self.is_paused, self.paused_by = True, self.part.paused_by
         self.peak = self.sent = 0
         self.tokens = 0.0
         self.corrections: dict[int, float] = {}
@@ -120,6 +122,7 @@ class LeasedPromises(Promises):
 
     def take_part(self, part: Part, now: float) -> None:
         """A new lease: it rules from now on."""
+        self.paused_by = part.paused_by
         self.part = part = replace(part, slots=min(part.slots, self.most_here))
         self.most_in_flight = part.slots
         self.most_workers = part.slots + self.AHEAD

@@ -25,5 +25,6 @@ class LimitedBy(Enum):
     SHUT = "shut"  # of one of several endpoints: its key, its account, its address or its cap lets no line past
     LOWER_TIER = "lower_tier"  # of one of several endpoints: those of a lower tier get the lines
     NO_LINES = "no_lines"  # of one of several endpoints: no line that is left goes there, or not now
+    SHARDS = "shards"  # on a cluster: a shard begins, ends, or waits for its share of what the job may send
     STOPPING = "stopping"  # nothing more is sent; requests in flight are finishing
     PAUSED = "paused"  # batchrun tune --pause

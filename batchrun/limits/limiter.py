@@ -162,7 +162,7 @@ class Limiter:
         if self._is_closed:
             return LimitedBy.STOPPING
         if self.is_paused:
-            return LimitedBy.PAUSED
+            return self.promises.paused_by
         if self.is_outage:
             return LimitedBy.OUTAGE
         now, limits, is_anybody_waiting = self._clock(), self.lanes.busiest, self.waiting > 0

@@ -25,6 +25,7 @@ class Promises:
     """
 
     controller: Controller | None = None
+    paused_by = LimitedBy.PAUSED  # where it is paused
     most_workers: int = sys.maxsize
 
     def __init__(self, limits: Limits, now: float, budget: Budget | None = None) -> None:

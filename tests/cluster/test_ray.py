@@ -171,6 +171,7 @@ def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("batchrun: starting Ray on this machine\n")
+    assert "stopping" not in done.stderr, "it is done"
     assert "all              23  23       0" in done.stderr
     for command in (["verify", str(sample), "results"], ["merge", "results", "-o", "merged.jsonl"]):
         checked = run_program(

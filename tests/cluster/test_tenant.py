@@ -100,3 +100,31 @@ def test_the_bill_of_all_shards_stays_below_the_cap_and_uses_it(tmp_path: Path) 
         )
 
     in_virtual_time(play)
+
+
+def test_a_shard_without_places_says_that_it_waits_for_its_share_and_paused_where_the_user_paused_it(
+    tmp_path: Path,
+) -> None:
+    """Four shards share one place: three of them wait, and nobody has paused them."""
+
+    async def play() -> None:
+        async with Gateway(GatewayOptions(latency_median_s=0.1)) as gateway:
+            cluster = Cluster(tmp_path, 4, 100, Limits(1))
+            sending = asyncio.create_task(all_of(cluster, gateway))
+            await asyncio.sleep(5)
+            assert sorted(limited_by(cluster)) == ["concurrency_limit", "shards", "shards", "shards"]
+            assert cluster.coordinator is not None
+            now = asyncio.get_running_loop().time()
+            cluster.coordinator.change(cluster.promised, now, is_paused=True)
+            await asyncio.sleep(2)
+            assert limited_by(cluster) == ["paused"] * 4
+            cluster.coordinator.change(cluster.promised, now + 2)
+            await sending
+
+    in_virtual_time(play)
+
+
+def limited_by(cluster: Cluster) -> list[str]:
+    """What limits each shard now."""
+    runners = [run._runner for run in cluster.runs.values()]
+    return [runner.limiter.limited_by.value for runner in runners if runner is not None]
