@@ -30,6 +30,7 @@ class Board:
         self._recorded: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
         self._live: dict[int, Status] = {}
+        self._ended = set[int]()
         self._told: set[str] = set()
         self._eta = Eta()
         self.last = self.status({}, is_stopping=False)
@@ -42,6 +43,7 @@ class Board:
     def set_end(self, number: int, end: ShardEnd) -> None:
         """A shard has ended."""
         self._live.pop(number, None)
+        self._ended.add(number)
         self._done[number], self._failed[number] = end.done + end.ended.recorded, end.tally.failed
         self._cost[number], self._recorded[number] = end.tally.cost_usd(), end.ended.recorded
 
@@ -59,6 +61,8 @@ class Board:
     def status(self, told: Mapping[int, Status], *, is_stopping: bool) -> Status:
         """The status of the job, after what shards have told since the last call."""
         for number, one in told.items():
+            if number in self._ended:  # told before it ended, and heard of after that
+                continue
             self._live[number] = one
             self._done[number], self._failed[number] = one.done, one.failed
             self._cost[number], self._recorded[number] = one.cost_usd, one.recorded_now
