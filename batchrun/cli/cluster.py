@@ -66,7 +66,10 @@ def run_on_cluster(job: Job, options: RunOptions, ray: Ray) -> int:
     from batchrun.cluster.driver import Driver
 
     if options.pilot.pilot is not None:
-        raise UsageError("--pilot does not work with --ray; send a few lines with -n first, and look at the report")
+        raise UsageError(
+            "--pilot does not work with --ray: "
+            "it is a run of its own; use -n 100, look at the report, and run the same command without it"
+        )
     screen = options.screen
     progress = Progress(quiet=screen.quiet, verbose=screen.verbose)
     try:

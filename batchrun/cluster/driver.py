@@ -293,11 +293,17 @@ def refuse_unshared(job: Job) -> None:
     if job.results is None:
         raise UsageError("on a cluster the results go to a directory that all machines can write to; name one with -o")
     if job.endpoints:
-        raise UsageError("--endpoints does not work with --ray: shards would not share the limits of each; name one")
+        raise UsageError(
+            "--endpoints does not work with --ray: the limits and caps of each endpoint would not be shared; "
+            "name one gateway with --base-url"
+        )
     if job.dedup:
         raise UsageError("--dedup does not work with --ray: equal lines of two shards would both be sent, and paid")
     if job.limit is not None and job.sample is not None:
-        raise UsageError("--limit and --sample do not work together with --ray; leave one out")
+        raise UsageError(
+            "--limit and --sample do not work together with --ray: "
+            "nobody counts beforehand how many lines of a sample each shard has left; leave one out"
+        )
     for path in job.reuse:
         if are_one(path, job.results):
             raise UsageError(f"--reuse {path} is the directory of the results itself; leave it out")
