@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -101,17 +101,26 @@ def is_spelt_out(failure: Failure) -> bool:
 class Unbounded:
     """Checks the lines that a run will send, and refuses the run if the cost of any of them has no bound."""
 
-    def __init__(self, bounds: Bounds, endpoints: Sequence[tuple[Callable[[str], bool], Bounds]] = ()) -> None:
-        """`endpoints`: for each of several, whether it serves a model, and the bounds there."""
+    def __init__(
+        self,
+        bounds: Bounds,
+        endpoints: Mapping[str, tuple[Callable[[str], bool], Bounds]] | None = None,
+        cap: str = "--max-cost",
+    ) -> None:
+        """`endpoints`: for each of several that has a cap, by name, whether it serves a model, and the bounds there.
+
+        None where there is one endpoint. `cap`: what sets the cap, for messages.
+        """
         self._bounds = bounds
         self._endpoints = endpoints
+        self._cap = cap
         self._unpriced: Counter[str] = Counter()
         self._lines: list[str] = []
         self._count = 0
 
     def look(self, line: RequestLine) -> None:
         """Check one line."""
-        all_bounds = [bounds for serves, bounds in self._endpoints if serves(line.model)] or [self._bounds]
+        all_bounds = [self._bounds] if self._endpoints is None else list(self._bounds_at(line, self._endpoints))
         if all(bounds.upper(line) is not None for bounds in all_bounds):
             return
         if not all(bounds.is_priced(line.model) for bounds in all_bounds):
@@ -121,15 +130,23 @@ class Unbounded:
         if len(self._lines) < _SHOWN_LINES:
             self._lines.append(f"line {line.line_number} ({self._bounds.why_unbounded(line)})")
 
+    def _bounds_at(
+        self, line: RequestLine, endpoints: Mapping[str, tuple[Callable[[str], bool], Bounds]]
+    ) -> Iterator[Bounds]:
+        """The bounds of each endpoint with a cap that the line may go to."""
+        for name, (serves, bounds) in endpoints.items():
+            if line.endpoint in (None, name) and serves(line.model):
+                yield bounds
+
     def refuse(self) -> None:
         """Raise `UsageError` if any of the lines has no price or no bound."""
         if self._unpriced:
             common = self._unpriced.most_common(5)
             models = ", ".join(f"{printable(name)} ({counted(count, 'line')})" for name, count in common)
-            raise UsageError(f"--max-cost needs a price for {models}; give it with --prices FILE")
+            raise UsageError(f"{self._cap} needs a price for {models}; give it with --prices FILE")
         if self._count:
             more = f", … ({self._count:,} in all)" if self._count > len(self._lines) else ""
             raise UsageError(
-                f"--max-cost cannot cap lines whose cost has no bound: {', '.join(self._lines)}{more}; "
+                f"{self._cap} cannot cap lines whose cost has no bound: {', '.join(self._lines)}{more}; "
                 "--set max_output_tokens=N bounds answers, --max-line-cost USD caps each such line"
             )

@@ -280,7 +280,8 @@ class Runner:
             self.stop(self._why_over(), StopError.exit_code)
 
     def _why_over(self) -> str:
-        if self._rules.spending.budget is not None:
+        budget = self._rules.spending.budget
+        if budget is not None and budget.is_short(self.dearest_usd):
             return self._rules.spending.why_over()
         return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
 

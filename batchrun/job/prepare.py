@@ -324,16 +324,20 @@ class _Start:
         job = self.job
         if job.max_cost_usd is None and all(one.max_cost_usd is None for one in job.endpoints):
             return None
-        return Unbounded(self.bounds, self._bounds_by_endpoint())
+        if not job.endpoints or job.max_cost_usd is not None:
+            return Unbounded(self.bounds, self._bounds_by_endpoint() if job.endpoints else None)
+        capped = [one.name for one in job.endpoints if one.max_cost_usd is not None]
+        bounds = {name: found for name, found in self._bounds_by_endpoint().items() if name in capped}
+        return Unbounded(self.bounds, bounds, f"max_cost_usd of {', '.join(capped)}")
 
-    def _bounds_by_endpoint(self) -> list[tuple[Callable[[str], bool], Bounds]]:
-        """For each of several endpoints, whether it serves a model, and the bounds there."""
+    def _bounds_by_endpoint(self) -> dict[str, tuple[Callable[[str], bool], Bounds]]:
+        """For each of several endpoints, by name, whether it serves a model, and the bounds there."""
         max_line_usd, tally = self.job.max_line_cost_usd, self.tally
-        return [(one.serves, Bounds(tally.book_of(one.name), max_line_usd)) for one in self.job.endpoints]
+        return {one.name: (one.serves, Bounds(tally.book_of(one.name), max_line_usd)) for one in self.job.endpoints}
 
     def _upper_anywhere(self) -> Callable[[RequestLine], Decimal | None]:
         """The most that an attempt of a line may cost, wherever it was sent; None if no price is known."""
-        everywhere = self._bounds_by_endpoint() or [(lambda model: True, self.bounds)]
+        everywhere = list(self._bounds_by_endpoint().values()) or [(lambda model: True, self.bounds)]
 
         def upper(line: RequestLine) -> Decimal | None:
             amounts = [bounds.upper(line) for serves, bounds in everywhere if serves(line.model)]

@@ -94,7 +94,7 @@ class Summary:
     def enough_usd(self) -> Decimal | None:
         """A `max_cost_usd` that is likely to suffice for the rest; None unless the present one stopped the run."""
         budget = self.ended.budget
-        if budget is None or not self.ended.passed_over:
+        if budget is None or not self.ended.passed_over or not budget.is_short(self.ended.dearest_usd):
             return None
         likely = total_usd((budget.spent, self._likely_usd_left or budget.cap)) * Decimal("1.2")
         enough = max(likely, 2 * budget.cap, total_usd((budget.spent, budget.with_margin(self.ended.dearest_usd))))

@@ -65,6 +65,10 @@ class Budget:
         """Whether it may not be sent even when nothing else is in flight."""
         return self.with_margin(upper_usd) > total_usd((self.cap, -self.spent))
 
+    def is_short(self, upper_usd: Decimal) -> bool:
+        """Whether it is used up, or has no room any more for an attempt whose bound is `upper_usd`."""
+        return self.is_used or self.never_fits(upper_usd)
+
     def reserve(self, upper_usd: Decimal) -> None:
         """An attempt whose bound is `upper_usd` is about to be sent."""
         self._bounds_in_flight = total_usd((self._bounds_in_flight, upper_usd))

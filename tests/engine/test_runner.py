@@ -11,6 +11,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class Ran:
     records: list[Json]
     told: Told
     took_s: float
+    enough_usd: Decimal | None
 
     @property
     def outcomes(self) -> Counter[str]:
@@ -140,7 +142,8 @@ class Desk:
                 assert not run._runner._workers
             why = summary.stopped.why if summary.stopped else ""
             took_s = loop.time() - started
-            ran = Ran(summary.exit_code, why, summary.report(), read_records(self.results), told, took_s)
+            records = read_records(self.results)
+            ran = Ran(summary.exit_code, why, summary.report(), records, told, took_s, summary.enough_usd)
         gc.collect()
         assert lost == []
         self.check_report(ran.report)

@@ -14,6 +14,7 @@ import pytest
 from batchrun.billing.prices import PriceFile
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally
+from batchrun.errors import UsageError
 from batchrun.job.endpoints import NamedEndpoint
 from batchrun.job.job import Job
 from batchrun.job.leased import spent_usd, spent_usd_at
@@ -160,3 +161,30 @@ def test_an_answered_control_costs_where_it_was_sent(tmp_path: Path) -> None:
     whole = tally_of([], tmp_path)
     whole.merge(tally)
     assert [whole.cost_usd_at(name) for name in "abc"] == [2, 200, 0]
+
+
+def named(number: int, endpoint: str | None, **body: Any) -> str:
+    place = {} if endpoint is None else {"endpoint": endpoint}
+    return json.dumps({"custom_id": f"r-{number}", "body": {"model": MODEL, "input": "hi"} | body, **place}) + "\n"
+
+
+def test_only_lines_that_may_go_where_there_is_a_cap_need_a_bound(desk: Desk) -> None:
+    bound = {"max_output_tokens": 9}
+    desk.requests.write_text(named(1, "b") + named(2, "a", **bound) + named(3, None, **bound))
+    ran = play(desk, Place(max_cost_usd=Decimal(1)), Place())
+    assert (ran.exit_code, len(ran.records)) == (0, 3)
+    desk.requests.write_text(named(1, "b") + named(2, None))
+    with pytest.raises(UsageError, match=r"^max_cost_usd of a cannot cap lines whose cost has no bound: line 2 "):
+        play(desk, Place(max_cost_usd=Decimal(1)), Place(), overwrite=True)
+    with pytest.raises(UsageError, match=r"^--max-cost cannot cap lines whose cost has no bound: line 1 .*, line 2 "):
+        play(desk, Place(max_cost_usd=Decimal(1)), Place(), overwrite=True, max_cost_usd=Decimal(1))
+
+
+def test_a_line_that_fits_no_endpoints_cap_is_not_laid_to_the_cap_of_the_job(desk: Desk) -> None:
+    """Raising --max-cost, as the next command did, would have changed nothing."""
+    desk.requests.write_text(named(1, None, max_output_tokens=9) + named(2, None, max_output_tokens=100_000))
+    cap = Decimal("0.1")  # line 2 may cost 0.8
+    ran = play(desk, Place(max_cost_usd=cap), Place(max_cost_usd=cap), max_cost_usd=Decimal(5))
+    assert (ran.exit_code, len(ran.records)) == (3, 1)
+    assert ran.why.startswith("no endpoint has room for 1 line within its max_cost_usd")
+    assert ran.enough_usd is None
