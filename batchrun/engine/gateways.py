@@ -13,6 +13,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.engine.refusals import Refusals
@@ -157,6 +158,7 @@ class Gateway:
         self.shut_since: float | None = None
         self.why = ""  # it is shut
         self.refuses_all = False  # it is shut because it refused line after line: another refusal does not open it
+        self.used_up_usd: Decimal | None = None  # its cap, where it is shut because that is used up
         self.probe: Case | None = None  # the line that finds out whether it is back
         self.spent: list[Lane] = []  # of models whose quota is spent
         self.more_models = 0  # found so since anything was answered, beside those in flight by then
@@ -231,7 +233,13 @@ class Gateway:
 
     def open(self) -> None:
         """It is back."""
-        self.shut_since, self.why, self.refuses_all = None, "", False
+        self.shut_since, self.why, self.refuses_all, self.used_up_usd = None, "", False, None
+
+    @property
+    def may_spend_more(self) -> bool:
+        """Whether it is shut because its cap was used up, and that has been raised since."""
+        budget, used_up_usd = self.spending.own_budget, self.used_up_usd
+        return used_up_usd is not None and budget is not None and budget.cap > used_up_usd
 
     def put_off(self, now: float) -> None:
         """A probe told nothing."""

@@ -234,6 +234,7 @@ class Judge:
         spent = f"its max_cost_usd of {usd(budget.cap)} is used up (up to ${usd(budget.spent)} spent)"
         why = f"{spent}; raise it in the endpoints file to send more there"
         if gateway.shut(why, math.inf):
+            gateway.used_up_usd = budget.cap
             self._observer.notice(f"{gateway.name} is shut: {why}")
 
     def _reopen(self, gateway: Gateway) -> None:

@@ -34,6 +34,11 @@ class Outages:
 
     def look(self, now: float, limits: Limits) -> str | None:
         """Say what begins and what is over; returns why the run should stop, or None."""
+        for gateway in self._dispatcher.gateways:
+            if gateway.may_spend_more:
+                gateway.open()
+                self._observer.notice(f"{gateway.name} is back: its max_cost_usd was raised")
+                self._log(Back(gateway.name))
         for peers in self._dispatcher:
             since = peers.breaker.open_since
             if since is not None and peers not in self._told and now >= self._tell_at(peers, since):

@@ -125,7 +125,7 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 if self._rules.leased is not None:
-                    self._rules.leased.woken = self._woken
+                    self._rules.leased.woken = self.woken
                 coroutines = (self._writer.run(), self._writer.keep_durable(), self._drain())
                 background = [group.create_task(coroutine) for coroutine in coroutines]
                 while await self._goes_on():
@@ -285,8 +285,8 @@ class Runner:
             return self._rules.spending.why_over()
         return f"no endpoint has room for {counted(self.passed_over, 'line')} within its max_cost_usd"
 
-    def _woken(self, is_back: bool) -> None:
-        """There is a new lease, which may say that the gateway is back."""
+    def woken(self, is_back: bool = False) -> None:
+        """There are other limits, or a new lease, which may say that the gateway is back."""
         for peers in self._dispatcher if is_back else ():
             peers.breaker.hurry(asyncio.get_running_loop().time())
         self.limiter.pump()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from batchrun.engine.observer import Observer, Status
 from batchrun.engine.runner import Runner
@@ -47,7 +48,7 @@ class Monitor:
         self._eta = Eta()
         self._tokens_before = prepared.tally.tokens
         self._told, self._heeded = "", ""
-        self._unanswered: tuple[str, str | None] | None = None  # the id of a request, and why it is refused
+        self._unanswered: tuple[tune.Tuning, str | None] | None = None  # a request, and why it is refused
 
     async def run(self) -> None:
         """Look four times a second, until cancelled."""
@@ -127,13 +128,19 @@ class Monitor:
         else:
             if changes:
                 self._observer.notice(f"tuned: {', '.join(changes)}")
-        self._unanswered = (request.id, refused)
+        self._unanswered = (request, refused)
 
-    def _answer(self, request_id: str, refused: str | None) -> None:
-        limiter = self._runner.limiter
+    def _answer(self, request: tune.Tuning, refused: str | None) -> None:
+        limiter, endpoint, status = self._runner.limiter, request.endpoint, self.status()
+        if endpoint is not None and isinstance(limiter, Fleet) and endpoint in limiter.by_name:
+            limited_by = status.limited_by_model.get(endpoint, "")
+            limiter = limiter.by_name[endpoint]
+            status = replace(status, in_flight=limiter.in_flight, slots=limiter.slots, limited_by=limited_by)
+        else:
+            endpoint = None
         cap = limiter.budget.cap if limiter.budget is not None else None
         now = tune.Tunable(limiter.limits, cap, limiter.is_paused)
-        self._log(tune.answer(request_id, refused, now, self.status()))
+        self._log(tune.answer(request.id, refused, now, status, endpoint))
 
     def _changed(self, request: tune.Tuning) -> list[str]:
         """Make all changes of a request, or none, and return them in words. Raises `UsageError` if it is refused."""
@@ -146,7 +153,7 @@ class Monitor:
         if budget is not None and tuned.max_cost_usd is not None:
             budget.cap = tuned.max_cost_usd
         limiter.retune(tuned.limits, is_paused=tuned.is_paused)
-        self._runner.fill_slots()
+        self._runner.woken()
         return [f"{change} at {request.endpoint}" for change in changes] if request.endpoint is not None else changes
 
     def _limiter_of(self, endpoint: str | None) -> Limiter | Fleet:

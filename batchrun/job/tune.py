@@ -120,12 +120,16 @@ def refusal(request: Tuning, error: UsageError) -> str:
     return f"{error}; nothing was changed ({', '.join(parts)})" if len(parts) > 1 else str(error)
 
 
-def answer(request_id: str, refused: str | None, now: Tunable, status: Status) -> Tuned:
-    """The answer to a request: what is so now, how the run is doing, and why the request was refused, if it was."""
+def answer(request_id: str, refused: str | None, now: Tunable, status: Status, endpoint: str | None = None) -> Tuned:
+    """The answer to a request: what is so now, how the run is doing, and why the request was refused, if it was.
+
+    `endpoint`: the one of several whose limits and requests these are; None: those of the whole job.
+    """
     limits, cap, is_paused = now
     return Tuned(
         id=request_id,
         pid=os.getpid(),
+        endpoint=endpoint,
         concurrency=str(limits.bounds),
         rpm=limits.requests_per_minute,
         tpm=limits.tokens_per_minute,
@@ -228,7 +232,10 @@ def render(tuned: Tuned) -> str:
     limits += [f"--tpm {tuned.tpm:g}"] if tuned.tpm is not None else []
     limits += [f"--max-cost {tuned.max_cost_usd}"] if tuned.max_cost_usd is not None else []
     models = "".join(f"{line}\n" for line in of_models(tuned))
-    return printable(f"process {tuned.pid}: {', '.join(limits)}; {doing(tuned)}") + f"\n{how_far(tuned)}\n{models}"
+    where = "" if tuned.endpoint is None else f", {tuned.endpoint}"
+    return (
+        printable(f"process {tuned.pid}{where}: {', '.join(limits)}; {doing(tuned)}") + f"\n{how_far(tuned)}\n{models}"
+    )
 
 
 def doing(tuned: Tuned) -> str:

@@ -171,11 +171,12 @@ class Tuned(_Timed, tag="tuned", kw_only=True):
     """The run has read a request of `batchrun tune`.
 
     The event has the limits from now on and the state of the run, as the bar shows it. `refused` says why the request
-    was refused; None if it was accepted.
+    was refused; None if it was accepted. `endpoint`: the one of several whose limits these are; None: of the whole job.
     """
 
     id: str = ""
     pid: int = 0
+    endpoint: str | None = None
     concurrency: str = ""
     rpm: float | None = None
     tpm: float | None = None

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -399,13 +400,15 @@ def test_lines_that_continue_a_response_go_to_the_first_endpoint_alone(desk: Des
 
 
 @pytest.mark.smoke
+def ask_for(desk: Desk, **words: Any) -> None:
+    file = desk.results.with_name(desk.results.name + ".tune")
+    file.write_bytes(msgspec.json.encode(Tuning(id=str(words) or "plain", **words)))
+    file.chmod(0o600)
+
+
 def test_tune_pauses_one_endpoint_and_its_lines_go_elsewhere(desk: Desk) -> None:
     places = Place(at_once=8), Place(at_once=8)
-
-    def ask(**words: Any) -> None:
-        file = desk.results.with_name(desk.results.name + ".tune")
-        file.write_bytes(msgspec.json.encode(Tuning(id=str(words), **words)))
-        file.chmod(0o600)
+    ask = partial(ask_for, desk)
 
     async def meanwhile(_: object) -> None:
         await asyncio.sleep(5)
@@ -424,6 +427,35 @@ def test_tune_pauses_one_endpoint_and_its_lines_go_elsewhere(desk: Desk) -> None
     assert is_said(ran, "tuned: resumed at a")
     refused = [event["refused"] for event in events(desk.results) if event["event"] == "tuned" and "refused" in event]
     assert [why.partition("; nothing")[0] for why in refused] == ["this run has no endpoint 'nobody'; it has a, b"]
+
+
+def test_tune_tells_the_limits_of_the_endpoint_that_it_was_asked_about(desk: Desk) -> None:
+    async def meanwhile(_: object) -> None:
+        await asyncio.sleep(3)
+        ask_for(desk, endpoint="a", rpm=300.0)
+        await asyncio.sleep(3)
+        ask_for(desk)
+
+    ran = play(desk, Place(limits=Limits(4)), Place(), lines=400, limits=Limits(30), meanwhile=meanwhile)
+    assert ran.exit_code == 0
+    at_a, whole = [event for event in events(desk.results) if event["event"] == "tuned"]
+    assert (at_a["endpoint"], at_a["concurrency"], at_a["rpm"], at_a["slots"]) == ("a", "4", 300, 4)
+    assert ("endpoint" in whole, whole["concurrency"], "rpm" in whole) == (False, "30", False)
+
+
+def test_an_endpoint_whose_cap_is_raised_gets_lines_again(desk: Desk) -> None:
+    """It said "tuned", and stayed shut."""
+
+    async def meanwhile(_: object) -> None:
+        await asyncio.sleep(20)
+        ask_for(desk, endpoint="a", max_cost_usd=Decimal(1))
+
+    desk.lines(600, max_output_tokens=10)
+    ran = play(desk, Place(max_cost_usd=Decimal("0.005")), Place(), limits=Limits(8), meanwhile=meanwhile)
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 600)
+    shut, back = [at for at, told in enumerate(ran.told.notices) if told.startswith(("a is shut: ", "a is back: "))]
+    assert shut < back
+    assert ran.report.endpoints["a"].cost.total_usd > Decimal("0.005")
 
 
 def test_finding_an_endpoint_for_a_line_takes_no_longer_where_there_are_many_models(tmp_path: Path) -> None:
