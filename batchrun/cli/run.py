@@ -217,6 +217,10 @@ def make_job(requests: str, options: RunOptions) -> Job:
         simulate=simulate,
         **options.reuse.fields_of_job(),
     )
+    if job.max_line_cost_usd is not None and not job.has_cap:
+        raise UsageError(
+            "--max-line-cost does nothing without a cap; pass --max-cost, or give an endpoint max_cost_usd"
+        )
     if options.pilot.pilot is not None and (job.results is None or requests == "-"):
         raise UsageError("--pilot reads the requests twice and measures by the result file; name two files")
     return job
@@ -225,7 +229,7 @@ def make_job(requests: str, options: RunOptions) -> Job:
 def _refuse_halves(options: RunOptions) -> None:
     """Raise `UsageError` for an option that does nothing without another one."""
     spending, failures = options.spending, options.failures
-    if spending.max_line_cost_usd is not None and spending.max_cost_usd is None:
+    if spending.max_line_cost_usd is not None and spending.max_cost_usd is None and options.gateway.endpoints is None:
         raise UsageError("--max-line-cost does nothing without --max-cost; pass --max-cost, too")
     if options.pilot.yes and options.pilot.pilot is None:
         raise UsageError("--yes does nothing without --pilot; pass --pilot N, too")

@@ -174,6 +174,11 @@ class Job:
 
             checks.instance("simulate", self.simulate, GatewayOptions, "GatewayOptions(…), or None")
 
+    @property
+    def has_cap(self) -> bool:
+        """Whether the job, or one of its endpoints, has a cap of what it may cost."""
+        return self.max_cost_usd is not None or any(one.max_cost_usd is not None for one in self.endpoints)
+
 
 _KINDS: dict[str, type] = {
     "overrides": Overrides,

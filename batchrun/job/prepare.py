@@ -322,7 +322,7 @@ class _Start:
     def _unbounded(self) -> Unbounded | None:
         """What refuses lines without a bound; None without a cap."""
         job = self.job
-        if job.max_cost_usd is None and all(one.max_cost_usd is None for one in job.endpoints):
+        if not job.has_cap:
             return None
         if not job.endpoints or job.max_cost_usd is not None:
             return Unbounded(self.bounds, self._bounds_by_endpoint() if job.endpoints else None)

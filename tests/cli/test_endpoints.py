@@ -82,6 +82,22 @@ def test_sticky_sends_lines_that_begin_alike_to_one_endpoint(
     assert len({record["run"]["endpoint"] for record in read_records(results)}) == 1
 
 
+def test_a_cap_for_lines_without_a_bound_needs_a_cap_of_the_job_or_of_an_endpoint(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
+    requests, results = write_requests(tmp_path / "r.jsonl", 3, max_output_tokens=None), tmp_path / "o.jsonl"
+    with GatewayThread(GatewayOptions()) as gateway:
+        endpoints = write(tmp_path, gateway.base_url)
+        given = ("run", requests, "-o", results, "--endpoints", endpoints, "--prices", write_prices(tmp_path))
+        done = batchrun(*given, "--max-line-cost", "0.1")
+        assert (done.code, "pass --max-cost, or give an endpoint max_cost_usd" in done.err) == (2, True)
+        endpoints.write_text(endpoints.read_text() + "max_cost_usd = 1\n")
+        done = batchrun(*given)
+        assert (done.code, "max_cost_usd of a cannot cap lines" in done.err) == (2, True)
+        assert batchrun(*given, "--max-line-cost", "0.1").code == 0
+
+
 # ---------------------------------------------------------------------------------------------- estimate
 
 
