@@ -256,6 +256,7 @@ class _Start:
             Changed(self.job.changed),
             retry_errors=self.job.retry_errors,
             options=as_options(self.job.overrides),
+            endpoints=[one.name for one in self.job.endpoints],
             check_new=self._check_new,
             look_ahead=self._look_ahead,
         )

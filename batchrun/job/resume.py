@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 
@@ -20,7 +20,7 @@ from batchrun.errors import ResultFileError
 from batchrun.job.lost_log import LostRuns
 from batchrun.records.columns import Columns
 from batchrun.records.index import HashTable, LineSet, hash64
-from batchrun.records.money import NOTHING, total_usd, usd
+from batchrun.records.money import NOTHING, total_usd, usd, usd_by_endpoint
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
@@ -56,9 +56,9 @@ class Resume:
     `lost` has the runs without a log, as their records tell. `unbilled_usd` is what the removed records cost, in US
     dollars: it is on no bill any more, so the run log keeps it. It includes records that the log knows and that are
     gone from the file; `unbilled_by_endpoint`: what of it was spent at one of several endpoints. `options` are those of
-    this run that change bodies. `check_new()` checks the request file of a job without records;
-    `look_ahead(done, staying)` is called for any other one, before a record is removed: it gets the lines that are
-    done, and the heads of the records that stay.
+    this run that change bodies, `endpoints` the names of its endpoints, if there are several. `check_new()` checks the
+    request file of a job without records; `look_ahead(done, staying)` is called for any other one, before a record is
+    removed: it gets the lines that are done, and the heads of the records that stay.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Resume:
         *,
         retry_errors: bool = False,
         options: Mapping[str, str] | None = None,
+        endpoints: Collection[str] = (),
         check_new: Callable[[], None],
         look_ahead: Callable[[LineSet, Iterator[ResultHead]], None],
     ) -> None:
@@ -82,6 +83,7 @@ class Resume:
         self._check_new, self._look_ahead = check_new, look_ahead
         self._retry_errors = retry_errors
         self._options = options or {}
+        self._endpoints = endpoints
         self._stored = HashTable()  # id → hash of the body; its last two bits are the outcome
         self._done = LineSet()
         self._replaced: set[int] = set()
@@ -204,8 +206,9 @@ class Resume:
             replaced.add([head for head in heads if hash64(head.custom_id) in self._replaced])
         replaced_usd = replaced.cost_usd()
         self.unbilled_usd = total_usd((self.unbilled_usd, replaced_usd))
-        self.unbilled_by_endpoint = {name: replaced.cost_usd_at(name) for name in replaced.by_endpoint}
-        self._store.log.write(Replaced(replaced.recorded, replaced_usd, self.unbilled_by_endpoint))
+        by_endpoint = {name: replaced.cost_usd_at(name) for name in replaced.by_endpoint}
+        self.unbilled_by_endpoint = usd_by_endpoint(self.unbilled_by_endpoint, by_endpoint)
+        self._store.log.write(Replaced(replaced.recorded, replaced_usd, by_endpoint))
 
     def _staying(self) -> Iterator[ResultHead]:
         """The heads of the records that are not removed."""
@@ -217,12 +220,27 @@ class Resume:
         paths = self._store.paths
         count, gone_usd = self._store.log.last_run.gone(tally.recorded, tally.cost_of_records_usd())
         if not count:
+            self._note_taken_out(tally)
             return
         self.unbilled_usd = gone_usd
         cost = f"the cost of ${usd(gone_usd)} stays counted as spent" if gone_usd else "what that cost is unknown"
         anew = f"; remove {paths.log.name}, too, to begin anew" if not tally.recorded else ""
         self.notices.append(
             f"WARNING: {paths.results.name} has lost {counted(count, 'record')} of earlier runs; {cost}{anew}"
+        )
+
+    def _note_taken_out(self, tally: Tally) -> None:
+        """Count what the records of endpoints cost that this run does not have, and so neither their prices."""
+        taken_out = [name for name in tally.by_endpoint if name not in self._endpoints]
+        more_usd = total_usd((self._store.log.last_run.records_usd, -tally.cost_of_records_usd()))
+        if not taken_out or more_usd <= NOTHING:
+            return
+        self.unbilled_usd = more_usd
+        if len(taken_out) == 1:
+            self.unbilled_by_endpoint = {taken_out[0]: more_usd}
+        self.notices.append(
+            f"without the prices of {', '.join(taken_out)}, not among the endpoints of this run, ${usd(more_usd)} that "
+            "earlier runs cost is on no bill; it stays counted as spent"
         )
 
     def _set_aside_doubles(self) -> None:

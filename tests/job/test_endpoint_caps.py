@@ -23,7 +23,7 @@ from batchrun.records.attempt import AnsweredControl
 from batchrun.records.request import parse_request
 from batchrun.records.result import ResultHead, Try, encode_result
 from batchrun.records.usage import Usage
-from batchrun.results.events import Billed, Ended, Event, Sent, Start, Unmeasured, encode_events
+from batchrun.results.events import Billed, Ended, Event, Recorded, Sent, Start, Stop, Unmeasured, encode_events
 from batchrun.transport.endpoint import Endpoint
 from tests import hostile
 from tests.engine.test_endpoints import Place, desk, play
@@ -113,6 +113,21 @@ def test_records_that_are_replaced_stay_spent_where_they_were_sent_at_its_prices
     Path(f"{job.results}.log").write_bytes(log)
     assert spent(job) == [202, 2, 200, 0]
     assert spent(job) == [202, 2, 200, 0], "the log keeps it"
+
+
+def test_an_endpoint_that_is_taken_out_leaves_its_cost_without_its_prices(tmp_path: Path) -> None:
+    """Its records would be priced by the job's price file, or not at all: the cap of the job would be passed."""
+    (tmp_path / "dear.json").write_text(json.dumps(DEAR))
+    at = Endpoint("http://127.0.0.1")
+    heads = [record(line, name) for line, name in ((1, "gone"), (2, "a"))]
+    endpoints = [NamedEndpoint("a", at), NamedEndpoint("gone", at, prices=tmp_path / "dear.json")]
+    before = job_in(tmp_path, endpoints=endpoints, changed="keep")
+    Path(str(before.results)).write_bytes(b"".join(encode_result(head, 200, None, b"{}") for head in heads))
+    start = Start(started=heads[0].run.started, lines=10)
+    log = encode_events([start, Recorded([1, 2], Decimal(202)), Stop(records_usd=Decimal(202))])
+    Path(f"{before.results}.log").write_bytes(log)
+    assert spent(before) == [202, 2, 0, 0]
+    assert spent(job_in(tmp_path, changed="keep")) == [202, 2, 0, 0]
 
 
 def test_a_lost_log_counts_with_the_prices_of_the_dearest_endpoint(tmp_path: Path) -> None:
