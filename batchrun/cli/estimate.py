@@ -125,6 +125,7 @@ def estimated(
     from batchrun.job.endpoints import books_of, refuse_misnamed, refuse_unserved
     from batchrun.requests.reader import RequestFile
     from batchrun.results.last_run import read_controls
+    from batchrun.results.parts import bytes_of
     from batchrun.results.paths import ResultPaths
     from batchrun.results.scan import read_many
     from batchrun.results.tries import open_tries
@@ -149,6 +150,7 @@ def estimated(
             books=books,
             tries=open_tries(begun) if begun is not None else None,
             controls=read_controls(begun.log) if begun is not None else (),
+            record_bytes=bytes_of(begun.results) if begun is not None else 0,
         )
     if not endpoints:
         return made

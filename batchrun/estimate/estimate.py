@@ -27,8 +27,8 @@ from batchrun.records.request import Request, RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.usage import Usage
 from batchrun.records.words import printable_json
+from batchrun.requests.batches import Batch
 from batchrun.requests.duplicates import Equals
-from batchrun.requests.prescan import ids_and_bodies
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.selection import Chosen, draw
 from batchrun.results.tries import TriesReader
@@ -188,7 +188,7 @@ class _Group:
         cap = None if self.unbounded else self.output_cap
         if self.is_measured:
             measured = self.outputs.rest(self.left, self.left_bytes)
-            return measured if cap is None else Range(*(min(value or 0.0, cap) for value in _values(measured)))
+            return measured if cap is None else Range(*(min(value or 0.0, cap) for value in measured.values))
         return Range(self.left if cap != 0 else 0, 0 if cap == 0 else None, cap)
 
     def _left_usd(self) -> Range:
@@ -240,9 +240,9 @@ class Estimator:
             group = self._groups[model] = _Group(self._book.price(model))
         return group
 
-    def known(self, first: int, lines: Sequence[bytes]) -> list[str]:
-        """Add lines, from number `first` on, that have succeeded; returns their ids, "" for those to be visited."""
-        ids = self._finished.find_succeeded(first, *ids_and_bodies(lines))
+    def known(self, batch: Batch) -> list[str]:
+        """Add lines that have succeeded; returns their ids, "" for those to be visited."""
+        ids = self._finished.find_succeeded(batch.first, batch.prescan())
         self._lines += len(ids) - ids.count("")
         return ids
 
@@ -333,11 +333,7 @@ class Estimator:
         if not ways:
             return Range(None, None, None), None
         limited_by = max(ways, key=lambda name: ways[name].likely or ways[name].low or 0.0)
-        return Range(*map(_longest, zip(*map(_values, ways.values()), strict=True))), limited_by
-
-
-def _values(of: Range) -> tuple[float | None, float | None, float | None]:
-    return of.low, of.likely, of.high
+        return Range(*map(_longest, zip(*(way.values for way in ways.values()), strict=True))), limited_by
 
 
 def _longest(values: tuple[float | None, ...]) -> float | None:
@@ -367,8 +363,9 @@ def estimate_file(
     books: Mapping[str, PriceBook] | None = None,
     tries: TriesReader | None = None,
     controls: Iterable[AnsweredControl] = (),
+    record_bytes: int = 0,
 ) -> Estimate:
-    """The estimate for a request file, given the records of its result file, many at a time.
+    """The estimate for a request file, given the records of its result file, of so many bytes, many at a time.
 
     What was spent includes what has no record: the open ones of `tries`, and the control requests. `books` has the
     prices of endpoints that have their own. With `sample`, `limit` or `dedup`, of the lines that are left only those
@@ -377,6 +374,9 @@ def estimate_file(
     Raises `InputError` if the request file does not pass its check.
     """
     finished, equals = Finished(book, books), Equals() if dedup else None
+    takes_all = sample is None and limit is None and equals is None and is_answered is None
+    if takes_all:
+        requests.prescan_ahead(record_bytes)
     for heads in records:
         finished.add(heads)
         if tries is not None:
@@ -384,7 +384,7 @@ def estimate_file(
         if equals is not None:
             equals.add(heads)
     finished.add_beside(tries, controls)
-    if sample is None and limit is None and equals is None and is_answered is None:
+    if takes_all:
         estimator = Estimator(book, finished, load_counter())
         if len(finished):
             requests.check(estimator.visit, estimator.known)

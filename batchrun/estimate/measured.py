@@ -15,16 +15,15 @@ from decimal import Decimal
 from itertools import compress
 from typing import NamedTuple
 
-from msgspec import Raw
-
 from batchrun.billing.prices import Price, Rates
 from batchrun.billing.pricing import PriceBook
 from batchrun.billing.tally import Tally, cost_of
 from batchrun.records.attempt import AnsweredControl
 from batchrun.records.columns import Columns
-from batchrun.records.index import HashTable, hash_bodies
+from batchrun.records.index import HashTable
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead, RunInfo, sum_of_tries
+from batchrun.requests.prescan import Prescan
 from batchrun.results.by_line import ByLine, key_of
 from batchrun.results.tries import TriesReader
 
@@ -195,14 +194,14 @@ class Finished:
                 self._place_of_key.set(key & _64_BITS or 1, place)
         return self._place_of_key.get(key_of(line) & _64_BITS or 1)
 
-    def find_succeeded(self, first: int, ids: list[str], bodies: list[bytes | Raw]) -> list[str]:
+    def find_succeeded(self, first: int, lines: Prescan) -> list[str]:
         """Find the records of lines from `first` on that succeeded and name these lines.
 
         Returns the ids of those, which count from now on; "" for others.
         """
-        found = self._by_line.find_succeeded(first, ids, hash_bodies(bodies))
-        places, body_bytes = list(self._place_of_line[first : first + len(ids)]), self._body_bytes
-        sizes = [memoryview(body).nbytes for body in bodies]
+        found = self._by_line.find_succeeded(first, lines.ids, lines.body_hashes)
+        places, body_bytes = list(self._place_of_line[first : first + len(found)]), self._body_bytes
+        sizes = list(lines.body_bytes)
         if not all(found):
             places, sizes = list(compress(places, found)), list(compress(sizes, found))
         for place, size in zip(places, sizes, strict=False):

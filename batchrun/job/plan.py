@@ -23,6 +23,7 @@ from batchrun.records.numbers_by_hash import NONE, NumbersByHash
 from batchrun.records.rawjson import member
 from batchrun.records.request import RESPONSES, RequestLine
 from batchrun.records.result import ResultHead, parse_stored
+from batchrun.requests.batches import Batch
 from batchrun.requests.duplicates import Duplicates, key_of
 from batchrun.requests.prescan import prescan_plain
 from batchrun.requests.reader import RequestFile
@@ -213,16 +214,16 @@ class Plan:
                 return place
         return None
 
-    def _known(self, start: int, lines: Sequence[bytes]) -> list[str]:
+    def _known(self, batch: Batch) -> list[str]:
         """The ids of lines that are reused, "" for all others: an answer shows that its body was valid.
 
         Only for lines that name no endpoint, ask for no schema, and go where nearly all lines go.
         """
         assert self.answers is not None
-        ids, hashes = prescan_plain(lines)
+        ids, hashes = prescan_plain(batch.lines)
         places = self.answers.take_all(hashes, RESPONSES)
         known = [place for place in places if place is not None]
-        numbers: Sequence[int] = range(start, start + len(ids))
+        numbers: Sequence[int] = range(batch.first, batch.last + 1)
         if len(known) < len(ids):
             is_found = [place is not None for place in places]
             ids = [custom_id if place is not None else "" for custom_id, place in zip(ids, places, strict=True)]

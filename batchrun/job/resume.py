@@ -24,8 +24,8 @@ from batchrun.records.money import NOTHING, total_usd, usd, usd_by_endpoint
 from batchrun.records.request import RequestLine
 from batchrun.records.result import ResultHead
 from batchrun.records.words import counted
+from batchrun.requests.batches import Batch
 from batchrun.requests.overrides import differences
-from batchrun.requests.prescan import prescan
 from batchrun.requests.problems import SHOWN_PROBLEMS
 from batchrun.requests.reader import RequestFile
 from batchrun.results.by_line import FAILED, RETRYABLE, SUCCEEDED, ByLine, outcome_of
@@ -156,6 +156,7 @@ class Resume:
     def _match_by_line(self, requests: RequestFile, tally: Tally) -> bool:
         """Match records and lines by number; False if that does not account for every record."""
         records, last_run = ByLine(requests.first_line), self._store.log.last_run
+        requests.prescan_ahead(self._store.size_bytes)
         for heads in self._store.heads():
             for head in heads if last_run.sent else ():
                 last_run.settle(head.run.started, head.run.line)
@@ -173,12 +174,13 @@ class Resume:
             if outcome := records.find(line):
                 self._decide(line, outcome)
 
-        def known(first: int, lines: Sequence[bytes]) -> list[str]:
-            ids = records.find_succeeded(first, *prescan(lines))
+        def known(batch: Batch) -> list[str]:
+            found = batch.prescan()
+            ids = records.find_succeeded(batch.first, found.ids, found.body_hashes)
             if all(ids):
-                self._done.add_range(range(first, first + len(ids)))
+                self._done.add_range(range(batch.first, batch.first + len(ids)))
             else:
-                for number, custom_id in enumerate(ids, first):
+                for number, custom_id in enumerate(ids, batch.first):
                     if custom_id:
                         self._done.add(number)
             return ids

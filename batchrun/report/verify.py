@@ -23,12 +23,12 @@ from batchrun.records.usage import Usage
 from batchrun.records.words import counted, printable, printable_json
 from batchrun.report.copies import check_copies
 from batchrun.report.stored import Findings, checked_records
-from batchrun.requests.prescan import prescan
+from batchrun.requests.batches import Batch
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.survey import Survey
 from batchrun.results.by_line import ByLine
 from batchrun.results.last_run import read_controls
-from batchrun.results.parts import parts_of
+from batchrun.results.parts import bytes_of, parts_of
 from batchrun.results.tries import open_tries
 
 
@@ -132,6 +132,7 @@ class Verifier:
     def _match_by_number(self) -> Survey | None:
         """Match records and lines by number; None if that does not account for every record."""
         records = ByLine()
+        self._requests.prescan_ahead(bytes_of(self._results))
         for _, heads in checked_records(self._results, self._findings):
             if heads:
                 records.add(columns := Columns(heads))
@@ -143,8 +144,9 @@ class Verifier:
             if not records.find(line):
                 self._miss(line)
 
-        def known(first: int, lines: Sequence[bytes]) -> list[str]:
-            return records.find_succeeded(first, *prescan(lines))
+        def known(batch: Batch) -> list[str]:
+            found = batch.prescan()
+            return records.find_succeeded(batch.first, found.ids, found.body_hashes)
 
         survey = self._requests.check(match, known)
         return survey if records.is_all_found else None

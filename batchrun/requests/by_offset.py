@@ -7,9 +7,9 @@ import os
 from typing import IO, Any
 
 
-def by_offset(file: IO[bytes]) -> io.BufferedReader:
+def by_offset(file: IO[bytes], buffer_bytes: int = io.DEFAULT_BUFFER_SIZE) -> io.BufferedReader:
     """An open file, from its beginning."""
-    return io.BufferedReader(_ByOffset(file.fileno()))
+    return io.BufferedReader(_ByOffset(file.fileno()), buffer_bytes)
 
 
 class _ByOffset(io.RawIOBase):

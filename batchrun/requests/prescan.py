@@ -6,8 +6,8 @@ enough to check the few things beside the body. Every other line gets the full c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -35,13 +35,24 @@ _NEEDS_THE_CHECK = _Line("", Raw(b""))
 _SCHEMA, _MESSAGES = b"json_", b'"messages"'
 
 
-def prescan(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
-    """The ids of lines and the hashes of their bodies. Both are "" for a line that needs the full check in any case.
+class Prescan(NamedTuple):
+    """What a prescan tells: the ids of lines, the hashes of their bodies, and the sizes of these in bytes.
 
-    A line with an id is valid JSON as a whole.
+    Id and hash are "" for a line that needs the full check in any case. A line with an id is valid JSON as a whole.
+    `body_bytes` may be read once.
     """
-    ids, bodies = ids_and_bodies(lines)
-    return _of_checked(ids, hash_bodies(bodies))
+
+    ids: list[str]
+    body_hashes: list[str]
+    body_bytes: Iterable[int]
+
+
+def prescan(lines: Sequence[bytes]) -> Prescan:
+    """Look at some lines."""
+    found = _decoded(lines)
+    bodies = [line.body for line in found]
+    ids, hashes = _of_checked([line.custom_id for line in found], hash_bodies(bodies))
+    return Prescan(ids, hashes, map(_size_of, bodies))
 
 
 def prescan_plain(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
@@ -70,10 +81,8 @@ def _of_checked(ids: list[str], hashes: list[str]) -> tuple[list[str], list[str]
     ]
 
 
-def ids_and_bodies(lines: Sequence[bytes]) -> tuple[list[str], list[bytes | Raw]]:
-    """What `prescan` tells, with the bodies themselves in place of their hashes."""
-    found = _decoded(lines)
-    return [line.custom_id for line in found], [line.body for line in found]
+def _size_of(body: Raw) -> int:
+    return memoryview(body).nbytes
 
 
 def _decoded(lines: Sequence[bytes]) -> list[_Line]:
@@ -97,4 +106,4 @@ def _one_by_one(lines: Sequence[bytes]) -> list[_Line]:
 
 def _may_nest_too_deep(raw: bytes, line: _Line) -> bool:
     """Whether the part beside the body is long enough for that (a level takes two bytes), or the line is too long."""
-    return len(raw) > MAX_LINE_BYTES or len(raw) - memoryview(line.body).nbytes > 2 * MAX_DEPTH
+    return len(raw) > MAX_LINE_BYTES or len(raw) - _size_of(line.body) > 2 * MAX_DEPTH

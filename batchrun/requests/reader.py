@@ -32,7 +32,6 @@ from msgspec import UNSET
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.records.index import HashTable, LineSet, Repeats, hash64, hash64_all
 from batchrun.records.request import (
-    MAX_LINE_BYTES,
     Overrides,
     Request,
     RequestLine,
@@ -41,18 +40,16 @@ from batchrun.records.request import (
     read_request,
 )
 from batchrun.requests import spool
+from batchrun.requests.ahead import MOST_UNKNOWN, Ahead, is_worthwhile
+from batchrun.requests.batches import BATCH_BYTES, Batch, batches
 from batchrun.requests.by_offset import by_offset
 from batchrun.requests.file_kind import recognize
-from batchrun.requests.opened import BUFFER_BYTES, opened
+from batchrun.requests.opened import opened
 from batchrun.requests.overrides import check_overrides
 from batchrun.requests.part import Part
 from batchrun.requests.problems import Problems
 from batchrun.requests.survey import Survey
 
-_BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
-_BATCH = 1 << 16
-_STRIDE = 4096
 LIKE_AN_OCCURRENCE = re.compile(r"req-[0-9a-f]{16}-\d+")
 
 
@@ -93,6 +90,7 @@ class RequestFile:
         self._sums = array("I")
         self._marks = [self._begin]
         self._twins = LineSet()  # bare bodies whose id occurs more than once
+        self._ahead: Ahead | None = None
 
     def __enter__(self) -> RequestFile:
         return self
@@ -119,10 +117,19 @@ class RequestFile:
         """Close the file and its temporary copy."""
         self._files.close()
 
+    def prescan_ahead(self, record_bytes: int) -> None:
+        """Have another process prescan the lines, for a `check` that is told which are `known`; only where this file
+        and the result file, of so many bytes, are so large that it pays."""
+        is_compared = not self._overrides.replacements()  # see `check`
+        if is_compared and is_worthwhile(self._part.end_bytes - self._part.start_bytes, record_bytes):
+            with contextlib.suppress(OSError):
+                ahead = Ahead(self._file, self._begin.line, self._begin.offset, self._part.end_bytes)
+                self._ahead = self._files.enter_context(contextlib.closing(ahead))
+
     def again(self) -> RequestFile:
         """The same file, checked already, to be read beside this one, even in a thread. Close it first."""
         twin = copy.copy(self)
-        twin._file, twin._files = by_offset(self._file), contextlib.ExitStack()
+        twin._file, twin._files, twin._ahead = by_offset(self._file), contextlib.ExitStack(), None
         return twin
 
     def refuse_same_file(self, results: Path) -> None:
@@ -134,15 +141,15 @@ class RequestFile:
     def check(
         self,
         visit: Callable[[RequestLine], None] | None = None,
-        known: Callable[[int, Sequence[bytes]], Sequence[str]] | None = None,
+        known: Callable[[Batch], Sequence[str]] | None = None,
         look: Callable[[Request], None] | None = None,
     ) -> Survey:
         """Check every line, pass each valid one to `visit`, and return the summary. `look` gets what was parsed, which
         takes a third less time: without the hash of the body.
 
-        `known` gets the number of the first of some lines, and their bytes. It returns the ids of those that were sent
-        in this form and have their answer, "" for the others. Of a known line, only the id is checked, for duplicates;
-        the summary counts it in `lines` and nowhere else.
+        `known` gets some lines. It returns the ids of those that were sent in this form and have their answer, "" for
+        the others. Of a known line, only the id is checked, for duplicates; the summary counts it in `lines` and
+        nowhere else.
 
         Raises `InputError` with the first problems if any line cannot be sent.
         """
@@ -152,14 +159,13 @@ class RequestFile:
         self._sums, self._twins, self._marks = array("I"), LineSet(), [self._begin]
         if self._overrides.replacements():
             known = None  # lines are not sent as they are; a default model alone changes only lines without one
-        for first, lines in self._batches():
-            known_ids = known(first, lines) if known is not None else [""] * len(lines)
+        for batch, known_ids in self._looked_up(known):
             hashes = hash64_all(known_ids if all(known_ids) else [known_id for known_id in known_ids if known_id])
-            self._note_sums(first, lines, are_known=len(hashes) == len(lines))
-            if len(hashes) == len(lines):
+            self._note_sums(batch, are_known=len(hashes) == len(known_ids))
+            if len(hashes) == len(known_ids):
                 ids.add(hashes)
                 continue
-            for number, raw, known_id in zip(range(first, first + len(lines)), lines, known_ids, strict=True):
+            for number, (raw, known_id) in enumerate(zip(batch.lines, known_ids, strict=True), batch.first):
                 if not raw or known_id:
                     continue
                 try:
@@ -197,20 +203,42 @@ class RequestFile:
         """Raise `InputError` with one sentence if the file holds no request lines at all. Its first one is none."""
         place = self._file.tell()
         self._file.seek(0)
-        start = self._file.read(_BATCH)
+        start = self._file.read(BATCH_BYTES)
         self._file.seek(place)
         if what := recognize(start, self.name):
             raise InputError([f"{self.name} is {what}"], 1)
 
-    def _note_sums(self, first: int, lines: Sequence[bytes], *, are_known: bool) -> None:
+    def _looked_up(self, known: Callable[[Batch], Sequence[str]] | None) -> Iterator[tuple[Batch, Sequence[str]]]:
+        """All lines, with the ids of those that are known; where all of a batch are, their bytes need not be there."""
+        begin, unknown = self._begin, 0
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            for found, ids in ((one, known(one)) for one in ahead.batches()) if known is not None else ():
+                is_all = all(ids)
+                yield found if is_all else self._read_again(found, begin), ids
+                begin = _Mark(found.last, found.end_bytes, 0)
+                unknown = 0 if is_all or any(ids) else unknown + 1
+                if unknown == MOST_UNKNOWN:
+                    break
+            ahead.close()
+        for batch in self._batches(begin):
+            yield batch, known(batch) if known is not None else [""] * len(batch.lines)
+
+    def _read_again(self, found: Batch, begin: _Mark) -> Batch:
+        """The bytes of lines that another process has prescanned. Raises `StopError` if they are others now."""
+        batch = next(self._batches(begin), None)
+        if batch is None or (batch.last, batch.end_bytes) != (found.last, found.end_bytes):
+            raise StopError(f"{self.name}:{found.first} changed while running; run the same command again")
+        return batch
+
+    def _note_sums(self, batch: Batch, *, are_known: bool) -> None:
         """Keep checksums, to see whether these lines are unchanged when they are sent; lines that are known are not."""
         if are_known:
-            self._sums.frombytes(bytes(self._sums.itemsize * len(lines)))
+            self._sums.frombytes(bytes(self._sums.itemsize * (batch.last - batch.first + 1)))
         else:
-            self._sums.extend(map(zlib.crc32, filter(None, lines)))
-        last = first + len(lines) - 1
-        if not last % _STRIDE:
-            self._marks.append(_Mark(last, self._file.tell(), len(self._sums)))
+            self._sums.extend(map(zlib.crc32, filter(None, batch.lines)))
+        if batch.ends_stride:
+            self._marks.append(_Mark(batch.last, batch.end_bytes, len(self._sums)))
 
     def _tell_apart(self, repeated: Container[int], problems: Problems) -> int:
         """Check again the lines whose id seems to occur twice, which only the id of a bare body may do.
@@ -252,9 +280,9 @@ class RequestFile:
         occurrences, has_twins, leaves_out = self._occurrences(), len(self._twins) > 0, bool(without)
         begin = self._marks[0 if has_twins else max(0, bisect_left(self._marks, (start, 0, 0)) - 1)]
         seen = begin.requests
-        for first, lines in self._batches(begin):
+        for batch in self._batches(begin):
             wanted = list[RequestLine]()
-            for number, raw in enumerate(lines, first):
+            for number, raw in enumerate(batch.lines, batch.first):
                 if not raw:
                     continue
                 if seen == len(self._sums) or (self._sums[seen] and zlib.crc32(raw) != self._sums[seen]):
@@ -274,8 +302,8 @@ class RequestFile:
 
     def raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """(line number, bytes without newline) of every line that is not blank; see `_batches`."""
-        for first, lines in self._batches():
-            for number, raw in enumerate(lines, first):
+        for batch in self._batches():
+            for number, raw in enumerate(batch.lines, batch.first):
                 if raw:
                     yield number, raw
 
@@ -286,32 +314,13 @@ class RequestFile:
             table.set(key, count)
         return table
 
-    def _batches(self, begin: _Mark | None = None) -> Iterator[tuple[int, list[bytes]]]:
-        """Batches of lines: the number of the first, and their bytes without newlines; a blank line is empty.
-
-        Begins at a mark, and ends where the part does, or the file did when it was opened.
-        Each multiple of `_STRIDE` is the last line of its batch.
-        """
+    def _batches(self, begin: _Mark | None = None) -> Iterator[Batch]:
+        """The lines from a mark on, to where the part ends, or the file did when it was opened."""
         number, offset, _ = begin or self._begin
-        file, left, longest = self._file, self._part.end_bytes - offset, MAX_LINE_BYTES + 1
-        lines, until = list[bytes](), left - _BATCH
-        file.seek(offset)
         try:
-            while left > 0 and (raw := file.readline(longest if left > longest else left)):
-                left -= len(raw)
-                number += 1
-                if len(raw) == longest:
-                    left -= _skip_line(file)
-                if number == 1:
-                    raw = raw.removeprefix(_BOM)
-                lines.append(raw.strip(_BLANK))
-                if left <= until or not number % _STRIDE:
-                    yield number - len(lines) + 1, lines
-                    lines, until = [], left - _BATCH
+            yield from batches(self._file, number, offset, self._part.end_bytes)
         except OSError as error:
             raise UsageError(f"cannot read {self.name}: {error.strerror}") from error
-        if lines:
-            yield number - len(lines) + 1, lines
 
 
 def derived_key(custom_id: str) -> int:
@@ -334,13 +343,3 @@ def _opened(
     if not isinstance(source, str):
         return files.enter_context(spool.spooled(source)), None
     return opened(source, name, files)
-
-
-def _skip_line(file: IO[bytes]) -> int:
-    """Read past the rest of a line that is too long; returns the bytes skipped."""
-    skipped = 0
-    while piece := file.readline(BUFFER_BYTES):
-        skipped += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return skipped

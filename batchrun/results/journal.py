@@ -84,6 +84,11 @@ class Journal:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self._size
+
     def __enter__(self) -> Journal:
         return self
 

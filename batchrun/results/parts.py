@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from bisect import bisect_right
@@ -58,6 +59,15 @@ def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
     if isinstance(raw, _ManyFiles):
         return raw.read_at(size, offset)
     return os.pread(file.fileno(), size, offset)
+
+
+def bytes_of(results: Path) -> int:
+    """The size of a result file, or of all those of a directory; those that cannot be looked at have none."""
+    size = 0
+    for path in files_of(results):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def size_of(file: IO[bytes]) -> int:

@@ -153,6 +153,11 @@ class FileStore:
         """The number of answers that were added from the rescue file of an earlier run."""
         return self._journal.rescued
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the result file."""
+        return self._journal.size_bytes
+
     def heads(self) -> Iterator[Sequence[ResultHead]]:
         """The heads of all records, in file order; see `Journal.batches`."""
         return self._journal.batches()

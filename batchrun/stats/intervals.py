@@ -30,7 +30,12 @@ class Range(msgspec.Struct, frozen=True):
 
     def scaled(self, factor: float) -> Range:
         """Each value times `factor` (≥ 0)."""
-        return Range(*(None if value is None else value * factor for value in (self.low, self.likely, self.high)))
+        return Range(*(None if value is None else value * factor for value in self.values))
+
+    @property
+    def values(self) -> tuple[float | None, float | None, float | None]:
+        """All three, in this order."""
+        return self.low, self.likely, self.high
 
 
 NONE = Range(0.0, 0.0, 0.0)

@@ -20,11 +20,10 @@ from batchrun.billing.pricing import PriceBook
 from batchrun.engine.observer import Silent
 from batchrun.errors import StopError
 from batchrun.estimate.estimate import Allowed, estimate_file
-from batchrun.job import resume
 from batchrun.job.prepare import Prepared, prepare
 from batchrun.records import request
 from batchrun.report.verify import Verifier
-from batchrun.requests import prescan, reader
+from batchrun.requests import batches, prescan, reader
 from batchrun.requests.reader import RequestFile
 from tests.support import KEY, GatewayThread, write_prices, write_requests
 
@@ -56,7 +55,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(prescan, "hash_bodies", len)
     count(reader, "read_request")
     count(reader, "parse_request")
-    count(resume, "prescan", len)
+    count(batches, "prescan", len)
     count(zlib, "crc32")
     return counts
 
@@ -111,12 +110,12 @@ def test_verify_checks_nothing_of_a_line_but_its_hash(job: Job, calls: Counter[s
     calls.clear()
     with RequestFile(str(job.requests)) as file:
         assert Verifier(file, Path(str(job.results)), PriceBook.load(job.prices)).run().is_complete
-    assert calls == {"hash_bodies": LINES}
+    assert calls == {"prescan": LINES, "hash_bodies": LINES}
 
 
 def test_lines_behind_finished_ones_keep_their_checksums(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was changed while it was checked: nothing is sent that was not checked."""
-    monkeypatch.setattr(reader, "_STRIDE", 8)
+    monkeypatch.setattr(batches, "STRIDE", 8)
     with GatewayThread() as gateway:
         run(replace(job, endpoint=Endpoint(gateway.base_url, KEY), limit=20))
     path = Path(str(job.requests))

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from batchrun.cli import main as cli
 from batchrun.errors import InputError, StopError, UsageError
 from batchrun.records.index import digest
 from batchrun.records.request import MAX_LINE_BYTES, Overrides, RequestLine, parse_request
-from batchrun.requests import reader
+from batchrun.requests import batches, reader
+from batchrun.requests.batches import Batch
 from batchrun.requests.reader import RequestFile
 from batchrun.requests.survey import Survey
 
@@ -407,7 +408,7 @@ def _noting(lines: Iterator[RequestLine], seen: list[RequestLine]) -> Iterator[R
 
 @pytest.mark.parametrize("start", [1, 2, 100, 101, 102, 599, 600, 601, 700])
 def test_lines_below_the_start_are_left_out(path: Path, start: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_STRIDE", 100)
+    monkeypatch.setattr(batches, "STRIDE", 100)
     lines = [*BATCH]
     lines[1:1] = [b"", b" "]
     with checked(written(path, *lines)) as file:
@@ -416,7 +417,7 @@ def test_lines_below_the_start_are_left_out(path: Path, start: int, monkeypatch:
 
 
 def test_of_the_lines_below_the_start_most_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_STRIDE", 100)
+    monkeypatch.setattr(batches, "STRIDE", 100)
     with checked(written(path, *BATCH)) as file:
         with path.open("r+b") as other:
             other.write(b"!")
@@ -430,7 +431,7 @@ def test_of_the_lines_below_the_start_most_are_not_read(path: Path, monkeypatch:
 
 
 def test_equal_bodies_below_the_start_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_STRIDE", 2)
+    monkeypatch.setattr(batches, "STRIDE", 2)
     with checked(written(path, *[BARE] * 9)) as file:
         assert [line.custom_id.rpartition("-")[2] for line in file.requests(start=8)] == ["8", "9"]
 
@@ -492,9 +493,9 @@ def test_the_file_can_be_read_as_often_as_needed(path: Path) -> None:
 # -------------------------------------------------------------------------------- lines that are known
 
 
-def known(*names: str) -> Callable[[int, Sequence[bytes]], list[str]]:
+def known(*names: str) -> Callable[[Batch], list[str]]:
     """Tells lines by the text in them, which is their id, too."""
-    return lambda first, lines: [next((name for name in names if name.encode() in raw), "") for raw in lines]
+    return lambda some: [next((name for name in names if name.encode() in raw), "") for raw in some.lines]
 
 
 def test_a_line_that_is_known_is_counted_and_not_checked(path: Path) -> None:
@@ -508,13 +509,13 @@ def test_a_line_that_is_known_is_counted_and_not_checked(path: Path) -> None:
 
 
 def test_known_lines_are_given_with_the_number_of_the_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_STRIDE", 3)
+    monkeypatch.setattr(batches, "STRIDE", 3)
     given: list[tuple[int, list[bytes]]] = []
     lines = [BATCH[0], b"", *BATCH[1:5]]
 
-    def known(first: int, raws: Sequence[bytes]) -> list[str]:
-        given.append((first, list(raws)))
-        return [""] * len(raws)
+    def known(some: Batch) -> list[str]:
+        given.append((some.first, list(some.lines)))
+        return [""] * len(some.lines)
 
     with RequestFile(str(written(path, *lines))) as file:
         file.check(None, known)
