@@ -24,6 +24,8 @@ GOALS = {
     "estimate_finished": ("the same of a finished job", 1.8),
     "verify": ("`batchrun verify`", 3.0),
 }
+READ_BOTH = ("finished", "estimate_finished", "verify")
+"""What reads both files, with two processes where there is more than one core."""
 NO_TOKENIZER = "import sys; sys.modules['rs_bpe'] = None; from batchrun.cli.main import main; main()"
 
 
@@ -33,32 +35,35 @@ def large(folder: Path, scale: Scale) -> list[Row]:
     _need(folder, lines * 3_000)
     requests, results = write_requests(folder / "large.jsonl", lines, 1000), folder / "results.jsonl"
     write_results(requests, results, lines)
-    ratios: dict[str, list[float]] = {name: [] for name in GOALS}
+    ratios: dict[str, list[float]] = {name: [] for name in (*GOALS, *(f"{name} one core" for name in READ_BOTH))}
     units = []
     for _ in range(scale.times):
         for name, seconds in _commands(requests, results).items():
-            unit = batchrun("validate", str(requests)).wall_s
-            ratios[name].append(seconds() / unit)
-            units.append(unit)
+            for core in (0, None) if name in READ_BOTH else (0,):
+                unit = batchrun("validate", str(requests)).wall_s
+                is_beside = name in READ_BOTH and core is not None
+                ratios[f"{name} one core" if is_beside else name].append(seconds(core) / unit)
+                units.append(unit)
     size = f"{requests.stat().st_size / 1e6:,.0f} MB"
-    return [
-        Row(f"large_{name}", f"{what}, {lines:,} lines ({size})", median(ratios[name]), "× validate", goal,
-            reference=median(units))
-        for name, (what, goal) in GOALS.items()
-    ]  # fmt: skip
+    rows = []
+    for name, (what, goal) in GOALS.items():
+        beside = f"; on one core {median(ratios[f'{name} one core']):.2f} ×" if name in READ_BOTH else ""
+        what = f"{what}, {lines:,} lines ({size}){beside}"
+        rows.append(Row(f"large_{name}", what, median(ratios[name]), "× validate", goal, reference=median(units)))
+    return rows
 
 
-def _commands(requests: Path, results: Path) -> dict[str, Callable[[], float]]:
-    """The commands by the name of their goal; each returns its seconds."""
+def _commands(requests: Path, results: Path) -> dict[str, Callable[[int | None], float]]:
+    """The commands by the name of their goal; each returns its seconds, on one core or, for None, on all."""
     asked, recorded = str(requests), str(results)
     without_tokenizer = (sys.executable, "-c", NO_TOKENIZER, "estimate", asked)
     return {
-        "fresh": lambda: _first_request(requests),
-        "finished": lambda: _run_again(requests, results),
-        "report": lambda: batchrun("report", recorded).wall_s,
-        "estimate": lambda: cost_of(*without_tokenizer).wall_s,
-        "estimate_finished": lambda: cost_of(*without_tokenizer, "-o", recorded).wall_s,
-        "verify": lambda: batchrun("verify", asked, recorded).wall_s,
+        "fresh": lambda _: _first_request(requests),
+        "finished": lambda core: _run_again(requests, results, core),
+        "report": lambda _: batchrun("report", recorded).wall_s,
+        "estimate": lambda _: cost_of(*without_tokenizer).wall_s,
+        "estimate_finished": lambda core: cost_of(*without_tokenizer, "-o", recorded, core=core).wall_s,
+        "verify": lambda core: batchrun("verify", asked, recorded, core=core).wall_s,
     }
 
 
@@ -72,8 +77,8 @@ def _first_request(requests: Path) -> float:
     return server.first_at - run.started_at
 
 
-def _run_again(requests: Path, results: Path) -> float:
-    run = batchrun("run", str(requests), "-o", str(results), "-q", base_url="http://127.0.0.1:9")  # none is sent
+def _run_again(requests: Path, results: Path, core: int | None) -> float:
+    run = batchrun("run", str(requests), "-o", str(results), "-q", base_url="http://127.0.0.1:9", core=core)
     remove_beside(results)
     return run.wall_s
 

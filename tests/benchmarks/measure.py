@@ -46,7 +46,10 @@ class Cost:
 
 
 def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
-    """Run a command to its end, by itself on a core. Raises `RuntimeError` with its output where it fails."""
+    """Run a command to its end, by itself on a core; on all of them for None.
+
+    Raises `RuntimeError` with its output where it fails.
+    """
     environment = ENVIRONMENT | {"OPENAI_BASE_URL": base_url}
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as figures:
@@ -64,9 +67,9 @@ def cost_of(*command: str, core: int | None = 0, base_url: str = "") -> Cost:
         return Cost(cpu_s, wall_s, peak_bytes, started_at, done.stdout)
 
 
-def batchrun(*arguments: str, base_url: str = "") -> Cost:
-    """The cost of one `batchrun` command."""
-    return cost_of(sys.executable, "-m", "batchrun", *arguments, base_url=base_url)
+def batchrun(*arguments: str, core: int | None = 0, base_url: str = "") -> Cost:
+    """The cost of one `batchrun` command, by itself on a core; on all of them for None."""
+    return cost_of(sys.executable, "-m", "batchrun", *arguments, core=core, base_url=base_url)
 
 
 class Server:
