@@ -10,6 +10,7 @@ Sources: the API references of OpenAI (output items, pricing of tools), Anthropi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -42,7 +43,7 @@ def read_charges(fields: _Fields, outcome: str) -> Charges:
             usage = msgspec.structs.replace(usage, tool_calls={**(usage.tool_calls or {}), **calls})
         if tier is None:
             tier = reported.get("service_tier")  # Anthropic has it here
-    cost_usd = _gateway_cost(reported) if "cost" in reported else None
+    cost_usd = _gateway_cost(reported) if "cost" in reported or _TICKS in reported else None
     return Charges(usage, tier if isinstance(tier, str) else None, cost_usd)
 
 
@@ -119,15 +120,22 @@ def _cites(choice: object) -> bool:
 # ------------------------------------------------------------------------------------------- its own charge
 
 _LARGEST_USD, _DECIMALS = 1_000_000, 15  # within these, the sum over any file is exact
+_TICKS, _TICKS_PER_USD = "cost_in_usd_ticks", 10**10  # xAI's
+_AMOUNT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,18})?")
 
 
 def _gateway_cost(usage: _Fields) -> Decimal | None:
-    """`usage.cost` in US dollars; None if it is no amount, or if the maker charges the user besides (`is_byok`)."""
+    """The cost in US dollars; None if it is no amount, or if the maker charges the user besides (`is_byok`)."""
     if usage.get("is_byok") is True:
         return None
-    cost = usage["cost"]
+    cost: Any = usage.get("cost")
+    ticks = usage.get(_TICKS)
+    if cost is None and type(ticks) is int and 0 <= ticks <= _LARGEST_USD * _TICKS_PER_USD:
+        return (Decimal(ticks) / _TICKS_PER_USD).normalize()
     if isinstance(cost, dict):  # Perplexity
         cost = cost.get("total_cost")
+    if isinstance(cost, str) and _AMOUNT.fullmatch(cost):
+        cost = float(cost)
     if type(cost) not in (int, float) or not math.isfinite(cost) or not 0 <= cost <= _LARGEST_USD:
         return None
     return round(Decimal(repr(cost)), _DECIMALS).normalize()

@@ -30,11 +30,13 @@ from batchrun.transport.error_body import (
     plain,
     read_error_body,
     read_rate_headers,
+    read_xml_error,
     says_error,
 )
 from batchrun.transport.verdict import Verdict, find_error, judge, word
 
 MESSAGE_LIMIT = 500  # characters of a gateway's message that are worth keeping
+PAGE_LIMIT = 65536  # bytes of a page or of XML that are looked at
 _Json = dict[str, Any]
 
 
@@ -137,6 +139,8 @@ def _read_error(http: HttpAnswer) -> Failure:
     if decoded is None:
         text = http.body.decode(errors="replace").strip()
         page = text.startswith("<")
+        if page and (error := read_xml_error(text[:PAGE_LIMIT])) is not None:
+            return _failed_by(http, error)
         message = f"HTTP {http.status}: {_title(http.body) if page else text or 'no body'}"
         return _failed_by(http, ErrorBody(FailureCode.HTML_PAGE if page else "", "", message))
     return _failed_by(http, read_error_body(decoded))
@@ -163,7 +167,7 @@ def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: An
         type=error.type or (FailureCode.RESPONSE_FAILED if status == "failed" else ""),
         body=stored_body(http.body),
         request_id=http.request_id,
-        retry_after_s=http.retry_after_s if http.retry_after_s is not None else asked_wait_s(message),
+        retry_after_s=_first_wait(http.retry_after_s, error.wait_s, asked_wait_s(message)),
         from_relay=http.from_relay,
         model=plain(model) if isinstance(model, str) else None,
         usage=charges_of(http.body, "failed").usage if is_success else None,
@@ -171,6 +175,11 @@ def _failed_by(http: HttpAnswer, error: ErrorBody, status: Any = None, model: An
         inner_status=error.status,
         looks_like_api=_looks_like_api(http.body),
     )
+
+
+def _first_wait(*waits_s: float | None) -> float | None:
+    """The first wait that is asked for: the header's, the body's, that of its words."""
+    return next((wait_s for wait_s in waits_s if wait_s is not None), None)
 
 
 def _looks_like_api(body: bytes) -> bool:
@@ -186,6 +195,8 @@ def _read_nonstandard(http: HttpAnswer, body: bytes) -> Reply | Failure:
     if not body:
         return _failed(http, FailureCode.EMPTY_BODY, f"the gateway answered {http.status} with nothing in it")
     if body.startswith(b"<"):
+        if (error := read_xml_error(body[:PAGE_LIMIT].decode(errors="replace"))) is not None:
+            return _failed_by(http, error)
         return _failed(http, FailureCode.HTML_INSTEAD_OF_JSON, f"got an HTML page ({_title(body)})")
     if (whole := _without_tail(body)) is not None:
         return read_answer(changed(http, body=whole))
@@ -278,7 +289,7 @@ def stored_body(body: bytes) -> bytes:
 
 
 def _title(body: bytes) -> str:
-    match = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", body[:65536], re.IGNORECASE | re.DOTALL)
+    match = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", body[:PAGE_LIMIT], re.IGNORECASE | re.DOTALL)
     return _shown(match[1]) if match else "without a title"
 
 

@@ -226,6 +226,8 @@ class ResponseAssembler:
             self._finish(kind, wire)
         elif is_object(wire.response):
             self._opening = bytes(wire.response)
+        elif not kind and (ends_as := _whole_response(event.data)):
+            self._finish(ends_as, _Wire(response=msgspec.Raw(event.data)))
 
     def result(self) -> StreamResult:
         """Return the result of the stream; call it when no more events will come."""
@@ -335,6 +337,12 @@ class ResponseAssembler:
         if index not in self._items:
             self._items[index] = _Item(item_type, item_id)
         return self._items[index]
+
+
+def _whole_response(data: bytes) -> str:
+    """The terminal event that an event without a type stands for: it is a whole response by itself; else ""."""
+    ends_as = f"response.{string_member(data, 'status')}"
+    return ends_as if ends_as in _TERMINALS and string_member(data, "object") == "response" else ""
 
 
 def _is_error(kind: str, wire: _Wire) -> bool:

@@ -23,21 +23,23 @@ NAME_LIMIT = 100  # characters of a code or type that are worth keeping
 class ErrorBody:
     """The error in a body; a field that the body does not have is "", and `status` None.
 
-    `status`: the HTTP status that the body itself names, as its code or beside it.
+    `status`: the HTTP status that the body itself names, as its code or beside it. `wait_s`: the seconds it asks for.
     """
 
     code: str = ""
     type: str = ""
     message: str = ""
     status: int | None = None
+    wait_s: float | None = None
 
 
 # The names that gateways have for one thing, the most usual first.
 _ENVELOPES = ("error", "detail", "base_resp", "errors", "fault", "Error")
 _MESSAGES = (
     *("message", "msg", "err", "error_msg", "status_msg", "errmsg", "error_message", "errorMessage", "Message"),
-    *("error_description", "faultstring"),
+    *("error_description", "faultstring", "title"),
 )
+_AROUND = ("response", "Response", "result", "data")  # members that an error may stand in
 _CODES = ("code", "status_code", "error_code", "errorCode", "errcode", "Code", "__type")
 _STATUSES = (*_CODES, "status", "statusCode", "http_status")
 _ALL_IS_WELL = {"", "0", "200", "20000", "ok", "success", "succeeded", "none"}  # as a code
@@ -49,14 +51,15 @@ def read_error_body(decoded: Any) -> ErrorBody:
         return read_error_body(decoded[0])
     if not isinstance(decoded, dict):
         return ErrorBody(message=_words(decoded))
-    nested = decoded.get("response") or decoded.get("Response")
-    if "error" not in decoded and isinstance(nested, dict) and (nested.get("error") or nested.get("Error")):
+    if (nested := _nested(decoded)) is not None:
         return read_error_body(nested)
     error = next((decoded[name] for name in _ENVELOPES if decoded.get(name)), decoded)
     if isinstance(error, list) and error and isinstance(error[0], dict) and "loc" not in error[0]:  # FastAPI's has one
         error = error[0]
     if not isinstance(error, dict):
         return _read_words(_words(error), decoded)
+    if error.get("error") and not _first(error, _MESSAGES):  # a relay that wraps what another one has wrapped
+        return read_error_body(error)
     code = _first(error, _CODES)
     kind, grpc = error.get("type"), error.get("status")  # such as RESOURCE_EXHAUSTED
     return ErrorBody(
@@ -64,7 +67,47 @@ def read_error_body(decoded: Any) -> ErrorBody:
         type=_name(kind) if isinstance(kind, str) else grpc if isinstance(grpc, str) and grpc.isupper() else "",
         message=_without_request_id(_message(error)),
         status=_status(error) or _status(decoded),
+        wait_s=_asked_in_details(error),
     )
+
+
+def _nested(decoded: dict[Any, Any]) -> dict[Any, Any] | None:
+    """The member of a body without an error that holds one."""
+    if decoded.get("error"):
+        return None
+    members = (decoded.get(name) for name in _AROUND)
+    return next((each for each in members if isinstance(each, dict) and (each.get("error") or each.get("Error"))), None)
+
+
+def _asked_in_details(error: dict[Any, Any]) -> float | None:
+    """The `retryDelay` of Gemini's `RetryInfo`, in seconds."""
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and (seconds := _duration_s(delay)) is not None:
+            return seconds
+    return None
+
+
+_XML_CODE = re.compile(r"<Code>\s*([^<]{1,200}?)\s*</Code>", re.IGNORECASE)
+_XML_MESSAGE = re.compile(r"<Message>\s*([^<]{1,2000}?)\s*</Message>", re.IGNORECASE)
+
+
+def read_xml_error(text: str) -> ErrorBody | None:
+    """The error in XML, as clouds and their gateways write it; None where there is none. HTML has no such elements."""
+    message = _XML_MESSAGE.search(text)
+    if message is None:
+        return None
+    code = _XML_CODE.search(text)
+    return ErrorBody(_name(code[1]) if code else "", message=_without_request_id(_words(message[1])))
+
+
+def is_none(error: Any) -> bool:
+    """Whether an error beside an answer is none: relays write one with nothing in it, or one that says "success"."""
+    if not isinstance(error, dict):
+        return False
+    code = error.get("code")
+    return not any(error.values()) or (code not in (None, "") and str(code).lower() in _ALL_IS_WELL)
 
 
 def says_error(decoded: Any) -> bool:
@@ -73,7 +116,7 @@ def says_error(decoded: Any) -> bool:
         return bool(decoded) and isinstance(decoded[0], dict) and says_error(decoded[0])
     if not isinstance(decoded, dict):
         return False
-    if any(decoded.get(name) for name in _ENVELOPES):
+    if any(decoded.get(name) for name in _ENVELOPES) or _nested(decoded) is not None:
         return True
     code = next((decoded[name] for name in _CODES if decoded.get(name) is not None), None)
     if code is not None:
@@ -86,7 +129,9 @@ def _read_words(words: str, beside: dict[Any, Any]) -> ErrorBody:
     words, message = _without_request_id(words), _without_request_id(_message(beside))
     code = _first(beside, _CODES)
     name = _name(code) if type(code) in (str, int) else ""
-    if message and not name and " " not in words:
+    if isinstance(beside.get("title"), str) and beside["title"] == message:  # RFC 9457
+        words, message = message, words
+    elif message and not name and " " not in words:
         name, words = words[:NAME_LIMIT], ""
     return ErrorBody(name, message=": ".join(text for text in (words, message) if text), status=_status(beside))
 

@@ -12,7 +12,14 @@ from enum import Enum
 from functools import lru_cache
 
 from batchrun.records.outcome import Failure, FailureCode, response_code
-from batchrun.transport.words import is_for_a_while, tells_of_key, tells_of_money, tells_of_no_model, tells_of_rate
+from batchrun.transport.words import (
+    is_for_a_while,
+    tells_of_content,
+    tells_of_key,
+    tells_of_money,
+    tells_of_no_model,
+    tells_of_rate,
+)
 
 
 class Kind(Enum):
@@ -135,10 +142,20 @@ RULES: tuple[Rule, ...] = (
         "misalignment_policy_violation invalid_request convert_request_failed model_price_error "
         "sensitive_words_detected prompt_blocked read_request_body_failed violation_fee.*",
     ),
+    _rule(_FATAL, tells=tells_of_content),
+    _rule(_FATAL, "InvalidParameter BadRequest BadRequestError ValidationException", 200),
+    _rule(_FATAL, "", 200, says=r"^invalid param"),
     _rule(Decision(Kind.TRANSIENT, is_outage_signal=True, max_attempts=3), "model_not_found", 503),
     _rule(_FATAL, "model_not_found"),
     _rule(_FATAL, "", 200, 400, 404, 422, tells=tells_of_no_model),
+    # LiteLLM says it by a 401: the key is good, but not for this model
+    _rule(
+        Decision(Kind.FATAL, stops_fresh_job=True),
+        types="key_model_access_denied team_model_access_denied user_model_access_denied org_model_access_denied "
+        "project_model_access_denied",
+    ),
     _rule(_FATAL, "rate_limit_exceeded", says=r"request too large"),
+    _rule(_STOP, "", 429, relay=False, tells=tells_of_key),
     # too fast, whatever the status
     _rule(_THROTTLE, tells=tells_of_rate),
     _rule(_THROTTLE, "", 403, 429, 503, 529, tells=lambda failure: failure.retry_after_s is not None),
@@ -187,7 +204,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_STOP, {"api_not_implemented", FailureCode.HTML_PAGE}, 501),
     # the rest by status
     _rule(_TRANSIENT, "", 409, tells=lambda failure: failure.looks_like_api),
-    _rule(_OUTAGE, "", 408, 409, 425),
+    _rule(_OUTAGE, "", 408, 409, 425, 499),  # 499: a proxy lost who asked, which was another proxy
     _rule(_FATAL, "", *range(300, 500)),
     _rule(_OUTAGE, "", *range(500, 600)),
     # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason

@@ -17,7 +17,7 @@ import msgspec
 from batchrun.records.outcome import FailureCode, Outcome, incomplete_code, response_code
 from batchrun.records.request import ENDPOINTS, RESPONSES
 from batchrun.transport.emptiness import holds_choice, holds_output, holds_text, holds_vector
-from batchrun.transport.error_body import ErrorBody, read_error_body, says_error
+from batchrun.transport.error_body import ErrorBody, is_none, read_error_body, says_error
 
 _Json = dict[str, Any]
 CHAT = ENDPOINTS[1]
@@ -96,18 +96,25 @@ def judge(url: str, fields: _Json, ended_as: str | None = None) -> Verdict | Err
         verdict = _judge_response(fields, ended_as)
     else:
         verdict = _judge_chat(fields) if url == CHAT else _judge_embeddings(fields)
-    if isinstance(verdict, Verdict) and verdict.code in _NOTHING and says_error(fields):
+    if isinstance(verdict, Verdict) and _may_be_error(verdict) and says_error(fields):
         return read_error_body(fields)
     return verdict
 
 
-_NOTHING = (FailureCode.NOT_A_RESPONSE, FailureCode.EMPTY_OUTPUT)
+_NOT_YET = {response_code(status) for status in ("queued", "in_progress", "cancelled")}
+
+
+def _may_be_error(verdict: Verdict) -> bool:
+    """Whether there is no answer, and no word of why that the API knows."""
+    if verdict.code == FailureCode.EMPTY_OUTPUT:
+        return True
+    return verdict.outcome is None and verdict is not _FAILED and verdict.code not in _NOT_YET
 
 
 def find_error(url: str, fields: _Json) -> ErrorBody | None:
     """The error that stands in an answer, beside or instead of what was asked for."""
     error = fields.get("error")
-    if error and (not isinstance(error, dict) or any(error.values())):  # relays write one with nothing in it
+    if error and not is_none(error):
         return read_error_body(fields)
     if "base_resp" in fields:
         base = fields["base_resp"]

@@ -2,7 +2,8 @@
 
 1. They count at any status and in any envelope. Where they stand in the request's own body, a 400 may only quote it.
 2. Money that is told per minute, or in words with a time to wait, is a rate. A code of money is none for a wait alone.
-3. A key is refused, and a model is unknown, in few words with nothing between them: longer ones may be the line's.
+3. A key or account is refused, and a model is unknown, in few words with nothing between them: longer ones may be the
+   line's.
 
 Sources: OpenAI, Azure, Anthropic, Gemini, xAI, OpenRouter, Groq, Moonshot, MiniMax, Zhipu, DashScope, Volcengine,
 SiliconFlow and Tencent Cloud (their lists of errors), LiteLLM, new-api and one-api.
@@ -21,14 +22,17 @@ _NAMED_MONEY = re.compile(
     r"^(?:1113|30001|billing_hard_limit_reached|billing_not_active|budget_exceeded|credit_balance_exhausted"
     r"|organization_usage_limit_exceeded|pre_consume_token_quota_failed)$"
     r"|arrear|overdue|insufficient_?(?:balance|credit|fund|quota|user_quota)|exceeded_current_quota|quota_?exhausted"
-    r"|free_?tier_?only|payment_?required|billing_?error|spend(?:ing)?_?limit|invoice",
+    r"|free_?tier_?only|payment_?required|billing_?error|(?:spend(?:ing)?|credit)_?limit|set_?limit_?exceeded|invoice",
     re.IGNORECASE,
 )
 _MONEY = re.compile(
     r"insufficient[ _](?:account[ _])?(?:balance|credit|fund|quota)"
     r"|(?:balance|credits?|quota|allowance|free tier)\b[^.]{0,40}?"
     r"(?:too low|insufficient|not enough|exhausted|depleted|used up|running out)"
-    r"|not enough (?:balance|credit|fund|quota)|out of (?:credit|fund)|no (?:remaining )?credits?\b|any credits\b"
+    r"|not enough (?:balance|credit|fund|quota)|out of (?:credit|fund)|any credits\b"
+    r"|no (?:remaining )?credits?\b(?! (?:was|were|have|has|will))|monthly (?:included )?credits\b|credits? expired"
+    r"|credit limit exceeded|free trial (?:has |is )?(?:ended|expired|over)|add a (?:valid )?payment method"
+    r"|specified api usage limits?|api calls ?/ ?month|未开通后付费"
     r"|exhausted (?:your|the|its|all|their) [^.]{0,40}(?:quota|credit|balance)|used all [^.]{0,20}credits"
     r"|in arrears|arrearage|overdue (?:balance|payment|bill|invoice)|account is overdue|past[- ]due"
     r"|unpaid (?:bill|invoice)|payment required|exceeded your current quota|check your plan and billing"
@@ -42,7 +46,7 @@ _MONEY = re.compile(
 _NAMED_RATE = re.compile(
     r"rate_?limit|too_?many_?requests|throttl|slow_?down|resource_?exhausted|request_?limit_?exceeded|burst_?too_?fast"
     r"|(?:rpm|tpm|qps)_?(?:rate_?)?(?:limit|exceed)|limit_(?:requests|burst|rpm|tpm|qps)|concurrenc"
-    r"|^(?:limit_?exceeded|1302|1303|1305)$",
+    r"|^(?:limit_?exceeded|(?:no_?)?capacity(?:_exceeded)?|1302|1303|1305)$",
     re.IGNORECASE,
 )
 _RATE = re.compile(
@@ -50,19 +54,23 @@ _RATE = re.compile(
     r"|(?:request|token|call|quer(?:y|ie))s?(?: \w+)?[ -]per[ -](?:min|sec|hour|day)"
     r"|(?:call|request|calling)s? (?:are |is )?too (?:fast|frequent)|request frequency|requesting too"
     r"|too many concurrent|concurrency|concurrent (?:request|call|connection|session|limit)|parallel[ _]request"
-    r"|\b[rt]pm\b|\bqps\b|request limit (?:exceeded|reached)|exceed\w* (?:the )?(?:request|call) (?:limit|rate)"
+    r"|too many tokens, please wait|(?:tier|temporary) capacity exceeded|capacity temporarily exceeded|request rate\b"
+    r"|(?<![a-z])(?:[rt]pm|qps)(?![a-z])|request limit (?:exceeded|reached)"
+    r"|exceed\w* (?:the )?(?:request|call) (?:limit|rate)"
     r"|速率限制|限速|限流|流控|频率|过于频繁|太频繁|请求数?(?:过多|太多|过快|太快)|并发|每分钟|每秒|分钟内最多请求"
     r"|頻率|並發|併發|每分鐘|每秒",
     re.IGNORECASE,
 )
 _PER_MINUTE = re.compile(
     r"\bper[ -]?(?:min|sec|hour)|/ ?(?:min(?:ute)?|sec(?:ond)?)\b|this minute|\b[rt]p[ms]\b|\bqps\b"
-    r"|每分[钟鐘]|每秒|每小时|分钟内",
+    r"|每分[钟鐘]|每秒|每小时|分钟内"
+    r"|allocated quota exceeded",  # DashScope's limit of tokens a minute, under OpenAI's code for money
     re.IGNORECASE,
 )
 _NAMED_KEY = re.compile(
     r"^(?:(?:invalid|incorrect|expired)_?api_?key(?:_?error)?|api_?key_?(?:invalid|expired|not_?found|disabled|missing)"
-    r"|invalid_?authentication(?:_?error)?|authentication_?(?:error|failed)|unauthenticated)$",
+    r"|invalid_?authentication(?:_?error)?|authentication_?(?:error|failed)|unauthenticated"
+    r"|(?:organization|account)_?(?:restricted|deactivated|suspended|disabled|locked))$",
     re.IGNORECASE,
 )
 _KEY = re.compile(
@@ -70,6 +78,9 @@ _KEY = re.compile(
     r"|disabled|deactivated|missing|required)"
     r"|(?:invalid|incorrect|wrong|expired|revoked|missing|unknown) api[ _-]?key"
     r"|(?:invalid|expired|revoked) (?:access|bearer|auth\w*) token"
+    r"|(?:access|bearer|auth\w*) token (?:is |has )?(?:invalid|expired|revoked)|login fail"
+    r"|(?:account|organization) (?:is |was |has been )?(?:disabled|deactivated|restricted|suspended|locked|banned)"
+    r"|user location is not supported|[账帳][户号號][^，。]{0,12}(?:锁定|停用|封禁|冻结|禁用|非激活|鎖定|停權|凍結)"
     r"|(?:api ?key|密钥|令牌) ?(?:无效|错误|不正确|不存在|已?过期|已?失效|已被?禁用)|无效的 ?(?:api ?key|密钥|令牌)",
     re.IGNORECASE,
 )
@@ -85,6 +96,11 @@ _NO_MODEL = re.compile(
     r"|模型 ?[^\s，。]{0,200} ?不存在|(?:无效的|未知的?|找不到)模型",
     re.IGNORECASE,
 )
+_NAMED_CONTENT = re.compile(r"data_?inspection_?failed|sensitive_?(?:content|words?)", re.IGNORECASE)
+_CONTENT = re.compile(
+    r"input was flagged|inappropriate content|content management policy|new_sensitive|敏感(?:内容|信息|词)|违规内容",
+    re.IGNORECASE,
+)
 _NO_ANSWER = (FailureCode.INVALID_JSON, FailureCode.NOT_A_RESPONSE)
 
 
@@ -92,12 +108,15 @@ _NO_ANSWER = (FailureCode.INVALID_JSON, FailureCode.NOT_A_RESPONSE)
 _MONEY_STEMS = (
     *("balance", "credit", "quota", "fund", "enough", "insufficient", "allowance", "free tier", "arrear", "overdue"),
     *("past", "unpaid", "payment", "billing", "spend", "budget", "recharge", "top up"),
-    *("余额", "额", "配", "欠", "充值", "资源包", "套餐", "点", "积分", "账单", "餘額", "額"),
+    *("trial", "usage limit", "/ month"),
+    *("余额", "额", "配", "欠", "充值", "资源包", "套餐", "点", "积分", "账单", "餘額", "額", "后付费"),
 )
 _RATE_STEMS = (
     *("rate", "limit", "too ", "throttl", "slow", "per ", "per-", "frequen", "requesting", "concurren", "parallel"),
-    *("rpm", "tpm", "qps", "exceed", "速率", "限", "流控", "频", "并发", "每", "分钟", "请求", "頻率", "並發", "併發"),
+    *("rpm", "tpm", "qps", "exceed", "wait"),
+    *("速率", "限", "流控", "频", "并发", "每", "分钟", "请求", "頻率", "並發", "併發"),
 )
+_KEY_STEMS = ("key", "token", "密钥", "令牌", "account", "organization", "login", "location", "账", "帳")
 
 
 def tells_of_money(failure: Failure) -> bool:
@@ -118,7 +137,7 @@ def tells_of_rate(failure: Failure) -> bool:
 
 
 def tells_of_key(failure: Failure) -> bool:
-    """Whether a failure says that the key is no good."""
+    """Whether a failure says that the key is no good, or the account that it is of."""
     if any(_NAMED_KEY.search(name) for name in (failure.code, failure.type)):
         return True
     return _says_key(_words(failure))
@@ -127,6 +146,12 @@ def tells_of_key(failure: Failure) -> bool:
 def tells_of_no_model(failure: Failure) -> bool:
     """Whether a failure says that there is no such model."""
     return _NAMED_NO_MODEL.search(failure.code) is not None or _says_no_model(_words(failure))
+
+
+def tells_of_content(failure: Failure) -> bool:
+    """Whether a failure says that a filter took offence at what was sent or written: it will again."""
+    names = (failure.code, failure.type)
+    return any(map(_NAMED_CONTENT.search, names)) or _CONTENT.search(failure.message) is not None
 
 
 def is_for_a_while(failure: Failure) -> bool:
@@ -165,7 +190,7 @@ def _says_rate(message: str) -> bool:
 @lru_cache(maxsize=256)
 def _says_key(message: str) -> bool:
     text = message.lower()
-    return any(stem in text for stem in ("key", "token", "密钥", "令牌")) and _KEY.search(text) is not None
+    return any(stem in text for stem in _KEY_STEMS) and _KEY.search(text) is not None
 
 
 @lru_cache(maxsize=256)

@@ -304,7 +304,12 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("no channel, older", 503, new_api("", "当前分组 default 下对于模型 x 无可用渠道"), RELAY, OUTAGE),
     ("upstream no JSON 502", 502, new_api("bad_response_status_code", "m", "upstream_error"), RELAY, OUTAGE),
     ("upstream no JSON 400", 400, new_api("bad_response_status_code", "m", "upstream_error"), RELAY, FATAL),
+    ("filtered", 500, official("data_inspection_failed"), {}, FATAL),
+    ("key not for this model", 401, official("401", "m", "key_model_access_denied"), {}, FATAL_OR_START),
+    ("account locked", 429, official("1112", "您的账户已被锁定"), {}, STOP),
     # 200s
+    ("200 a wrong line", 200, official("InvalidParameter", "m", ""), {}, FATAL),
+    ("200 a wrong line, in words", 200, official("2013", "invalid params", ""), {}, FATAL),
     ("200 error by code", 200, official("invalid_prompt"), {}, FATAL),
     ("200 error by type", 200, official(None), {}, FATAL),
     ("200 error: server", 200, official("server_error", "m", "server_error"), {}, OUTAGE),

@@ -158,6 +158,18 @@ CASES = [
         id="the gateway's charge is the bill",
     ),
     pytest.param(
+        response(BEYOND, USAGE | {"cost_in_usd_ticks": 4_200_000}),
+        Decimal("0.00042"),
+        ["the gateway says that it charged $0.00126 (this is the bill of 3)"],
+        id="the gateway's charge in xAI's ticks",
+    ),
+    pytest.param(
+        response("gpt-5-mini", USAGE | {"cost": "0.000016"}),
+        PLAIN,
+        ["the gateway says that it charged $0.000048"],
+        id="the gateway's charge as a text",
+    ),
+    pytest.param(
         response("gpt-5-mini", USAGE | {"cost": 1.6e-05}),
         PLAIN,
         ["the gateway says that it charged $0.000048"],

@@ -504,7 +504,7 @@ def test_what_stands_behind_a_whole_answer_takes_nothing_from_it(url: str, body:
 
 def test_an_error_that_is_null_or_empty_is_none() -> None:
     hollow = {"message": "", "type": "", "param": None, "code": None}
-    nothings: tuple[Any, ...] = (None, {}, "", False, hollow)
+    nothings: tuple[Any, ...] = (None, {}, "", False, hollow, {"code": 0, "message": "success"})
     for nothing in nothings:
         assert reply(RESPONSE | {"error": nothing}).outcome == "succeeded"
 

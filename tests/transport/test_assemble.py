@@ -115,6 +115,14 @@ def test_nothing_counts_after_the_end() -> None:
     assert assembler.events == 6
 
 
+def test_a_whole_response_as_the_only_event_is_the_answer() -> None:
+    """Relays that make a stream of every answer send it so, without a type."""
+    whole = OPENING | {"status": "completed", "output": [message(text_part("hi"))]}
+    opening, answer = Event("", json.dumps(OPENING).encode()), Event("", json.dumps(whole).encode())
+    assert assemble(opening, answer)[1] == StreamResult("response.completed", answer.data)
+    assert assemble(opening)[1].terminal is None
+
+
 def test_no_output_and_no_items_stays_as_it_came() -> None:
     """An answer may really be empty (all tokens went into hidden reasoning)."""
     _, result = assemble(*OPENED, terminal("incomplete"))
