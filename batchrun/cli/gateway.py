@@ -35,6 +35,7 @@ def make_endpoint(options: GatewayOptions, *, quiet: bool = False) -> Endpoint:
 
         load_env_file(options.env_file)
     base_url = options.base_url if options.base_url is not None else os.environ.get("OPENAI_BASE_URL")
+    base_url = None if base_url is None else base_url.strip()
     if base_url is None and not quiet:
         console.say(f"batchrun: OPENAI_BASE_URL is not set; sending to the official API, {OFFICIAL}")
     if base_url == "" and options.base_url is None:  # a script's variable that was not set: no key for others

@@ -42,9 +42,19 @@ def _line(number: int, request: object) -> bytes:
         kind = type(request).__name__
         raise InputError([f'{where}: a {kind}, not a dict; write {{"model": "gpt-4.1", "input": "…"}}'], 1)
     try:
-        line = orjson.dumps(request if isinstance(request, dict) else dict(request))
+        fields = request if isinstance(request, dict) else dict(request)
+        line = _encoded(fields)
         if b"null" in line:  # orjson writes NaN as null
             json.dumps(request, default=str, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError([f"{where}: not JSON ({error})"], 1) from None
     return line
+
+
+def _encoded(fields: dict[str, object]) -> bytes:
+    try:
+        return orjson.dumps(fields)
+    except TypeError as error:
+        if "64-bit" not in str(error):
+            raise
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()

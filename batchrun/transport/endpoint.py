@@ -54,6 +54,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         """Raise `UsageError` for what is no text; no message repeats a key or a proxy."""
         checks.text("Endpoint.base_url", self.base_url, 'the gateway\'s address, such as "https://gateway.example/v1"')
+        checks.settle(self, base_url=self.base_url.strip())
         if not isinstance(self.api_key, str):
             raise UsageError(f'Endpoint.api_key is a {type(self.api_key).__name__}; write a string, or "" for no key')
         if self.api_key:
@@ -88,6 +89,8 @@ def check_key(key: str, source: str) -> str:
     key = key.strip()
     if not key:
         raise UsageError(f"the key in {source} is empty")
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "'\"":  # as some readers of .env files leave them
+        raise UsageError(f"the key in {source} stands in quotation marks; set it without them")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError(f"the key in {source} holds a line break, a space or a non-ASCII character; set it again")
     return key

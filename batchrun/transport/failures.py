@@ -184,6 +184,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_CHANNEL_KEY, "invalid_api_key", 401, relay=True),
     _rule(_STOP, "", 200, 400, 403, tells=tells_of_key),
     _rule(_STOP, "", 401, says=r"令牌|token|api key"),
+    _rule(_STOP, "", 400, types="FAILED_PRECONDITION", says=r"location is not supported"),  # Gemini
     _rule(_CHANNEL_KEY, "", 401),
     _rule(_OUTAGE, "server_is_overloaded server_error overloaded_error engine_overloaded"),
     _rule(_TRANSIENT, "conversation_locked vector_store_timeout"),
@@ -205,6 +206,8 @@ RULES: tuple[Rule, ...] = (
     # the rest by status
     _rule(_TRANSIENT, "", 409, tells=lambda failure: failure.looks_like_api),
     _rule(_OUTAGE, "", 408, 409, 425, 499),  # 499: a proxy lost who asked, which was another proxy
+    # no page is about a line, but about a wrong port, or http:// sent to TLS; save 413 and 414, about its length
+    _rule(Decision(Kind.FATAL, stops_fresh_job=True), FailureCode.HTML_PAGE, *(set(range(400, 500)) - {413, 414})),
     _rule(_FATAL, "", *range(300, 500)),
     _rule(_OUTAGE, "", *range(500, 600)),
     # the rest of what a 200 may carry: an error of no known code, or a failed response without a reason

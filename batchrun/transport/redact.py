@@ -1,7 +1,7 @@
 """What a gateway says, made safe to store and to show. Pure.
 
-1. The key is redacted from it: as it is, in base64, with any of its characters escaped. So it is from what a debugger
-   shows of its header.
+1. The key is redacted from it: as it is, in base64, with any of its characters escaped as in JSON, in URLs and in HTML.
+   So it is from what a debugger shows of its header.
 2. Its texts are one printable line each (`records/words.py`). This is the one place through which all of them come.
 """
 
@@ -22,7 +22,7 @@ IN_ITS_PLACE = "[the api key]"
 START_BYTES = 12  # a short start is looked for ten times as fast as a whole key
 # Letters and digits by how often answers have them. One byte is looked for ten times as fast again as a start.
 _OFTEN_FIRST = b"etaoinsrhldcumfpgwyb_-0123v4567k89xSTAICEMPDRNBLFHGOWjUVqzYKJXZQ"
-_BACKSLASH, _PERCENT = b"\\%"
+_BACKSLASH, _PERCENT, _AMPERSAND = b"\\%&"
 
 
 class Secret(str):
@@ -45,7 +45,7 @@ class Redactor:
         secrets = tuple(sorted(words, key=len, reverse=True))
         spellings = [spelling for secret in secrets for spelling in _spellings(secret)]
         self._spellings = [(_rarest(spelling), spelling[:START_BYTES], spelling) for spelling in spellings]
-        self._odd = re.compile("|".join(["[%\\\\]", *(re.escape(spelling.decode()) for spelling in spellings)]))
+        self._odd = re.compile("|".join(["[%\\\\&]", *(re.escape(spelling.decode()) for spelling in spellings)]))
         self._escapes = [_escaped(secret) for secret in secrets]
 
     def text(self, text: str) -> str:
@@ -57,7 +57,7 @@ class Redactor:
         for rarest, start, spelling in self._spellings:
             if rarest in body and body.find(start) >= 0:  # `in` would first try bytes as a number
                 body = body.replace(spelling, IN_ITS_PLACE.encode())
-        if _BACKSLASH in body or _PERCENT in body:
+        if _BACKSLASH in body or _PERCENT in body or _AMPERSAND in body:
             for marks, escape, escaped in self._escapes:
                 if any(body.find(mark) >= 0 for mark in marks) and escape.search(body):
                     body = escaped.sub(IN_ITS_PLACE.encode(), body)
@@ -98,21 +98,34 @@ def _spellings(key: str) -> tuple[bytes, ...]:
 
 
 _ESCAPE = rb"(?:\\u00|%(?:25)?)"  # what stands before the code of a character: in JSON, in URLs, in URLs in URLs
+_NAMED = {"&": b"amp", "<": b"lt", ">": b"gt", '"': b"quot"}  # as HTML has them
 _QUOTED = '/"\\'  # characters that JSON escapes by a backslash alone
 
 
 def _escaped(key: str) -> tuple[list[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
     """How an escape of a character of the key begins, such an escape, and the key with any of its characters escaped,
-    as in JSON and in URLs."""
+    as in JSON, in URLs and in HTML."""
     quoted = [b"\\" + char.encode() for char in _QUOTED if char in key]
     codes = b"|".join(map(_code, dict.fromkeys(key)))
-    escape = b"|".join([b"%b(?:%b)" % (_ESCAPE, codes), *map(re.escape, quoted)])
-    return [b"%", b"\\u00", *quoted], re.compile(escape), re.compile(b"".join(map(_plain_or_escaped, key)))
+    entities = map(_entity, dict.fromkeys(key))
+    escape = b"|".join([b"%b(?:%b)" % (_ESCAPE, codes), *entities, *map(re.escape, quoted)])
+    named = [b"&%b;" % name for char, name in _NAMED.items() if char in key]
+    return (
+        [b"%", b"\\u00", b"&#", *named, *quoted],
+        re.compile(escape),
+        re.compile(b"".join(map(_plain_or_escaped, key))),
+    )
 
 
 def _plain_or_escaped(char: str) -> bytes:
     backslash = rb"\\?" if char in _QUOTED else b""
-    return b"(?:%b%b|%b%b)" % (backslash, re.escape(char.encode()), _ESCAPE, _code(char))
+    return b"(?:%b%b|%b%b|%b)" % (backslash, re.escape(char.encode()), _ESCAPE, _code(char), _entity(char))
+
+
+def _entity(char: str) -> bytes:
+    """A pattern of a character as HTML may write it, by its number or its name."""
+    name = b"|%b" % _NAMED[char] if char in _NAMED else b""
+    return b"&(?:#[xX]0{0,5}%b|#0{0,5}%d%b);" % (_code(char), ord(char), name)
 
 
 def _code(char: str) -> bytes:

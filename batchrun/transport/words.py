@@ -80,7 +80,7 @@ _KEY = re.compile(
     r"|(?:invalid|expired|revoked) (?:access|bearer|auth\w*) token"
     r"|(?:access|bearer|auth\w*) token (?:is |has )?(?:invalid|expired|revoked)|login fail"
     r"|(?:account|organization) (?:is |was |has been )?(?:disabled|deactivated|restricted|suspended|locked|banned)"
-    r"|user location is not supported|[账帳][户号號][^，。]{0,12}(?:锁定|停用|封禁|冻结|禁用|非激活|鎖定|停權|凍結)"
+    r"|[账帳][户号號][^，。]{0,12}(?:锁定|停用|封禁|冻结|禁用|非激活|鎖定|停權|凍結)"
     r"|(?:api ?key|密钥|令牌) ?(?:无效|错误|不正确|不存在|已?过期|已?失效|已被?禁用)|无效的 ?(?:api ?key|密钥|令牌)",
     re.IGNORECASE,
 )
@@ -116,7 +116,7 @@ _RATE_STEMS = (
     *("rpm", "tpm", "qps", "exceed", "wait"),
     *("速率", "限", "流控", "频", "并发", "每", "分钟", "请求", "頻率", "並發", "併發"),
 )
-_KEY_STEMS = ("key", "token", "密钥", "令牌", "account", "organization", "login", "location", "账", "帳")
+_KEY_STEMS = ("key", "token", "密钥", "令牌", "account", "organization", "login", "账", "帳")
 
 
 def tells_of_money(failure: Failure) -> bool:

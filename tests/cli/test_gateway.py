@@ -80,6 +80,18 @@ def test_an_empty_address_sends_the_key_nowhere(environment: pytest.MonkeyPatch)
     assert "must look like" in refusal(replace(PLAIN, base_url=""))
 
 
+def test_white_space_around_an_address_does_not_count(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("OPENAI_BASE_URL", f" {HOST}\r\n")
+    assert make_endpoint(PLAIN) == Endpoint(HOST, KEY)
+    assert Endpoint(f"{HOST}\n").base_url == HOST
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_a_key_in_quotation_marks_is_refused(mark: str, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("OPENAI_API_KEY", f"{mark}{KEY}{mark}")
+    assert refusal(PLAIN) == "the key in $OPENAI_API_KEY stands in quotation marks; set it without them"
+
+
 def test_headers_come_from_options_and_variables(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("TEAM_KEY", f" {KEY}\n")
     made = make_endpoint(replace(PLAIN, headers=("X-Team: a b ", "X-Url: http://x"), header_envs=("X-Key=TEAM_KEY",)))

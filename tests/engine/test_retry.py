@@ -196,6 +196,7 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     *((f"HTTP {status}", status, b"", {}, OUTAGE) for status in (408, 409, 425)),
     ("409 of the API", 409, official("conflict", "Another request is in progress."), {}, TRANSIENT),
     ("413 page", 413, NGINX, {}, FATAL),
+    ("400 page", 400, NGINX, {}, FATAL_OR_START),
     ("413 relay", 413, new_api("read_request_body_failed"), RELAY, FATAL),
     ("redirect", 307, b"", {}, FATAL),
     *((f"HTTP {status}", status, NGINX, {}, OUTAGE) for status in (500, 502, 503, 504, 520, 524, 527, 530)),
@@ -306,6 +307,7 @@ TABLE: list[tuple[str, int, Any, dict[str, str], Decision]] = [
     ("upstream no JSON 400", 400, new_api("bad_response_status_code", "m", "upstream_error"), RELAY, FATAL),
     ("filtered", 500, official("data_inspection_failed"), {}, FATAL),
     ("key not for this model", 401, official("401", "m", "key_model_access_denied"), {}, FATAL_OR_START),
+    ("not from here", 400, official("", "User location is not supported", "FAILED_PRECONDITION"), {}, STOP),
     ("account locked", 429, official("1112", "您的账户已被锁定"), {}, STOP),
     # 200s
     ("200 a wrong line", 200, official("InvalidParameter", "m", ""), {}, FATAL),

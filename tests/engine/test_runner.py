@@ -357,6 +357,7 @@ NGINX = http(b"<html><title>404 Not Found</title></html>", 404, "text/html")
     [
         (PAGE, "New API"),
         (NGINX, "404"),
+        (http(b"<html><title>The plain HTTP request was sent to HTTPS port</title></html>", 400, "text/html"), "HTTPS"),
         (error(404, "", "Invalid URL (POST /v1/responses)", "invalid_request_error"), "Invalid URL"),
         (http(b"", 405), "405"),
     ],

@@ -34,6 +34,7 @@ PROXY = "the proxy refuses every request ({}); check the login in --proxy"
         (Failure("http_405", "Method Not Allowed", 405), BASE_URL),
         (Failure("api_not_implemented", "no", 501), BASE_URL),
         (Failure(FailureCode.HTML_PAGE, "<title>Login</title>", 403), BASE_URL),
+        (Failure(FailureCode.HTML_PAGE, "The plain HTTP request was sent to HTTPS port", 400), BASE_URL),
         (Failure(FailureCode.HTML_INSTEAD_OF_JSON, "<title>Login</title>", 200), BASE_URL),
         (Failure("access_denied", "not for you", 403), ACCESS),
         (Failure("unsupported_country_region_territory", "Country not supported", 403), ACCESS),

@@ -68,7 +68,7 @@ XML = "<?xml version='1.0'?>\n<Error><Code>{}</Code><Message>{}</Message></Error
         (200, {"error_code": 111, "error_msg": "Access token expired"}, STOP),
         (400, error("Organization has been restricted.", code="organization_restricted"), STOP),
         (403, error("This organization has been disabled.", type="permission_error"), STOP),
-        (400, error("User location is not supported for the API use."), STOP),
+        (400, error("User location is not supported for the API use.", status="FAILED_PRECONDITION"), STOP),
         (429, error("您的账户已被锁定，请联系客服解锁。", code="1112"), STOP),
         (429, error("您的账户当前处于非激活状态", code="1110"), STOP),
         (403, {"message": "账号已被停用"}, STOP),

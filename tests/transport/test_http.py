@@ -878,3 +878,4 @@ async def test_https_to_a_plain_port_cannot_connect() -> None:
         outcome = await ask(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert isinstance(outcome, Failure)
     assert (outcome.code, outcome.may_be_billed) == ("connect_failed", False)
+    assert outcome.message.endswith("is the address http://?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import time
@@ -54,6 +55,9 @@ def test_the_key_is_found_in_every_spelling(key: str) -> None:
         "a URL": quote(key, safe="").encode(),
         "a URL in lower case": re.sub("%..", lambda found: found[0].lower(), quote(key, safe="")).encode(),
         "a URL in a URL": quote(quote(key, safe=""), safe="").encode(),
+        "HTML": html.escape(key).encode(),
+        "HTML of other makers": key.replace("&", "&amp;").replace("/", "&#x2F;").replace("+", "&#43;").encode(),
+        "HTML, all of it": "".join(f"&#{ord(char):03};" for char in key).encode(),
         "a URL, all of it": "".join(f"%{ord(char):02x}" for char in key).encode(),
     }
     for name, spelled in spellings.items():
