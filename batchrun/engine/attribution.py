@@ -218,6 +218,10 @@ class Peers:
             return math.inf
         return self.breaker.next_probe_at if self.gateway.shut_since is None else self.gateway.probe_at
 
+    def speaks_for(self, other: Peers) -> bool:
+        """Whether a probe of these tells of the others: they are the same, or at one endpoint that is shut."""
+        return self is other or (self.gateway is other.gateway and self.gateway.shut_since is not None)
+
     def has_room(self, now: float) -> bool:
         """Whether a line that is bound to come here need not wait: there is room, or lines may not come here at all."""
         return not self.is_open or (self.gateway.shares.has_room and self.gateway.has_room(self.lane, now))

@@ -86,7 +86,7 @@ class Dispatcher:
                 if limits.has_room
             )
         has_due = self.room.next_due <= now and self._has_any_room(now)
-        return int(has_due or bool(self._released) or any(place.has_room(now) for place in self.room.ready))
+        return int(has_due or bool(self._released) or any(self.room.may_go(place, now) for place in self.room.ready))
 
     @property
     def is_done(self) -> bool:
@@ -187,6 +187,8 @@ class Dispatcher:
         and another one where a line always fails.
         """
         last_try = due.step is Step.LAST_TRY
+        if due.step is Step.PROBE and any(peers.speaks_for(due.peers) for _, peers in self._released):
+            return False  # lines of another queue find it out
         if due.queue not in (self.room.last_tries if last_try else self.room.parked):
             return False
         newest = not last_try and due.peers.breaker.failed_probes % 2 == 1
@@ -272,10 +274,8 @@ class Dispatcher:
             if (following := self._judged(due, now)) is not None:
                 self._was_throttled = following.case.throttles > 0
                 return following
-        for place in self.room.ready:
-            if place.has_room(now):
-                return self._judged(self.room.take_ready(place), now)
-        return None
+        place = next((place for place in self.room.ready if self.room.may_go(place, now)), None)
+        return None if place is None else self._judged(self.room.take_ready(place), now)
 
     async def _read(self, now: float) -> RequestLine | None:
         """The next line: one that was kept as a number, or an unread one. None where a source has ended."""
@@ -345,7 +345,7 @@ class Dispatcher:
 
     def _waiting_or_elsewhere(self, case: Case, peers: Peers, now: float) -> Next | None:
         """Let a line wait, one that was sent or moved for room at just these peers; send it where it cannot wait."""
-        if self._only is None and self._is_crowded and (other := case.queue.any_room(now)) is not None:
+        if self._only is None and self._is_crowded and (other := case.queue.any_room(case, now)) is not None:
             return self._given(case, other)
         is_bound = self._only is None and (case.peers is not None or case.queue.home not in (None, peers.gateway))
         self.wait_for_room(case, peers if is_bound else None)
@@ -395,6 +395,6 @@ class Dispatcher:
     def _readable_again(self, now: float) -> Queue | None:
         """A queue that may go, of which lines are kept as numbers."""
         for queue in (*self._again, *self.room.later):
-            if queue.missing is not None or (queue.may_go(now) and queue not in self.room.ready):
+            if queue.missing is not None or (queue.may_go(now, may_probe=False) and queue not in self.room.ready):
                 return queue
         return None

@@ -28,7 +28,8 @@ class Outages:
 
     def longest_s(self, limits: Limits) -> float:
         """How many seconds an outage may last."""
-        if limits.max_outage_s is None and not any(peers.gateway.has_answered for peers in self._dispatcher):
+        is_waited_for = (peers for peers in self._dispatcher if not peers.is_closed)
+        if limits.max_outage_s is None and not any(peers.gateway.has_answered for peers in is_waited_for):
             return NEVER_ANSWERED_S
         return limits.longest_outage_s
 

@@ -49,19 +49,22 @@ class Queue:
             return self.only.missing is None and self.only.lane.has_room(now)
         return self._has_room(may_get_lines(self.routes), now)
 
-    def _has_room(self, routes: list[Peers], now: float) -> bool:
+    def _has_room(self, routes: list[Peers], now: float, *, may_probe: bool = True) -> bool:
         if not self._shares.has_room:
             return False
-        if len(routes) < len(self.routes) and self._due(now) is not None:
+        if may_probe and len(routes) < len(self.routes) and self._due(now) is not None:
             return True
         return any(peers.gateway.has_room(peers.lane, now) for peers in self._first_choice(routes))
 
-    def may_go(self, now: float) -> bool:
-        """Whether such a line could be given to a worker now, and not as a probe."""
+    def may_go(self, now: float, *, may_probe: bool = True) -> bool:
+        """Whether such a line could be given to a worker now, and not as the probe of a gateway of which all is away.
+
+        `may_probe`: whether it may be the probe of one endpoint while others are open, as each line is once.
+        """
         if self.only is not None:
             return self.only.breaker.open_since is None and self.has_room(now)
         routes = may_get_lines(self.routes)
-        return self._has_room(routes, now) if routes else self.has_room(now) and not self.is_away
+        return self._has_room(routes, now, may_probe=may_probe) if routes else self.has_room(now) and not self.is_away
 
     def route(self, case: Case, now: float) -> tuple[Peers | None, bool]:
         """Where a line goes, even if it has to wait for room there; and whether it may go there now.
@@ -80,10 +83,10 @@ class Queue:
         group = self._first_choice(routes, case if case.has_failed or self.home is not None else None)
         return self._in_turn(group, now) if group else (None, False)
 
-    def any_room(self, now: float) -> Peers | None:
+    def any_room(self, case: Case, now: float) -> Peers | None:
         """An endpoint that has room, for a line that cannot wait."""
-        group = self._first_choice(may_get_lines(self.routes))
-        chosen, has_room = self._in_turn(group, now) if group else (None, False)
+        routes = [peers for peers in may_get_lines(self.routes) if peers.gateway not in case.barred]
+        chosen, has_room = self._in_turn(self._first_choice(routes), now) if routes else (None, False)
         return chosen if has_room else None
 
     def _in_turn(self, group: list[Peers], now: float) -> tuple[Peers, bool]:

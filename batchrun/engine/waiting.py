@@ -55,6 +55,10 @@ class WaitingRoom:
         self.size -= 1
         return case
 
+    def may_go(self, place: Queue | Peers, now: float) -> bool:
+        """Whether the first line that waits for room there could go."""
+        return place.route(self.ready[place][0], now)[1] if isinstance(place, Queue) else place.has_room(now)
+
     def unready(self, place: Queue | Peers) -> None:
         """Those that wait for room there are due now: they are to be judged again."""
         cases = self.ready.pop(place, ())

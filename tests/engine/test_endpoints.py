@@ -13,13 +13,15 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from batchrun.engine import routing
+from batchrun.engine.case import Case
 from batchrun.engine.retry import RetryPolicy
+from batchrun.engine.waiting import WaitingRoom
 from batchrun.job.endpoints import NamedEndpoint
 from batchrun.job.run import Run
 from batchrun.job.tune import Tuning
@@ -91,6 +93,13 @@ class Place(Behaving):
 
     def per_s(self, since_s: float, until_s: float) -> float:
         return sum(since_s <= at < until_s for at in self.answers) / (until_s - since_s)
+
+
+class Nowhere(Place):
+    """Nothing listens at its address."""
+
+    def endpoint(self, name: str) -> NamedEndpoint:
+        return NamedEndpoint(name, Endpoint(f"http://127.0.0.1:{hostile.free_port()}/v1", KEY), **self.facts)
 
 
 def play(desk: Desk, *places: Place, lines: int = 400, meanwhile: Any = None, **options: Any) -> Ran:
@@ -478,3 +487,40 @@ def test_finding_an_endpoint_for_a_line_takes_no_longer_where_there_are_many_mod
         return counted["call"]
 
     assert calls(24) < 1.5 * calls(2)
+
+
+def test_while_an_endpoint_is_away_lines_that_failed_there_are_not_read_again_and_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no probe of it, and wait for room at the other one: the file was read without a pause, for no room."""
+    put_off, count = WaitingRoom.put_off, Counter[int]()
+
+    def counted(room: WaitingRoom, case: Case) -> None:
+        count[case.number] += 1
+        assert count[case.number] <= 100
+        put_off(room, case)
+
+    monkeypatch.setattr(WaitingRoom, "put_off", counted)
+    desk.bodies(*({"model": f"m{number > 116}", "input": f"question {number}"} for number in range(1, 241)))
+    ran = play(desk, Place(tier=2), Place(always(hostile.reset)))
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 240)
+
+
+@pytest.mark.parametrize("sticky", [None, "prefix"])
+def test_a_shut_endpoint_gets_one_probe_though_lines_of_many_models_wait_for_it(
+    desk: Desk, sticky: Literal["prefix"] | None
+) -> None:
+    """Nothing is open: each model's lines sent a probe of their own."""
+    desk.bodies(*({"model": f"m{number // 20}", "input": f"question {number}"} for number in range(60)))
+    empty = Place(always(EMPTY))
+    ran = play(desk, empty, Place(always(hostile.reset)), limits=Limits("auto", max_outage_s=320), sticky=sticky)
+    assert ran.exit_code == 3
+    assert sum(at > 200 for at, _ in empty.asked) == 1
+
+
+def test_an_endpoint_that_has_never_answered_is_given_up_soon_where_the_others_are_shut(desk: Desk) -> None:
+    """An answer of one that is shut says nothing of it: the job waited for half an hour."""
+    paid = error(200, "1008", "insufficient balance")
+    ran = play(desk, Place(always(paid)), Nowhere(), lines=20)
+    assert ran.exit_code == 3
+    assert ran.took_s <= 150
