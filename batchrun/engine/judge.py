@@ -16,13 +16,13 @@ from batchrun.engine.case import Case
 from batchrun.engine.dispatcher import Dispatcher, Next
 from batchrun.engine.done import Done
 from batchrun.engine.gateways import PROBE_EVERY_S, Gateway
-from batchrun.engine.money import About, Money
 from batchrun.engine.outages import Outages
 from batchrun.engine.pauses import Pauses
 from batchrun.engine.reask import Reask
 from batchrun.engine.refusals import Alike, Held
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.sender import Sender
+from batchrun.engine.spent_quota import About, SpentQuotas
 from batchrun.engine.stopping import why_all_refused, why_stopped
 from batchrun.limits.fleet import Fleet
 from batchrun.limits.limiter import Limiter
@@ -77,7 +77,7 @@ class Judge:
         self._reask = reask if reask is not None and reask.most else None
         self._stop = stop
         self._changed = changed
-        self._money = Money(dispatcher, sender.observer, asyncio.get_running_loop().time)
+        self._quotas = SpentQuotas(dispatcher, sender.observer, asyncio.get_running_loop().time)
         self._now = asyncio.get_running_loop().time
         self._pauses = Pauses(sender.observer, asyncio.get_running_loop().time)
 
@@ -116,7 +116,7 @@ class Judge:
         if gateway.refusals.held:
             self._record_held(gateway, gateway.refusals.released(sent.at, now))
         if gateway.refusals.barred_at < math.inf:
-            self._money.answered(gateway, sent)
+            self._quotas.answered(gateway, sent)
             self._changed.set()
         if gateway.shut_since is not None and sent.at > gateway.shut_since:
             self._reopen(gateway)
@@ -133,7 +133,7 @@ class Judge:
         gateway.has_answered = gateway.has_answered or failure.may_be_billed
         is_probe = gateway.shut_since is not None and permit.sent.at > gateway.shut_since  # of one that is shut
         stays_shut = is_probe and (decision.stops_fresh_job or (gateway.refuses_all and decision.kind is Kind.FATAL))
-        about = self._money.about(one, permit.sent, failure) if decision.kind is Kind.STOP else None
+        about = self._quotas.about(one, permit.sent, failure) if decision.kind is Kind.STOP else None
         if about is About.MODEL:
             limiter.failed(permit)
             peers.abandoned(permit.sent, self._now())

@@ -16,7 +16,7 @@ from batchrun.records.words import printable
 from batchrun.transport.deadlines import Timeouts
 from batchrun.transport.failures import Kind, classify
 from batchrun.transport.http import HttpTransport
-from batchrun.transport.words import tells_of_money
+from batchrun.transport.words import tells_of_money, tells_of_no_model
 
 PATIENCE = Timeouts(attempt_s=60.0, connect_s=10.0, idle_s=60.0)
 LARGEST_ANSWER = 8 << 20
@@ -98,7 +98,8 @@ def _key(outcome: object) -> str:
     if outcome.status_for_rules in (401, 403):
         return "refused"
     is_known = outcome.looks_like_api and classify(outcome).kind in (Kind.FATAL, Kind.THROTTLE)
-    return "good" if is_known and outcome.status_for_rules not in (404, 405) else "unknown"
+    is_an_address = outcome.status_for_rules in (404, 405) and not tells_of_no_model(outcome)
+    return "good" if is_known and not is_an_address else "unknown"
 
 
 def _missing(one: NamedEndpoint, names: Sequence[str]) -> tuple[str, ...]:

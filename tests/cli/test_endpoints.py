@@ -10,6 +10,7 @@ import pytest
 from batchrun.simulator.options import GatewayOptions
 from tests.cli.commands import Command
 from tests.end_to_end.test_secrets import HostileThread
+from tests.engine.test_runner import error
 from tests.hostile import KEY, free_port, http
 from tests.support import GatewayThread, events, read_records, write_prices, write_requests
 
@@ -224,6 +225,26 @@ def test_a_look_asks_for_a_model_only_where_that_helps(
         path = write(tmp_path, bare.base_url, dead.base_url, f"http://127.0.0.1:{free_port()}/v1")
         told = batchrun("endpoints", path).out.splitlines()
     assert [line[0] for line in told if "--model" in line] == ["a"], "not where the key is refused, or nobody answers"
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        (error(404, "model_not_found", "The model does not exist.", "invalid_request_error"), "good"),
+        (error(429, "rate_limit_exceeded", "Rate limit reached"), "good"),
+        (error(404, "not_found", "Not Found"), "unknown"),
+        (http(b"slow down", 429, "text/plain"), "unknown"),
+    ],
+)
+def test_a_look_says_that_the_key_is_good_where_the_api_itself_names_another_fault(
+    batchrun: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, key: str
+) -> None:
+    """That it lists its models says nothing: some list them for everybody."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with HostileThread(LISTED, answer) as gateway:
+        done = batchrun("endpoints", write(tmp_path, gateway.base_url), "--json")
+    (looked,) = json.loads(done.out)
+    assert (done.code, looked["key"]) == (1, key)
 
 
 def test_a_look_chooses_a_model_that_answers_texts(

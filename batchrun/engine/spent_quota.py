@@ -32,7 +32,7 @@ class About(Enum):
     UNSURE = auto()  # another line must say so, too
 
 
-class Money:
+class SpentQuotas:
     """Judges words about money, and closes the lanes of models whose quota is spent."""
 
     def __init__(self, dispatcher: Dispatcher, observer: Observer, now: Callable[[], float]) -> None:
