@@ -56,8 +56,11 @@ class WaitingRoom:
         return case
 
     def may_go(self, place: Queue | Peers, now: float) -> bool:
-        """Whether the first line that waits for room there could go."""
-        return place.route(self.ready[place][0], now)[1] if isinstance(place, Queue) else place.has_room(now)
+        """Whether the first line that waits for room there need not wait: it could go, or nothing is open for it."""
+        if not isinstance(place, Queue):
+            return place.has_room(now)
+        peers, has_room = place.route(self.ready[place][0], now)
+        return has_room or peers is None
 
     def unready(self, place: Queue | Peers) -> None:
         """Those that wait for room there are due now: they are to be judged again."""
