@@ -25,7 +25,7 @@ class RunFacts:
     hosts: Mapping[str, str] = field(default_factory=dict)
 
 
-class Done(msgspec.Struct):
+class Done(msgspec.Struct, gc=False):
     """A line with its outcome, the attempts and throttles that it took, and the bytes that both hold in memory.
 
     `tries`: earlier answers to the line, which missed its schema.

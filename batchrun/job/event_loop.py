@@ -12,7 +12,8 @@ COLLECT_EVERY = 20_000
 
 
 def run_loop() -> asyncio.Runner:
-    """A runner with an event loop for a run."""
+    """A runner with an event loop for a run, to which the process belongs: what there is by now lives as long."""
+    gc.freeze()  # so that no look for garbage looks at all modules again
     gc.set_threshold(COLLECT_EVERY)
     return asyncio.Runner(loop_factory=_loop_factory())
 

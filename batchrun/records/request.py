@@ -103,7 +103,7 @@ def _as_json(name: str, value: object) -> bytes:
         raise checks.refused(f"Overrides.fields[{name!r}]", value, "a JSON value, or its JSON as bytes") from None
 
 
-class RequestLine(msgspec.Struct, frozen=True):
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request, ready to send.
 
     `line_number` is 1-based. `body` has the bytes that are sent, and `body_hash` is their `hash_body`.
