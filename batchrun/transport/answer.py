@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 import orjson
 from msgspec.structs import replace as changed
+from multidict import istr
 
 from batchrun.records.charges import charges_of, read_charges
 from batchrun.records.outcome import Failure, FailureCode, Outcome, Reply, http_code, response_code
@@ -40,7 +41,11 @@ PAGE_LIMIT = 65536  # bytes of a page or of XML that are looked at
 _Json = dict[str, Any]
 
 
-class HttpAnswer(msgspec.Struct):
+# As `istr`, which aiohttp need not fold for each answer.
+_REQUEST_ID, _RELAYS_ID = istr("x-request-id"), istr("x-oneapi-request-id")
+
+
+class HttpAnswer(msgspec.Struct, gc=False):
     """One whole HTTP answer, as `read_answer` takes it. `ended_as` is the type of a stream's terminal event."""
 
     status: int
@@ -53,13 +58,13 @@ class HttpAnswer(msgspec.Struct):
     @property
     def request_id(self) -> str | None:
         """The id that the gateway gave this request; its support asks for it."""
-        name = self.headers.get("x-request-id") or self.headers.get("x-oneapi-request-id")
+        name = self.headers.get(_REQUEST_ID) or self.headers.get(_RELAYS_ID)
         return plain(name) if name else None
 
     @property
     def from_relay(self) -> bool:
         """Whether a new-api or one-api relay answered: only these send this header."""
-        return "x-oneapi-request-id" in self.headers
+        return _RELAYS_ID in self.headers
 
 
 def read_answer(http: HttpAnswer) -> Reply | Failure:

@@ -14,6 +14,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from multidict import istr
+
 from batchrun.records.outcome import RateHeaders
 
 NAME_LIMIT = 100  # characters of a code or type that are worth keeping
@@ -216,9 +218,13 @@ def read_retry_after(headers: Mapping[str, str], now_unix: float) -> float | Non
         return None
 
 
+# As `istr`, which aiohttp need not fold for each answer.
+_LIMIT_REQUESTS, _LIMIT_TOKENS = istr("x-ratelimit-limit-requests"), istr("x-ratelimit-limit-tokens")
+
+
 def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
     """Read the `x-ratelimit-*` headers; None without any. Resets are durations (`6m0s`, `120ms`) or seconds."""
-    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
+    if _LIMIT_REQUESTS not in headers and _LIMIT_TOKENS not in headers:
         return None
     prefix = "x-ratelimit-"
     values = []

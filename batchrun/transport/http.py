@@ -20,7 +20,9 @@ from types import TracebackType
 
 import aiohttp
 import orjson
+from aiohttp import hdrs
 from msgspec.structs import replace as changed
+from multidict import istr
 from yarl import URL
 
 from batchrun.records.outcome import Failure, FailureCode, Reply, Timing
@@ -217,7 +219,7 @@ class HttpTransport:
             if 300 <= status < 400:
                 place = self._redactor.text(headers.get("Location", "nowhere"))[:200]
                 return Failure(FailureCode.REDIRECTED, f"HTTP {status} to {place}; not followed", status)
-            if int(headers.get("Content-Length", 0)) > self._memory.cap:  # aiohttp has refused what is no number
+            if int(headers.get(hdrs.CONTENT_LENGTH, 0)) > self._memory.cap:  # aiohttp has refused what is no number
                 raise TooLargeError
             answer = HttpAnswer(status, headers, b"", line.url, _retry_after_s(headers))
             return await self._read(answer, response.content, attempt)
@@ -225,13 +227,18 @@ class HttpTransport:
             if not response.closed:
                 response.release()  # an answer that was not read to its end takes its connection with it
 
-    async def _read(self, answer: HttpAnswer, content: Content, attempt: _Attempt) -> Reply | Failure:
+    async def _read(self, answer: HttpAnswer, body: aiohttp.StreamReader, attempt: _Attempt) -> Reply | Failure:
         """Read the body of an answer, and judge it. A whole answer is one, however its framing ends."""
         headers = answer.headers
-        if "Content-Encoding" in headers:
-            content = Unpacked(content, headers["Content-Encoding"])
-        is_stream = answer.url == RESPONSES and "event-stream" in headers.get("Content-Type", "")
-        ending = Ending(self._quiet, lambda body: _is_whole(self._judge(answer, body)))
+        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        is_stream = answer.url == RESPONSES and "event-stream" in headers.get(hdrs.CONTENT_TYPE, "")
+        if encoding is None and not is_stream and body.is_eof() and body.exception() is None:  # as nearly always
+            whole = body.read_nowait()
+            if len(whole) > self._memory.cap:
+                raise TooLargeError
+            return self._judge(answer, whole)
+        content: Content = body if encoding is None else Unpacked(body, encoding)
+        ending = Ending(self._quiet, lambda whole: _is_whole(self._judge(answer, whole)))
         try:
             if is_stream and 200 <= answer.status < 300:
                 read = await read_stream(content, self._memory, self._idle, ending, attempt.note)
@@ -279,11 +286,14 @@ def _is_whole(outcome: Reply | Failure) -> bool:
     return outcome.body is not None and outcome.body.startswith(b"{") and outcome.code != FailureCode.INVALID_JSON
 
 
+_RETRY_AFTER, _RETRY_AFTER_MS = istr("retry-after"), istr("retry-after-ms")
+
+
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the headers ask for. A date is measured from the gateway's own clock, if it shows it."""
-    if "retry-after" not in headers and "retry-after-ms" not in headers:
+    if _RETRY_AFTER not in headers and _RETRY_AFTER_MS not in headers:
         return None
-    asked = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
+    asked: dict[str, str] = {name: headers[name] for name in (_RETRY_AFTER, _RETRY_AFTER_MS) if name in headers}
     now = time.time()
     if "Date" in headers:
         with contextlib.suppress(ValueError, OverflowError):

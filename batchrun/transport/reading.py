@@ -96,7 +96,7 @@ async def read_body(content: Content, memory: Memory, ending: Ending) -> bytes:
         piece = await content.readany()
     except BROKEN as error:
         raise BrokenOffError(_unread(content), error) from error
-    if content.at_eof():  # as nearly always
+    if content.at_eof():
         if len(piece) > memory.cap:
             raise TooLargeError
         return piece
