@@ -102,9 +102,17 @@ class Dispatcher:
                 return self._given(*self._released.popleft())
             if self.room.size and (waited := self._waited(now)) is not None:
                 return waited
-            if not self._may_read(now) or (self.is_read and self._readable_again(now) is None):
+            if not self._may_read(now):
                 return None
-            line = await self._read(now)
+            again = self._readable_again(now) if self._again or self.room.later else None
+            if self.is_read and again is None:
+                return None
+            self._was_throttled = False
+            if again is not None:
+                line = await self._read_again(again)
+            else:
+                line = await self._source.next()
+                self.is_read = line is None
             if line is None:
                 continue
             if (fresh := self._taken_up(line, now)) is not None:
@@ -277,16 +285,8 @@ class Dispatcher:
         place = next((place for place in self.room.ready if self.room.may_go(place, now)), None)
         return None if place is None else self._judged(self.room.take_ready(place), now)
 
-    async def _read(self, now: float) -> RequestLine | None:
-        """The next line: one that was kept as a number, or an unread one. None where a source has ended."""
-        self._was_throttled = False
-        queue = self._readable_again(now) if self._again or self.room.later else None
-        if queue is None:
-            if self.is_read:
-                return None
-            line = await self._source.next()
-            self.is_read = line is None
-            return line
+    async def _read_again(self, queue: Queue) -> RequestLine | None:
+        """The next line of those that were kept as numbers. None where there are no more."""
         source = self._again.get(queue)
         if source is None:
             numbers = self.room.take_later(queue)

@@ -367,7 +367,7 @@ class Runner:
 
     def fill_slots(self) -> None:
         """Start workers until each place has one, as far as there are lines for them."""
-        if self._dispatcher.is_full or (free := self.limiter.worker_slots - len(self._workers)) <= 0:
+        if (free := self.limiter.worker_slots - len(self._workers)) <= 0 or self._dispatcher.is_full:
             return  # as it is while all slots are in use
         for _ in range(min(free, self._dispatcher.places() - self._starting)):
             self._starting += 1

@@ -237,7 +237,7 @@ class Writer:
             self._write_tried()
         if self._done:
             self._record(done := self._next_done())
-            self._release(sum(one.held_bytes for one in done))
+            self._release(sum([one.held_bytes for one in done]))
         if not self._done and self._to_send:
             to_send, self._to_send = self._to_send, []
             self._let_through(to_send)
