@@ -588,6 +588,11 @@ async def test_an_answer_is_kept_up_to_the_cap_and_not_a_byte_further(wire: str,
         assert outcome.outcome == "succeeded"
 
 
+async def test_a_small_answer_that_comes_at_once_is_capped_too() -> None:
+    assert (await failed(chunked(BODY), cap=len(BODY) - 1)).code == "response_too_large"
+    assert (await answered(chunked(BODY), cap=len(BODY))).outcome == "succeeded"
+
+
 async def test_an_endless_line_of_a_stream_is_capped() -> None:
     failure = await failed(hostile.slowly(START + b"data: ", b"x" * 100_000, 0), STREAM)
     assert failure.code == "response_too_large"
