@@ -273,7 +273,7 @@ class Coordinator:
         share.version += 1
         if self._finder.is_fed:
             self._follow_finder(now)
-            share.sendings.granted(share.version, now)
+            self._finder.granted(share.sendings, share.version)
         share.expires_at = now + self.lifetime_s
         is_outage = self._outage.prober is not None
         waits = is_outage and report.shard != self._outage.prober
@@ -309,7 +309,7 @@ class Coordinator:
             usd_margin=1 if purse is None else purse.margin,
             is_usd_sure=purse is None or purse.is_sure,
             errors_left=math.inf if self._mistakes is None else self._mistakes.left,
-            pause_s=self._finder.pause_s(now) if self._finder.is_fed else 0.0,
+            pause_s=self._finder.pause_s(share.sendings, now) if self._finder.is_fed else 0.0,
             wants_events=self._finder.is_fed,
             is_outage=is_outage,
             is_paused=self._is_paused,

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from batchrun.limits.limited_by import LimitedBy
@@ -92,14 +93,17 @@ class ConcurrencyLimit:
         if level >= self.SATURATED * self.slots:
             self._full_at = now
 
-    def succeeded(self, sent_at: float, level: int, now: float) -> None:
-        """A request was answered: grow, hold or try, as the phase says."""
+    def succeeded(self, sent_at: float, level: int, now: float, ruled_at: float = math.inf) -> None:
+        """A request was answered: grow, hold or try, as the phase says. `ruled_at`: see `Sent`."""
         if self.is_fixed:
             if self.ceiling is None and self.slots == self.maximum:
                 return  # as it always is where nothing is refused
         else:
             self.plateau.back(sent_at, level, now - sent_at)
-        self._answers += self._phase is not _Phase.TRYING or sent_at >= self._phase_at
+        if self._phase is _Phase.TRYING:
+            self._answers += min(sent_at, ruled_at) >= self._phase_at
+        else:
+            self._answers += self._phase is not _Phase.HOLDING or ruled_at >= self._phase_at
         if self.ceiling is not None and self._is_above(sent_at, level, now):
             self._above += 1
             if self._above >= self.ABOVE_ENOUGH:

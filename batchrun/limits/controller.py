@@ -32,6 +32,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     at: float
     in_flight: int
     number: int
+    ruled_at: float = math.inf  # up to when all was known that it was sent by, where that is sooner than it was sent
 
 
 class Controller:
@@ -166,7 +167,7 @@ class Controller:
             self._refused_in_a_row = 0
             self._is_trickling = False
         if self._spurious.trial is None:
-            self.concurrency.succeeded(sent.at, sent.in_flight, now)
+            self.concurrency.succeeded(sent.at, sent.in_flight, now, sent.ruled_at)
         else:
             self.concurrency.plateau.back(sent.at, sent.in_flight, now - sent.at)
 

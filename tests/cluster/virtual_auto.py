@@ -138,6 +138,7 @@ class AutoCluster:
 
 GATEWAYS: dict[str, Callable[[], Gateway]] = {
     "40 at once, 0.2 s": lambda: Capacity(steady(40), Latency(0.2)),
+    "40 at once, 0.5 s": lambda: Capacity(steady(40), Latency(0.5)),
     "150/s bucket, burst 5": lambda: Bucket(steady(150), 5, Latency(0.1)),
     "150/s bucket, burst 1 s": lambda: Bucket(steady(150), 150, Latency(0.1)),
     "queue beyond 40, 0.2 s": lambda: Capacity(steady(40), Latency(0.2), queue=True),
