@@ -187,5 +187,6 @@ class Standstill:
         if not failed:
             return
         why = next((describe(case.last) for case in failed if case.last is not None), "no answer")
-        for at in {case.peers or peers for case in failed}:
+        for at in {at for case in failed for at in (case.doubted_at if case.peers is not None else [peers])}:
             at.begin_outage(now, why)
+            self._judge.news(at)  # a line may go to an endpoint where it has not failed yet

@@ -524,3 +524,15 @@ def test_an_endpoint_that_has_never_answered_is_given_up_soon_where_the_others_a
     ran = play(desk, Place(always(paid)), Nowhere(), lines=20)
     assert ran.exit_code == 3
     assert ran.took_s <= 150
+
+
+def test_one_line_of_a_model_that_is_down_at_all_endpoints_is_a_probe_until_one_is_back(desk: Desk) -> None:
+    """It had failed three times at each: too seldom for an outage there, too often to be sent again without a word."""
+
+    def down(body: Json, number: int) -> Bad | None:
+        return hostile.reset if body["model"] == "rare" and asyncio.get_running_loop().time() < 30 else None
+
+    desk.bodies(*({"model": "rare" if number == 5 else "usual", "input": f"question {number}"} for number in range(20)))
+    ran = play(desk, Place(down), Place(down), limits=Limits(4))
+    assert (ran.exit_code, ran.report.lines.succeeded) == (0, 20)
+    assert ran.took_s <= 60
