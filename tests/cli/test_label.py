@@ -589,6 +589,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return Killed(tmp_path_factory.mktemp("undisturbed")).finish()
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_wherever_it_is_killed(tmp_path: Path, undisturbed: bytes) -> None:
     """In the order of its files; each next one starts where the one before it died."""
     job = Killed(tmp_path)

@@ -100,6 +100,7 @@ def test_a_model_that_is_left_alone_is_not_refused_again_and_again(desk: Desk) -
     assert seen["slow"].per_s >= 0.9 * 5
 
 
+@pytest.mark.slow
 def test_a_model_with_a_limit_holds_up_no_other(desk: Desk) -> None:
     slow, models = Bucket(5, 5), mix(3000, free=0.8, slow=0.2)
     _, alone = play(desk, ["free"] * models.count("free"), lambda model: None)
@@ -127,6 +128,7 @@ def test_of_a_fixed_number_at_once_a_limited_model_has_what_it_needs_and_the_oth
     assert seen["slow"].per_s >= 0.8 * 5  # finding out counts in so short a job; starved of places it had 2
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_whole_key_is_shared_by_all_models(desk: Desk) -> None:
     """In a job so short that finding out counts; `python -m tests.benchmarks lanes` measures it over more lines."""
     limit = Bucket(100, 20)
@@ -139,6 +141,7 @@ def test_a_limit_of_the_whole_key_is_shared_by_all_models(desk: Desk) -> None:
     assert sum(len(one.refused) for one in seen.values()) <= 0.015 * 4000
 
 
+@pytest.mark.slow
 def test_each_of_eight_models_gets_its_own_limit(desk: Desk) -> None:
     """In so short a job; `python -m tests.benchmarks lanes` measures it over 100,000 lines."""
     rates = {"m0": 5, "m1": 8, "m2": 12, "m3": 20, "m4": 30, "m5": 50, "m6": 100}

@@ -90,6 +90,7 @@ def test_a_full_home_keeps_its_lines_and_holds_up_no_others(desk: Desk) -> None:
     assert max(free.answers) < 0.5 * max(slow.answers)
 
 
+@pytest.mark.slow
 def test_lines_whose_home_is_away_go_to_one_other_and_new_ones_go_home_again(desk: Desk) -> None:
     prefixes(desk, 12, 3600)
     dies, *others = Place(while_it_is(5, 15, BROKEN), at_once=16), Place(at_once=16), Place(at_once=16)
@@ -118,7 +119,7 @@ def test_a_line_that_has_moved_stays(desk: Desk) -> None:
         refused.add(number_of(body))
         return TOO_FAST
 
-    back, slow = Place(while_it_is(0, 5, BROKEN), at_once=8), Place(busy)
+    back, slow = Place(while_it_is(0, 2, BROKEN), at_once=8), Place(busy)
     ran = play(desk, back, slow, sticky="prefix")
     assert (ran.exit_code, ran.report.lines.succeeded) == (0, 40)
     assert min(back.answers) < 15

@@ -381,6 +381,7 @@ def test_a_line_that_starves_under_a_limit_of_tokens_has_its_chance_alone(desk: 
     assert (ran.exit_code, ran.outcomes) == (0, Counter(succeeded=200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [503, 429])
 def test_a_rate_that_plain_refusals_tell_of_is_learned(desk: Desk, status: int) -> None:
     """A bucket of 30 a second with a burst of 5, told by nginx's 503: most of it is used, and few are refused."""
